@@ -1,0 +1,1 @@
+"""Experiments, their statistics and their reports; the composed command line."""

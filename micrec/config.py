@@ -1,0 +1,212 @@
+"""Every switch of a training run, with its default: the ``paper`` preset unless said otherwise.
+
+Numbers in brackets, as in (N5), are the points of the reading of the paper listed in the README.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Frozen(BaseModel):
+    """Base of all configs: immutable, unknown keys refused, no silent type conversion but int to float."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitConfig(Frozen):
+    """Which clicks train, validate and test."""
+
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.2, description="Last share of clicks, by time.")
+    test_days: PositiveInt | None = Field(None, description="Last whole days instead of a share, as in the paper.")
+    valid_fraction: Fraction = Field(0.1, description="Last share of the clicks before the test; 0 = no validation.")
+
+
+class SessionsConfig(Frozen):
+    """What a session is (N16) and how its pairs are counted (N17)."""
+
+    mode: Literal["window", "gap"] = Field(
+        "window", description="window: a session lasts at most max_s; gap: it ends after max_s of inactivity."
+    )
+    max_s: PositiveInt = Field(3600, description="Seconds: one hour in the paper. In gap mode also the pair limit.")
+    count: Literal["session", "occurrence"] = Field(
+        "session", description="session: a pair counts once per session; occurrence: once per pair of clicks."
+    )
+    max_length: PositiveInt = Field(200, description="Distinct items kept per session, the latest; longer is cut.")
+    top_partners: PositiveInt = Field(200, description="Partners kept per item, the heaviest; dropped mass is told.")
+    category_boost: PositiveFloat = Field(
+        2.0, description="Weight of a same-category pair (N18): 1 = off, .inf = same category only."
+    )
+
+
+class ModelConfig(Frozen):
+    """The two towers."""
+
+    name: Literal["ican", "fm", "youtube_dnn", "deepfm", "autoint"] = Field("ican", description="Base model.")
+    embedding_dim: PositiveInt = Field(64, description="Width of field, user and item embeddings (paper 5.3).")
+    hidden: tuple[PositiveInt, ...] = Field((128, 64), description="Hidden widths of both MLPs before the output.")
+    activation: Literal["tanh", "relu", "gelu"] = Field("tanh", description="Hidden activation (N3).")
+    output_activation: Literal["tanh", "linear"] = Field("tanh", description="Activation of the tower outputs (N3).")
+    l2_normalize: bool = Field(False, description="Unit-length tower outputs (N3).")
+    dropout: Fraction = Field(0.0, description="Dropout on the hidden layers of the user tower.")
+    item_tower: Literal["mlp", "linear", "id"] | None = Field(
+        None, description="mlp, linear map of the field concat, or id embedding only (N4, N21); null: mlp, or linear for youtube_dnn."
+    )
+    user_fields: tuple[str, ...] | None = Field(None, description="User fields embedded; null = all of the dataset.")
+    item_fields: tuple[str, ...] | None = Field(None, description="Item fields embedded; null = all of the dataset.")
+    user_id: bool = Field(False, description="Embed the user id as one more user field.")
+    item_id: bool = Field(True, description="Embed the item id as one more item field.")
+    history_length: PositiveInt = Field(20, description="Most recent clicks the user tower reads (paper 5.3).")
+    history_dropout: Fraction = Field(0.0, description="Share of history clicks hidden at random in training.")
+    behaviour_tokens: Literal["field", "sequence"] = Field(
+        "field", description="Rows of F^b (N5): one pooled token per item field, or one per click."
+    )
+    behaviour_pooling: Literal["mean", "attention"] = Field("mean", description="Pooling over clicks (N5).")
+    block: Literal["transformer", "ican_attn"] = Field(
+        "transformer", description="MHSA + residual + LayerNorm + FFN, or the attention of ICAN's code (N6)."
+    )
+    layers: PositiveInt = Field(1, description="Transformer or AutoInt layers.")
+    heads: PositiveInt = Field(8, description="Attention heads.")
+    positions: bool = Field(False, description="Learned positions; only with behaviour_tokens sequence.")
+    item_terms: bool = Field(False, description="FM: append item bias and intra-item pairs (N22).")
+    autoint_dnn: bool = Field(False, description="AutoInt+: a DNN beside the attention (N23).")
+    init_scale: PositiveFloat = Field(0.05, description="Embedding tables start uniform in +-init_scale.")
+
+
+class SoftmaxConfig(Frozen):
+    """The matching loss L_S, Eq. 7."""
+
+    negatives: Literal["uniform", "popularity", "in_batch", "shared", "mixed", "full"] = Field(
+        "uniform",
+        description="uniform, popularity: per row (N20); in_batch: the batch's other items; shared: one uniform draw "
+        "for the whole batch; mixed: in_batch and shared; full: every train item.",
+    )
+    num_negatives: PositiveInt = Field(20, description="Negatives per row, or in all where they are shared.")
+    popularity_power: NonNegativeFloat = Field(0.75, description="Popularity negatives are drawn by clicks ** power.")
+    reject_clicked: bool = Field(True, description="Never use an item the user clicked in training as a negative.")
+    logq: Literal["none", "standard", "refined"] = Field("none", description="Sampling correction (N20).")
+    temperature: PositiveFloat = Field(1.0, description="tau of the matching loss, no unit.")
+    denominator: Literal["with_positive", "negatives_only"] = Field(
+        "with_positive", description="Whether the positive is in the denominator of Eq. 1 and 7 (N2)."
+    )
+
+
+class FeatureConfig(Frozen):
+    """The feature-level loss L_fea, Eq. 2-3."""
+
+    weight: NonNegativeFloat = Field(1.0, description="lambda_1 of Eq. 8; 0 = off.")
+    mask: Literal["element", "field", "categorical", "cfm"] = Field("element", description="What is dropped (paper 3.3).")
+    ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="Share dropped.")
+    rescale: bool = Field(True, description="Divide what is kept by 1 - ratio (element dropout, N9).")
+    mask_per: Literal["item", "batch"] = Field("item", description="Draw field masks per item or per batch (N9).")
+    views: Literal["one", "two"] = Field("one", description="Clean anchor, or two dropped views (N8).")
+    apply_on: Literal["input", "tower"] = Field("input", description="MLP_f reads the raw concat, or the tower (N7).")
+    negatives: PositiveInt | Literal["all"] = Field(50, description="In-batch negatives per anchor (N10).")
+    duplicates: Literal["dedupe", "mask"] = Field("dedupe", description="Repeated items of the batch (N10).")
+
+
+class SemanticConfig(Frozen):
+    """The semantic-level loss L_sem, Eq. 4, and where its positives come from."""
+
+    weight: NonNegativeFloat = Field(0.3, description="lambda_2 of Eq. 8; 0 = off.")
+    source: Literal["title", "taxonomy", "content"] = Field("title", description="What makes items similar (paper 3.4).")
+    encoder: str = Field(
+        "tfidf", description="Title encoder: tfidf (TF-IDF + SVD), a sentence-transformers name, or an .npy file."
+    )
+    svd_dim: PositiveInt = Field(128, description="Dimensions kept by the TF-IDF encoder.")
+    top_k: PositiveInt = Field(10, description="Nearest items that are positives (N14).")
+    same_title: Literal["keep", "exclude"] = Field("keep", description="Items with the very same title as positives.")
+    num_positives: PositiveInt = Field(1, description="Positives drawn per anchor and step (N14).")
+    negatives: PositiveInt = Field(50, description="Random negatives per anchor (N15).")
+    anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")
+
+
+class SessionConfig(Frozen):
+    """The session-level loss L_sess, Eq. 5."""
+
+    weight: NonNegativeFloat = Field(0.1, description="lambda_3 of Eq. 8; 0 = off.")
+    num_positives: PositiveInt = Field(1, description="Positives drawn per anchor and step (N14).")
+    negatives: PositiveInt = Field(50, description="Never co-occurred negatives per anchor (N19).")
+    anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")
+
+
+class ContrastConfig(Frozen):
+    """The three item-contrastive losses and what they share."""
+
+    temperature: PositiveFloat = Field(1.0, description="tau of Eq. 3-5.")
+    denominator: Literal["with_positive", "negatives_only"] = Field(
+        "with_positive", description="Whether the positive is in the denominators of Eq. 3-5 (N1)."
+    )
+    similarity: Literal["dot", "cosine"] = Field("dot", description="g of Eq. 2, 4 and 5.")
+    projector: Literal["linear", "tanh", "relu", "none"] = Field("linear", description="One layer per loss (N11).")
+    projector_dim: PositiveInt = Field(64, description="Output width of the projectors.")
+    group_size: PositiveInt = Field(
+        64, description="Anchors that share one draw of negatives; 1 = a draw each (slower, same expectation)."
+    )
+    uniform_anchors: PositiveInt = Field(1024, description="Anchors per step where anchors are uniform.")
+    feature: FeatureConfig = Field(default_factory=FeatureConfig, description="L_fea.")
+    semantic: SemanticConfig = Field(default_factory=SemanticConfig, description="L_sem.")
+    session: SessionConfig = Field(default_factory=SessionConfig, description="L_sess.")
+
+
+class OptimConfig(Frozen):
+    """Adam, row-sparse for the embedding tables."""
+
+    learning_rate: PositiveFloat = Field(0.001, description="alpha of Adam (paper 5.3).")
+    beta1: Fraction = Field(0.9, description="Decay of the first moment.")
+    beta2: Fraction = Field(0.999, description="Decay of the second moment.")
+    eps: PositiveFloat = Field(1e-8, description="Added to the root of the second moment.")
+    embedding_update: Literal["dense", "lazy", "catchup"] = Field(
+        "catchup",
+        description="dense: every row every step; lazy: touched rows only, skipped steps forgotten; "
+        "catchup: touched rows only, equal to dense.",
+    )
+
+
+class TrainConfig(Frozen):
+    """One training run."""
+
+    epochs: PositiveInt = Field(10, description="Most passes over the training clicks.")
+    batch_size: PositiveInt = Field(4096, description="Clicks per step (paper 5.3).")
+    context: Literal["rolling", "before_session", "profile"] = Field(
+        "rolling",
+        description="History of a training click: the clicks before it; those before its session; "
+        "or the user's other clicks, before and after, in random order.",
+    )
+    reduction: Literal["mean", "sum"] = Field("mean", description="Over rows and anchors (N12).")
+    patience: NonNegativeInt = Field(2, description="Epochs without a better validation metric before stopping; 0 = never.")
+    metric: str = Field("hit@100", description="Validation metric that stops training and picks the epoch.")
+    refit: bool = Field(True, description="After the best epoch is known, train anew on train + validation that long.")
+    seed: NonNegativeInt = Field(0, description="Seeds weights, batch order, negatives and dropouts.")
+    device: str = Field("auto", description="auto = CUDA if present, else CPU; or cpu, cuda, cuda:1 …")
+    bf16: bool = Field(False, description="Autocast the towers to bfloat16.")
+    compile: bool = Field(False, description="torch.compile the towers.")
+
+
+class EvalConfig(Frozen):
+    """The offline protocol (N25, N26)."""
+
+    cutoffs: tuple[PositiveInt, ...] = Field((50, 100, 200, 500), description="N of HIT@N, recall@N, coverage@N.")
+    history: Literal["frozen", "rolling"] = Field("frozen", description="Histories end at the split, or at each click.")
+    users: Literal["known", "all"] = Field("known", description="Users with train clicks, or every test user.")
+    candidates: Literal["train", "all"] = Field("train", description="Items clicked in training, or the whole catalogue.")
+    ties: Literal["mean", "optimistic", "pessimistic"] = Field("mean", description="Rank of a target among equals.")
+    seen: Literal["keep", "filter"] = Field("keep", description="Whether items the user has clicked may be retrieved.")
+    tail_fraction: Fraction = Field(0.8, description="The least clicked share of items is the tail slice.")
+    cold_clicks: NonNegativeInt = Field(5, description="Users with at most this many train clicks are the cold slice.")
+
+
+class Config(Frozen):
+    """Everything about one run of one model."""
+
+    preset: Literal["paper", "modern"] = Field("paper", description="Which defaults the rest started from.")
+    split: SplitConfig = Field(default_factory=SplitConfig, description="Train, validation, test.")
+    sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="Sessions and co-occurrence.")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The towers.")
+    softmax: SoftmaxConfig = Field(default_factory=SoftmaxConfig, description="The matching loss.")
+    contrast: ContrastConfig = Field(default_factory=ContrastConfig, description="The item-contrastive losses.")
+    optim: OptimConfig = Field(default_factory=OptimConfig, description="The optimiser.")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="The training run.")
+    evaluation: EvalConfig = Field(default_factory=EvalConfig, description="The offline protocol.")

@@ -1,0 +1,1 @@
+"""Readers that turn public click logs into dataset folders."""

@@ -1,0 +1,52 @@
+"""``dataset.yaml``: what a dataset folder says of itself."""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FieldType(StrEnum):
+    """What a column holds; only the first four can be embedded by a tower."""
+
+    ID = "id"
+    CATEGORICAL = "categorical"
+    MULTI_CATEGORICAL = "multi_categorical"
+    NUMERIC = "numeric"
+    TEXT = "text"
+    TIMESTAMP = "timestamp"
+    VECTOR = "vector"
+
+
+EMBEDDABLE = (FieldType.ID, FieldType.CATEGORICAL, FieldType.MULTI_CATEGORICAL, FieldType.NUMERIC)
+
+
+class Roles(BaseModel):
+    """Which item fields play which part; each is the name of an item field or null."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str | None = Field(None, description="Text field shown to users; semantic positives come from it.")
+    category: str | None = Field(None, description="Categorical field; session pairs within one category are boosted.")
+    taxonomy: str | None = Field(None, description="Categorical or multi-valued field of the taxonomy positives.")
+    content: str | None = Field(None, description="Vector field of the content positives.")
+
+
+class DatasetSchema(BaseModel):
+    """The contents of ``dataset.yaml``.
+
+    ``users.parquet`` holds ``user_id`` and the fields of ``users``; ``items.parquet`` holds ``item_id`` and the
+    fields of ``items``; clicks hold ``user_id, item_id, timestamp`` and any of ``dwell_s, like, follow``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    micrec_dataset: Literal[1] = Field(1, description="Version of this layout.")
+    name: str = Field(description="Short name, printed in tables.")
+    licence: str = Field("unknown", description="Licence of the data.")
+    source: str = Field("", description="Where the data came from, with its citation.")
+    time_unit: Literal["s", "ms", "datetime"] = Field("s", description="Unit of clicks.timestamp.")
+    users: dict[str, FieldType] = Field(default_factory=dict, description="User fields with their types.")
+    items: dict[str, FieldType] = Field(default_factory=dict, description="Item fields with their types.")
+    roles: Roles = Field(default_factory=Roles, description="Which item fields play which part.")  # type: ignore[arg-type]
+    provenance: dict[str, Any] = Field(default_factory=dict, description="Reader, input files, and counts of dropped rows.")

@@ -1,0 +1,1 @@
+"""The matching loss and the three item-contrastive losses, as pure functions."""

@@ -1,0 +1,1 @@
+"""Two-tower matching models over shared field embeddings."""

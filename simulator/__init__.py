@@ -1,0 +1,1 @@
+"""Synthetic worlds whose hidden truth is known, and a platform that serves them."""

@@ -1,0 +1,1 @@
+"""Generators of users, items, sessions and planted links."""
