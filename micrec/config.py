@@ -58,6 +58,7 @@ class ModelConfig(Frozen):
     item_fields: tuple[str, ...] | None = Field(None, description="Item fields embedded; null = all of the dataset.")
     user_id: bool = Field(False, description="Embed the user id as one more user field.")
     item_id: bool = Field(True, description="Embed the item id as one more item field.")
+    id_dropout: Fraction = Field(0.0, description="Share of ids read as unknown in training, for cold users and items.")
     history_length: PositiveInt = Field(20, description="Most recent clicks the user tower reads (paper 5.3).")
     history_dropout: Fraction = Field(0.0, description="Share of history clicks hidden at random in training.")
     behaviour_tokens: Literal["field", "sequence"] = Field(
@@ -67,12 +68,13 @@ class ModelConfig(Frozen):
     block: Literal["transformer", "ican_attn"] = Field(
         "transformer", description="MHSA + residual + LayerNorm + FFN, or the attention of ICAN's code (N6)."
     )
-    layers: PositiveInt = Field(1, description="Transformer or AutoInt layers.")
+    layers: PositiveInt | None = Field(None, description="Attention layers; null: 1 for ican, 2 for autoint.")
     heads: PositiveInt = Field(8, description="Attention heads.")
     positions: bool = Field(False, description="Learned positions; only with behaviour_tokens sequence.")
     item_terms: bool = Field(False, description="FM: append item bias and intra-item pairs (N22).")
     autoint_dnn: bool = Field(False, description="AutoInt+: a DNN beside the attention (N23).")
     init_scale: PositiveFloat = Field(0.05, description="Embedding tables start uniform in +-init_scale.")
+    bias_init: NonNegativeFloat = Field(0.1, description="Start value of the dense biases, as in ICAN's code.")
 
 
 class SoftmaxConfig(Frozen):
@@ -142,6 +144,7 @@ class ContrastConfig(Frozen):
     similarity: Literal["dot", "cosine"] = Field("dot", description="g of Eq. 2, 4 and 5.")
     projector: Literal["linear", "tanh", "relu", "none"] = Field("linear", description="One layer per loss (N11).")
     projector_dim: PositiveInt = Field(64, description="Output width of the projectors.")
+    reduction: Literal["mean", "sum"] = Field("mean", description="Over anchors (N12).")
     group_size: PositiveInt = Field(
         64, description="Anchors that share one draw of negatives; 1 = a draw each (slower, same expectation)."
     )

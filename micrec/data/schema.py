@@ -48,5 +48,5 @@ class DatasetSchema(BaseModel):
     time_unit: Literal["s", "ms", "datetime"] = Field("s", description="Unit of clicks.timestamp.")
     users: dict[str, FieldType] = Field(default_factory=dict, description="User fields with their types.")
     items: dict[str, FieldType] = Field(default_factory=dict, description="Item fields with their types.")
-    roles: Roles = Field(default_factory=Roles, description="Which item fields play which part.")  # type: ignore[arg-type]
+    roles: Roles = Field(default_factory=Roles, description="Which item fields play which part.")
     provenance: dict[str, Any] = Field(default_factory=dict, description="Reader, input files, and counts of dropped rows.")

@@ -1,1 +1,29 @@
-"""The matching loss and the three item-contrastive losses, as pure functions."""
+"""The matching loss and the item-contrastive losses, as pure functions."""
+
+from micrec.losses.augment import drop_tags, element_dropout, field_dropout, keep_fields, keep_values
+from micrec.losses.correlated_masking import (
+    correlated_masks,
+    field_codes,
+    field_mutual_information,
+    mutual_information,
+)
+from micrec.losses.info_nce import grouped_scores, info_nce
+from micrec.losses.sampled_softmax import full_softmax, in_batch_softmax, sampled_softmax, shared_softmax
+
+__all__ = [
+    "correlated_masks",
+    "drop_tags",
+    "element_dropout",
+    "field_codes",
+    "field_dropout",
+    "field_mutual_information",
+    "full_softmax",
+    "grouped_scores",
+    "in_batch_softmax",
+    "info_nce",
+    "keep_fields",
+    "keep_values",
+    "mutual_information",
+    "sampled_softmax",
+    "shared_softmax",
+]

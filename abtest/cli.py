@@ -1,0 +1,119 @@
+"""The one console command, ``micrec``: the commands of the three packages side by side.
+
+Commands parse, call and print. Heavy libraries are imported inside the commands, so that help answers at once.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micrec import __version__
+from micrec.cli import app as model_commands
+from micrec.console import report_errors
+from simulator.cli import app as world_commands
+
+app = typer.Typer(
+    name="micrec",
+    help="MicRec: train it, measure it against its base model, and know which gains are real.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+scenario_commands = typer.Typer(help="Read about scenarios and check them.", no_args_is_help=True)
+for package in (model_commands, world_commands):
+    app.registered_commands += package.registered_commands
+    app.registered_groups += package.registered_groups
+app.add_typer(scenario_commands, name="scenario")
+
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key; repeatable.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"micrec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@report_errors()
+def run(
+    scenario: Annotated[Path, typer.Argument(help="YAML file, e.g. scenarios/offline_ab.yaml")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/NAME")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Training seeds, short for --set seeds=N.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
+) -> None:
+    """Run a scenario and write its report; an interrupted run goes on where it stopped."""
+    from abtest.offline import run_offline
+    from abtest.report.terminal import print_results
+    from abtest.runfolder import REPORT_FILE
+    from abtest.scenario import load_scenario
+    from micrec.progress import LineProgress
+
+    sets = [*(overrides or []), *([f"seeds={seeds}"] if seeds is not None else [])]
+    loaded, resolved = load_scenario(scenario, sets)
+    folder = out or Path("runs") / loaded.name
+    try:
+        results = run_offline(
+            loaded,
+            folder,
+            resolved=resolved,
+            force=force,
+            command=_command(scenario, sets, out),
+            progress=LineProgress(),
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"\ninterrupted: the same command goes on from {folder}", err=True)
+        raise typer.Exit(130) from None
+    print_results(results)
+    typer.echo(f"\nreport: {folder / REPORT_FILE}")
+
+
+@scenario_commands.command()
+@report_errors()
+def explain(
+    key: Annotated[str | None, typer.Argument(help="A key or the start of one, e.g. base.train; default: all.")] = None,
+) -> None:
+    """Every scenario key with its type, default and meaning."""
+    from abtest.scenario import explain_scenario
+
+    for setting in explain_scenario(key):
+        typer.echo(f"{setting.key}: {setting.type}; default {setting.default}\n    {setting.description}")
+
+
+@scenario_commands.command()
+@report_errors()
+def check(
+    file: Annotated[Path, typer.Argument(help="YAML file, e.g. scenarios/offline_ab.yaml")],
+    overrides: Overrides = None,
+) -> None:
+    """Check a scenario without running it."""
+    from abtest.scenario import load_scenario
+
+    loaded, _ = load_scenario(file, overrides or [])
+    cells = len(loaded.arms) * loaded.seeds
+    arms = ", ".join(f"{name} ({arm.label})" for name, arm in loaded.arms.items())
+    typer.echo(f"{file}: valid: {loaded.kind}, preset {loaded.preset}, {arms}, {loaded.seeds} seeds: {cells} models")
+
+
+def _command(scenario: Path, sets: list[str], out: Path | None) -> str:
+    parts = ["micrec", "run", str(scenario)]
+    for override in sets:
+        parts += ["--set", override]
+    return shlex.join([*parts, *(["--out", str(out)] if out else [])])

@@ -1,0 +1,169 @@
+"""From finished cells to effects: every treatment against the control, on every metric and slice."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abtest.cells import Cell, Users
+from abtest.paired import Comparison, holm, paired_seeds, paired_users, welch_seeds
+from abtest.scenario import CONTROL, OfflineScenario
+from micrec.errors import MicrecError
+
+ALL = "all"  # the slice that is everybody
+
+Effect = dict[str, Any]  # an object of results.json, see abtest/schema/results.schema.json
+
+
+class _Question(NamedTuple):
+    family: str  # primary | secondary | slice: one family of Holm's adjustment each
+    metric: str
+    slice: str
+
+
+def compute_effects(
+    scenario: OfflineScenario, cells: Mapping[str, Sequence[Cell]], cutoffs: Sequence[int]
+) -> list[Effect]:
+    """Compare every treatment with the control.
+
+    Args:
+        scenario: What is asked.
+        cells: The finished cells of each arm, in the order of the seeds.
+        cutoffs: N of each column of the cells' per-user hits.
+
+    Returns:
+        One effect per metric, slice and treatment. ``p`` is the paired t over training seeds; ``welch`` and ``users``
+        hold the other two tests; each ``p_adjusted`` is Holm's over the effects of the same family and test.
+    """
+    control_users = mean_over_seeds(cells[CONTROL])
+    effects = []
+    for arm in scenario.treatments:
+        treatment_users = mean_over_seeds(cells[arm])
+        for question in _questions(scenario, cells[CONTROL][0]):
+            effect = _effect(question, arm, cells[CONTROL], cells[arm], scenario.alpha)
+            column = _hit_column(question, cutoffs)
+            if column is not None:
+                effect["users"] = _users_test(control_users, treatment_users, column, scenario.alpha)
+            effects.append(effect)
+    _adjust(effects, scenario.alpha)
+    return effects
+
+
+def mean_over_seeds(cells: Sequence[Cell]) -> Users:
+    """Hits of each test user, averaged over the seeds; one cell in memory at a time.
+
+    Raises:
+        ValueError: If the cells do not have the same test users.
+    """
+    first = cells[0].users()
+    total = first.hits.astype(np.float64)
+    for cell in cells[1:]:
+        users = cell.users()
+        if users.hits.shape != total.shape or not np.array_equal(users.clicks, first.clicks):
+            raise ValueError(f"{cell.folder.name}: its test users differ from those of {cells[0].folder.name}.")
+        total += users.hits
+    return Users(hits=total / len(cells), clicks=first.clicks)
+
+
+def check_cell(cell: Cell, scenario: OfflineScenario, cutoffs: Sequence[int]) -> None:
+    """Stop early where a finished cell cannot answer the scenario.
+
+    Raises:
+        MicrecError: If a metric or slice that the scenario names was not evaluated.
+        ValueError: If the per-user hits do not add up to the metrics.
+    """
+    faults = [
+        f"metrics.{family}: no metric {metric}: choose from {', '.join(cell.metrics)}"
+        for family in ("primary", "secondary")
+        for metric in getattr(scenario.metrics, family)
+        if metric not in cell.metrics
+    ]
+    faults += [
+        f"metrics.slices: no slice {name}: choose from {', '.join(cell.slices) or 'none'}"
+        for name in scenario.metrics.slices or ()
+        if name not in cell.slices
+    ]
+    if faults:
+        raise MicrecError.of(f"scenario {scenario.name}", faults)
+    users = cell.users()
+    for column, cutoff in enumerate(cutoffs):
+        share = float(users.hits[:, column].sum(dtype=np.float64) / users.clicks.sum(dtype=np.float64))
+        stated = cell.metrics.get(f"hit@{cutoff}", share)
+        if not math.isclose(share, stated, rel_tol=1e-4, abs_tol=1e-9):
+            raise ValueError(f"{cell.folder.name}: hit@{cutoff} is {stated}, but its users' hits give {share}.")
+
+
+def _questions(scenario: OfflineScenario, cell: Cell) -> Iterator[_Question]:
+    metrics = scenario.metrics
+    yield from (_Question("primary", metric, ALL) for metric in metrics.primary)
+    yield from (_Question("secondary", metric, ALL) for metric in metrics.secondary)
+    for name in cell.slices if metrics.slices is None else metrics.slices:
+        yield from (_Question("slice", metric, name) for metric in metrics.primary if metric in cell.slices[name])
+
+
+def _effect(question: _Question, arm: str, control: Sequence[Cell], treatment: Sequence[Cell], alpha: float) -> Effect:
+    c, t = _values(control, question), _values(treatment, question)
+    main, welch = paired_seeds(c, t, alpha=alpha), welch_seeds(c, t, alpha=alpha)
+    return {
+        "family": question.family,
+        "metric": question.metric,
+        "slice": question.slice,
+        "control": _side(CONTROL, c),
+        "treatment": _side(arm, t),
+        **_test(main),
+        "valid": main.p is not None,
+        "truth": None,
+        "welch": _test(welch),
+        "users": None,
+    }
+
+
+def _users_test(control: Users, treatment: Users, column: int, alpha: float) -> dict[str, Any]:
+    if not np.array_equal(control.clicks, treatment.clicks):
+        raise ValueError("the arms were tested on different users.")
+    result = paired_users(control.hits[:, column], treatment.hits[:, column], control.clicks, alpha=alpha)
+    return {"n": len(control.clicks), **_test(result)}
+
+
+def _test(result: Comparison) -> dict[str, Any]:
+    fields = ("difference", "difference_ci", "lift", "lift_ci", "t", "df", "p", "log10_p")
+    return {
+        **{name: getattr(result, name) for name in fields},
+        "p_adjusted": None,
+        "significant": None,
+        "test": result.test,
+        "reason": result.reason,
+    }
+
+
+def _side(arm: str, values: NDArray[np.float64]) -> dict[str, Any]:
+    finite = bool(np.isfinite(values).all())
+    return {
+        "arm": arm,
+        "n": len(values),
+        "mean": float(values.mean()) if finite else None,
+        "sd": float(values.std(ddof=1)) if finite and len(values) > 1 else None,
+        "values": values.tolist(),
+    }
+
+
+def _adjust(effects: Sequence[Effect], alpha: float) -> None:
+    """Fill in ``p_adjusted`` and ``significant`` of every test, family by family."""
+    for family in ("primary", "secondary", "slice"):
+        members = [effect for effect in effects if effect["family"] == family]
+        for tests in (members, [m["welch"] for m in members], [m["users"] for m in members if m["users"]]):
+            for test, adjusted in zip(tests, holm([test["p"] for test in tests]), strict=True):
+                test["p_adjusted"] = adjusted
+                test["significant"] = None if adjusted is None else adjusted < alpha
+
+
+def _values(cells: Sequence[Cell], question: _Question) -> NDArray[np.float64]:
+    tables = [cell.metrics if question.slice == ALL else cell.slices.get(question.slice, {}) for cell in cells]
+    return np.array([table.get(question.metric, math.nan) for table in tables], dtype=np.float64)
+
+
+def _hit_column(question: _Question, cutoffs: Sequence[int]) -> int | None:
+    names = [f"hit@{cutoff}" for cutoff in cutoffs]
+    return names.index(question.metric) if question.slice == ALL and question.metric in names else None

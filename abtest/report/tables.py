@@ -1,0 +1,173 @@
+"""The tables of the offline report, as plain text cells: each form of the report draws and escapes them its own way."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from abtest.report import numbers
+
+Results = Mapping[str, Any]  # the contents of results.json
+
+_COSTS = {
+    "parameters": "parameters",
+    "best_epoch": "best epoch",
+    "train_s": "training s",
+    "train_samples_per_s": "training samples/s",
+    "peak_memory_mb": "peak memory MB",
+}
+
+
+class Table(NamedTuple):
+    """Rows of text under a header; ``notes`` say why something is undefined."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: list[str]
+
+
+def report_tables(results: Results) -> list[Table]:
+    """All tables, in the order of the report; empty ones are left out."""
+    tables = [
+        model_table(results),
+        effect_table(results, "primary", "Primary metrics"),
+        effect_table(results, "secondary", "Secondary metrics"),
+        effect_table(results, "slice", "Primary metrics by slice"),
+        cost_table(results),
+        seed_table(results),
+    ]
+    return [table for table in tables if table.rows and len(table.header) > 1]
+
+
+def model_table(results: Results) -> Table:
+    """Floors and arms by metric, mean ± standard deviation over seeds."""
+    metrics = metric_names(results)
+    rows = [
+        (label, *(_over_seeds(models, metric) for metric in metrics))
+        for label, models in models_by_label(results).items()
+    ]
+    return Table("Models (mean ± standard deviation over training seeds)", ("model", *metrics), rows, [])
+
+
+def effect_table(results: Results, family: str, title: str) -> Table:
+    """One row per metric (and slice, and treatment): lift, its intervals, and every p-value."""
+    effects = [effect for effect in results["effects"] if effect["family"] == family]
+    several = len({effect["treatment"]["arm"] for effect in effects}) > 1
+    by_user = any(effect["users"] for effect in effects)
+    level = f"{1 - results['scenario']['alpha']:.0%}".replace("%", " %")
+    header = ["metric", "control", "treatment", "lift", f"{level} interval over seeds", "paired p", "Holm p", "Welch p"]
+    header += [f"{level} interval over users", "users p", "users Holm p"] if by_user else []
+    header += ["significant"]
+    rows = []
+    for effect in effects:
+        users = _user_cells(effect) if by_user else ()
+        rows.append((_name(effect, results, several=several), *_seed_cells(effect), *users, significance(effect)))
+    return Table(title, tuple(header), rows, _notes(effects, results, several=several))
+
+
+def cost_table(results: Results) -> Table:
+    """What training cost, mean over seeds."""
+    groups = {label: models for label, models in models_by_label(results).items() if models[0]["arm"] is not None}
+    keys = [key for key in _COSTS if any(key in model for models in groups.values() for model in models)]
+    rows = [(label, *(_plain_mean(models, key) for key in keys)) for label, models in groups.items()]
+    return Table("Cost (mean over training seeds)", ("model", *(_COSTS[key] for key in keys)), rows, [])
+
+
+def seed_table(results: Results) -> Table:
+    """Every raw run."""
+    metrics = results["scenario"]["metrics"]["primary"]
+    trained = [model for model in results["models"] if model["arm"] is not None]
+    rows = [
+        (model["model"], str(model["seed"]), *(numbers.value(model.get(metric)) for metric in metrics))
+        for model in trained
+    ]
+    return Table("Every run", ("model", "seed", *metrics), rows, [])
+
+
+def metric_names(results: Results) -> list[str]:
+    """Primary and secondary metrics, without repeats."""
+    metrics = results["scenario"]["metrics"]
+    return list(dict.fromkeys([*metrics["primary"], *metrics["secondary"]]))
+
+
+def models_by_label(results: Results) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows of ``models`` by their name in tables; arms of equal label stay apart."""
+    labels = [arm["label"] for arm in results["scenario"]["arms"].values()]
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for model in results["models"]:
+        unique = model["arm"] is None or labels.count(model["model"]) == 1
+        groups.setdefault(model["model"] if unique else f"{model['model']} ({model['arm']})", []).append(model)
+    return groups
+
+
+def arm_label(results: Results, arm: str) -> str:
+    return str(results["scenario"]["arms"][arm]["label"])
+
+
+def significance(effect: Mapping[str, Any]) -> str:
+    """Which noise the effect stands out from, after Holm: training seeds, test users, both, or neither."""
+    tests = {"seeds": effect["significant"], "users": (effect["users"] or {}).get("significant")}
+    passed = [name for name, significant in tests.items() if significant]
+    if passed:
+        return " and ".join(passed) + (" only" if tests["seeds"] is not tests["users"] and effect["users"] else "")
+    return numbers.UNDEFINED if all(significant is None for significant in tests.values()) else "no"
+
+
+def switch_lines(results: Results) -> list[tuple[str, str]]:
+    """Who, and the config keys that were on, as ``key=value`` text."""
+    on = results["switches"]
+    lines = [("preset", on["preset"]), ("all arms", _keys(on["shared"]))]
+    return lines + [(arm_label(results, arm), _keys(keys)) for arm, keys in on["arms"].items()]
+
+
+def _keys(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items()) or "nothing more"
+
+
+def _name(effect: Mapping[str, Any], results: Results, *, several: bool) -> str:
+    name = effect["metric"] if effect["slice"] == "all" else f"{effect['metric']}, {effect['slice']}"
+    return f"{name}, {arm_label(results, effect['treatment']['arm'])}" if several else str(name)
+
+
+def _seed_cells(effect: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        numbers.mean_sd(effect["control"]["mean"], effect["control"]["sd"]),
+        numbers.mean_sd(effect["treatment"]["mean"], effect["treatment"]["sd"]),
+        numbers.percent(effect["lift"]),
+        numbers.percent_interval(effect["lift_ci"]),
+        numbers.p_value(effect["p"]),
+        numbers.p_value(effect["p_adjusted"]),
+        numbers.p_value(effect["welch"]["p"]),
+    )
+
+
+def _user_cells(effect: Mapping[str, Any]) -> tuple[str, ...]:
+    users = effect["users"] or {"lift_ci": None, "p": None, "p_adjusted": None}
+    return (
+        numbers.percent_interval(users["lift_ci"]),
+        numbers.p_value(users["p"]),
+        numbers.p_value(users["p_adjusted"]),
+    )
+
+
+def _notes(effects: Sequence[Mapping[str, Any]], results: Results, *, several: bool) -> list[str]:
+    return [
+        f"{_name(effect, results, several=several)}: {test['test']}: {test['reason']}."
+        for effect in effects
+        for test in (effect, effect["welch"], effect["users"] or {})
+        if test.get("reason")
+    ]
+
+
+def _over_seeds(models: Sequence[Mapping[str, Any]], metric: str) -> str:
+    values = [model.get(metric) for model in models]
+    known = [number for number in values if number is not None]
+    if len(known) < len(values):
+        return numbers.UNDEFINED
+    return numbers.mean_sd(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
+
+
+def _plain_mean(models: Sequence[Mapping[str, Any]], key: str) -> str:
+    known = [model[key] for model in models if isinstance(model.get(key), int | float)]
+    return f"{statistics.fmean(known):,.1f}" if known else numbers.UNDEFINED

@@ -1,0 +1,147 @@
+"""The run folder: everything a reader needs to understand, check and repeat a run, in files that appear whole.
+
+::
+
+    scenario.resolved.yaml   every key of the run; `micrec run` on it repeats the run
+    cells/                   one folder per trained model, see abtest.cells
+    world/                   the generated dataset, if the scenario named none
+    results.json             the numbers, for programs: abtest/schema/results.schema.json
+    report.md  table.tex     the numbers, for people
+"""
+
+import io
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micrec import __version__
+from micrec.errors import MicrecError
+
+SCENARIO_FILE = "scenario.resolved.yaml"
+RESULTS_FILE = "results.json"
+REPORT_FILE = "report.md"
+LATEX_FILE = "table.tex"
+CELLS_FOLDER = "cells"
+WORLD_FOLDER = "world"
+
+
+def open_run(out: Path, *, force: bool) -> None:
+    """Make the run folder ready: new, taken up where it was interrupted, or emptied of a former run with ``force``.
+
+    Raises:
+        MicrecError: If ``out`` is a file, holds a finished run and ``force`` is false, or holds something else than
+            a run (nothing is deleted then, not even with ``force``).
+    """
+    try:
+        check_run(out, force=force)
+        if force:
+            _remove_run(out)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise MicrecError(f"--out {out}: cannot be used ({fault.strerror}): choose another folder.") from None
+
+
+def check_run(out: Path, *, force: bool) -> None:
+    """Refuse what ``open_run`` would refuse, before any work is done."""
+    if out.exists() and not out.is_dir():
+        raise MicrecError(f"--out {out}: is a file: give a folder.")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / SCENARIO_FILE).exists():
+        raise MicrecError(
+            f"--out {out}: is not empty and holds no run ({SCENARIO_FILE} is missing): give a new folder."
+        )
+    if (out / RESULTS_FILE).exists() and not force:
+        raise MicrecError(
+            f"--out {out}: holds a finished run: use --force to replace it, or --out for another folder. "
+            f"Its report is {out / REPORT_FILE}."
+        )
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on beside the scenario: this package, its libraries, the machine's kind."""
+    libraries = ("torch", "numpy", "scipy", "polars", "faiss-cpu")
+    return {
+        "micrec": __version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in libraries},
+        "platform": platform.platform(),
+        "cpu_count": str(os.cpu_count() or "unknown"),
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write strict JSON; see ``jsonable`` for what it has no word for."""
+    write_text(path, json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays as one .npz without pickled objects."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_bytes(path, buffer.getbuffer())
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write beside the target, sync, rename: a kill or a full disk leaves the former file."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as fault:
+        raise MicrecError(
+            f"{path}: cannot be written ({fault.strerror}): free space or choose another --out."
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def jsonable(value: Any) -> Any:
+    """Plain JSON values: NumPy scalars unpacked, tuples as lists, NaN as null, infinity as text."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(inner) for inner in value]
+    if isinstance(value, np.generic):
+        return jsonable(value.item())
+    if isinstance(value, float):
+        return None if math.isnan(value) else str(value) if math.isinf(value) else value
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _remove_run(out: Path) -> None:
+    """Delete the parts of a former run and nothing else that lies there.
+
+    Results go first and the scenario last, so that what a kill leaves is still known as an unfinished run.
+    """
+    for name in (RESULTS_FILE, REPORT_FILE, LATEX_FILE):
+        (out / name).unlink(missing_ok=True)
+    for name in (CELLS_FOLDER, WORLD_FOLDER):
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+    (out / SCENARIO_FILE).unlink(missing_ok=True)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown" if distribution.replace("-", "_") in sys.modules else "not installed"

@@ -1,0 +1,81 @@
+"""The commands of the model library. A command parses, calls and prints; heavy imports wait until it runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micrec.console import report_errors, show
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """MicRec: multi-granularity item-based contrastive learning for matching."""
+
+
+def _list_readers(wanted: bool) -> None:
+    if wanted:
+        from micrec.data.convert import readers_table
+
+        show(readers_table())
+        raise typer.Exit
+
+
+@app.command()
+@report_errors()
+def convert(
+    reader: Annotated[
+        str, typer.Argument(help="online-retail, kuairand, movielens, recbole, table; or auto, told by the files.")
+    ],
+    source: Annotated[Path, typer.Argument(help="File or folder of the log.")],
+    out: Annotated[Path, typer.Argument(help="Dataset folder to write.")],
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Option of the reader; may be repeated.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="Reader table: a file's column by our name, user_id=CustomerID."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the dataset in OUT.")] = False,
+    list_readers: Annotated[
+        bool, typer.Option("--list", help="Print the readers and their options.", callback=_list_readers, is_eager=True)
+    ] = False,
+) -> None:
+    """Turn a public log, or plain tables, into a dataset folder.
+
+    For example: micrec convert table clicks.csv data/shop --set items=items.csv --columns user_id=CustomerID
+    """
+    from micrec.data.convert import conversion_table
+    from micrec.data.convert import convert as run
+    from micrec.settings import apply_overrides
+
+    overrides = [*(options or []), *(f"columns.{pair}" for pair in columns or [])]
+    conversion = run(reader, source, out, options=apply_overrides({}, overrides), overwrite=force)
+    show(conversion_table(conversion), f"next: micrec describe {out}")
+
+
+@app.command()
+@report_errors()
+def describe(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    test_fraction: Annotated[float | None, typer.Option(help="Last share of the clicks to test; default 0.2.")] = None,
+    test_days: Annotated[int | None, typer.Option(help="Last whole days to test, instead of a share.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Print Table 1 of a dataset: users, items, sessions, clicks, train, test, and how they are spread."""
+    from micrec.config import SessionsConfig, SplitConfig
+    from micrec.data.describe import describe as count
+    from micrec.data.describe import table
+    from micrec.data.store import read_dataset
+    from micrec.settings import validate
+
+    given = {"test_fraction": test_fraction, "test_days": test_days}
+    split = validate(SplitConfig, {key: value for key, value in given.items() if value is not None}, where="split")
+    statistics = count(read_dataset(folder), split, SessionsConfig())
+    if as_json:
+        typer.echo(json.dumps(statistics.as_dict(), indent=2))
+    else:
+        show(table(statistics))

@@ -1,0 +1,225 @@
+"""From a public log to a dataset folder: the readers by name, and the conversion."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field
+from rich.markup import escape
+from rich.table import Table
+
+from micrec.config import Frozen
+from micrec.data.readers import DatasetFrames
+from micrec.data.readers.files import existing, files_like
+from micrec.data.readers.kuairand import KuaiRandOptions, is_kuairand, read_kuairand
+from micrec.data.readers.movielens import MovieLensOptions, find_layout, read_movielens
+from micrec.data.readers.online_retail import OnlineRetailOptions, is_online_retail, read_online_retail
+from micrec.data.readers.recbole import RecBoleOptions, is_recbole, read_recbole
+from micrec.data.readers.tabular import read_tabular
+from micrec.data.store import new_folder, read_dataset, write_tables
+from micrec.errors import MicrecError
+from micrec.settings import explain, validate
+
+AUTO = "auto"
+TABLE_PATTERNS = ("csv", "tsv", "parquet", "csv.gz", "tsv.gz")
+
+
+class TableOptions(Frozen):
+    """Options of the reader ``table``."""
+
+    users: Path | None = Field(None, description="File of the user table.")
+    items: Path | None = Field(None, description="File of the item table.")
+    schema_file: Path | None = Field(None, alias="schema", description="YAML file with field types and roles.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="The files' column names by ours, as in columns.user_id=CustomerID."
+    )
+
+
+def read_table(source: Path, options: TableOptions) -> DatasetFrames:
+    """Read plain tables: ``source`` is the clicks file, or a folder of ``clicks``, ``users``, ``items`` files and
+    ``schema.yaml``, all but the first optional; a file named in the options goes first.
+
+    Raises:
+        MicrecError: As ``read_tabular``, or if a folder has no clicks file, or two files for one table.
+    """
+    clicks, found = _table_files(source) if existing(source).is_dir() else (source, TableOptions())
+    return read_tabular(
+        clicks,
+        users=options.users or found.users,
+        items=options.items or found.items,
+        schema=options.schema_file or found.schema_file,
+        columns=options.columns,
+    )
+
+
+def _table_files(folder: Path) -> tuple[Path, TableOptions]:
+    clicks = _table_file(folder, "clicks")
+    if clicks is None:
+        raise MicrecError(f"{folder}: no clicks file in it: name one clicks.csv or clicks.parquet, or give its path.")
+    users, items, schema = _table_file(folder, "users"), _table_file(folder, "items"), folder / "schema.yaml"
+    return clicks, TableOptions(users=users, items=items, schema=schema if schema.is_file() else None)
+
+
+def _table_file(folder: Path, name: str) -> Path | None:
+    found = [path for suffix in TABLE_PATTERNS for path in files_like(folder, f"{name}.{suffix}")]
+    if len(found) > 1:
+        raise MicrecError(f"{folder}: {' and '.join(path.name for path in found)} are one table twice: remove one.")
+    return found[0] if found else None
+
+
+def _is_table(source: Path) -> bool:
+    if source.is_dir():
+        return any(files_like(source, f"clicks.{suffix}") for suffix in TABLE_PATTERNS)
+    return source.name.lower().endswith(TABLE_PATTERNS)
+
+
+class Reader(NamedTuple):
+    """A kind of source.
+
+    Attributes:
+        summary: What it reads.
+        options: Its options.
+        read: From the source and the options to frames.
+        recognises: Whether a source is of this kind, by names and headers alone; it may exist or not.
+    """
+
+    summary: str
+    options: type[Frozen]
+    read: Callable[[Path, Any], DatasetFrames]
+    recognises: Callable[[Path], bool]
+
+
+READERS = {
+    "online-retail": Reader(
+        "Online Retail: the invoice lines as a .parquet or .csv file",
+        OnlineRetailOptions,
+        read_online_retail,
+        is_online_retail,
+    ),
+    "kuairand": Reader(
+        "KuaiRand: a folder with log_*, user_features* and video_features_basic* files",
+        KuaiRandOptions,
+        read_kuairand,
+        is_kuairand,
+    ),
+    "movielens": Reader(
+        "MovieLens: the folder of ml-100k, ml-1m, ml-10m, ml-20m ... or ml-latest",
+        MovieLensOptions,
+        read_movielens,
+        lambda source: find_layout(source) is not None,
+    ),
+    "recbole": Reader(
+        "RecBole: a folder of NAME.inter, NAME.user, NAME.item, or the .inter file",
+        RecBoleOptions,
+        read_recbole,
+        is_recbole,
+    ),
+    "table": Reader(
+        "Plain tables: the clicks as .csv, .tsv or .parquet, or a folder with clicks, users and items",
+        TableOptions,
+        read_table,
+        _is_table,
+    ),
+}
+"""Readers by name; ``auto`` takes the first that recognises the source."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        reader: Name of the reader.
+        folder: The dataset folder that was written.
+        rows: Rows of the source's log.
+        clicks: Clicks kept.
+        users: Rows of the user table.
+        items: Rows of the item table.
+        dropped: What was left out: a reason in words, and how many.
+    """
+
+    reader: str
+    folder: Path
+    rows: int
+    clicks: int
+    users: int
+    items: int
+    dropped: dict[str, int]
+
+
+def convert(
+    reader: str, source: Path, out: Path, *, options: Mapping[str, Any] | None = None, overwrite: bool = False
+) -> Conversion:
+    """Read ``source``, write the dataset folder ``out``, and read it back with every check.
+
+    Args:
+        reader: A key of ``READERS``, or ``auto``.
+        source: File or folder, as the reader wants it.
+        out: The folder to write; it appears whole, or nothing changes.
+        options: Keys of the reader's options.
+        overwrite: Replace an existing dataset.
+
+    Raises:
+        MicrecError: If the reader or an option is unknown, the source is missing or at fault, or ``out`` is taken.
+    """
+    name = detect(source) if reader == AUTO else reader
+    if name not in READERS:
+        raise MicrecError(f"reader: there is no {name!r}: use one of {', '.join([*READERS, AUTO])}.")
+    chosen = READERS[name]
+    checked = validate(chosen.options, options or {}, where=f"options of the reader {name}")
+    with new_folder(out, overwrite=overwrite) as partial:
+        frames = chosen.read(source, checked)
+        write_tables(partial, frames.schema, frames.users, frames.items, frames.clicks)
+        dropped, rows = frames.dropped, frames.schema.provenance.get("rows")
+        del frames
+        dataset = read_dataset(partial)
+    return Conversion(
+        reader=name,
+        folder=out,
+        rows=len(dataset.clicks) if rows is None else int(rows),
+        clicks=len(dataset.clicks),
+        users=len(dataset.users),
+        items=len(dataset.items),
+        dropped=dropped,
+    )
+
+
+def detect(source: Path) -> str:
+    """The first reader that recognises ``source``.
+
+    Raises:
+        MicrecError: If ``source`` is missing or no reader knows it.
+    """
+    existing(source)
+    for name, reader in READERS.items():
+        if reader.recognises(source):
+            return name
+    known = [f"{name}: {reader.summary}" for name, reader in READERS.items()]
+    raise MicrecError("\n  - ".join([f"{source}: no reader knows this layout; there are", *known]))
+
+
+def conversion_table(conversion: Conversion) -> Table:
+    """What was read, dropped and kept, for a terminal."""
+    grid = Table(title=escape(f"{conversion.reader} -> {conversion.folder}"), title_justify="left", show_header=False)
+    grid.add_column("")
+    grid.add_column("", justify="right")
+    grid.add_row("rows read", f"{conversion.rows:,}")
+    grid.add_section()
+    for reason, count in conversion.dropped.items():
+        grid.add_row(escape(f"dropped: {reason}"), f"{count:,}")
+    grid.add_section()
+    for label in ("clicks", "users", "items"):
+        grid.add_row(f"kept: {label}", f"{getattr(conversion, label):,}")
+    return grid
+
+
+def readers_table() -> Table:
+    """Every reader with its options, for a terminal."""
+    grid = Table("reader, option", "default", "")
+    for name, reader in READERS.items():
+        grid.add_row(name, "", escape(reader.summary))
+        for option in explain(reader.options):
+            grid.add_row(f"  {option.key}", escape(option.default), escape(f"{option.description} [{option.type}]"))
+        grid.add_section()
+    return grid

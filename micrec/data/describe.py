@@ -1,0 +1,253 @@
+"""Table 1 of the paper for any dataset, and the figures that tell how hard it is."""
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
+
+from micrec.config import SessionsConfig, SplitConfig
+from micrec.data.dataset import Clicks, Column, Dataset, EntityTable
+from micrec.data.schema import FieldType
+from micrec.data.sessions import assign_sessions
+from micrec.data.split import temporal_split
+
+
+@dataclass(frozen=True)
+class FieldStatistics:
+    """One field of the user or item table.
+
+    Attributes:
+        table: ``users`` or ``items``.
+        name: Name of the field.
+        type: Its type.
+        vocabulary: Distinct values; None for fields without codes.
+        missing: Share of rows without a value; an empty list counts as none.
+    """
+
+    table: str
+    name: str
+    type: FieldType
+    vocabulary: int | None
+    missing: float
+
+
+@dataclass(frozen=True)
+class DatasetStatistics:
+    """A dataset in figures.
+
+    Attributes:
+        name: Name of the dataset.
+        users: Rows of the user table.
+        items: Rows of the item table.
+        sessions: Sessions, as the configuration defines them.
+        clicks: Clicks in all.
+        train: Clicks before the test period, the validation slice included.
+        validation: The last of ``train``, on which choices are made.
+        test: Clicks of the test period.
+        users_with_clicks: Users with at least one click.
+        items_with_clicks: Items with at least one click.
+        clicks_per_user_mean: Over users with clicks; the median likewise.
+        clicks_per_item_mean: Over items with clicks; the median likewise.
+        session_clicks_mean: Clicks per session; median and 95th percentile likewise.
+        session_items_mean: Distinct items per session.
+        item_gini: Gini coefficient of clicks over items with clicks: 0 = all alike, towards 1 = one item has all.
+        catalogue_gini: The same over all items of the table.
+        repeat_share: Share of clicks on an item that the user had clicked before.
+        density: Distinct (user, item) pairs / (users x items).
+        first: Time of the first click, ISO 8601, UTC.
+        last: Time of the last click.
+        fields: User fields, then item fields, in the order of ``dataset.yaml``.
+        dropped: What the reader left out, by reason (``provenance.dropped``).
+    """
+
+    name: str
+    users: int
+    items: int
+    sessions: int
+    clicks: int
+    train: int
+    validation: int
+    test: int
+    users_with_clicks: int
+    items_with_clicks: int
+    clicks_per_user_mean: float
+    clicks_per_user_median: float
+    clicks_per_item_mean: float
+    clicks_per_item_median: float
+    session_clicks_mean: float
+    session_clicks_median: float
+    session_clicks_p95: float
+    session_items_mean: float
+    item_gini: float
+    catalogue_gini: float
+    repeat_share: float
+    density: float
+    first: str
+    last: str
+    fields: tuple[FieldStatistics, ...]
+    dropped: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def describe(dataset: Dataset, split: SplitConfig, sessions: SessionsConfig) -> DatasetStatistics:
+    """Count a dataset.
+
+    Raises:
+        MicrecError: If the split leaves a part empty.
+    """
+    clicks, n_items = dataset.clicks, len(dataset.items)
+    parts = temporal_split(clicks, split)
+    per_user = np.bincount(clicks.user_ids, minlength=len(dataset.users))
+    per_item = np.bincount(clicks.item_ids, minlength=n_items)
+    active_users, active_items = per_user[per_user > 0], per_item[per_item > 0]
+    n_pairs = _distinct_pairs(clicks.user_ids, clicks.item_ids, n_items)
+    return DatasetStatistics(
+        name=dataset.name,
+        users=len(dataset.users),
+        items=n_items,
+        clicks=len(clicks),
+        train=parts.n_fit,
+        validation=parts.n_fit - parts.n_train,
+        test=parts.n - parts.n_fit,
+        users_with_clicks=len(active_users),
+        items_with_clicks=len(active_items),
+        clicks_per_user_mean=float(active_users.mean()),
+        clicks_per_user_median=float(np.median(active_users)),
+        clicks_per_item_mean=float(active_items.mean()),
+        clicks_per_item_median=float(np.median(active_items)),
+        **_session_statistics(clicks, n_items, sessions),
+        item_gini=gini(active_items),
+        catalogue_gini=gini(per_item),
+        repeat_share=1.0 - n_pairs / len(clicks),
+        density=n_pairs / (len(dataset.users) * n_items),
+        first=_iso(clicks.time_ms[0]),
+        last=_iso(clicks.time_ms[-1]),
+        fields=tuple(_field_statistics(dataset)),
+        dropped=_dropped(dataset.schema.provenance.get("dropped")),
+    )
+
+
+def gini(counts: NDArray[np.int64]) -> float:
+    """Gini coefficient of non-negative counts: mean absolute difference of two of them / (2 x mean).
+
+    From sorted counts, sum_i (2 i - n - 1) x_i / (n sum x), i = 1 .. n, which needs one sort instead of all pairs.
+
+    Args:
+        counts: Shape (n,), with a positive sum.
+    """
+    n = len(counts)
+    weights = 2.0 * np.arange(1, n + 1) - n - 1
+    return float(weights @ np.sort(counts) / (n * counts.sum()))
+
+
+def _session_statistics(clicks: Clicks, n_items: int, config: SessionsConfig) -> dict[str, Any]:
+    session_ids = assign_sessions(clicks.user_ids, clicks.time_ms, config)
+    lengths = np.bincount(session_ids)
+    lengths = lengths[lengths > 0]
+    return {
+        "sessions": len(lengths),
+        "session_clicks_mean": float(lengths.mean()),
+        "session_clicks_median": float(np.median(lengths)),
+        "session_clicks_p95": float(np.percentile(lengths, 95)),
+        "session_items_mean": _distinct_pairs(session_ids, clicks.item_ids, n_items) / len(lengths),
+    }
+
+
+def _distinct_pairs(groups: NDArray[np.integer], item_ids: NDArray[np.int32], n_items: int) -> int:
+    """Number of different (group, item) pairs."""
+    return pl.Series(groups.astype(np.int64) * n_items + item_ids).n_unique()
+
+
+def _field_statistics(dataset: Dataset) -> list[FieldStatistics]:
+    declared = {"users": (dataset.schema.users, dataset.users), "items": (dataset.schema.items, dataset.items)}
+    return [
+        _field(table, name, field_type, entities)
+        for table, (fields, entities) in declared.items()
+        for name, field_type in fields.items()
+    ]
+
+
+def _field(table: str, name: str, field_type: FieldType, entities: EntityTable) -> FieldStatistics:
+    column = entities.columns.get(name)
+    if column is None:
+        missing = entities.frame[name].null_count() / len(entities)
+    else:
+        missing = float(_is_missing(column).mean())
+    vocabulary = column.size - 1 if column is not None and field_type is not FieldType.NUMERIC else None
+    return FieldStatistics(table, name, field_type, vocabulary, missing)
+
+
+def _is_missing(column: Column) -> NDArray[np.bool_]:
+    if column.offsets is not None:
+        return np.diff(column.offsets) == 0
+    if column.numbers is not None:
+        return np.isnan(column.numbers)
+    assert column.codes is not None
+    return column.codes == 0
+
+
+def _dropped(counts: object) -> dict[str, int]:
+    """The counts of a provenance that may have been written by hand."""
+    if not isinstance(counts, dict):
+        return {}
+    return {str(reason): count for reason, count in counts.items() if isinstance(count, int)}
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(int(time_ms) / 1000, tz=UTC).isoformat(timespec="seconds")
+
+
+def table(statistics: DatasetStatistics) -> Table:
+    """The figures for a terminal: what is counted, and how many."""
+    grid = Table(title=escape(statistics.name), title_justify="left", show_header=False)
+    grid.add_column("")
+    grid.add_column("", justify="right")
+    for label, value in _rows(statistics):
+        grid.add_row(escape(label), escape(value))
+    grid.add_section()
+    for field in statistics.fields:
+        grid.add_row(escape(f"{field.table}.{field.name} ({field.type})"), _field_text(field))
+    grid.add_section()
+    for reason, count in statistics.dropped.items():
+        grid.add_row(escape(f"dropped: {reason}"), f"{count:,}")
+    return grid
+
+
+def _rows(s: DatasetStatistics) -> list[tuple[str, str]]:
+    length = f"{s.session_clicks_mean:.2f} / {s.session_clicks_median:g} / {s.session_clicks_p95:g}"
+    return [
+        ("users", f"{s.users:,}"),
+        ("items", f"{s.items:,}"),
+        ("sessions", f"{s.sessions:,}"),
+        ("clicks", f"{s.clicks:,}"),
+        ("train", f"{s.train:,}"),
+        ("test", f"{s.test:,}"),
+        ("fields", f"{len(s.fields)}"),
+        ("validation, the last of train", f"{s.validation:,}"),
+        ("users with clicks", f"{s.users_with_clicks:,}"),
+        ("items with clicks", f"{s.items_with_clicks:,}"),
+        ("clicks per user, mean / median", f"{s.clicks_per_user_mean:.2f} / {s.clicks_per_user_median:g}"),
+        ("clicks per item, mean / median", f"{s.clicks_per_item_mean:.2f} / {s.clicks_per_item_median:g}"),
+        ("clicks per session, mean / median / p95", length),
+        ("distinct items per session, mean", f"{s.session_items_mean:.2f}"),
+        ("Gini of clicks over items with clicks", f"{s.item_gini:.3f}"),
+        ("Gini of clicks over all items", f"{s.catalogue_gini:.3f}"),
+        ("share of repeated clicks", f"{s.repeat_share:.2%}"),
+        ("density", f"{s.density:.4%}"),
+        ("first click", s.first),
+        ("last click", s.last),
+    ]
+
+
+def _field_text(field: FieldStatistics) -> str:
+    values = "" if field.vocabulary is None else f"{field.vocabulary:,} values, "
+    return f"{values}{field.missing:.1%} missing"

@@ -1,0 +1,308 @@
+"""The dataset folder: written whole or not at all, read with every fault told at once.
+
+A folder holds ``dataset.yaml`` (:class:`micrec.data.schema.DatasetSchema`), ``users.parquet``, ``items.parquet``, and
+``clicks.parquet`` or ``clicks/part-00000.parquet ...``.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+from micrec.data.dataset import Clicks, Dataset
+from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, encode_table
+from micrec.data.schema import DatasetSchema
+from micrec.data.validation import Faults, Source, check_schema, check_table, id_kind
+from micrec.errors import MicrecError
+from micrec.settings import check, load_yaml
+
+SCHEMA_FILE = "dataset.yaml"
+TABLES = {"users": "user_id", "items": "item_id"}
+EMPTY_LOG = "clicks: the log is empty: write at least one click"
+ROWS_PER_GROUP = 1 << 20
+ROWS_PER_CHUNK = 4 * ROWS_PER_GROUP  # clicks decoded at a time: 100 MB of integer ids
+
+
+def write_dataset(
+    folder: Path,
+    schema: DatasetSchema,
+    users: pl.DataFrame,
+    items: pl.DataFrame,
+    clicks: pl.DataFrame | Iterable[pl.DataFrame],
+    *,
+    overwrite: bool = False,
+    validate: bool = True,
+) -> None:
+    """Write a dataset folder; it appears whole, or nothing changes. The same input gives the same bytes.
+
+    Args:
+        folder: Where to. Missing parents are made.
+        schema: Fields, roles, time unit, provenance.
+        users: ``user_id`` (integers or strings) and the user fields, one row per user.
+        items: ``item_id`` and the item fields. A multi-valued field is a list column, a vector a list or array.
+        clicks: ``user_id, item_id, timestamp`` and any of ``dwell_s, like, follow``; a frame becomes one file, an
+            iterable of frames one file each, and only one frame is in memory at a time.
+        overwrite: Replace an existing dataset; it stays in place until the new one is whole.
+        validate: Refuse what ``read_dataset`` would refuse. Switch off only for data known to be valid.
+
+    Raises:
+        MicrecError: If the folder is taken, the data are at fault (all faults at once), or the disk is.
+    """
+    with new_folder(folder, overwrite=overwrite) as partial:
+        write_tables(partial, schema, users, items, clicks, validate=validate)
+
+
+def write_tables(
+    folder: Path,
+    schema: DatasetSchema,
+    users: pl.DataFrame,
+    items: pl.DataFrame,
+    clicks: pl.DataFrame | Iterable[pl.DataFrame],
+    *,
+    validate: bool = True,
+) -> None:
+    """``write_dataset`` into an existing empty folder, such as one of ``new_folder`` that gets further files.
+
+    Raises:
+        MicrecError: If the data are at fault, all faults at once, or the disk is; files may then be left behind.
+    """
+    faults = Faults()
+    encoder = _check_tables(schema, {"users": users, "items": items}, faults) if validate else None
+    text = yaml.safe_dump(schema.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    with _writable(folder / SCHEMA_FILE):
+        (folder / SCHEMA_FILE).write_text(text, encoding="utf-8")
+    _write_parquet(folder / "users.parquet", users)
+    _write_parquet(folder / "items.parquet", items)
+    if isinstance(clicks, pl.DataFrame):
+        _write_clicks(folder / "clicks.parquet", clicks, Source("clicks.parquet"), encoder)
+    else:
+        (folder / "clicks").mkdir()
+        for number, frame in enumerate(clicks):
+            part = f"part-{number:05d}.parquet"
+            _write_clicks(folder / "clicks" / part, frame, Source("clicks", part), encoder)
+    if encoder is not None and encoder.n_rows == 0:
+        faults.add(EMPTY_LOG)
+    faults.raise_any(f"{schema.name}: not a valid dataset, nothing was written")
+
+
+@contextmanager
+def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A fresh folder to fill that becomes ``folder`` when the block ends without an exception.
+
+    It is a hidden sibling until then. A kill leaves ``folder`` as it was; the sibling is removed by the next attempt.
+    Two processes must not write the same folder at the same time.
+
+    Raises:
+        MicrecError: If ``folder`` exists and is not empty, unless ``overwrite`` and it is a dataset folder.
+    """
+    folder = folder.resolve()
+    partial, previous = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "previous"))
+    if previous.exists() and not folder.exists():
+        previous.rename(folder)  # a kill between the two renames below
+    _refuse_taken(folder, overwrite)
+    shutil.rmtree(partial, ignore_errors=True)
+    with _writable(folder):
+        partial.mkdir(parents=True)
+    try:
+        yield partial
+        with _writable(folder):
+            _swap(partial, folder, previous)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_taken(folder: Path, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / SCHEMA_FILE).is_file():
+        raise MicrecError(f"{folder}: exists and is not a dataset folder: name another one, it will not be replaced.")
+    if not overwrite:
+        raise MicrecError(f"{folder}: exists: name another folder, or overwrite it (overwrite=True, --force).")
+
+
+def _swap(new: Path, folder: Path, previous: Path) -> None:
+    """Put ``new`` in the place of ``folder``; if that fails, the old one is put back."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    shutil.rmtree(previous, ignore_errors=True)
+    os.replace(folder, previous)
+    try:
+        os.replace(new, folder)
+    except BaseException:
+        os.replace(previous, folder)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as fault:
+        raise MicrecError(
+            f"{path.name}: cannot be written ({_reason(fault)}): check the free space and permissions of its folder."
+        ) from fault
+
+
+def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    with _writable(path):
+        frame.rechunk().write_parquet(path, compression="zstd", row_group_size=ROWS_PER_GROUP)
+
+
+def _write_clicks(path: Path, frame: pl.DataFrame, source: Source, encoder: ClickEncoder | None) -> None:
+    if encoder is not None:
+        encoder.check_columns(source, frame.columns)
+        for first_row in range(0, len(frame), ROWS_PER_CHUNK):
+            encoder.encode(source._replace(first_row=first_row), frame[first_row : first_row + ROWS_PER_CHUNK])
+    _write_parquet(path, frame)
+
+
+def _check_tables(schema: DatasetSchema, tables: dict[str, pl.DataFrame], faults: Faults) -> ClickEncoder:
+    """Check schema and tables; returns the encoder that checks the clicks against them."""
+    check_schema(schema, faults)
+    for name, table in tables.items():
+        check_table(Source(f"{name}.parquet"), table, TABLES[name], getattr(schema, name), faults)
+    user_ids, item_ids = (_usable_ids(tables.get(name), key) for name, key in TABLES.items())
+    return ClickEncoder(user_ids, item_ids, schema.time_unit, faults)
+
+
+def _usable_ids(table: pl.DataFrame | None, key: str) -> pl.Series | None:
+    if table is None or key not in table.columns or id_kind(table[key]) is None:
+        return None
+    return table[key]
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read, validate and encode a dataset folder.
+
+    The dense id of a user or item is its row in the Parquet file. Clicks are sorted by time, ties in file order.
+    Memory stays near the size of the encoded columns: clicks are decoded in chunks.
+
+    Raises:
+        MicrecError: Naming every fault found, with file, column, count, first rows, and cure.
+    """
+    if not folder.is_dir():
+        raise MicrecError(
+            f"{folder}: there is no such dataset folder: check the path, or make one with micrec convert."
+        )
+    faults = Faults()
+    schema = _read_schema(folder / SCHEMA_FILE, faults)
+    tables = {name: table for name in TABLES if (table := _read_table(folder / f"{name}.parquet", faults)) is not None}
+    files = _click_files(folder, faults)
+    clicks = None
+    if schema is None:
+        for source, path in files:
+            next(_chunks(path, source, None, faults), None)
+    else:
+        encoder = _check_tables(schema, tables, faults)
+        clicks = _read_clicks(files, encoder, faults)
+    faults.raise_any(f"{folder}: not a valid dataset")
+    assert schema is not None
+    assert clicks is not None
+    users, items = (encode_table(tables[name], key, getattr(schema, name)) for name, key in TABLES.items())
+    return Dataset(schema=schema, users=users, items=items, clicks=clicks, folder=folder)
+
+
+def _read_schema(path: Path, faults: Faults) -> DatasetSchema | None:
+    if not path.is_file():
+        faults.add(f"{path.name}: the file is missing: write one with the name and the fields of the dataset")
+        return None
+    try:
+        data = load_yaml(path)
+    except MicrecError as fault:
+        faults.add(str(fault))
+        return None
+    if not data:
+        faults.add(f"{path.name}: the file is empty: write the name and the fields of the dataset")
+        return None
+    schema, texts = check(DatasetSchema, data)
+    for text in texts:
+        faults.add(f"{path.name}: {text}")
+    return schema
+
+
+def _read_table(path: Path, faults: Faults) -> pl.DataFrame | None:
+    with _readable(path.name, faults):
+        return pl.read_parquet(path, glob=False, hive_partitioning=False)
+    return None
+
+
+@contextmanager
+def _readable(name: str, faults: Faults) -> Iterator[None]:
+    """Turn a missing, cut or foreign file into a fault."""
+    try:
+        yield
+    except FileNotFoundError:
+        faults.add(f"{name}: the file is missing: put it into the folder")
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as fault:
+        faults.add(f"{name}: no readable Parquet file, perhaps cut short ({_reason(fault)}): write or fetch it again")
+
+
+def _reason(fault: BaseException) -> str:
+    text = getattr(fault, "strerror", None) or str(fault).strip() or type(fault).__name__
+    return text.splitlines()[0]
+
+
+def _click_files(folder: Path, faults: Faults) -> list[tuple[Source, Path]]:
+    """``clicks.parquet``, or the parts of ``clicks/`` by name."""
+    single, parts = folder / "clicks.parquet", sorted((folder / "clicks").glob("*.parquet"))
+    if single.exists() and parts:
+        faults.add("clicks.parquet: there are parts in clicks/ too: remove one of the two")
+    if single.exists():
+        return [(Source(single.name), single)]
+    if not parts:
+        faults.add("clicks.parquet: the file is missing, and so are clicks/part-*.parquet: put the clicks there")
+    for path in parts:
+        if not path.name.startswith("part-"):
+            faults.add(f"clicks/{path.name}: the files of a log are named part-*.parquet: rename or remove it")
+    return [(Source("clicks", path.name), path) for path in parts]
+
+
+def _chunks(
+    path: Path, source: Source, encoder: ClickEncoder | None, faults: Faults
+) -> Iterator[tuple[Source, pl.DataFrame]]:
+    """Decode a file of clicks a few row groups at a time, only the columns in use; at least one chunk if readable."""
+    with _readable(f"{source.file}/{source.part}" if source.part else source.file, faults):
+        scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        columns = scan.collect_schema().names()
+        if encoder is not None:
+            encoder.check_columns(source, columns)
+        scan = scan.select(name for name in CLICK_COLUMNS if name in columns)
+        n_rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item()
+        for first_row in range(0, max(n_rows, 1), ROWS_PER_CHUNK):
+            yield source._replace(first_row=first_row), scan.slice(first_row, ROWS_PER_CHUNK).collect()
+
+
+def _read_clicks(files: list[tuple[Source, Path]], encoder: ClickEncoder, faults: Faults) -> Clicks | None:
+    chunks = [
+        encoder.encode(source, frame) for file, path in files for source, frame in _chunks(path, file, encoder, faults)
+    ]
+    if chunks and encoder.n_rows == 0:
+        faults.add(EMPTY_LOG)
+    whole = [chunk for chunk in chunks if chunk is not None]
+    return _in_time_order(whole) if whole else None
+
+
+def _in_time_order(chunks: list[Clicks]) -> Clicks:
+    """Join chunks and sort them by time, stably; column by column, so that one column at a time is doubled."""
+    columns = {field.name: [getattr(chunk, field.name) for chunk in chunks] for field in dataclasses.fields(Clicks)}
+    chunks.clear()
+    joined: dict[str, Any] = {}
+    for name in list(columns):
+        parts = columns.pop(name)
+        joined[name] = None if any(part is None for part in parts) else np.concatenate(parts)
+        del parts
+    time_ms = joined["time_ms"]
+    if (time_ms[1:] < time_ms[:-1]).any():
+        order = np.argsort(time_ms, kind="stable")
+        for name, values in joined.items():
+            joined[name] = None if values is None else values[order]
+    return Clicks(**joined)

@@ -1,0 +1,191 @@
+"""What an evaluation asks: which users, which clicks to find, among which items, from which history."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micrec.config import EvalConfig
+from micrec.data.dataset import Clicks, Dataset
+from micrec.data.histories import Histories, group_by_user
+from micrec.data.split import Split
+from micrec.errors import MicrecError
+
+Part = Literal["valid", "test"]
+
+_CHUNK = 1 << 22  # train clicks looked at together
+
+
+@dataclass(frozen=True)
+class EvalTask:
+    """Queries with their histories and targets. Dense ids throughout; Q queries, T targets, U users, N items.
+
+    With frozen histories a query is a user, his targets are the distinct items he clicked in the part, and
+    ``target_counts`` says how often; queries with more targets come first. With rolling histories a query is one
+    click with one target; queries are ordered by user and time.
+
+    Attributes:
+        part: ``valid`` or ``test``.
+        histories: The clicks that may serve as history; query q has seen positions ``begin[q] .. end[q]`` of them,
+            and a model that reads L clicks takes ``max(begin[q], end[q] - L) .. end[q]``.
+        user_ids: The user of each query, shape (Q,).
+        begin: First position of the user's clicks in ``histories``, shape (Q,).
+        end: Position just after the last click before the query, shape (Q,).
+        target_offsets: Query q owns targets ``target_offsets[q] .. target_offsets[q + 1]``, shape (Q + 1,).
+        target_items: Items to be found, distinct within a query, shape (T,).
+        target_counts: Click lines behind each target, shape (T,).
+        target_repeats: Whether the user had clicked the target in the train part already, shape (T,).
+        candidates: Items that are ranked, shape (N,). A target outside of them is always a miss, and counted.
+        train_clicks: Train clicks per item, shape (N,).
+        user_train_clicks: Train clicks of each query's user, shape (Q,).
+        seen: The train clicks by user, never retrieved again; None if seen items are kept.
+        skipped_users: Users of the part left out because they have no train clicks.
+        skipped_lines: Their clicks.
+    """
+
+    part: Part
+    histories: Histories
+    user_ids: NDArray[np.int32]
+    begin: NDArray[np.int64]
+    end: NDArray[np.int64]
+    target_offsets: NDArray[np.int64]
+    target_items: NDArray[np.int32]
+    target_counts: NDArray[np.int64]
+    target_repeats: NDArray[np.bool_]
+    candidates: NDArray[np.bool_]
+    train_clicks: NDArray[np.int64]
+    user_train_clicks: NDArray[np.int64]
+    seen: Histories | None
+    skipped_users: int
+    skipped_lines: int
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    @property
+    def target_queries(self) -> NDArray[np.int64]:
+        """The query of each target, shape (T,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.target_offsets))
+
+    @property
+    def unknown_targets(self) -> int:
+        """Click lines whose item is not a candidate: misses for every model."""
+        return int(self.target_counts[~self.candidates[self.target_items]].sum())
+
+
+class _Queries(NamedTuple):
+    histories: Histories
+    user_ids: NDArray[np.int32]
+    end: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int32]
+    counts: NDArray[np.int64]
+
+
+def evaluation_task(dataset: Dataset, split: Split, config: EvalConfig, part: Part) -> EvalTask:
+    """Build the queries of the validation or test part; the train part is all that comes before it.
+
+    Raises:
+        MicrecError: If the part holds no clicks, or none of a user who may be evaluated.
+    """
+    rows = split.valid if part == "valid" else split.test
+    train, clicks = dataset.clicks[: rows.start], dataset.clicks[rows]
+    n_users, n_items = len(dataset.users), len(dataset.items)
+    train_clicks = np.bincount(train.item_ids, minlength=n_items)
+    user_clicks = np.bincount(train.user_ids, minlength=n_users)
+    wanted = np.ones(n_users, dtype=bool) if config.users == "all" else user_clicks > 0
+    evaluated = wanted[clicks.user_ids]
+    _check(part, len(clicks), int(evaluated.sum()))
+
+    grouped = group_by_user(train, n_users)
+    if config.history == "frozen":
+        queries = _frozen_queries(grouped, clicks[evaluated], n_items)
+    else:
+        queries = _rolling_queries(group_by_user(dataset.clicks[: rows.stop], n_users), rows.start, wanted)
+    target_users = np.repeat(queries.user_ids, np.diff(queries.offsets))
+    return EvalTask(
+        part=part,
+        histories=queries.histories,
+        user_ids=queries.user_ids,
+        begin=queries.histories.offsets[queries.user_ids],
+        end=queries.end,
+        target_offsets=queries.offsets,
+        target_items=queries.items,
+        target_counts=queries.counts,
+        target_repeats=_clicked_in(train, target_users, queries.items, n_items),
+        candidates=train_clicks > 0 if config.candidates == "train" else np.ones(n_items, dtype=bool),
+        train_clicks=train_clicks,
+        user_train_clicks=user_clicks[queries.user_ids],
+        seen=grouped if config.seen == "filter" else None,
+        skipped_users=len(np.unique(clicks.user_ids[~evaluated])),
+        skipped_lines=int((~evaluated).sum()),
+    )
+
+
+def _check(part: Part, n_clicks: int, n_evaluated: int) -> None:
+    if n_clicks == 0 and part == "valid":
+        raise MicrecError("evaluation: the validation part is empty: set split.valid_fraction above 0.")
+    if n_evaluated == 0:
+        raise MicrecError(
+            f"evaluation: none of the {n_clicks:,} clicks of the {part} part is by a user with train clicks: "
+            "set evaluation.users to all, or lower split.test_fraction or split.test_days."
+        )
+
+
+def _pair_keys(users: NDArray[np.int32], items: NDArray[np.int32], n_items: int) -> NDArray[np.int64]:
+    return users.astype(np.int64) * n_items + items
+
+
+def _frozen_queries(histories: Histories, clicks: Clicks, n_items: int) -> _Queries:
+    """One query per user of ``clicks``; repeated clicks on an item are one target with a count."""
+    keys, counts = np.unique(_pair_keys(clicks.user_ids, clicks.item_ids, n_items), return_counts=True)
+    users, query, sizes = np.unique(keys // n_items, return_inverse=True, return_counts=True)
+    by_size = np.argsort(-sizes, kind="stable")  # queries of like size share a block when ranked
+    place = np.empty_like(by_size)
+    place[by_size] = np.arange(len(by_size))
+    targets = np.argsort(place[query], kind="stable")
+    user_ids = users[by_size].astype(np.int32)
+    return _Queries(
+        histories=histories,
+        user_ids=user_ids,
+        end=histories.offsets[user_ids + 1],
+        offsets=np.concatenate([[0], np.cumsum(sizes[by_size])]),
+        items=(keys[targets] % n_items).astype(np.int32),
+        counts=counts[targets],
+    )
+
+
+def _rolling_queries(histories: Histories, first_row: int, wanted: NDArray[np.bool_]) -> _Queries:
+    """One query per click from ``first_row`` of the log on, by a wanted user; its history ends just before it."""
+    end = np.flatnonzero((histories.rows >= first_row) & wanted[histories.users])
+    return _Queries(
+        histories=histories,
+        user_ids=histories.users[end],
+        end=end,
+        offsets=np.arange(len(end) + 1),
+        items=histories.items[end],
+        counts=np.ones(len(end), dtype=np.int64),
+    )
+
+
+def _clicked_in(
+    clicks: Clicks, users: NDArray[np.int32], items: NDArray[np.int32], n_items: int
+) -> NDArray[np.bool_]:
+    """Whether each (user, item) pair is among ``clicks``; streams the log, so memory grows with the pairs alone."""
+    pairs, where = np.unique(_pair_keys(users, items, n_items), return_inverse=True)
+    found = np.zeros(len(pairs), dtype=bool)
+    for start in range(0, len(clicks), _CHUNK):
+        chunk = clicks[start : start + _CHUNK]
+        keys = _pair_keys(chunk.user_ids, chunk.item_ids, n_items)
+        at = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
+        found[at[pairs[at] == keys]] = True
+    return found[where]
+
+
+def expand_ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and members of ragged ranges: [2, 5) and [7, 8) give rows 0, 0, 0, 1 and members 2, 3, 4, 7."""
+    sizes = end - begin
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    first = np.cumsum(sizes) - sizes  # place of each range in the result
+    return rows, np.arange(len(rows)) + (begin - first)[rows]

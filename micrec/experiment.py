@@ -1,0 +1,109 @@
+"""One cell of an experiment: train one model with one seed and measure it on the test period."""
+
+import resource
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micrec.baselines import ItemKNN, popularity_scores
+from micrec.config import Config
+from micrec.data.dataset import Clicks, Dataset
+from micrec.data.sessions import assign_sessions
+from micrec.data.split import temporal_split
+from micrec.errors import MicrecError
+from micrec.evaluation import EvalResult, EvalTask, evaluate, evaluation_task
+from micrec.fitting import Fitted, fit
+from micrec.progress import NoProgress, Progress
+
+FLOORS = ("popularity", "item_knn")
+
+
+class ModelResult(NamedTuple):
+    """What one trained model, or one floor, did on the test period."""
+
+    metrics: dict[str, float]  # by full name, e.g. hit@50, coverage@500
+    slices: dict[str, dict[str, float]]  # slice -> metrics
+    user_hits: NDArray[np.float64]  # (Q, n_cutoffs) hits among each user's test clicks
+    user_lines: NDArray[np.float64]  # (Q,) test clicks of each user
+    info: dict[str, Any]  # epochs, seconds, samples per second, parameters …
+
+
+def run_model(
+    dataset: Dataset, config: Config, *, folder: Path | None = None, progress: Progress | None = None
+) -> ModelResult:
+    """Train as ``config`` says and evaluate once on the test period.
+
+    Args:
+        dataset: The data.
+        config: The model, its losses, its seed.
+        folder: Where the run keeps its checkpoint; an interrupted run found there is resumed.
+        progress: Where to report.
+    """
+    fitted = fit(dataset, config, folder=folder, progress=progress)
+    split = temporal_split(dataset.clicks, config.split)
+    task = evaluation_task(dataset, split, config.evaluation, "test")
+    return _result(fitted.evaluate(task), training_info(fitted))
+
+
+def run_floor(name: str, dataset: Dataset, config: Config, *, progress: Progress | None = None) -> ModelResult:
+    """Evaluate a model that needs no training on the same task.
+
+    - popularity: items by their training clicks, the same list for everybody.
+    - item_knn: items met in one session with the user's latest clicks, by cosine of session counts.
+
+    Raises:
+        MicrecError: If there is no such floor.
+    """
+    (progress or NoProgress()).say(f"floor {name}")
+    split = temporal_split(dataset.clicks, config.split)
+    task = evaluation_task(dataset, split, config.evaluation, "test")
+    return _result(evaluate_floor(name, task, dataset.clicks[split.fit], config), {})
+
+
+def evaluate_floor(name: str, task: EvalTask, train: Clicks, config: Config) -> EvalResult:
+    """Metrics of a floor on a task; ``train`` are the clicks before the task's period."""
+    if name == "popularity":
+        scores = popularity_scores(task)
+    elif name == "item_knn":
+        sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)
+        scores = ItemKNN.fit(train, sessions, len(task.candidates)).scores(task, history_length=config.model.history_length)
+    else:
+        raise MicrecError(f"floors: no floor {name!r}: choose from {', '.join(FLOORS)}.")
+    return evaluate(scores, task, config.evaluation)
+
+
+def training_info(fitted: Fitted) -> dict[str, Any]:
+    """Epochs, speed and size of a run, for the tables."""
+    log = fitted.state.log
+    seconds = sum(entry["seconds"] for entry in log)
+    timed = [entry for entry in log if entry["epoch"] > 1] or log
+    timed_s = sum(entry["seconds"] for entry in timed)
+    return {
+        "best_epoch": fitted.state.best_epoch,
+        "epochs_run": len(log),
+        "train_s": round(seconds, 3),
+        "train_samples_per_s": round(sum(entry["samples"] for entry in timed) / timed_s, 1) if timed_s else None,
+        "parameters": sum(p.numel() for p in fitted.model.parameters()),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "validation_metric": fitted.state.best_metric if fitted.state.best_metric > float("-inf") else None,
+        "log": log,
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _result(evaluated: EvalResult, info: dict[str, Any]) -> ModelResult:
+    return ModelResult(
+        metrics=evaluated.metrics,
+        slices=evaluated.slices,
+        user_hits=evaluated.user_hits,
+        user_lines=evaluated.user_lines,
+        info=info,
+    )

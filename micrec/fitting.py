@@ -1,0 +1,184 @@
+"""One run from a dataset to a fitted model: search for the number of epochs, refit, resume after a kill."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from micrec.checkpoint import load_checkpoint, save_checkpoint
+from micrec.config import Config, EvalConfig
+from micrec.data.dataset import Dataset
+from micrec.data.split import Split, temporal_split
+from micrec.errors import MicrecError
+from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
+from micrec.inference import encode_items, encode_users, histories_of
+from micrec.models.two_tower import TwoTower
+from micrec.progress import NoProgress, Progress
+from micrec.train_data import Fields
+from micrec.training import Trainer
+
+
+@dataclass
+class RunState:
+    """Where a run stands, beside the trainer's own tensors."""
+
+    phase: str = "search"  # search | refit | done
+    epoch: int = 0  # finished epochs of the phase
+    best_epoch: int = 0
+    best_metric: float = float("-inf")
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model with the encoded fields it reads; it was trained on the first ``trained_clicks`` of the log."""
+
+    model: TwoTower
+    fields: Fields
+    config: Config
+    state: RunState
+    trained_clicks: int
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def with_evaluation(self, evaluation: EvalConfig) -> "Fitted":
+        """The same model under another offline protocol."""
+        return replace(self, config=self.config.model_copy(update={"evaluation": evaluation}))
+
+    def embed(self, task: EvalTask) -> tuple[Tensor, Tensor]:
+        """User embeddings of the task's queries (Q, D) and embeddings of all items (N, D)."""
+        device = self.device
+        item_fields, item_emb = encode_items(self.model, self.fields.items)
+        history = histories_of(
+            task.histories.items, task.begin, task.end, self.model.config.history_length, device
+        )
+        users = self.fields.users.take(torch.from_numpy(task.user_ids).long().to(device))
+        return encode_users(self.model, users, history, item_fields), item_emb
+
+    def evaluate(self, task: EvalTask, *, coverage: bool = True) -> EvalResult:
+        """All offline metrics of the model on a task."""
+        user_emb, item_emb = self.embed(task)
+        return evaluate(embedding_scores(user_emb, item_emb), task, self.config.evaluation, coverage=coverage)
+
+
+def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progress: Progress | None = None) -> Fitted:
+    """Train on the clicks before the test period.
+
+    With a validation slice, ``train.metric`` on it picks the number of epochs, and with ``train.refit`` a fresh model
+    is then trained that long on training and validation clicks together. Without one, ``train.epochs`` epochs.
+
+    Args:
+        dataset: The data.
+        config: Everything else; ``config.train.seed`` fixes the result.
+        folder: Where to keep the checkpoint of the run; an interrupted run found there goes on to the same result.
+        progress: Where to report.
+
+    Raises:
+        MicrecError: On an impossible split, a loss that is not finite, or a checkpoint of another run.
+    """
+    run = _Run(dataset, config, folder, progress or NoProgress())
+    return run.complete()
+
+
+class _Run:
+    def __init__(self, dataset: Dataset, config: Config, folder: Path | None, progress: Progress) -> None:
+        self.dataset, self.config, self.progress = dataset, config, progress
+        self.split: Split = temporal_split(dataset.clicks, config.split)
+        self.folder = folder / "checkpoint" if folder else None
+        self.identity = run_identity(dataset, config)
+        self.state = RunState()
+        if config.split.valid_fraction == 0:
+            self.state = RunState(phase="refit", best_epoch=config.train.epochs)
+        self.best: dict[str, Tensor] = {}
+
+    def complete(self) -> Fitted:
+        saved = self._restore()
+        if self.state.phase == "search":
+            trainer = self._trainer(self.split.train, saved)
+            self._search(trainer)
+            if not self.config.train.refit:
+                trainer.load_parameters(self.best)
+                return self._fitted(trainer)
+            self.state.phase, self.state.epoch = "refit", 0
+            saved = None
+        trainer = self._trainer(self.split.fit, saved)
+        while self.state.epoch < self.state.best_epoch:
+            log = trainer.epoch(self.progress, label=f"{self.config.model.name} refit")
+            self._advance(trainer, log.as_dict())
+        return self._fitted(trainer)
+
+    def _search(self, trainer: Trainer) -> None:
+        train = self.config.train
+        task = evaluation_task(self.dataset, self.split, self.config.evaluation, "valid")
+        while self.state.epoch < train.epochs and not self._out_of_patience():
+            log = trainer.epoch(self.progress, label=f"{self.config.model.name} search")
+            metric = self._metric(trainer, task)
+            log.metric = metric
+            if metric > self.state.best_metric:
+                self.state.best_metric, self.state.best_epoch = metric, self.state.epoch + 1
+                self.best = {} if train.refit else trainer.parameters()
+            self.progress.say(f"  epoch {log.epoch}: validation {train.metric} {metric:.4f}")
+            self._advance(trainer, log.as_dict())
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience
+        return 0 < patience <= self.state.epoch - self.state.best_epoch
+
+    def _metric(self, trainer: Trainer, task: EvalTask) -> float:
+        name = self.config.train.metric
+        coverage = name.startswith("coverage")
+        result = self._fitted(trainer).evaluate(task, coverage=coverage)
+        if name not in result.metrics:
+            known = ", ".join(sorted(result.metrics))
+            raise MicrecError(f"train.metric: no metric {name!r}: choose from {known}.")
+        return result.metrics[name]
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def _trainer(self, part: slice, saved: dict[str, Tensor] | None) -> Trainer:
+        trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config)
+        if saved is not None:
+            trainer.load_tensors(saved, epoch=self.state.epoch)
+        return trainer
+
+    def _advance(self, trainer: Trainer, log: dict[str, Any]) -> None:
+        self.state.epoch += 1
+        self.state.log.append({"phase": self.state.phase, **log})
+        if self.folder is not None:
+            tensors = {f"trainer.{k}": v for k, v in trainer.tensors().items()}
+            tensors |= {f"best.{k}": v for k, v in self.best.items()}
+            save_checkpoint(self.folder, tensors, {"identity": self.identity, "state": vars(self.state)})
+
+    def _restore(self) -> dict[str, Tensor] | None:
+        if self.folder is None or not self.folder.exists():
+            return None
+        tensors, manifest = load_checkpoint(self.folder)
+        if manifest["identity"] != self.identity:
+            raise MicrecError(
+                f"{self.folder}: this checkpoint belongs to another config or dataset: choose another folder or delete it."
+            )
+        self.state = RunState(**manifest["state"])  # type: ignore[arg-type]
+        self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        self.progress.say(f"resuming after {self.state.phase} epoch {self.state.epoch}")
+        return {k.removeprefix("trainer."): v for k, v in tensors.items() if k.startswith("trainer.")}
+
+    def _fitted(self, trainer: Trainer) -> Fitted:
+        trainer.model.eval()
+        return Fitted(trainer.model, trainer.data.fields, self.config, self.state, trained_clicks=len(trainer.data))
+
+
+def run_identity(dataset: Dataset, config: Config) -> dict[str, str]:
+    """What a run depends on: the resolved config and the data."""
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return {
+        "config": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "dataset": dataset.fingerprint,
+        "clicks": str(len(dataset.clicks)),
+    }
+

@@ -1,0 +1,180 @@
+"""Encoded fields of users or items as device tensors; a batch is a row slice of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micrec.data.dataset import Column, EntityTable
+from micrec.data.schema import EMBEDDABLE, FieldType
+from micrec.errors import MicrecError
+
+
+class Ragged(NamedTuple):
+    """Rows of unequal length (CSR): row i is ``values[offsets[i] : offsets[i + 1]]``."""
+
+    values: Tensor  # (nnz,)
+    offsets: Tensor  # (n + 1,) int64
+
+    def take(self, rows: Tensor) -> "Ragged":
+        """The given rows, shape (k,), as a new Ragged of k rows; repeats allowed."""
+        starts = self.offsets[rows]
+        return gather_ranges(self.values, starts, self.offsets[rows + 1])
+
+
+def gather_ranges(values: Tensor, starts: Tensor, stops: Tensor) -> Ragged:
+    """``values[starts[i] : stops[i]]`` for every i, as a Ragged of len(starts) rows."""
+    lengths = stops - starts
+    offsets = torch.zeros(len(starts) + 1, dtype=torch.int64, device=values.device)
+    torch.cumsum(lengths, 0, out=offsets[1:])
+    shift = torch.repeat_interleave(starts - offsets[:-1], lengths)  # (nnz,)
+    return Ragged(values[shift + torch.arange(len(shift), device=values.device)], offsets)
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """What a tower must know of one field: its embedding table's size, or the scale of its numbers."""
+
+    name: str
+    type: FieldType
+    size: int = 0  # rows of the table, row 0 = unknown
+    mean: float = 0.0  # of the numbers, over the table
+    std: float = 1.0
+    own_id: bool = False  # the entity's own id, not a column of its table
+
+    @property
+    def multi_valued(self) -> bool:
+        return self.type is FieldType.MULTI_CATEGORICAL
+
+
+@dataclass(frozen=True)
+class FieldColumns:
+    """n rows of encoded fields on one device.
+
+    ``single[name]``: codes (n,), int32; ``multi[name]``: codes as Ragged of n rows; ``numbers[name]``: standardised
+    float32 (n,), 0 where missing.
+    """
+
+    n: int
+    single: dict[str, Tensor]
+    multi: dict[str, Ragged]
+    numbers: dict[str, Tensor]
+
+    def take(self, rows: Tensor) -> Self:
+        """The given rows, shape (k,), int64."""
+        return type(self)(
+            n=len(rows),
+            single={name: codes[rows] for name, codes in self.single.items()},
+            multi={name: ragged.take(rows) for name, ragged in self.multi.items()},
+            numbers={name: numbers[rows] for name, numbers in self.numbers.items()},
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(
+            n=self.n,
+            single={name: codes.to(device) for name, codes in self.single.items()},
+            multi={
+                name: Ragged(ragged.values.to(device), ragged.offsets.to(device)) for name, ragged in self.multi.items()
+            },
+            numbers={name: numbers.to(device) for name, numbers in self.numbers.items()},
+        )
+
+    def concat(self, other: Self) -> Self:
+        """These rows followed by the other's."""
+        return type(self)(
+            n=self.n + other.n,
+            single={name: torch.cat([codes, other.single[name]]) for name, codes in self.single.items()},
+            multi={
+                name: Ragged(
+                    torch.cat([ragged.values, other.multi[name].values]),
+                    torch.cat([ragged.offsets, ragged.offsets[-1] + other.multi[name].offsets[1:]]),
+                )
+                for name, ragged in self.multi.items()
+            },
+            numbers={name: torch.cat([numbers, other.numbers[name]]) for name, numbers in self.numbers.items()},
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All columns as flat named tensors; ``from_tensors`` puts them together again."""
+        named = {f"single.{name}": codes for name, codes in self.single.items()}
+        named |= {f"values.{name}": ragged.values for name, ragged in self.multi.items()}
+        named |= {f"offsets.{name}": ragged.offsets for name, ragged in self.multi.items()}
+        return named | {f"numbers.{name}": numbers for name, numbers in self.numbers.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], *, n: int) -> Self:
+        """What ``tensors`` took apart."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+        offsets = part("offsets.")
+        multi = {name: Ragged(values, offsets[name]) for name, values in part("values.").items()}
+        return cls(n=n, single=part("single."), multi=multi, numbers=part("numbers."))
+
+
+def choose_fields(table: EntityTable, wanted: Sequence[str] | None, *, key: str) -> list[str]:
+    """Names of the fields to embed, in the table's order; None = all that can be embedded.
+
+    Raises:
+        MicrecError: If a wanted field is not in the dataset; ``key`` is the config key named in the message.
+    """
+    available = [name for name, column in table.columns.items() if column.type in EMBEDDABLE]
+    if wanted is None:
+        return available
+    unknown = [name for name in wanted if name not in available]
+    if unknown:
+        raise MicrecError(f"{key}: no field {', '.join(unknown)} in the dataset; choose from {', '.join(available) or 'none'}.")
+    return [name for name in available if name in wanted]
+
+
+def field_specs(table: EntityTable, names: Sequence[str], *, id_name: str | None = None) -> list[FieldSpec]:
+    """Specs of the fields ``names``; ``id_name`` puts the entity's own id first, with one row per entity."""
+    specs = [FieldSpec(id_name, FieldType.ID, size=len(table) + 1, own_id=True)] if id_name else []
+    for name in names:
+        column = table.columns[name]
+        if column.type is FieldType.NUMERIC:
+            mean, std = _moments(column)
+            specs.append(FieldSpec(name, column.type, mean=mean, std=std))
+        else:
+            specs.append(FieldSpec(name, column.type, size=column.size))
+    return specs
+
+
+def load_columns(table: EntityTable, specs: Sequence[FieldSpec], *, known: np.ndarray | None = None) -> FieldColumns:
+    """All rows of a table as tensors on the CPU.
+
+    Args:
+        table: Users or items.
+        specs: Which fields, the entity's own id among them if wanted.
+        known: Entities with an id row of their own, shape (n,), bool; the others read row 0 (unknown). None = all.
+    """
+    single: dict[str, Tensor] = {}
+    multi: dict[str, Ragged] = {}
+    numbers: dict[str, Tensor] = {}
+    for spec in specs:
+        if spec.own_id:
+            codes = np.arange(1, len(table) + 1, dtype=np.int32)
+            single[spec.name] = torch.from_numpy(codes if known is None else np.where(known, codes, 0).astype(np.int32))
+            continue
+        column = table.columns[spec.name]
+        if column.numbers is not None:
+            scaled = (column.numbers - spec.mean) / spec.std
+            numbers[spec.name] = torch.from_numpy(np.nan_to_num(scaled, nan=0.0).astype(np.float32))
+        elif column.codes is not None:
+            single[spec.name] = torch.from_numpy(np.ascontiguousarray(column.codes))
+        else:
+            assert column.values is not None and column.offsets is not None
+            multi[spec.name] = Ragged(torch.from_numpy(column.values), torch.from_numpy(column.offsets))
+    return FieldColumns(n=len(table), single=single, multi=multi, numbers=numbers)
+
+
+def _moments(column: Column) -> tuple[float, float]:
+    assert column.numbers is not None
+    finite = column.numbers[np.isfinite(column.numbers)].astype(np.float64)
+    if len(finite) == 0:
+        return 0.0, 1.0
+    return float(finite.mean()), float(finite.std()) or 1.0

@@ -1,0 +1,90 @@
+"""Shared field embeddings: the raw vectors f^u and f^d that every tower reads (paper 3.1)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from micrec.models.columns import FieldColumns, FieldSpec, Ragged
+from micrec.models.table import EmbeddingTable
+
+
+class FieldEmbeddings(nn.Module):
+    """One D-dimensional embedding per field; multi-valued fields are the mean over their values.
+
+    A numeric field x is embedded as x * w + b with learned w, b of width D.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[FieldSpec],
+        dim: int,
+        *,
+        init_scale: float,
+        sparse: bool,
+        id_dropout: float = 0.0,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.specs = list(specs)
+        self.dim = dim
+        self.id_dropout = id_dropout
+        self.tables = nn.ModuleDict()
+        self.numeric = nn.ParameterDict()
+        for spec in self.specs:
+            if spec.size:
+                table = EmbeddingTable(spec.size, dim, sparse=sparse, init_scale=init_scale, generator=generator)
+                with torch.no_grad():
+                    table.weight[0].zero_()  # unknown: says nothing until it is trained
+                self.tables[spec.name] = table
+            else:
+                weight = torch.empty(2, dim).uniform_(-init_scale, init_scale, generator=generator)
+                self.numeric[spec.name] = nn.Parameter(weight)
+
+    @property
+    def width(self) -> int:
+        """Numbers in the concatenation of all fields, F * D."""
+        return len(self.specs) * self.dim
+
+    def forward(
+        self,
+        columns: FieldColumns,
+        *,
+        keep: dict[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Embed n rows, shape (n, F, D).
+
+        Args:
+            columns: The rows' encoded fields.
+            keep: For multi-valued fields, which values stay, shape (nnz,), bool (category-level dropout, paper 3.3).
+            generator: Source of the id dropout; without it no id is dropped.
+        """
+        parts = []
+        for spec in self.specs:
+            if spec.multi_valued:
+                ragged = columns.multi[spec.name]
+                if keep is not None:
+                    ragged = keep_values(ragged, keep[spec.name])
+                parts.append(self.tables[spec.name].bag(ragged.values, ragged.offsets))  # type: ignore[operator]
+            elif spec.size:
+                parts.append(self.tables[spec.name](self._drop_ids(spec, columns.single[spec.name], generator)))
+            else:
+                slope, intercept = self.numeric[spec.name]
+                parts.append(columns.numbers[spec.name].unsqueeze(1) * slope + intercept)
+        if not parts:
+            return torch.zeros(columns.n, 0, self.dim)
+        return torch.stack(parts, dim=1)
+
+    def _drop_ids(self, spec: FieldSpec, codes: Tensor, generator: torch.Generator | None) -> Tensor:
+        if generator is None or self.id_dropout == 0.0 or not spec.own_id:
+            return codes
+        keep = torch.rand(codes.shape, generator=generator, device=codes.device) >= self.id_dropout
+        return codes * keep
+
+
+def keep_values(ragged: Ragged, keep: Tensor) -> Ragged:
+    """The kept values of every row; ``keep`` is bool, shape (nnz,)."""
+    kept_before = torch.zeros(len(keep) + 1, dtype=torch.int64, device=keep.device)
+    torch.cumsum(keep, 0, out=kept_before[1:])
+    return Ragged(ragged.values[keep], kept_before[ragged.offsets])

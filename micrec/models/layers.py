@@ -1,0 +1,155 @@
+"""Building blocks of the towers: MLP, the two attention blocks, pooling of click histories."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from micrec.models.columns import Ragged
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "linear": nn.Identity}
+
+
+def mlp(
+    width: int,
+    hidden: Sequence[int],
+    out: int,
+    *,
+    activation: str,
+    output_activation: str,
+    dropout: float = 0.0,
+    dropout_generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """Linear layers width -> hidden -> out, an activation after each (paper 5.3: 128, 64 and 64)."""
+    layers: list[nn.Module] = []
+    for size in hidden:
+        layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
+        if dropout:
+            layers.append(SeededDropout(dropout))
+        width = size
+    layers += [nn.Linear(width, out), ACTIVATIONS[output_activation]()]
+    return nn.Sequential(*layers)
+
+
+class SeededDropout(nn.Module):
+    """Dropout that draws from a generator of its own, so that a resumed run repeats it bit for bit."""
+
+    def __init__(self, ratio: float) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.generator: torch.Generator | None = None  # set by the trainer
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.generator is None:
+            return x
+        keep = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.ratio
+        return x * keep / (1.0 - self.ratio)
+
+
+class TransformerBlock(nn.Module):
+    """Multi-head self-attention, residual, LayerNorm, feed-forward, residual, LayerNorm (NOTES N6, default).
+
+    Maps (B, T, D) to (B, T, D); ``mask`` (B, T) is True where a token exists.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm_attention = nn.LayerNorm(dim)
+        self.norm_feed_forward = nn.LayerNorm(dim)
+        self.feed_forward = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = split_heads(self.qkv(tokens), 3, self.heads)
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=_key_mask(mask)))
+        tokens = self.norm_attention(tokens + self.out(attended))
+        return self.norm_feed_forward(tokens + self.feed_forward(tokens))
+
+
+class IcanAttention(nn.Module):
+    """The attention that ICAN's code calls: unscaled, no residual, no LayerNorm, no feed-forward (NOTES N6)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        q, k, v = split_heads(self.qkv(tokens), 3, self.heads)
+        return self.out(merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=_key_mask(mask), scale=1.0)))
+
+
+def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """(B, T, parts * D) to ``parts`` tensors of shape (B, heads, T, D / heads)."""
+    batch, length, _ = x.shape
+    return x.view(batch, length, parts, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, heads, T, D / heads) to (B, T, D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def _key_mask(mask: Tensor | None) -> Tensor | None:
+    if mask is None:
+        return None
+    seen = mask | ~mask.any(dim=1, keepdim=True)  # an empty row attends to its zero tokens instead of to nothing
+    return seen[:, None, None, :]
+
+
+def mean_pool(history: Ragged, vectors: Tensor) -> Tensor:
+    """Mean over each user's clicks of ``vectors[click]``: history into (n, ...) gives (B, ...), zeros where empty."""
+    flat = vectors.flatten(1)
+    if len(history.values) == 0:
+        return flat.new_zeros(len(history.offsets) - 1, *vectors.shape[1:])
+    pooled = F.embedding_bag(history.values, flat, history.offsets, mode="mean", include_last_offset=True)
+    return pooled.unflatten(1, vectors.shape[1:]) if vectors.dim() > 2 else pooled
+
+
+def pad_history(history: Ragged, vectors: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Each user's clicks as a padded sequence, newest last: (B, length, ...) and a mask (B, length)."""
+    lengths = history.offsets[1:] - history.offsets[:-1]
+    position = torch.arange(length, device=vectors.device) - (length - lengths)[:, None]  # (B, length), < 0 = padding
+    mask = position >= 0
+    where = (history.offsets[:-1, None] + position).clamp_min(0)
+    values = history.values if len(history.values) else history.values.new_zeros(1)
+    picked = vectors[values[where * mask]]
+    return picked * mask.view(*mask.shape, *[1] * (vectors.dim() - 1)), mask
+
+
+class AttentionPool(nn.Module):
+    """Vanilla attention over clicks, one per field: weights softmax(u . tanh(W x)) (ICAN's option, NOTES N5)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(dim, dim)
+        self.score = nn.Linear(dim, 1, bias=False)
+
+    def forward(self, history: Ragged, fields: Tensor) -> Tensor:
+        """History into fields (n, F, D) gives (B, F, D), zeros where the history is empty."""
+        if len(history.values) == 0:
+            return fields.new_zeros(len(history.offsets) - 1, *fields.shape[1:])
+        scores = self.score(torch.tanh(self.hidden(fields))).squeeze(-1)  # (n, F): depends on the item only
+        weights = torch.exp(scores - scores.max(dim=0, keepdim=True).values.detach())
+        weighted = torch.cat([fields * weights.unsqueeze(-1), weights.unsqueeze(-1)], dim=-1).flatten(1)
+        sums = F.embedding_bag(history.values, weighted, history.offsets, mode="sum", include_last_offset=True)
+        sums = sums.unflatten(1, (fields.shape[1], fields.shape[2] + 1))
+        return sums[..., :-1] / sums[..., -1:].clamp_min(1e-12)
+
+
+def initialise(module: nn.Module, generator: torch.Generator, *, bias: float = 0.0, attention_std: float = 0.02) -> None:
+    """Xavier weights for dense layers, N(0, attention_std) for attention (ICAN's code), from one generator."""
+    for child in module.modules():
+        if isinstance(child, (TransformerBlock, IcanAttention)):
+            nn.init.normal_(child.qkv.weight, std=attention_std, generator=generator)
+            nn.init.zeros_(child.qkv.bias)
+    attention = {id(c.qkv) for c in module.modules() if isinstance(c, (TransformerBlock, IcanAttention))}
+    for child in module.modules():
+        if isinstance(child, nn.Linear) and id(child) not in attention:
+            nn.init.xavier_uniform_(child.weight, generator=generator)
+            if child.bias is not None:
+                nn.init.constant_(child.bias, bias)

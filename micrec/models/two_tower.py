@@ -1,0 +1,123 @@
+"""The two-tower matching model: user tower, item tower, dot product (paper 3.1.1)."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from micrec.config import ModelConfig
+from micrec.models.columns import FieldColumns, FieldSpec, Ragged
+from micrec.models.fields import FieldEmbeddings
+from micrec.models.layers import ACTIVATIONS, AttentionPool, initialise, mean_pool, mlp
+
+
+class TwoTower(nn.Module):
+    """Base of all matching models; the score of a user and an item is the dot product of the two towers' outputs.
+
+    Items are read as raw field vectors f^d of shape (n, F, D), embedded once per step for all the places that need
+    them: the item tower, the click histories, the feature-level loss. The item fields' tables are shared between the
+    item tower and the histories.
+
+    Subclasses fill in ``build_user_tower`` / ``user_tower`` and may replace the item tower.
+    """
+
+    default_item_tower = "mlp"
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        user_specs: Sequence[FieldSpec],
+        item_specs: Sequence[FieldSpec],
+        *,
+        sparse: bool = False,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        tables = {"dim": self.field_dim, "init_scale": config.init_scale, "sparse": sparse}
+        self.item_fields = FieldEmbeddings(item_specs, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]
+        self.user_fields = FieldEmbeddings(user_specs, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]
+        self.pool = AttentionPool(config.embedding_dim) if config.behaviour_pooling == "attention" else None
+        self.build_item_tower()
+        self.build_user_tower()
+        initialise(self, generator, bias=config.bias_init)
+
+    @property
+    def field_dim(self) -> int:
+        """Width of one field embedding."""
+        return self.config.embedding_dim
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the towers' outputs."""
+        return self.config.embedding_dim
+
+    @property
+    def item_tower_kind(self) -> str:
+        return self.config.item_tower or self.default_item_tower
+
+    def build_item_tower(self) -> None:
+        """MLP_d on the concatenation of all fields; or a linear map of it; or the id embedding itself."""
+        if self.item_tower_kind == "mlp":
+            self.item_mlp = self.tower_mlp(self.item_fields.width)
+        elif self.item_tower_kind == "linear":
+            self.item_mlp = nn.Sequential(
+                nn.Linear(self.item_fields.width, self.config.embedding_dim),
+                ACTIVATIONS[self.config.output_activation](),
+            )
+
+    def tower_mlp(self, width: int, *, dropout: float = 0.0) -> nn.Sequential:
+        """The 3-layer MLP of both towers (paper 3.6, 5.3)."""
+        config = self.config
+        return mlp(
+            width,
+            config.hidden,
+            config.embedding_dim,
+            activation=config.activation,
+            output_activation=config.output_activation,
+            dropout=dropout,
+        )
+
+    @abstractmethod
+    def build_user_tower(self) -> None:
+        """Create the layers of the user tower."""
+
+    @abstractmethod
+    def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
+        """User outputs before normalisation; see ``user_tower``."""
+
+    def encode_item(self, item_fields: Tensor) -> Tensor:
+        """Item outputs before normalisation; see ``item_tower``."""
+        if self.item_tower_kind == "id":
+            return item_fields[:, 0]
+        return self.item_mlp(item_fields.flatten(1))
+
+    def user_tower(self, users: FieldColumns, history: Ragged, item_fields: Tensor) -> Tensor:
+        """User embeddings u_i, shape (B, D) (Eq. 6).
+
+        Args:
+            users: Encoded user fields, B rows.
+            history: For each user the rows of ``item_fields`` he clicked, oldest first; B rows.
+            item_fields: Raw field vectors of the items that occur in the histories, shape (n, F, D).
+        """
+        user_fields = self.user_fields(users) if not self.training else self.user_fields(users, generator=self.noise)
+        return self._finish(self.encode_user(user_fields, history, item_fields))
+
+    def item_tower(self, item_fields: Tensor) -> Tensor:
+        """Item embeddings d_k, shape (n, D), from raw field vectors (n, F, D)."""
+        return self._finish(self.encode_item(item_fields))
+
+    def embed_items(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
+        """Raw field vectors f^d of n items, shape (n, F, D)."""
+        return self.item_fields(items, keep=keep, generator=self.noise if self.training else None)
+
+    noise: torch.Generator | None = None  # source of id dropout; set by the trainer
+
+    def pool_history(self, history: Ragged, item_fields: Tensor) -> Tensor:
+        """One pooled token per item field, shape (B, F, D): the rows of F^b."""
+        return mean_pool(history, item_fields) if self.pool is None else self.pool(history, item_fields)
+
+    def _finish(self, embedding: Tensor) -> Tensor:
+        return F.normalize(embedding, dim=-1) if self.config.l2_normalize else embedding

@@ -1,0 +1,212 @@
+"""Adam for two-tower models: fused for dense parameters, row-sparse for embedding tables."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from micrec.config import OptimConfig
+from micrec.models.table import EmbeddingTable
+from micrec.optim.rows import FUSED_DEVICES, AdamStep, Rows, decay_rows, merge_rows, move_rows, step_rows
+from micrec.optim.skipped import SkippedSteps
+
+NEVER = 2**31 - 1  # stamp of a row that was never touched: always up to date
+DENSE_ROWS = 20_000  # tables up to this size are swept whole in catchup mode
+
+
+class RowSparseAdam(torch.optim.Optimizer):
+    """Adam (Kingma & Ba, arXiv 1412.6980, Algorithm 1) whose cost follows the rows touched, not the table sizes.
+
+    Tables with dense gradients, and all other parameters, go through ``torch.optim.Adam``, fused. Tables with sparse
+    gradients are updated as ``embedding_update`` says:
+
+    - ``catchup``: equal to dense Adam within float tolerance. Before a row is read in training, the steps that it
+      skipped are made up for in closed form (``micrec.optim.skipped``). Call ``flush`` before weights are read
+      outside training. A table without gradient counts as one whose gradient is zero. Tables of at most
+      ``dense_rows`` rows are switched to dense gradients: the same result, sooner.
+    - ``lazy``: touched rows only, moments left as they were (LazyAdam of TensorFlow Addons). Not Adam: while nothing
+      touches a row, its momentum neither moves it nor fades.
+    - ``dense``: no table may have sparse gradients.
+
+    Learning rates may be scheduled through ``param_groups``: the dense parameters are group 0, the tables group 1.
+    """
+
+    def __init__(
+        self,
+        dense_params: Iterable[nn.Parameter],
+        tables: Iterable[EmbeddingTable],
+        *,
+        learning_rate: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        embedding_update: Literal["dense", "lazy", "catchup"] = "catchup",
+        dense_rows: int = DENSE_ROWS,
+    ) -> None:
+        """Take over the tables; in catchup mode their ``before_read`` is set.
+
+        Raises:
+            ValueError: On a sparse table in dense mode, betas that catchup cannot handle, or tables on two devices.
+        """
+        tables = list(tables)
+        if embedding_update == "catchup":
+            for table in tables:
+                table.sparse = table.sparse and len(table.weight) > dense_rows
+        sparse = [table for table in tables if table.sparse]
+        if sparse and embedding_update == "dense":
+            raise ValueError("embedding_update is dense: make the embedding tables with sparse=False.")
+        if len({table.weight.device for table in sparse}) > 1:
+            raise ValueError("the embedding tables are on several devices: move them to one first.")
+        dense = [*dense_params, *(table.weight for table in tables if not table.sparse)]
+        settings = {"lr": learning_rate, "betas": betas, "eps": eps}
+        super().__init__([{"params": dense}, {"params": [table.weight for table in sparse]}], settings)
+        fused = all(parameter.device.type in FUSED_DEVICES for parameter in dense)
+        self._dense = torch.optim.Adam([{"params": dense}], lr=learning_rate, betas=betas, eps=eps, fused=fused or None)
+        self._tables = [_Table(table.weight) for table in sparse]
+        self._step = 0
+        self._skipped: SkippedSteps | None = None
+        if sparse and embedding_update == "catchup":
+            self._skipped = SkippedSteps(*betas, eps, device=sparse[0].weight.device)
+            for table, state in zip(sparse, self._tables, strict=True):
+                table.before_read = partial(self._catch_up, state)
+
+    @classmethod
+    def for_modules(cls, *modules: nn.Module, config: OptimConfig) -> "RowSparseAdam":
+        """Optimiser of all parameters of some modules; their ``EmbeddingTable`` are the tables."""
+        submodules = [submodule for module in modules for submodule in module.modules()]
+        tables = dict.fromkeys(module for module in submodules if isinstance(module, EmbeddingTable))
+        rows = {table.weight for table in tables}
+        parameters = dict.fromkeys(parameter for module in modules for parameter in module.parameters())
+        return cls(
+            [parameter for parameter in parameters if parameter not in rows],
+            tables,
+            learning_rate=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            embedding_update=config.embedding_update,
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step with the present gradients; returns what ``closure`` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        dense, rows = self.param_groups
+        self._dense.param_groups[0]["lr"] = dense["lr"]
+        self._dense.step()
+        settings = AdamStep(self._step + 1, rows["lr"], *rows["betas"], rows["eps"])
+        for table in self._tables:
+            if table.parameter.grad is not None:
+                self._step_table(table, table.parameter.grad, settings)
+        self._step += 1
+        if self._skipped is not None:
+            self._skipped.advance(rows["lr"])
+            if self._step >= self._skipped.flush_at:
+                self.flush()
+        return loss
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Bring all rows of all tables up to date: before evaluation, export, or reading ``weight`` directly."""
+        if self._skipped is None:
+            return
+        for table in self._tables:
+            rows = (table.moments_of < self._step).nonzero().squeeze(1)
+            self._move(table, rows)
+            decay_rows(table.rows, rows, self._decay(table, rows))
+            table.moments_of[rows] = self._step
+        self._skipped.restart()
+
+    def state_dict(self) -> dict[str, Tensor]:  # type: ignore[override]
+        """All state as a flat mapping of tensors, not copied; brings all rows up to date first."""
+        self.flush()
+        tensors = {"step": torch.tensor(self._step)}
+        for i, parameter in enumerate(self.param_groups[0]["params"]):
+            tensors |= {f"dense.{i}.{name}": value for name, value in self._dense.state[parameter].items()}
+        for i, table in enumerate(self._tables):
+            tensors |= {f"tables.{i}.exp_avg": table.exp_avg, f"tables.{i}.exp_avg_sq": table.exp_avg_sq}
+        return tensors
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Copy in what ``state_dict`` gave; the parameters must be those of that moment.
+
+        Raises:
+            ValueError: If tensors are missing or have other shapes.
+        """
+        self._step = int(state_dict["step"])
+        for i, parameter in enumerate(self.param_groups[0]["params"]):
+            found = {name.rpartition(".")[2]: name for name in state_dict if name.startswith(f"dense.{i}.")}
+            state = {name: state_dict[key].to(parameter.device, copy=True) for name, key in found.items()}
+            if state and state["exp_avg"].shape != parameter.shape:
+                raise ValueError(f"state of dense parameter {i} has another shape than the parameter.")
+            self._dense.state[parameter] = state
+        for i, table in enumerate(self._tables):
+            for name, tensor in (("exp_avg", table.exp_avg), ("exp_avg_sq", table.exp_avg_sq)):
+                saved = state_dict.get(f"tables.{i}.{name}")
+                if saved is None or saved.shape != tensor.shape:
+                    raise ValueError(f"state of table {i} is missing or has another shape: {name}.")
+                tensor.copy_(saved)
+            table.moved_to.fill_(self._step)
+            table.moments_of.fill_(self._step)
+        if self._skipped is not None:
+            self._skipped.step = self._step
+            self._skipped.restart()
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def _step_table(self, table: "_Table", grad: Tensor, settings: AdamStep) -> None:
+        if grad.is_sparse:
+            rows, grad = merge_rows(grad)
+        else:  # read as a whole somewhere
+            rows = torch.arange(len(grad), device=grad.device)
+        if self._skipped is None:
+            step_rows(table.rows, rows, grad, settings, None)
+            return
+        self._catch_up(table, rows)
+        step_rows(table.rows, rows, grad, settings, self._decay(table, rows))
+        table.moved_to[rows] = settings.step
+        table.moments_of[rows] = settings.step
+
+    @torch.no_grad()
+    def _catch_up(self, table: "_Table", codes: Tensor) -> None:
+        """Bring the weights of rows ``codes`` (n,), repeats allowed, up to date."""
+        stale = codes[table.moved_to.index_select(0, codes) < self._step]
+        if len(stale):
+            self._move(table, torch.unique(stale))
+
+    def _move(self, table: "_Table", rows: Tensor) -> None:
+        assert self._skipped is not None
+        moved_to, moments_of = table.moved_to.index_select(0, rows), table.moments_of.index_select(0, rows)
+        move_rows(table.rows, rows, self._skipped.gather(moved_to, moments_of))
+        table.moved_to[rows] = self._step
+
+    def _decay(self, table: "_Table", rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors (n,) that bring the moments of rows to the present step."""
+        assert self._skipped is not None
+        skipped = (self._step - table.moments_of.index_select(0, rows)).clamp_(min=0)
+        dtype = table.parameter.dtype
+        return self._skipped.decay1(skipped).to(dtype), self._skipped.decay2(skipped).to(dtype)
+
+
+class _Table:
+    """State of a row-updated table: moments (size, D), and stamps (size,), int32.
+
+    ``moved_to`` is the step that a row's weights stand at, ``moments_of`` the one of its moments: reading a row moves
+    its weights, and leaves the moments to the gradient that follows.
+    """
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self.parameter = parameter
+        self.exp_avg = torch.zeros_like(parameter, requires_grad=False)
+        self.exp_avg_sq = torch.zeros_like(parameter, requires_grad=False)
+        self.moved_to = torch.full((len(parameter),), NEVER, dtype=torch.int32, device=parameter.device)
+        self.moments_of = self.moved_to.clone()
+
+    @property
+    def rows(self) -> Rows:
+        """The tensors to update; ``data``, since autograd need not know of rows moved before they are read."""
+        return Rows(self.parameter.data, self.exp_avg, self.exp_avg_sq)

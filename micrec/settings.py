@@ -1,0 +1,194 @@
+"""From YAML files and ``--set`` overrides to validated, frozen configs."""
+
+import copy
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from micrec.config import Config
+from micrec.errors import MicrecError
+from micrec.faults import Setting, explain, fault_lines
+from micrec.presets import PRESETS
+
+__all__ = [
+    "Setting",
+    "apply_overrides",
+    "build_config",
+    "differences",
+    "explain",
+    "flatten",
+    "load_yaml",
+    "merge",
+    "validate",
+]
+
+Model = TypeVar("Model", bound=BaseModel)
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """Standard tags only; keys are text and stand once; ``1e-3`` is a number, as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE_TAG:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            mark = key_node.start_mark
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is not text: put it in quotes", problem_mark=mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} stands twice, first on line {seen[key]}: keep one", problem_mark=mark
+                )
+            seen[key] = mark.line + 1
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping.
+
+    Raises:
+        MicrecError: If the file cannot be read, is not valid YAML (the line is named), carries a tag,
+            repeats a key, has a key that is not text, or holds anything but a mapping.
+    """
+    try:
+        data = _parse(path.read_bytes(), where=str(path))
+    except OSError as fault:
+        raise MicrecError(f"{path}: cannot be read ({fault.strerror}): check the path.") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise MicrecError(f"{path}: must hold a mapping of keys (key: value), got {type(data).__name__}.")
+    return data
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``data`` with each override ``a.b=value`` set; values are YAML, later ones win.
+
+    Whether the path exists in the model is for ``validate`` to say.
+
+    Raises:
+        MicrecError: If an override has no ``=``, an empty path, a value that is not YAML, or a path through
+            something that is not a mapping; every bad override is listed.
+    """
+    result = copy.deepcopy(dict(data))
+    faults = []
+    for override in overrides:
+        try:
+            _set(result, override)
+        except MicrecError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise MicrecError.of("--set", faults)
+    return result
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """One mapping from several; later layers win key by key, and mappings merge at every depth."""
+    result: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merge(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+def validate(model: type[Model], data: Mapping[str, Any], *, where: str, at: str = "") -> Model:
+    """Build ``model`` from plain data; nothing is converted but integers to numbers.
+
+    Args:
+        model: Target class.
+        data: Plain mappings, lists and scalars, as YAML gives them.
+        where: What the user wrote, a file or "config": heads the error.
+        at: Path of ``data`` inside it, put before every key of the error.
+
+    Raises:
+        MicrecError: All faults at once, one per key, with the rule, the value, and the nearest known key.
+    """
+    checked, faults = check(model, data, at=at)
+    if checked is None:
+        raise MicrecError.of(where, faults)
+    return checked
+
+
+def check(model: type[Model], data: Mapping[str, Any], *, at: str = "") -> tuple[Model | None, list[str]]:
+    """As ``validate``, but returns the faults, for callers that gather them from several places."""
+    try:
+        # JSON is the strict mode that still takes a list for a tuple and text for a path.
+        return model.model_validate_json(json.dumps(data, default=str), strict=True), []
+    except ValidationError as error:
+        return None, fault_lines(model, error, data, at)
+
+
+def build_config(preset: str, overrides: Mapping[str, Any], *, where: str = "config", at: str = "") -> Config:
+    """The config of ``preset`` with the given keys laid over it.
+
+    Raises:
+        MicrecError: If the preset is unknown, ``overrides`` names another preset, or a key is at fault.
+    """
+    if preset not in PRESETS:
+        raise MicrecError(f"{where}: preset: must be one of {', '.join(PRESETS)}, got {preset}.")
+    if overrides.get("preset", preset) != preset:
+        key = f"{at}.preset" if at else "preset"
+        raise MicrecError(f"{where}: {key}: is {overrides['preset']}, but the preset chosen is {preset}: name one.")
+    return validate(Config, merge(PRESETS[preset].model_dump(), overrides), where=where, at=at)
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys; an empty mapping stays a value."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(config: BaseModel, reference: BaseModel) -> dict[str, Any]:
+    """The dotted keys whose value in ``config`` is not that of ``reference``, with the value in ``config``."""
+    ours, theirs = flatten(config.model_dump()), flatten(reference.model_dump())
+    return {key: value for key, value in ours.items() if key not in theirs or theirs[key] != value}
+
+
+def _parse(text: bytes | str, *, where: str) -> Any:
+    try:
+        data = yaml.load(text, Loader=_Loader)  # a SafeLoader: plain data only
+        json.dumps(data, default=str)
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark or fault.context_mark
+        line = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise MicrecError(f"{where}:{line} not valid YAML: {fault.problem}.") from None
+    except (yaml.YAMLError, RecursionError) as fault:
+        raise MicrecError(f"{where}: not valid YAML: {fault}.") from None
+    except ValueError as fault:
+        raise MicrecError(f"{where}: not plain data: {fault}.") from None
+    return data
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise MicrecError(f"{override}: must read key=value, such as train.epochs=3.")
+    value = _parse(text, where=override)
+    node = data
+    for depth, key in enumerate(keys[:-1], start=1):
+        if node.get(key) is None:
+            node[key] = {}
+        node = node[key]
+        if not isinstance(node, dict):
+            raise MicrecError(f"{override}: {'.'.join(keys[:depth])} is {node!r}, which has no keys.")
+    node[keys[-1]] = value

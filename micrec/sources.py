@@ -1,0 +1,69 @@
+"""What the contrastive losses need of a dataset: semantic neighbours, session partners, field information."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micrec.config import Config
+from micrec.contrast import ContrastSources
+from micrec.data.dataset import Clicks, Dataset
+from micrec.data.semantics import semantic_positives
+from micrec.data.sessions import CoOccurrence, count_cooccurrences
+from micrec.losses import field_codes, field_mutual_information
+from micrec.models.columns import choose_fields
+from micrec.sampling import Positives, WeightedNeighbours
+from micrec.train_data import TrainData
+
+
+@dataclass(frozen=True)
+class ItemSources:
+    """Positives of the semantic and session losses, from the item table and the training clicks alone."""
+
+    semantic: Positives | None
+    session: Positives | None
+    field_information: Tensor | None
+
+    def on(self, device: torch.device, data: TrainData) -> ContrastSources:
+        """The same on the training device, beside the encoded items."""
+        return ContrastSources(
+            n_items=data.n_items,
+            items=data.fields.items,
+            negatives=data.catalogue,
+            semantic=None if self.semantic is None else self.semantic.to(device),
+            session=None if self.session is None else self.session.to(device),
+            field_information=None if self.field_information is None else self.field_information.to(device),
+        )
+
+
+def contrast_sources(dataset: Dataset, train: Clicks, config: Config) -> ItemSources:
+    """Build what the losses with a positive weight need; the others cost nothing."""
+    contrast = config.contrast
+    semantic = session = information = None
+    if contrast.semantic.weight > 0:
+        semantic = semantic_positives(dataset.items, dataset.schema.roles, contrast.semantic)
+    if contrast.session.weight > 0:
+        role = dataset.schema.roles.category
+        category = dataset.items.columns[role].codes if role else None
+        counts = count_cooccurrences(train, len(dataset.items), config.sessions, category=category)
+        session = session_positives(counts)
+    if contrast.feature.weight > 0 and contrast.feature.mask == "cfm":
+        information = _field_information(dataset, train, config)
+    return ItemSources(semantic, session, information)
+
+
+def session_positives(counts: CoOccurrence) -> Positives:
+    """Partners drawn by weight; every item ever met in a session is excluded from the negatives."""
+    return WeightedNeighbours.from_csr(counts.offsets, counts.partners, counts.weights, keys=counts.keys)
+
+
+def _field_information(dataset: Dataset, train: Clicks, config: Config) -> Tensor:
+    """Mutual information between item fields, items weighted by their training clicks (NOTES N24)."""
+    names = choose_fields(dataset.items, config.model.item_fields, key="model.item_fields")
+    n_items = len(dataset.items)
+    codes = field_codes([dataset.items.columns[name] for name in names])
+    if config.model.item_id:
+        codes = np.concatenate([np.arange(1, n_items + 1)[:, None], codes], axis=1)
+    weights = np.bincount(train.item_ids, minlength=n_items).astype(np.float64)
+    return torch.from_numpy(field_mutual_information(codes, weights))

@@ -1,0 +1,154 @@
+"""What a training run reads, as contiguous tensors on the training device."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micrec.config import Config
+from micrec.data.dataset import Clicks, Dataset
+from micrec.data.histories import group_by_user
+from micrec.data.sessions import assign_sessions
+from micrec.models.columns import (
+    FieldColumns,
+    FieldSpec,
+    Ragged,
+    choose_fields,
+    field_specs,
+    gather_ranges,
+    load_columns,
+)
+from micrec.sampling import PairSet
+
+USER_ID, ITEM_ID = "user_id", "item_id"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields both towers embed, and their values for every user and item of the dataset."""
+
+    user_specs: list[FieldSpec]
+    item_specs: list[FieldSpec]
+    users: FieldColumns
+    items: FieldColumns
+
+
+def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.device) -> Fields:
+    """Encode the chosen fields; users and items without a training click share the unknown id row.
+
+    Raises:
+        MicrecError: If the config names a field that the dataset does not have.
+    """
+    model = config.model
+    user_names = choose_fields(dataset.users, model.user_fields, key="model.user_fields")
+    item_names = choose_fields(dataset.items, model.item_fields, key="model.item_fields")
+    user_specs = field_specs(dataset.users, user_names, id_name=USER_ID if model.user_id else None)
+    item_specs = field_specs(dataset.items, item_names, id_name=ITEM_ID if model.item_id else None)
+    known_users = np.bincount(train.user_ids, minlength=len(dataset.users)) > 0
+    known_items = np.bincount(train.item_ids, minlength=len(dataset.items)) > 0
+    return Fields(
+        user_specs=user_specs,
+        item_specs=item_specs,
+        users=load_columns(dataset.users, user_specs, known=known_users).to(device),
+        items=load_columns(dataset.items, item_specs, known=known_items).to(device),
+    )
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """Training clicks grouped by user; a sample is a position p in ``items``, its history a range before p.
+
+    Attributes:
+        items: Clicked items, shape (n,), int32, contiguous by user, in time order.
+        users: Their users, shape (n,), int32.
+        first: First position of the user of each user id, shape (U + 1,).
+        session_start: First position of the session of each position, shape (n,), int64.
+        click_counts: Training clicks of every item, shape (N,).
+        catalogue: Items with at least one training click, ascending.
+        clicked: The (user, item) pairs of the training clicks.
+    """
+
+    fields: Fields
+    items: Tensor
+    users: Tensor
+    first: Tensor
+    session_start: Tensor
+    click_counts: Tensor
+    catalogue: Tensor
+    clicked: PairSet
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.click_counts)
+
+    @property
+    def device(self) -> torch.device:
+        return self.items.device
+
+    def context(self, positions: Tensor, config: Config, generator: torch.Generator) -> Ragged:
+        """Histories of the samples at ``positions``, shape (B,): item ids, oldest first (``train.context``).
+
+        - rolling: the latest clicks before the sample.
+        - before_session: the latest clicks before the sample's session.
+        - profile: the user's other clicks, before and after; of a longer profile an even random thinning.
+        """
+        length = config.model.history_length
+        first = self.first[self.users[positions].long()]
+        if config.train.context == "profile":
+            history = self._profile(positions, first, length, generator)
+        else:
+            stop = self.session_start[positions] if config.train.context == "before_session" else positions
+            history = gather_ranges(self.items, torch.maximum(first, stop - length), stop)
+        return drop_clicks(Ragged(history.values.long(), history.offsets), config.model.history_dropout, generator)
+
+    def _profile(self, positions: Tensor, first: Tensor, length: int, generator: torch.Generator) -> Ragged:
+        others = self.first[self.users[positions].long() + 1] - first - 1  # (B,) clicks besides the sample
+        kept = others.clamp_max(length)
+        offsets = torch.zeros(len(positions) + 1, dtype=torch.int64, device=self.device)
+        torch.cumsum(kept, 0, out=offsets[1:])
+        row = torch.repeat_interleave(torch.arange(len(positions), device=self.device), kept)
+        rank = torch.arange(len(row), device=self.device) - offsets[row]  # 0 .. kept - 1 within each row
+        jitter = torch.rand(len(positions), generator=generator, device=self.device, dtype=torch.float64)[row]
+        stride = (others.double() / kept.clamp_min(1).double())[row]
+        picked = ((rank + jitter) * stride).long().clamp_max(others[row] - 1)  # one per stratum, all distinct
+        where = first[row] + picked
+        return Ragged(self.items[where + (where >= positions[row])], offsets)
+
+
+def drop_clicks(history: Ragged, ratio: float, generator: torch.Generator) -> Ragged:
+    """Hide a random share of the history's clicks."""
+    if ratio == 0.0:
+        return history
+    keep = torch.rand(len(history.values), generator=generator, device=history.values.device) >= ratio
+    kept_before = torch.zeros(len(keep) + 1, dtype=torch.int64, device=keep.device)
+    torch.cumsum(keep, 0, out=kept_before[1:])
+    return Ragged(history.values[keep], kept_before[history.offsets])
+
+
+def load_train_data(dataset: Dataset, train: Clicks, config: Config, device: torch.device) -> TrainData:
+    """Group the training clicks by user and put everything on ``device``."""
+    n_items = len(dataset.items)
+    histories = group_by_user(train, len(dataset.users))
+    sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)[histories.rows]
+    starts = np.flatnonzero(np.diff(sessions, prepend=-1))
+    session_start = np.repeat(starts, np.diff(np.append(starts, len(sessions))))
+    counts = np.bincount(train.item_ids, minlength=n_items)
+    keys = np.unique(train.user_ids.astype(np.int64) * n_items + train.item_ids)
+
+    def put(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+    return TrainData(
+        fields=load_fields(dataset, config, train, device),
+        items=put(histories.items),
+        users=put(histories.users),
+        first=put(histories.offsets),
+        session_start=put(session_start),
+        click_counts=put(counts),
+        catalogue=put(np.flatnonzero(counts)),
+        clicked=PairSet.from_keys(put(keys), len(dataset.users), n_items),
+    )

@@ -1,0 +1,232 @@
+"""Training a two-tower model with the joint loss of Eq. 8: one step, one epoch, one run."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micrec.checkpoint import flatten_state, pack_rng, restore_rng
+from micrec.config import Config
+from micrec.contrast import ItemContrast
+from micrec.data.dataset import Clicks, Dataset
+from micrec.errors import MicrecError
+from micrec.matching import Batch, MatchingLoss
+from micrec.models import make_model
+from micrec.models.layers import SeededDropout
+from micrec.models.pool import ItemIndex, ItemPool
+from micrec.optim import RowSparseAdam
+from micrec.progress import Progress
+from micrec.sources import ItemSources, contrast_sources
+from micrec.train_data import TrainData, load_train_data
+
+CHECK_EVERY = 50  # steps between looks at the loss; a look waits for the GPU
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        MicrecError: If the device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as fault:
+        raise MicrecError(f"train.device: cannot use {name!r} here ({fault}): use auto or cpu.") from fault
+    return device
+
+
+def stream(seed: int, *purpose: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Independent random stream for one purpose of one seed."""
+    state = np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device=device).manual_seed(int(state >> np.uint64(1)))
+
+
+@dataclass
+class EpochLog:
+    """What one epoch did."""
+
+    epoch: int
+    samples: int
+    seconds: float
+    losses: dict[str, float]
+    metric: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Trainer:
+    """Model, losses, optimiser and random streams of one run on one set of clicks.
+
+    Streams are keyed by purpose, so that two arms with one seed share initial weights, batch order and softmax
+    negatives, whatever contrastive losses they add.
+    """
+
+    def __init__(self, dataset: Dataset, train: Clicks, config: Config, *, sources: ItemSources | None = None) -> None:
+        self.config = config
+        self.device = resolve_device(config.train.device)
+        seed = config.train.seed
+        self.data: TrainData = load_train_data(dataset, train, config, self.device)
+        self.model = make_model(
+            config.model,
+            self.data.fields.user_specs,
+            self.data.fields.item_specs,
+            sparse=config.optim.embedding_update != "dense",
+            generator=stream(seed, 0),
+        ).to(self.device)
+        self.sources = sources or contrast_sources(dataset, train, config)
+        self.contrast = ItemContrast(
+            config.contrast,
+            self.model,
+            self.sources.on(self.device, self.data),
+            generator=stream(seed, 1),
+        ).to(self.device)
+        self.matching = MatchingLoss(config.softmax, self.data, reduction=config.train.reduction)
+        self.optimizer = RowSparseAdam.for_modules(self.model, self.contrast, config=config.optim)
+        self.index = ItemIndex(self.data.n_items, self.device)
+        self.generators = {
+            name: stream(seed, 2 + i, device=self.device)
+            for i, name in enumerate(("negatives", "contrast", "noise", "context"))
+        }
+        self.model.noise = self.generators["noise"]
+        for module in self.model.modules():
+            if isinstance(module, SeededDropout):
+                module.generator = self.generators["noise"]
+        if config.train.compile:
+            self.model.encode_item = torch.compile(self.model.encode_item, dynamic=True)  # type: ignore[method-assign]
+            self.model.encode_user = torch.compile(self.model.encode_user, dynamic=True)  # type: ignore[method-assign]
+        self.epochs_done = 0
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def losses(self, positions: Tensor) -> dict[str, Tensor]:
+        """The weighted losses of Eq. 8 for the samples at ``positions``, shape (B,), each of shape ()."""
+        data, model = self.data, self.model
+        batch = Batch(users=data.users[positions].long(), targets=data.items[positions].long())
+        history = data.context(positions, self.config, self.generators["context"])
+        negatives = self.matching.draw(batch, self.generators["negatives"])
+        tower = [batch.targets] if negatives.items is None else [batch.targets, negatives.items]
+        draw = None
+        if self.contrast.active:
+            draw = self.contrast.draw(batch.targets, self.generators["contrast"])
+            tower += draw.item_ids()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16):
+            pool = ItemPool(model, data.fields.items, self.index, tower, history)
+            user_emb = model.user_tower(data.fields.users.take(batch.users), pool.history, pool.all_fields)
+        pool.tower_out = pool.tower_out.float()
+        losses = {"matching": self.matching(user_emb.float(), batch, negatives, pool)}
+        if draw is not None:
+            losses |= self.contrast(draw, pool, model, self.generators["contrast"])
+        return losses
+
+    def step(self, positions: Tensor) -> Tensor:
+        """One optimiser step; the losses as one detached tensor, in the order of ``loss_names``."""
+        self.optimizer.zero_grad()
+        losses = self.losses(positions)
+        torch.stack(list(losses.values())).sum().backward()
+        self.optimizer.step()
+        return torch.stack([loss.detach() for loss in losses.values()])
+
+    @property
+    def loss_names(self) -> list[str]:
+        """Names of the losses that are on."""
+        flags = {
+            "matching": True,
+            "feature": self.contrast.has_feature,
+            "semantic": self.contrast.has_semantic,
+            "session": self.contrast.has_session,
+        }
+        return [name for name, on in flags.items() if on]
+
+    # -- one epoch -----------------------------------------------------------------------------------------------
+
+    def order(self, epoch: int) -> Tensor:
+        """Sample order of an epoch, from (seed, epoch) alone."""
+        shuffled = torch.randperm(len(self.data), generator=stream(self.config.train.seed, 100, epoch))
+        return shuffled.to(self.device)
+
+    def epoch(self, progress: Progress, *, label: str = "train") -> EpochLog:
+        """One pass over the training clicks.
+
+        Raises:
+            MicrecError: If a loss is not finite; the message names epoch, step and loss.
+        """
+        number = self.epochs_done + 1
+        self.model.train()
+        self.contrast.train()
+        size = self.config.train.batch_size
+        order = self.order(number)
+        names = self.loss_names
+        total = torch.zeros(len(names), dtype=torch.float64, device=self.device)
+        first_bad = torch.full((len(names),), -1, dtype=torch.int64, device=self.device)
+        started_s = time.perf_counter()
+        progress.start(f"{label} epoch {number}", len(order), "samples")
+        steps = -(-len(order) // size)
+        for step in range(steps):
+            positions = order[step * size : (step + 1) * size]
+            losses = self.step(positions)
+            total += losses.double() * len(positions)
+            bad = ~torch.isfinite(losses) & (first_bad < 0)
+            first_bad = torch.where(bad, step + 1, first_bad)
+            if self.device.type == "cpu" or (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
+                self._stop_if_bad(first_bad, names, number, steps)
+                progress.advance(len(positions) if self.device.type == "cpu" else size * CHECK_EVERY)
+        self.optimizer.flush()
+        seconds = time.perf_counter() - started_s
+        means = dict(zip(names, (total / len(order)).tolist(), strict=True))
+        progress.finish(" ".join(f"{name} {value:.4f}" for name, value in means.items()))
+        self.epochs_done = number
+        return EpochLog(number, len(order), seconds, means)
+
+    def _stop_if_bad(self, first_bad: Tensor, names: list[str], epoch: int, steps: int) -> None:
+        worst = first_bad.tolist()
+        for name, step in zip(names, worst, strict=True):
+            if step >= 0:
+                raise MicrecError(
+                    f"training: the {name} loss is not finite in epoch {epoch}, step {step} of {steps}: lower "
+                    "optim.learning_rate, use output_activation tanh or l2_normalize, or denominator with_positive."
+                )
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, Tensor]:
+        """A copy of the model's and the projectors' parameters, on the CPU."""
+        self.optimizer.flush()
+        return {
+            f"{part}.{name}": tensor.detach().cpu().clone()
+            for part, module in (("model", self.model), ("contrast", self.contrast))
+            for name, tensor in module.state_dict().items()
+        }
+
+    def load_parameters(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what ``parameters`` returned."""
+        for part, module in (("model", self.model), ("contrast", self.contrast)):
+            prefix = f"{part}."
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a resumed run needs besides the epoch number: parameters, optimiser, random streams."""
+        state, _ = flatten_state(self.optimizer.state_dict())
+        return {
+            **{f"parameters.{k}": v for k, v in self.parameters().items()},
+            **{f"optimizer.{k}": v for k, v in state.items()},
+            **{f"rng.{k}": v for k, v in pack_rng(self.generators).items()},
+        }
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
+        """Put back what ``tensors`` returned after ``epoch`` epochs."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.load_parameters(part("parameters."))
+        self.optimizer.load_state_dict(part("optimizer."))
+        restore_rng(self.generators, part("rng."))
+        self.epochs_done = epoch
