@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from micrec import __version__
-from micrec.cli import app as model_commands
+from micrec.cli import app as data_commands
 from micrec.console import report_errors
+from micrec.model_cli import app as model_commands
 from simulator.cli import app as world_commands
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 scenario_commands = typer.Typer(help="Read about scenarios and check them.", no_args_is_help=True)
-for package in (model_commands, world_commands):
+for package in (data_commands, model_commands, world_commands):
     app.registered_commands += package.registered_commands
     app.registered_groups += package.registered_groups
 app.add_typer(scenario_commands, name="scenario")

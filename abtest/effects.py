@@ -110,6 +110,7 @@ def _effect(question: _Question, arm: str, control: Sequence[Cell], treatment: S
         "family": question.family,
         "metric": question.metric,
         "slice": question.slice,
+        "size": _size(control[0], question),
         "control": _side(CONTROL, c),
         "treatment": _side(arm, t),
         **_test(main),
@@ -147,6 +148,13 @@ def _side(arm: str, values: NDArray[np.float64]) -> dict[str, Any]:
         "sd": float(values.std(ddof=1)) if finite and len(values) > 1 else None,
         "values": values.tolist(),
     }
+
+
+def _size(cell: Cell, question: _Question) -> dict[str, int] | None:
+    """Test users and clicks of a slice, where the evaluation counts them."""
+    counts = {name: cell.slices.get(question.slice, {}).get(name) for name in ("users", "lines")}
+    known = {name: int(count) for name, count in counts.items() if count is not None}
+    return known if len(known) == len(counts) else None
 
 
 def _adjust(effects: Sequence[Effect], alpha: float) -> None:

@@ -150,7 +150,7 @@ def _run_floors(run: _Run, floor: FloorFn | None) -> dict[str, Cell]:
         def work(_: Path, name: str = name) -> ModelResult:
             return (floor or _default_floor())(name, run.dataset, config, progress=run.progress)
 
-        cells[name] = _cell(run, f"floor-{name}", config, name, work)
+        cells[name] = _cell(run, f"floor-{name}", config, f"floor {name}", work)
     return cells
 
 

@@ -377,7 +377,7 @@ def _alias_table(weights: Tensor) -> tuple[Tensor, Tensor]:
     alias[light] = heavy[giver.clamp_max_(len(heavy) - 1)]
     last = torch.searchsorted(lacking, left)  # the light item that uses the heavy one up
     overdrawn = lacking[last.clamp_max(len(light) - 1)] - left
-    threshold[heavy] = torch.where(last < len(light), 1 - overdrawn, 1.0)
+    threshold[heavy] = torch.where((left > 0) & (last < len(light)), 1 - overdrawn, 1.0)
     alias[heavy] = heavy.roll(-1)
     threshold[heavy[-1]] = 1.0
     return threshold.clamp_(0, 1), alias

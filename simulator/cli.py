@@ -20,12 +20,12 @@ def main() -> None:
 def world_simple(
     out: Annotated[Path, typer.Argument(help="Dataset folder to write.")],
     config: Annotated[Path | None, typer.Option(help="YAML of world keys, as scenarios/worlds/simple.yaml.")] = None,
-    users: Annotated[int | None, typer.Option(help="Users.", show_default="3000")] = None,
-    items: Annotated[int | None, typer.Option(help="Items.", show_default="1500")] = None,
-    days: Annotated[int | None, typer.Option(help="Days the log covers.", show_default="14")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every draw.", show_default="0")] = None,
+    users: Annotated[int | None, typer.Option(help="Users.")] = None,
+    items: Annotated[int | None, typer.Option(help="Items.")] = None,
+    days: Annotated[int | None, typer.Option(help="Days the log covers.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every draw.")] = None,
     link_strength: Annotated[
-        float | None, typer.Option(help="Chance that a linked item is followed by its partner.", show_default="0.5")
+        float | None, typer.Option(help="Chance that a linked item is followed by its partner.")
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other key; may be repeated.")

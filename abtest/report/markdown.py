@@ -15,7 +15,8 @@ HOW_TO_READ = (
     "**Over users**: the unit is a test user, whose hits are averaged over the seeds; the interval says what these "
     "trained models would do for other users of the same kind.",
     "Holm's adjustment is made within each table and test. Significant means: adjusted p below alpha. "
-    "Intervals are not adjusted. What is undefined reads n/a, with the reason below the table.",
+    "Intervals are not adjusted, so one may "
+    "exclude 0 where the adjusted p is not below alpha. What is undefined reads n/a, with the reason below the table.",
 )
 
 

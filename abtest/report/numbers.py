@@ -26,7 +26,7 @@ def percent_interval(interval: Sequence[float] | None) -> str:
     if interval is None:
         return UNDEFINED
     low, high = interval
-    return f"[{low:+.2%}, {high:+.2%}]".replace("%", " %")
+    return f"[{100 * low:+.2f}, {100 * high:+.2f}] %"
 
 
 def p_value(p: float | None) -> str:

@@ -56,8 +56,8 @@ def effect_table(results: Results, family: str, title: str) -> Table:
     several = len({effect["treatment"]["arm"] for effect in effects}) > 1
     by_user = any(effect["users"] for effect in effects)
     level = f"{1 - results['scenario']['alpha']:.0%}".replace("%", " %")
-    header = ["metric", "control", "treatment", "lift", f"{level} interval over seeds", "paired p", "Holm p", "Welch p"]
-    header += [f"{level} interval over users", "users p", "users Holm p"] if by_user else []
+    header = ["metric", "control", "treatment", "lift", f"{level} over seeds", "paired p", "Holm p", "Welch p"]
+    header += [f"{level} over users", "users p", "users Holm p"] if by_user else []
     header += ["significant"]
     rows = []
     for effect in effects:
@@ -127,6 +127,8 @@ def _keys(values: Mapping[str, Any]) -> str:
 
 def _name(effect: Mapping[str, Any], results: Results, *, several: bool) -> str:
     name = effect["metric"] if effect["slice"] == "all" else f"{effect['metric']}, {effect['slice']}"
+    if effect["size"]:
+        name += f" ({effect['size']['users']:,} users, {effect['size']['lines']:,} clicks)"
     return f"{name}, {arm_label(results, effect['treatment']['arm'])}" if several else str(name)
 
 
@@ -170,4 +172,7 @@ def _over_seeds(models: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 def _plain_mean(models: Sequence[Mapping[str, Any]], key: str) -> str:
     known = [model[key] for model in models if isinstance(model.get(key), int | float)]
-    return f"{statistics.fmean(known):,.1f}" if known else numbers.UNDEFINED
+    if not known:
+        return numbers.UNDEFINED
+    mean = statistics.fmean(known)
+    return f"{mean:,.0f}" if mean.is_integer() or mean >= 1000 else f"{mean:,.1f}"

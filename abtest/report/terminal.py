@@ -1,5 +1,6 @@
 """The tables that matter most, on the terminal."""
 
+from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -30,7 +31,7 @@ def print_results(results: Results, console: Console | None = None) -> None:
 
 
 def _drawn(table: Table) -> RichTable:
-    drawn = RichTable(title=Text(table.title, style="bold"), title_justify="left")
+    drawn = RichTable(box=box.SIMPLE_HEAD, title=Text(table.title, style="bold"), title_justify="left")
     for place, name in enumerate(table.header):
         drawn.add_column(Text(name), justify="right" if place else "left")
     for row in table.rows:

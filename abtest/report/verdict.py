@@ -32,12 +32,13 @@ def _headline(results: Results, arm: str, effects: list[Mapping[str, Any]]) -> s
     sure = [effect for effect in effects if significance(effect) in ("seeds and users", "seeds")]
     gains = sum(effect["difference"] > 0 for effect in sure)
     losses = len(sure) - gains
-    place = f"on {results['dataset']['name']} ({len(results['seeds'])} training seeds, Holm over the primary metrics)"
-    if not sure:
-        return f"{treatment} against {control}: no primary metric of {len(effects)} differs significantly, {place}."
-    parts = [f"is better on {gains}"] if gains else []
-    parts += [f"is worse on {losses}"] if losses else []
-    return f"{treatment} against {control}: {' and '.join(parts)} of {len(effects)} primary metrics, {place}."
+    counts = {"better": gains, "worse": losses}
+    found = " and ".join(f"{word} on {count}" for word, count in counts.items() if count) or "different on none"
+    seeds, where = len(results["seeds"]), results["dataset"]["name"]
+    return (
+        f"{treatment} against {control} on {where}: significantly {found} of {len(effects)} primary metrics, "
+        f"over {seeds} training seeds and, for HIT, over test users too (Holm-adjusted)."
+    )
 
 
 def _by_kind(effects: list[Mapping[str, Any]]) -> list[str]:
@@ -58,12 +59,12 @@ def _direction(effect: Mapping[str, Any], kind: str) -> str:
 
 
 def _measured(effect: Mapping[str, Any]) -> str:
-    parts = [f"seeds {numbers.percent_interval(effect['lift_ci'])}"] if effect["lift_ci"] else []
-    if effect["users"] and effect["users"]["lift_ci"]:
-        parts.append(f"users {numbers.percent_interval(effect['users']['lift_ci'])}")
-    if not parts and effect["reason"]:
-        parts.append(effect["reason"])
-    return f"{effect['metric']} {numbers.percent(effect['lift'])} ({', '.join(parts) or 'no interval'})"
+    parts = [
+        f"{unit} {numbers.percent_interval(test['lift_ci'])}, p {numbers.p_value(test['p_adjusted'])}"
+        for unit, test in (("seeds", effect), ("users", effect["users"]))
+        if test and test["p_adjusted"] is not None
+    ]
+    return f"{effect['metric']} {numbers.percent(effect['lift'])} ({', '.join(parts) or effect['reason']})"
 
 
 def _floors(results: Results, arm: str) -> list[str]:

@@ -193,17 +193,26 @@ def _entries(sessions: Ints, items: Ints, time_ms: Ints, n_items: int, config: S
     kept = from_end <= config.max_length
     if config.mode == "window":
         clicks = sizes[by_latest] if config.count == "occurrence" else np.ones_like(latest)
-        uncut = _window_pairs(sessions[latest], clicks)
-        latest, clicks = latest[kept], clicks[kept]
-        ids = sessions[latest]
-        first = np.searchsorted(ids, ids, side="left")
-        return _Entries(ids, items[latest], clicks, first, uncut, uncut - _window_pairs(ids, clicks))
+        return _window_entries(sessions[latest], items[latest], clicks, kept)
     kept_groups = np.empty_like(kept)
     kept_groups[by_latest] = kept
     kept_clicks = np.empty(len(items), dtype=np.bool_)
     kept_clicks[order] = np.repeat(kept_groups, sizes)
+    return _gap_entries(sessions, items, time_ms, kept_clicks, config)
+
+
+def _window_entries(sessions: Ints, items: Ints, clicks: Ints, kept: NDArray[np.bool_]) -> _Entries:
+    uncut = _window_pairs(sessions, clicks)
+    sessions, items, clicks = sessions[kept], items[kept], clicks[kept]
+    first = np.searchsorted(sessions, sessions, side="left")
+    return _Entries(sessions, items, clicks, first, uncut, uncut - _window_pairs(sessions, clicks))
+
+
+def _gap_entries(
+    sessions: Ints, items: Ints, time_ms: Ints, kept: NDArray[np.bool_], config: SessionsConfig
+) -> _Entries:
     uncut = _gap_pairs(_first_within(sessions, time_ms, config))
-    sessions, items, time_ms = sessions[kept_clicks], items[kept_clicks], time_ms[kept_clicks]
+    sessions, items, time_ms = sessions[kept], items[kept], time_ms[kept]
     first = _first_within(sessions, time_ms, config)
     return _Entries(sessions, items, np.ones_like(items), first, uncut, uncut - _gap_pairs(first))
 

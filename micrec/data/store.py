@@ -103,7 +103,7 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         MicrecError: If ``folder`` exists and is not empty, unless ``overwrite`` and it is a dataset folder.
     """
     folder = folder.resolve()
-    partial, previous = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "previous"))
+    partial, previous = _sibling(folder, "partial"), _sibling(folder, "previous")
     if previous.exists() and not folder.exists():
         previous.rename(folder)  # a kill between the two renames below
     _refuse_taken(folder, overwrite)
@@ -116,6 +116,11 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _swap(partial, folder, previous)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sibling(folder: Path, state: str) -> Path:
+    """Hidden neighbour of ``folder`` on the same disk, so that a rename is atomic."""
+    return folder.with_name(f".{folder.name}.{state}")
 
 
 def _refuse_taken(folder: Path, overwrite: bool) -> None:
@@ -190,9 +195,7 @@ def read_dataset(folder: Path) -> Dataset:
         MicrecError: Naming every fault found, with file, column, count, first rows, and cure.
     """
     if not folder.is_dir():
-        raise MicrecError(
-            f"{folder}: there is no such dataset folder: check the path, or make one with micrec convert."
-        )
+        raise MicrecError(f"{folder}: there is no such dataset folder: {_cure_of_missing(folder)}.")
     faults = Faults()
     schema = _read_schema(folder / SCHEMA_FILE, faults)
     tables = {name: table for name in TABLES if (table := _read_table(folder / f"{name}.parquet", faults)) is not None}
@@ -209,6 +212,13 @@ def read_dataset(folder: Path) -> Dataset:
     assert clicks is not None
     users, items = (encode_table(tables[name], key, getattr(schema, name)) for name, key in TABLES.items())
     return Dataset(schema=schema, users=users, items=items, clicks=clicks, folder=folder)
+
+
+def _cure_of_missing(folder: Path) -> str:
+    previous = _sibling(folder.resolve(), "previous")
+    if previous.is_dir():
+        return f"overwriting it was interrupted; rename {previous} back, or overwrite it again"
+    return "check the path, or make one with micrec convert"
 
 
 def _read_schema(path: Path, faults: Faults) -> DatasetSchema | None:
@@ -282,17 +292,21 @@ def _chunks(
 
 
 def _read_clicks(files: list[tuple[Source, Path]], encoder: ClickEncoder, faults: Faults) -> Clicks | None:
-    chunks = [
-        encoder.encode(source, frame) for file, path in files for source, frame in _chunks(path, file, encoder, faults)
-    ]
-    if chunks and encoder.n_rows == 0:
+    any_readable = False
+    chunks: list[Clicks] = []
+    for file, path in files:
+        for source, frame in _chunks(path, file, encoder, faults):
+            any_readable = True
+            clicks = encoder.encode(source, frame)
+            if clicks is not None:
+                chunks.append(clicks)
+    if any_readable and encoder.n_rows == 0:
         faults.add(EMPTY_LOG)
-    whole = [chunk for chunk in chunks if chunk is not None]
-    return _in_time_order(whole) if whole else None
+    return _in_time_order(chunks) if chunks else None
 
 
 def _in_time_order(chunks: list[Clicks]) -> Clicks:
-    """Join chunks and sort them by time, stably; column by column, so that one column at a time is doubled."""
+    """Join chunks and sort them by time, stably; takes ``chunks`` apart, so that one column at a time is doubled."""
     columns = {field.name: [getattr(chunk, field.name) for chunk in chunks] for field in dataclasses.fields(Clicks)}
     chunks.clear()
     joined: dict[str, Any] = {}

@@ -20,12 +20,12 @@ class CoverageCounter:
         self.cutoffs = tuple(cutoffs)
         self._shown: Tensor | None = None  # (cutoffs, C) bool
 
-    def add(self, scores: Tensor) -> None:
-        """Count the lists of ``scores``, shape (B, C): whole rows over the C candidates."""
+    def add(self, lists: "TopLists", n_candidates: int) -> None:
+        """Count finished lists of at least max(cutoffs) items, or of all C candidates."""
+        items, values = lists.sorted()
         if self._shown is None:
-            self._shown = torch.zeros(len(self.cutoffs), scores.shape[1], dtype=torch.bool, device=scores.device)
-        items = top_items(scores, min(max(self.cutoffs), scores.shape[1]))
-        kept = scores.gather(1, items) > -torch.inf
+            self._shown = torch.zeros(len(self.cutoffs), n_candidates, dtype=torch.bool, device=items.device)
+        kept = values > -torch.inf
         for shown, cutoff in zip(self._shown, self.cutoffs, strict=True):
             shown[items[:, :cutoff][kept[:, :cutoff]]] = True
 
@@ -37,18 +37,64 @@ class CoverageCounter:
         return {f"coverage@{cutoff}": share for cutoff, share in zip(self.cutoffs, shares, strict=True)}
 
 
-def top_items(scores: Tensor, k: int) -> Tensor:
-    """Columns of the k highest scores of each row, best first: int64, shape (B, k) for scores of shape (B, C)."""
+class TopLists:
+    """The k best columns of each row of a block of scores that comes in tiles, from left to right.
+
+    After the first tile only scores above the row's k-th best so far are looked at, so the cost per score is that of
+    one comparison.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self._items: Tensor | None = None  # (B, <= k)
+        self._values: Tensor | None = None
+
+    def add(self, first: int, tile: Tensor) -> None:
+        """Look at the columns ``first``, ``first + 1``, ... of all rows: ``tile``, shape (B, n)."""
+        if self._items is None or self._values is None:
+            best = _largest(tile, min(self.k, tile.shape[1]))
+            self._items, self._values = best + first, tile.gather(1, best)
+            return
+        floor = self._values.amin(dim=1, keepdim=True) if self._items.shape[1] == self.k else -torch.inf
+        items, values = _pad(tile, _above(tile, floor))
+        items, values = torch.cat([self._items, items + first], dim=1), torch.cat([self._values, values], dim=1)
+        best = _largest(values, min(self.k, values.shape[1]))
+        self._items, self._values = items.gather(1, best), values.gather(1, best)
+
+    def sorted(self) -> tuple[Tensor, Tensor]:
+        """Columns and scores, best first, each of shape (B, min(k, C))."""
+        if self._items is None or self._values is None:
+            raise ValueError("no scores yet: call add() first.")
+        values, order = self._values.sort(dim=1, descending=True)
+        return self._items.gather(1, order), values
+
+
+def _above(tile: Tensor, floor: Tensor | float) -> Tensor:
+    """Flat positions of the scores above the floor of their row, ascending."""
+    if tile.device.type != "cpu":
+        return (tile > floor).flatten().nonzero().flatten()
+    limit = floor.numpy() if isinstance(floor, Tensor) else floor
+    return torch.from_numpy(np.flatnonzero(tile.numpy() > limit))  # several times faster than torch's nonzero
+
+
+def _pad(tile: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns and scores at flat positions, ragged by row, as (B, longest row); padded with column 0 and -inf."""
+    n_rows, n = tile.shape
+    rows, columns = positions // n, positions % n
+    counts = torch.bincount(rows, minlength=n_rows)
+    slots = torch.arange(len(rows), device=tile.device) - (counts.cumsum(0) - counts)[rows]
+    shape = (n_rows, int(counts.max()))
+    items = torch.zeros(shape, dtype=torch.int64, device=tile.device)
+    values = torch.full(shape, -torch.inf, dtype=tile.dtype, device=tile.device)
+    items[rows, slots], values[rows, slots] = columns, tile[rows, columns]
+    return items, values
+
+
+def _largest(scores: Tensor, k: int) -> Tensor:
+    """Columns of the k highest scores of each row in any order, shape (B, k)."""
     n_rows, n = scores.shape
     if scores.device.type != "cpu" or n >= 64 * k:
-        return scores.topk(k, dim=1).indices
-    step = max(1, _CACHE_FLOATS // n)
-    return torch.cat([_top_by_partition(scores[first : first + step], k) for first in range(0, n_rows, step)])
-
-
-def _top_by_partition(scores: Tensor, k: int) -> Tensor:
-    """NumPy partitions with vector instructions: several times faster than ``topk`` where k is no tiny part of n."""
-    array = scores.numpy()
-    chosen = np.argpartition(array, array.shape[1] - k, axis=1)[:, array.shape[1] - k :]
-    order = np.argsort(-np.take_along_axis(array, chosen, axis=1), axis=1)
-    return torch.from_numpy(np.take_along_axis(chosen, order, axis=1))
+        return scores.topk(k, dim=1, sorted=False).indices
+    step = max(1, _CACHE_FLOATS // n)  # NumPy partitions with vector instructions where torch does not
+    parts = [np.argpartition(scores[row : row + step].numpy(), n - k, axis=1)[:, n - k :] for row in range(0, n_rows, step)]
+    return torch.from_numpy(np.concatenate(parts))

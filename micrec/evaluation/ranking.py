@@ -14,7 +14,7 @@ from torch import Tensor
 
 from micrec.errors import MicrecError
 from micrec.evaluation.counting import count_above
-from micrec.evaluation.coverage import CoverageCounter
+from micrec.evaluation.coverage import CoverageCounter, TopLists
 from micrec.evaluation.scores import BlockTiles, EmbeddingScores, EmbeddingTiles, ScoreBlock, Tiles
 from micrec.evaluation.task import EvalTask, expand_ranges
 
@@ -49,8 +49,8 @@ def rank_targets(
     Args:
         score_block: ``embedding_scores(...)``, or a callable that gives the scores of queries [start, stop), (B, N).
         task: Queries and targets.
-        block_bytes: Most bytes of scores held at once (but always one row, or 16 where coverage is counted).
-        coverage: Counts the top-N lists on the way; needs whole rows, hence more memory and time.
+        block_bytes: Most bytes of scores held at once, but always one row; on a CPU 4 MiB serve better than more.
+        coverage: Collects the top-N lists on the way.
         progress: Called after each block with the queries done and the queries in all.
 
     Raises:
@@ -58,7 +58,7 @@ def rank_targets(
         ValueError: If a block has the wrong shape.
     """
     candidate_ids = np.flatnonzero(task.candidates)
-    tiles = _tiles(score_block, task, candidate_ids, block_bytes, whole_rows=coverage is not None)
+    tiles = _tiles(score_block, task, candidate_ids, block_bytes)
     columns = np.full(len(task.candidates), -1, dtype=np.int64)  # item id -> column among the candidates
     columns[candidate_ids] = np.arange(len(candidate_ids))
     greater = np.full(len(task.target_items), len(candidate_ids), dtype=np.int64)
@@ -74,7 +74,7 @@ def rank_targets(
 
 
 def _tiles(
-    score_block: ScoreBlock, task: EvalTask, candidate_ids: NDArray[np.int64], block_bytes: int, *, whole_rows: bool
+    score_block: ScoreBlock, task: EvalTask, candidate_ids: NDArray[np.int64], block_bytes: int
 ) -> Tiles:
     n_items = len(task.candidates)
     chosen = None if len(candidate_ids) == n_items else torch.from_numpy(candidate_ids)
@@ -83,7 +83,7 @@ def _tiles(
     given, needed = (len(score_block.user_emb), len(score_block.item_emb)), (len(task), n_items)
     if given != needed:
         raise ValueError(f"user_emb and item_emb have {given} rows, the task has {needed} queries and items.")
-    return EmbeddingTiles(score_block, chosen, block_bytes=block_bytes, whole_rows=whole_rows)
+    return EmbeddingTiles(score_block, chosen, block_bytes=block_bytes)
 
 
 def _blocks(task: EvalTask, most_rows: int) -> Iterator[tuple[int, int]]:
@@ -143,12 +143,15 @@ def _count_block(
     targets[rows, slots] = scores
     above = torch.zeros(targets.shape, dtype=torch.int64, device=scores.device)
     at_least = torch.zeros_like(above)
+    lists = TopLists(max(coverage.cutoffs)) if coverage is not None else None
     for first, tile in parts:
         _check_finite(tile, first, block, candidate_ids)
         _hide(tile, first, block)
-        if coverage is not None:
-            coverage.add(tile)
+        if lists is not None:
+            lists.add(first, tile)
         count_above(tile, targets, above, at_least)
+    if lists is not None and coverage is not None:
+        coverage.add(lists, len(candidate_ids))
     return above[rows, slots].cpu().numpy(), at_least[rows, slots].cpu().numpy()
 
 

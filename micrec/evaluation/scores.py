@@ -83,14 +83,11 @@ class EmbeddingTiles:
     so that the score of a pair has the same bits wherever it stands, and items with equal embeddings tie exactly.
     """
 
-    def __init__(
-        self, scores: EmbeddingScores, candidates: Tensor | None, *, block_bytes: int, whole_rows: bool = False
-    ) -> None:
+    def __init__(self, scores: EmbeddingScores, candidates: Tensor | None, *, block_bytes: int) -> None:
         items = scores.item_emb if candidates is None else scores.item_emb[candidates.to(scores.item_emb.device)]
         self.n = len(items)
         floats = max(_ALIGN * _ALIGN, block_bytes // 4)
-        tile_floats = min(floats, _CACHE_FLOATS) if items.device.type == "cpu" else floats
-        self.rows, self.width = _tile_shape(self.n, tile_floats, floats if whole_rows else None)
+        self.rows, self.width = _tile_shape(self.n, min(floats, _CACHE_FLOATS) if items.device.type == "cpu" else floats)
         if self.n < self.width:
             items = torch.nn.functional.pad(items, (0, 0, 0, self.width - self.n))
         self._user_emb, self._items = scores.user_emb, items
@@ -126,12 +123,10 @@ class EmbeddingTiles:
             yield first, tile[:n_rows, first - start :]
 
 
-def _tile_shape(n: int, tile_floats: int, row_floats: int | None) -> tuple[int, int]:
-    """Rows and width of a tile over n candidates; ``row_floats`` is its size if rows must be whole, else None."""
+def _tile_shape(n: int, floats: int) -> tuple[int, int]:
+    """Rows and width of a tile of at most ``floats`` scores over n candidates, in multiples of 16 and ``_ALIGN``."""
     whole = -(-n // _ALIGN) * _ALIGN
-    if whole * _ALIGN > tile_floats:  # whole rows would leave too few of them in a tile
-        if row_floats is None:
-            rows = min(_ROWS, tile_floats // _ALIGN // _ALIGN * _ALIGN)
-            return rows, tile_floats // rows // _ALIGN * _ALIGN
-        tile_floats = row_floats
-    return min(1024, max(16, tile_floats // whole // 16 * 16)), whole
+    if whole * _ALIGN <= floats:  # a tile holds whole rows
+        return min(1024, floats // whole // 16 * 16), whole
+    rows = min(_ROWS, floats // _ALIGN // _ALIGN * _ALIGN)
+    return rows, floats // rows // _ALIGN * _ALIGN

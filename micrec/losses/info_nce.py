@@ -69,12 +69,12 @@ def softmax_loss(
     _check_logits(positive, negative, positive_mask, negative_mask)
     check_choice("denominator", denominator, get_args(Denominator))
     valid = torch.ones_like(positive, dtype=torch.bool) if positive_mask is None else positive_mask
-    log_sum, has_negative = _log_sum_exp(widen(negative), negative_mask)  # (A, 1) each
-    gap = log_sum - widen(positive).masked_fill(~valid, 0.0)  # (A, P)
+    gap = _log_sum_exp(widen(negative), negative_mask) - widen(positive).masked_fill(~valid, 0.0)  # (A, P)
     if denominator == "with_positive":
         terms = F.softplus(gap, threshold=40.0)  # log(1 + e^gap) = -s + log(e^s + sum of e^negative), safe for any gap
     else:
-        terms, valid = gap, valid & has_negative
+        used = torch.ones_like(negative, dtype=torch.bool) if negative_mask is None else negative_mask
+        terms, valid = gap, valid & used.any(dim=1, keepdim=True)
     return _reduce(terms, valid, reduction)
 
 
@@ -129,21 +129,16 @@ def widen(scores: Tensor) -> Tensor:
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
-def _log_sum_exp(logits: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Row-wise log-sum-exp of the entries in use, (A, 1), and whether a row has any, (A, 1) bool.
+def _log_sum_exp(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Row-wise log-sum-exp of the entries in use, shape (A, 1).
 
     Entries not in use become the lowest finite number rather than -inf, whose gradient is NaN in a row of nothing else.
     """
     lowest = torch.finfo(logits.dtype).min
     if logits.shape[1] == 0:
-        nothing = logits.sum(dim=1, keepdim=True)  # zeros that keep the graph
-        return nothing + lowest, torch.zeros_like(nothing, dtype=torch.bool)
-    if mask is None:
-        has_any = torch.ones_like(logits[:, :1], dtype=torch.bool)
-    else:
-        logits = logits.masked_fill(~mask, lowest)
-        has_any = mask.any(dim=1, keepdim=True).expand(len(logits), 1)
-    return torch.logsumexp(logits, dim=1, keepdim=True), has_any
+        return logits.sum(dim=1, keepdim=True) + lowest  # keeps the graph
+    used = logits if mask is None else logits.masked_fill(~mask, lowest)
+    return torch.logsumexp(used, dim=1, keepdim=True)
 
 
 def _reduce(terms: Tensor, valid: Tensor, reduction: Reduction) -> Tensor:

@@ -54,7 +54,7 @@ class FieldSpec:
 class FieldColumns:
     """n rows of encoded fields on one device.
 
-    ``single[name]``: codes (n,), int32; ``multi[name]``: codes as Ragged of n rows; ``numbers[name]``: standardised
+    ``single[name]``: codes (n,); ``multi[name]``: codes as Ragged of n rows; both int32 where a whole table is kept; ``numbers[name]``: standardised
     float32 (n,), 0 where missing.
     """
 
@@ -64,11 +64,12 @@ class FieldColumns:
     numbers: dict[str, Tensor]
 
     def take(self, rows: Tensor) -> Self:
-        """The given rows, shape (k,), int64."""
+        """The given rows, shape (k,), int64, with codes widened to int64."""
+        multi = {name: ragged.take(rows) for name, ragged in self.multi.items()}
         return type(self)(
             n=len(rows),
-            single={name: codes[rows] for name, codes in self.single.items()},
-            multi={name: ragged.take(rows) for name, ragged in self.multi.items()},
+            single={name: codes[rows].long() for name, codes in self.single.items()},
+            multi={name: Ragged(ragged.values.long(), ragged.offsets) for name, ragged in multi.items()},
             numbers={name: numbers[rows] for name, numbers in self.numbers.items()},
         )
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.adam import adam
 
+from micrec.models.table import sum_by_code
+
 FUSED_DEVICES = ("cpu", "cuda")  # of torch's fused Adam
-CHUNK_NUMBERS = 2**16  # numbers per buffer on a CPU, 256 KiB in float32
+CHUNK_NUMBERS = 2**18  # numbers per buffer on a CPU: 1 MiB in float32
 
 
 @dataclass
@@ -61,22 +62,9 @@ class AdamStep:
 
 
 def merge_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows of a sparse gradient and their sums, in a fixed order of summation.
-
-    Args:
-        grad: Sparse COO gradient of a table, rows may repeat.
-
-    Returns:
-        Rows (n,), int64, all different, and gradients (n, D).
-    """
+    """Rows (n,) of a sparse COO gradient, int64, each once, and their gradients (n, D)."""
     rows, values = grad._indices()[0], grad._values()
-    ordered, order = torch.sort(rows.int(), stable=True)  # half the bytes of int64
-    distinct, counts = torch.unique_consecutive(ordered, return_counts=True)
-    if len(distinct) == len(rows):
-        return rows, values
-    offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=rows.device)
-    torch.cumsum(counts, 0, out=offsets[1:])
-    return distinct.long(), F.embedding_bag(order, values, offsets, mode="sum", include_last_offset=True)
+    return (rows, values) if grad.is_coalesced() else sum_by_code(rows, values)
 
 
 def step_rows(table: Rows, rows: Tensor, grad: Tensor, step: AdamStep, decay: tuple[Tensor, Tensor] | None) -> None:

@@ -109,11 +109,12 @@ class SkippedSteps:
             to the stored moments.
         """
         numbers = self._table.index_select(0, moved_to - self.base)
-        late = (moved_to - moments_of).double()
-        shrink = torch.exp(late * (-0.5 * math.log(self.beta2))).unsqueeze(1)
-        numbers[:, 0] *= self.decay1(late) * shrink[:, 0]
-        numbers[:, 1::2] *= shrink
-        numbers[:, 2::2] *= shrink**2
+        late = moved_to - moments_of
+        if late.any():  # rows that were read, and moved, but got no gradient
+            growth = self.decay2(late).rsqrt()[:, None]
+            numbers[:, :1] *= self.decay1(late)[:, None] * growth
+            numbers[:, 1::2] *= growth
+            numbers[:, 2::2] *= growth.square()
         return numbers
 
     def decay1(self, gaps: Tensor) -> Tensor:

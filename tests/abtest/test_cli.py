@@ -33,7 +33,7 @@ class TestRun:
         out = tmp_path / "out"
         result = call("run", scenario_file(tmp_path), "--set", "alpha=0.1", "--seeds", 2, "--out", out)
         assert result.exit_code == 0, result.output
-        assert "90 % interval over seeds" in result.stdout
+        assert "90 % over seeds" in result.stdout
         assert f"report: {out / 'report.md'}" in result.stdout
         stored = json.loads((out / "results.json").read_text("utf-8"))
         assert stored["seeds"] == [0, 1]

@@ -40,18 +40,21 @@ def hostile(tmp_path_factory):
 
 def effect(metric: str, lift: float | None, seeds: bool | None, users: bool | None, reason: str | None = None) -> dict:
     interval = None if lift is None else [lift - 0.01, lift + 0.01]
+    p = {True: 0.01, False: 0.4, None: None}
     return {
         "family": "primary",
         "metric": metric,
         "slice": "all",
+        "size": None,
         "control": {"arm": "control"},
         "treatment": {"arm": "treatment"},
         "difference": lift,
         "lift": lift,
         "lift_ci": interval if seeds is not None else None,
         "significant": seeds,
+        "p_adjusted": p[seeds],
         "reason": reason,
-        "users": None if users is None else {"significant": users, "lift_ci": interval},
+        "users": None if users is None else {"significant": users, "p_adjusted": p[users], "lift_ci": interval},
     }
 
 
@@ -74,12 +77,16 @@ class TestMarkdown:
         for part in (
             "popularity (floor)",
             "item\\_knn (floor)",
-            "95 % interval over seeds",
+            "95 % over users",
             "    micrec run tiny.yaml",
         ):
             assert part in text
         assert text.count("Switches: preset: `paper`") == len(report_tables(results))
         assert text.count("contrast.session.weight=0.1") == len(report_tables(results))
+
+    def test_a_slice_shows_its_size(self, results):
+        rows = [row[0] for table in report_tables(results) for row in table.rows]
+        assert "hit@5, tail (30 users, 129 clicks)" in rows
 
     def test_every_row_fits_its_header(self, hostile):
         widths = []
@@ -99,13 +106,12 @@ class TestMarkdown:
         assert not re.search(r"(?<!\\)\[red", outside_code)
         assert "# `x`" not in text.splitlines()
 
-    @pytest.mark.parametrize("text", ["plain", "a`b", "``", "`", "a ``` b"])
-    def test_a_code_span_ends_where_it_should(self, text):
-        span = markdown.code(text)
-        fence = re.match("`+", span).group()
-        assert fence not in re.findall("`+", text)
-        assert span.startswith(fence) and span.endswith(fence)
-        assert span.strip("`").strip() == text.strip("`").strip() or "`" in text
+    @pytest.mark.parametrize(
+        ("text", "span"),
+        [("plain", "`plain`"), ("a`b", "`` a`b ``"), ("``", "``` `` ```"), ("a\n  b", "`a b`"), ("a|b", "`a|b`")],
+    )
+    def test_a_code_span_ends_where_it_should(self, text, span):
+        assert markdown.code(text) == span
 
 
 class TestLatex:
@@ -173,24 +179,27 @@ class TestVerdict:
         ]
         told["scenario"]["metrics"]["primary"] = ["hit@5", "hit@10"]
         lines = verdict(told)
-        assert lines[0].startswith("MicRec against ICAN: is better on 1 and is worse on 1 of 6 primary metrics")
+        assert lines[0] == (
+            "MicRec against ICAN on tiny data: significantly better on 1 and worse on 1 of 6 primary metrics, "
+            "over 3 training seeds and, for HIT, over test users too (Holm-adjusted)."
+        )
         assert lines[1:7] == [
             "Gain significant over training seeds and over test users: "
-            "a +5.00 % (seeds [+4.00 %, +6.00 %], users [+4.00 %, +6.00 %]).",
+            "a +5.00 % (seeds [+4.00, +6.00] %, p 0.010, users [+4.00, +6.00] %, p 0.010).",
             "Loss significant over training seeds and over test users: "
-            "b -4.00 % (seeds [-5.00 %, -3.00 %], users [-5.00 %, -3.00 %]).",
+            "b -4.00 % (seeds [-5.00, -3.00] %, p 0.010, users [-5.00, -3.00] %, p 0.010).",
             "Gain significant over training seeds, but not over users: other users might not show it: "
-            "c +3.00 % (seeds [+2.00 %, +4.00 %], users [+2.00 %, +4.00 %]).",
+            "c +3.00 % (seeds [+2.00, +4.00] %, p 0.010, users [+2.00, +4.00] %, p 0.400).",
             "Gain significant over users, but not over training seeds: other seeds might not show it: "
-            "d +2.00 % (seeds [+1.00 %, +3.00 %], users [+1.00 %, +3.00 %]).",
-            "Not significant: e +1.00 % (seeds [+0.00 %, +2.00 %], users [+0.00 %, +2.00 %]).",
+            "d +2.00 % (seeds [+1.00, +3.00] %, p 0.400, users [+1.00, +3.00] %, p 0.010).",
+            "Not significant: e +1.00 % (seeds [+0.00, +2.00] %, p 0.400, users [+0.00, +2.00] %, p 0.400).",
             "Could not be judged: f n/a (the control mean is 0).",
         ]
 
     def test_nothing_significant_is_said_plainly(self, results):
         told = copy.deepcopy(results)
         told["effects"] = [effect("hit@5", 0.01, False, True)]
-        assert "no primary metric of 1 differs significantly" in verdict(told)[0]
+        assert "significantly different on none of 1 primary metrics" in verdict(told)[0]
 
     def test_floors_are_judged(self, results):
         lines = verdict(results)
@@ -203,7 +212,7 @@ class TestNumbers:
         assert [numbers.value(x) for x in (0.12345, 12345.6, None)] == ["0.1235", "12,346", "n/a"]
         assert numbers.mean_sd(0.1, None) == "0.1000"
         assert numbers.percent(-0.0123) == "-1.23 %"
-        assert numbers.percent_interval([-0.01, 0.5]) == "[-1.00 %, +50.00 %]"
+        assert numbers.percent_interval([-0.01, 0.5]) == "[-1.00, +50.00] %"
         assert [numbers.p_value(p) for p in (0.04567, 4.2e-9, 1e-305, None)] == ["0.046", "4.2e-09", "<1e-300", "n/a"]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from micrec.losses.augment import drop_tags, element_dropout, field_dropout, keep_fields, keep_values
 
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=40, deadline=None)
 RATIO = st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.999])
 CHANCE = 1e-4  # seeds are fixed: a p-value below this is a wrong distribution
 

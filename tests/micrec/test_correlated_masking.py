@@ -22,7 +22,7 @@ from micrec.losses.correlated_masking import (
     mutual_information,
 )
 
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=40, deadline=None)
 CODES = hnp.arrays(np.int32, st.tuples(st.integers(1, 30), st.integers(1, 4)), elements=st.integers(0, 5))
 
 

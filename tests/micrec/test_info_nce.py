@@ -14,7 +14,7 @@ from torch import Tensor
 
 from micrec.losses.info_nce import grouped_scores, info_nce
 
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=40, deadline=None)
 SCORE = st.floats(-30, 30)
 Table = tuple[NDArray, NDArray, NDArray, NDArray]
 

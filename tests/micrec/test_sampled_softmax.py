@@ -15,7 +15,7 @@ from torch import Tensor
 
 from micrec.losses.sampled_softmax import full_softmax, in_batch_softmax, sampled_softmax, shared_softmax
 
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=40, deadline=None)
 SCORE = st.floats(-20, 20)
 
 

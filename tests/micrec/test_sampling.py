@@ -1,5 +1,6 @@
 """Samplers against sets, hand-worked probabilities and the chi-square test."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -10,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from micrec.config import SessionsConfig
+from micrec.data.dataset import Clicks
+from micrec.data.sessions import count_cooccurrences
 from micrec.sampling import (
     PairSet,
     PopularitySampler,
@@ -173,6 +177,14 @@ class TestPopularitySampler:
         mass = threshold.clone().scatter_add_(0, alias, 1 - threshold) / len(weights)
         assert mass.tolist() == pytest.approx((weights / weights.sum()).tolist(), abs=1e-12)
 
+    def test_the_alias_table_of_every_small_case(self):
+        """Ties, zeros and items of exactly the mean weight, in every order."""
+        for weights in itertools.product([0.0, 0.5, 1.0, 2.0], repeat=4):
+            if any(weights):
+                threshold, alias = _alias_table(torch.tensor(weights, dtype=torch.float64))
+                mass = threshold.clone().scatter_add_(0, alias, 1 - threshold) / 4
+                assert mass.tolist() == pytest.approx([weight / sum(weights) for weight in weights], abs=1e-12), weights
+
     def test_draws_and_log_q_agree(self):
         weights = torch.tensor([8.0, 0.0, 1.0, 27.0]) ** (1 / 3)  # 2, 0, 1, 3
         sampler = PopularitySampler(weights).to("cpu")
@@ -238,6 +250,27 @@ class TestNegatives:
         assert valid.all()
         assert set(items[0].tolist()) == {3}
         assert set(items[1].tolist()) == {0, 1, 2}
+
+    def test_session_positives_and_never_co_occurred_negatives(self):
+        """Item 0 meets 1 in two sessions and 2 in one; pruned to one partner it still never gets 2 as a negative."""
+        hour_ms = 3_600_001
+        clicks = Clicks(
+            user_ids=np.zeros(5, dtype=np.int32),
+            item_ids=np.array([0, 1, 2, 0, 1], dtype=np.int32),
+            time_ms=np.array([0, 1, 2, hour_ms, hour_ms + 1]),
+        )
+        drawn = []
+        for top_partners in (10, 1):
+            counts = count_cooccurrences(clicks, 5, SessionsConfig(top_partners=top_partners))
+            positives = WeightedNeighbours.from_csr(counts.offsets, counts.partners, counts.weights, keys=counts.keys)
+            drawn.append(positives.draw(torch.tensor([0]), 3000, seeded()))
+        assert fits(drawn[0], {1: 2 / 3, 2: 1 / 3})
+        assert drawn[1].unique().tolist() == [1]
+        items, valid = draw_uniform_negatives(
+            1, 500, 5, forbidden=positives.contains, rows=torch.tensor([0]), max_rounds=50, generator=seeded()
+        )
+        assert valid.all()
+        assert items.unique().tolist() == [3, 4]
 
     def test_popular_negatives_can_be_rejected_too(self):
         generator, sampler = seeded(), PopularitySampler(torch.tensor([4.0, 3.0, 1.0]))

@@ -218,6 +218,16 @@ def test_small_chunks_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             np.testing.assert_array_equal(vars(chunked)[field], values)
 
 
+def test_ties_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    """Long enough for an unstable sort to show."""
+    rng = np.random.default_rng(4)
+    rows = list(zip([10] * 500, rng.choice(list("abcd"), 500).tolist(), rng.integers(0, 3, 500).tolist(), strict=True))
+    clicks = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    dataset = read_dataset(write_tiny(tmp_path / "d", clicks=clicks))
+    items = dataset.items.ids.gather(dataset.clicks.item_ids).to_list()
+    assert items == [item for _, item, _ in sorted(rows, key=lambda row: row[2])]
+
+
 def test_array_and_category_columns_are_read(tmp_path: Path) -> None:
     """Fixed-size arrays and dictionary-coded strings are as good as lists and strings."""
     items = tiny_items().with_columns(
@@ -319,6 +329,8 @@ def test_a_kill_between_the_two_renames_is_repaired_by_the_next_attempt(tmp_path
     write_dataset(tmp_path / "d", *TINY)
     before = contents(tmp_path / "d")
     (tmp_path / "d").rename(tmp_path / ".d.previous")
+    with pytest.raises(MicrecError, match=r"overwriting it was interrupted; rename .*\.d\.previous back"):
+        read_dataset(tmp_path / "d")
     with pytest.raises(MicrecError, match="exists"):
         write_dataset(tmp_path / "d", *random_frames(np.random.default_rng(0)))
     assert contents(tmp_path / "d") == before
