@@ -35,7 +35,7 @@ class SessionsConfig(Frozen):
         "session", description="session: a pair counts once per session; occurrence: once per pair of clicks."
     )
     max_length: PositiveInt = Field(200, description="Distinct items kept per session, the latest; longer is cut.")
-    top_partners: PositiveInt = Field(200, description="Partners kept per item, the heaviest; dropped mass is told.")
+    top_partners: PositiveInt = Field(1000, description="Partners kept per item, the heaviest; dropped mass is told.")
     category_boost: PositiveFloat = Field(
         2.0, description="Weight of a same-category pair (N18): 1 = off, .inf = same category only."
     )

@@ -16,7 +16,7 @@ from micrec.data.split import temporal_split
 from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, EvalTask, evaluate, evaluation_task
 from micrec.fitting import Fitted, fit
-from micrec.progress import NoProgress, Progress
+from micrec.progress import Progress
 
 FLOORS = ("popularity", "item_knn")
 
@@ -48,7 +48,7 @@ def run_model(
     return _result(fitted.evaluate(task), training_info(fitted))
 
 
-def run_floor(name: str, dataset: Dataset, config: Config, *, progress: Progress | None = None) -> ModelResult:
+def run_floor(name: str, dataset: Dataset, config: Config) -> ModelResult:
     """Evaluate a model that needs no training on the same task.
 
     - popularity: items by their training clicks, the same list for everybody.
@@ -57,7 +57,6 @@ def run_floor(name: str, dataset: Dataset, config: Config, *, progress: Progress
     Raises:
         MicrecError: If there is no such floor.
     """
-    (progress or NoProgress()).say(f"floor {name}")
     split = temporal_split(dataset.clicks, config.split)
     task = evaluation_task(dataset, split, config.evaluation, "test")
     return _result(evaluate_floor(name, task, dataset.clicks[split.fit], config), {})
@@ -102,7 +101,9 @@ def peak_memory_mb() -> float:
 def _result(evaluated: EvalResult, info: dict[str, Any]) -> ModelResult:
     return ModelResult(
         metrics=evaluated.metrics,
-        slices=evaluated.slices,
+        slices={
+            name: {**part.metrics, "users": part.users, "lines": part.lines} for name, part in evaluated.slices.items()
+        },
         user_hits=evaluated.user_hits,
         user_lines=evaluated.user_lines,
         info=info,

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,6 +86,13 @@ def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progres
     return run.complete()
 
 
+class Snapshot(NamedTuple):
+    """A trainer's state as read from a checkpoint."""
+
+    tensors: dict[str, Tensor]
+    skeleton: Any
+
+
 class _Run:
     def __init__(self, dataset: Dataset, config: Config, folder: Path | None, progress: Progress) -> None:
         self.dataset, self.config, self.progress = dataset, config, progress
@@ -141,21 +148,22 @@ class _Run:
 
     # -- state ---------------------------------------------------------------------------------------------------
 
-    def _trainer(self, part: slice, saved: dict[str, Tensor] | None) -> Trainer:
+    def _trainer(self, part: slice, saved: Snapshot | None) -> Trainer:
         trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config)
         if saved is not None:
-            trainer.load_tensors(saved, epoch=self.state.epoch)
+            trainer.restore(saved.tensors, saved.skeleton, epoch=self.state.epoch)
         return trainer
 
     def _advance(self, trainer: Trainer, log: dict[str, Any]) -> None:
         self.state.epoch += 1
         self.state.log.append({"phase": self.state.phase, **log})
         if self.folder is not None:
-            tensors = {f"trainer.{k}": v for k, v in trainer.tensors().items()}
-            tensors |= {f"best.{k}": v for k, v in self.best.items()}
-            save_checkpoint(self.folder, tensors, {"identity": self.identity, "state": vars(self.state)})
+            parts, skeleton = trainer.snapshot()
+            tensors = {f"trainer.{k}": v for k, v in parts.items()} | {f"best.{k}": v for k, v in self.best.items()}
+            manifest = {"identity": self.identity, "state": vars(self.state), "skeleton": skeleton}
+            save_checkpoint(self.folder, tensors, manifest)
 
-    def _restore(self) -> dict[str, Tensor] | None:
+    def _restore(self) -> Snapshot | None:
         if self.folder is None or not self.folder.exists():
             return None
         tensors, manifest = load_checkpoint(self.folder)
@@ -166,7 +174,8 @@ class _Run:
         self.state = RunState(**manifest["state"])  # type: ignore[arg-type]
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         self.progress.say(f"resuming after {self.state.phase} epoch {self.state.epoch}")
-        return {k.removeprefix("trainer."): v for k, v in tensors.items() if k.startswith("trainer.")}
+        parts = {k.removeprefix("trainer."): v for k, v in tensors.items() if k.startswith("trainer.")}
+        return Snapshot(parts, manifest["skeleton"])
 
     def _fitted(self, trainer: Trainer) -> Fitted:
         trainer.model.eval()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from micrec.checkpoint import flatten_state, pack_rng, restore_rng
+from micrec.checkpoint import flatten_state, pack_rng, restore_rng, unflatten_state
 from micrec.config import Config
 from micrec.contrast import ItemContrast
 from micrec.data.dataset import Clicks, Dataset
@@ -211,22 +211,17 @@ class Trainer:
             prefix = f"{part}."
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything a resumed run needs besides the epoch number: parameters, optimiser, random streams."""
-        state, _ = flatten_state(self.optimizer.state_dict())
-        return {
-            **{f"parameters.{k}": v for k, v in self.parameters().items()},
-            **{f"optimizer.{k}": v for k, v in state.items()},
-            **{f"rng.{k}": v for k, v in pack_rng(self.generators).items()},
-        }
+    def snapshot(self) -> tuple[dict[str, Tensor], Any]:
+        """Everything a resumed run needs besides the epoch number, as named tensors and a JSON skeleton."""
+        parameters = self.parameters()
+        return flatten_state(
+            {"parameters": parameters, "optimizer": self.optimizer.state_dict(), "rng": pack_rng(self.generators)}
+        )
 
-    def load_tensors(self, tensors: Mapping[str, Tensor], *, epoch: int) -> None:
-        """Put back what ``tensors`` returned after ``epoch`` epochs."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.load_parameters(part("parameters."))
-        self.optimizer.load_state_dict(part("optimizer."))
-        restore_rng(self.generators, part("rng."))
+    def restore(self, tensors: Mapping[str, Tensor], skeleton: Any, *, epoch: int) -> None:
+        """Put back what ``snapshot`` returned after ``epoch`` epochs."""
+        state = unflatten_state(tensors, skeleton)
+        self.load_parameters(state["parameters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        restore_rng(self.generators, state["rng"])
         self.epochs_done = epoch

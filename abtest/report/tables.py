@@ -154,12 +154,14 @@ def _user_cells(effect: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _notes(effects: Sequence[Mapping[str, Any]], results: Results, *, several: bool) -> list[str]:
-    return [
-        f"{_name(effect, results, several=several)}: {test['test']}: {test['reason']}."
-        for effect in effects
-        for test in (effect, effect["welch"], effect["users"] or {})
-        if test.get("reason")
-    ]
+    """Why something is undefined: one line per reason, with the rows it holds for."""
+    rows: dict[str, list[str]] = {}
+    for effect in effects:
+        for test in (effect, effect["welch"], effect["users"] or {}):
+            if test.get("reason"):
+                reason = f"{test['test']}: {test['reason']}"
+                rows.setdefault(reason, []).append(_name(effect, results, several=several))
+    return [f"{reason} ({'; '.join(names)})." for reason, names in rows.items()]
 
 
 def _over_seeds(models: Sequence[Mapping[str, Any]], metric: str) -> str:

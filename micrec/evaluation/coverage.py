@@ -65,8 +65,11 @@ class TopLists:
         """Columns and scores, best first, each of shape (B, min(k, C))."""
         if self._items is None or self._values is None:
             raise ValueError("no scores yet: call add() first.")
-        values, order = self._values.sort(dim=1, descending=True)
-        return self._items.gather(1, order), values
+        if self._values.device.type == "cpu":
+            order = torch.from_numpy(np.argsort(-self._values.numpy(), axis=1))
+        else:
+            order = self._values.argsort(dim=1, descending=True)
+        return self._items.gather(1, order), self._values.gather(1, order)
 
 
 def _above(tile: Tensor, floor: Tensor | float) -> Tensor:
@@ -96,5 +99,7 @@ def _largest(scores: Tensor, k: int) -> Tensor:
     if scores.device.type != "cpu" or n >= 64 * k:
         return scores.topk(k, dim=1, sorted=False).indices
     step = max(1, _CACHE_FLOATS // n)  # NumPy partitions with vector instructions where torch does not
-    parts = [np.argpartition(scores[row : row + step].numpy(), n - k, axis=1)[:, n - k :] for row in range(0, n_rows, step)]
+    parts = [
+        np.argpartition(scores[row : row + step].numpy(), n - k, axis=1)[:, n - k :] for row in range(0, n_rows, step)
+    ]
     return torch.from_numpy(np.concatenate(parts))

@@ -161,7 +161,7 @@ def _ndcg(targets: _Targets, n: int) -> float:
 
 def _tie_bounds(ranks: TargetRanks, task: EvalTask, cutoffs: tuple[int, ...]) -> dict[str, float]:
     """hit@N with every tie lost and every tie won, for the N where that makes a difference."""
-    bounds = {}
+    bounds: dict[str, float] = {}
     best, worst = (_targets(ranks, task, _TIE_SHARE[policy]) for policy in ("optimistic", "pessimistic"))
     lines = task.target_counts
     for n in cutoffs:
@@ -192,12 +192,16 @@ def _slice_masks(task: EvalTask, config: EvalConfig) -> dict[str, NDArray[np.boo
 
 
 def _slice(targets: _Targets, mask: NDArray[np.bool_], cutoffs: tuple[int, ...]) -> SliceMetrics:
-    rank, lines, query, user = (values[mask] for values in targets)
-    if len(rank) == 0:
+    if not mask.any():
         return SliceMetrics(users=0, lines=0, pairs=0, metrics={})
-    query, user = np.unique(query, return_inverse=True)[1], np.unique(user, return_inverse=True)[1]
-    chosen = _Targets(rank, lines, query, user)
-    return SliceMetrics(int(user.max()) + 1, int(lines.sum()), len(rank), _metrics(chosen, cutoffs))
+    chosen = _Targets(
+        rank=targets.rank[mask],
+        lines=targets.lines[mask],
+        query=np.unique(targets.query[mask], return_inverse=True)[1],
+        user=np.unique(targets.user[mask], return_inverse=True)[1],
+    )
+    users, lines = int(chosen.user.max()) + 1, int(chosen.lines.sum())
+    return SliceMetrics(users=users, lines=lines, pairs=len(chosen.rank), metrics=_metrics(chosen, cutoffs))
 
 
 def _sums(groups: NDArray[np.int64], values: NDArray | None = None) -> NDArray[np.float64]:

@@ -33,6 +33,7 @@ class TargetRanks(NamedTuple):
     equal: NDArray[np.int64]  # (T,) other candidates with the very same score
 
 
+@torch.no_grad()
 def rank_targets(
     score_block: ScoreBlock,
     task: EvalTask,
@@ -73,9 +74,7 @@ def rank_targets(
     return TargetRanks(greater, equal)
 
 
-def _tiles(
-    score_block: ScoreBlock, task: EvalTask, candidate_ids: NDArray[np.int64], block_bytes: int
-) -> Tiles:
+def _tiles(score_block: ScoreBlock, task: EvalTask, candidate_ids: NDArray[np.int64], block_bytes: int) -> Tiles:
     n_items = len(task.candidates)
     chosen = None if len(candidate_ids) == n_items else torch.from_numpy(candidate_ids)
     if not isinstance(score_block, EmbeddingScores):

@@ -50,7 +50,9 @@ class Tiles(Protocol):
 
     rows: int
 
-    def score(self, start: int, stop: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
+    def score(
+        self, start: int, stop: int, rows: Tensor, columns: Tensor
+    ) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
         """Scores of the targets at (rows, columns) of the block, and the tiles: first column, scores (B, n).
 
         A target's score has the same bits here and in its tile. A tile may be overwritten, and lives until the next.
@@ -64,12 +66,13 @@ class BlockTiles:
         self.rows = max(1, min(block_bytes // 4, max(_ALIGN * n_items, _CACHE_FLOATS)) // n_items)
         self._score_block, self._n_items, self._candidates = score_block, n_items, candidates
 
-    def score(self, start: int, stop: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
+    def score(
+        self, start: int, stop: int, rows: Tensor, columns: Tensor
+    ) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
         given = self._score_block(start, stop)
-        if given.shape != (stop - start, self._n_items):
-            raise ValueError(
-                f"score_block({start}, {stop}) returned shape {tuple(given.shape)}, not {(stop - start, self._n_items)}."
-            )
+        wanted = (stop - start, self._n_items)
+        if given.shape != wanted:
+            raise ValueError(f"score_block({start}, {stop}) returned shape {tuple(given.shape)}, not {wanted}.")
         given = given.detach()
         chosen = given.clone() if self._candidates is None else given.index_select(1, self._candidates.to(given.device))
         tile = chosen.float()
@@ -87,14 +90,18 @@ class EmbeddingTiles:
         items = scores.item_emb if candidates is None else scores.item_emb[candidates.to(scores.item_emb.device)]
         self.n = len(items)
         floats = max(_ALIGN * _ALIGN, block_bytes // 4)
-        self.rows, self.width = _tile_shape(self.n, min(floats, _CACHE_FLOATS) if items.device.type == "cpu" else floats)
+        self.rows, self.width = _tile_shape(
+            self.n, min(floats, _CACHE_FLOATS) if items.device.type == "cpu" else floats
+        )
         if self.n < self.width:
             items = torch.nn.functional.pad(items, (0, 0, 0, self.width - self.n))
         self._user_emb, self._items = scores.user_emb, items
         self._users = items.new_zeros(self.rows, items.shape[1])
         self._tile = items.new_empty(self.rows, self.width)
 
-    def score(self, start: int, stop: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
+    def score(
+        self, start: int, stop: int, rows: Tensor, columns: Tensor
+    ) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
         rows, columns = rows.to(self._tile.device), columns.to(self._tile.device)
         self._users.zero_()[: stop - start] = self._user_emb[start:stop]
         if self.n > self.width:

@@ -169,9 +169,7 @@ def _rolling_queries(histories: Histories, first_row: int, wanted: NDArray[np.bo
     )
 
 
-def _clicked_in(
-    clicks: Clicks, users: NDArray[np.int32], items: NDArray[np.int32], n_items: int
-) -> NDArray[np.bool_]:
+def _clicked_in(clicks: Clicks, users: NDArray[np.int32], items: NDArray[np.int32], n_items: int) -> NDArray[np.bool_]:
     """Whether each (user, item) pair is among ``clicks``; streams the log, so memory grows with the pairs alone."""
     pairs, where = np.unique(_pair_keys(users, items, n_items), return_inverse=True)
     found = np.zeros(len(pairs), dtype=bool)

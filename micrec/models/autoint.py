@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micrec.models.columns import Ragged
-from micrec.models.layers import merge_heads, split_heads
+from micrec.models.layers import attend, merge_heads, split_heads
 from micrec.models.two_tower import TwoTower
 
 LAYERS = 2  # of the interacting layer, where the config names no number
@@ -63,5 +63,5 @@ class InteractingLayer(nn.Module):
 
     def forward(self, fields: Tensor) -> Tensor:
         q, k, v = split_heads(F.relu(self.qkv(fields)), 3, self.heads)
-        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))
+        attended = merge_heads(attend(q, k, v))
         return self.norm(F.relu(attended + F.relu(self.residual(fields))))

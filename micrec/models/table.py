@@ -40,8 +40,8 @@ class EmbeddingTable(nn.Module):
         """Rows of ``codes``, any shape (...), int64; the result has shape (..., D)."""
         flat = codes.reshape(-1)
         self._announce(flat)
-        rows: Tensor = _Lookup.apply(self.weight, flat, self.sparse)  # type: ignore[no-untyped-call]
-        return rows.view(*codes.shape, -1)
+        rows: Tensor = _Lookup.apply(self.weight, flat, self.sparse)
+        return rows.view(*codes.shape, self.weight.shape[1])
 
     def bag(
         self,
@@ -64,12 +64,12 @@ class EmbeddingTable(nn.Module):
             Pooled embeddings, shape (n, D).
         """
         self._announce(values)
-        lengths = offsets.diff()
-        bags = torch.repeat_interleave(torch.arange(len(lengths), device=offsets.device), lengths)  # (nnz,)
+        n = len(offsets) - 1
+        bags = torch.repeat_interleave(torch.arange(n, device=offsets.device), offsets.diff())  # (nnz,)
         shares = None if weights is None else weights.detach().to(self.weight.dtype)
         if mode == "mean":
-            shares = _shares(shares, bags, lengths)
-        pooled: Tensor = _Bag.apply(self.weight, values, offsets, bags, shares, self.sparse)  # type: ignore[no-untyped-call]
+            shares = _shares(values.new_ones(len(values), dtype=self.weight.dtype) if shares is None else shares, bags, n)
+        pooled: Tensor = _Bag.apply(self.weight, values, offsets, bags, shares, self.sparse)
         return pooled
 
     def extra_repr(self) -> str:
@@ -140,9 +140,7 @@ class _Bag(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(values, bags, shares)
         ctx.shape, ctx.sparse = weight.shape, sparse
-        return F.embedding_bag(
-            values, weight, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True
-        )
+        return F.embedding_bag(values, weight, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True)
 
     @staticmethod
     @once_differentiable
@@ -160,9 +158,7 @@ def _table_grad(codes: Tensor, rows: Tensor, sums: Tensor, shape: torch.Size, sp
     return torch.sparse_coo_tensor(rows[None], sums, shape, check_invariants=False, is_coalesced=ascending)
 
 
-def _shares(weights: Tensor | None, bags: Tensor, lengths: Tensor) -> Tensor:
+def _shares(weights: Tensor, bags: Tensor, n: int) -> Tensor:
     """Share of each value in the mean of its bag, shape (nnz,)."""
-    if weights is None:
-        return lengths.reciprocal()[bags]
-    totals = weights.new_zeros(len(lengths)).index_add_(0, bags, weights)
+    totals = weights.new_zeros(n).index_add_(0, bags, weights)
     return weights / totals.clamp_min(torch.finfo(weights.dtype).tiny)[bags]

@@ -13,7 +13,7 @@ from micrec.optim.rows import FUSED_DEVICES, AdamStep, Rows, decay_rows, merge_r
 from micrec.optim.skipped import SkippedSteps
 
 NEVER = 2**31 - 1  # stamp of a row that was never touched: always up to date
-DENSE_ROWS = 20_000  # tables up to this size are swept whole in catchup mode
+DENSE_NUMBERS = {"cpu": 2**22, "cuda": 2**26}  # tables up to size * D are swept whole in catchup mode
 
 
 class RowSparseAdam(torch.optim.Optimizer):
@@ -25,7 +25,7 @@ class RowSparseAdam(torch.optim.Optimizer):
     - ``catchup``: equal to dense Adam within float tolerance. Before a row is read in training, the steps that it
       skipped are made up for in closed form (``micrec.optim.skipped``). Call ``flush`` before weights are read
       outside training. A table without gradient counts as one whose gradient is zero. Tables of at most
-      ``dense_rows`` rows are switched to dense gradients: the same result, sooner.
+      ``dense_numbers`` numbers are switched to dense gradients: the same result, sooner.
     - ``lazy``: touched rows only, moments left as they were (LazyAdam of TensorFlow Addons). Not Adam: while nothing
       touches a row, its momentum neither moves it nor fades.
     - ``dense``: no table may have sparse gradients.
@@ -42,9 +42,18 @@ class RowSparseAdam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         embedding_update: Literal["dense", "lazy", "catchup"] = "catchup",
-        dense_rows: int = DENSE_ROWS,
+        dense_numbers: int | None = None,
     ) -> None:
         """Take over the tables; in catchup mode their ``before_read`` is set.
+
+        Args:
+            dense_params: All parameters that are not tables.
+            tables: The embedding tables, on one device.
+            learning_rate: alpha of Adam.
+            betas: Decays of the first and second moment.
+            eps: Added to the root of the second moment.
+            embedding_update: How sparse tables are updated, see above.
+            dense_numbers: Largest table, size * D, that catchup sweeps whole; None = DENSE_NUMBERS of its device.
 
         Raises:
             ValueError: On a sparse table in dense mode, betas that catchup cannot handle, or tables on two devices.
@@ -52,7 +61,8 @@ class RowSparseAdam(torch.optim.Optimizer):
         tables = list(tables)
         if embedding_update == "catchup":
             for table in tables:
-                table.sparse = table.sparse and len(table.weight) > dense_rows
+                limit = DENSE_NUMBERS.get(table.weight.device.type, 0) if dense_numbers is None else dense_numbers
+                table.sparse = table.sparse and table.weight.numel() > limit
         sparse = [table for table in tables if table.sparse]
         if sparse and embedding_update == "dense":
             raise ValueError("embedding_update is dense: make the embedding tables with sparse=False.")
@@ -88,7 +98,7 @@ class RowSparseAdam(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step with the present gradients; returns what ``closure`` returns."""
         loss = None
         if closure is not None:
@@ -97,7 +107,8 @@ class RowSparseAdam(torch.optim.Optimizer):
         dense, rows = self.param_groups
         self._dense.param_groups[0]["lr"] = dense["lr"]
         self._dense.step()
-        settings = AdamStep(self._step + 1, rows["lr"], *rows["betas"], rows["eps"])
+        beta1, beta2 = rows["betas"]
+        settings = AdamStep(self._step + 1, rows["lr"], beta1, beta2, rows["eps"])
         for table in self._tables:
             if table.parameter.grad is not None:
                 self._step_table(table, table.parameter.grad, settings)
@@ -118,9 +129,9 @@ class RowSparseAdam(torch.optim.Optimizer):
             self._move(table, rows)
             decay_rows(table.rows, rows, self._decay(table, rows))
             table.moments_of[rows] = self._step
-        self._skipped.restart()
+        self._skipped.restart(self._step)
 
-    def state_dict(self) -> dict[str, Tensor]:  # type: ignore[override]
+    def state_dict(self) -> dict[str, Tensor]:
         """All state as a flat mapping of tensors, not copied; brings all rows up to date first."""
         self.flush()
         tensors = {"step": torch.tensor(self._step)}
@@ -153,8 +164,7 @@ class RowSparseAdam(torch.optim.Optimizer):
             table.moved_to.fill_(self._step)
             table.moments_of.fill_(self._step)
         if self._skipped is not None:
-            self._skipped.step = self._step
-            self._skipped.restart()
+            self._skipped.restart(self._step)
 
     # -- rows ------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ LEVELS = (2, 3, 4)
 TAIL = 1e-13  # weights below this share of the first are left out
 MAX_WINDOW = 4096  # steps that one t0 is followed for
 MAX_GROWTH = 1e12  # of d_s within that window
+USED_UP = 1e-11  # a level that changes the fraction by less is left out: it would be rounding error
 
 Array = NDArray[np.float64]
 
@@ -55,43 +56,40 @@ class SkippedSteps:
         self.ratio = beta1 / math.sqrt(beta2)
         settling = math.log(TAIL) / math.log(max(self.ratio, TAIL)) if self.ratio < 1 else math.inf
         longest = min(MAX_WINDOW, -2 * math.log(MAX_GROWTH) / math.log(beta2))
-        self.window = max(1, math.ceil(min(settling, longest)))
+        self.window = max(LEVELS[-1], math.ceil(min(settling, longest)))
         self._settles = settling <= longest
         gaps = np.arange(1, self.window + 1)
-        self._decay: Array = self.ratio**gaps
-        self._growth: Array = beta2 ** (-gaps / 2)
+        self._decay = np.asarray(self.ratio**gaps, dtype=np.float64)
+        self._growth = np.asarray(beta2 ** (-gaps / 2), dtype=np.float64)
         self._centre_gap = min(self.window, 1 + round(self.ratio / (1 - self.ratio))) if self.ratio < 1 else 1
         self.device = torch.device(device)
-        self.step = step
         for self.levels in LEVELS:
             if self._longest_gap(10**12) == math.inf:  # long after the start
                 break
-        self.restart()
+        self.restart(step)
 
-    def restart(self) -> None:
-        """All rows are up to date: forget everything before the present step."""
-        self.base = self.step
-        self.flush_at = self.base + self._longest_gap(max(self.base, 1))
-        self._table = torch.zeros(64, 2 * self.levels, dtype=torch.float64, device=self.device)
-        self._table[:, 1::2] = 1.0  # nothing skipped: 0 / (sqrt(v) + 1)
+    def restart(self, step: int) -> None:
+        """All rows are up to date at ``step``: forget everything before."""
+        self.step = self.base = step
+        self.flush_at = step + self._longest_gap(max(step, 1))
+        self._table = self._blank(64)
         self._moments: Array = np.zeros((2 * self.levels, 1))  # of the latest t0, newest last
-        self._centres: Array = np.array([self._centre(self.base)])
+        self._centres: Array = np.array([self._centre(step)])
 
     def advance(self, learning_rate: float) -> None:
         """One more step, which every t0 so far skips."""
         self.step += 1
         n = len(self._centres)
-        points = self._spread(self.step) * self._growth[n - 1 :: -1] / self._centres - 1
-        weights = learning_rate * self._scale(self.step) * self._decay[n - 1 :: -1]
+        spread = self._spread(self.step)
+        points = spread * self._growth[n - 1 :: -1] / self._centres - 1  # relative distance from the centre
+        weights = learning_rate * spread / (1 - self.beta1**self.step) * self._decay[n - 1 :: -1]
         for moment in self._moments:
             moment += weights
             weights = weights * points
         rows = torch.from_numpy(self._fractions(self._moments, self._centres))
         end = self.step - self.base
         if end >= len(self._table):
-            more = torch.zeros_like(self._table)
-            more[:, 1::2] = 1.0
-            self._table = torch.cat([self._table, more])
+            self._table = torch.cat([self._table, self._blank(len(self._table))])
         self._table[end - n : end] = rows.to(self.device)
         first = max(0, n + 1 - self.window)
         self._moments = np.pad(self._moments, ((0, 0), (0, 1)))[:, first:]
@@ -131,29 +129,32 @@ class SkippedSteps:
         """sqrt(1 - b2^t): d_s without the factor b2^(-s/2)."""
         return math.sqrt(-math.expm1(step * math.log(self.beta2)))
 
-    def _scale(self, step: float) -> float:
-        """sqrt(1 - b2^t) / (1 - b1^t): w_s without learning rate and (b1 / sqrt(b2))^s."""
-        return self._spread(step) / (1 - self.beta1**step)
-
     def _centre(self, t0: int) -> float:
         """Where the points d_s of t0 lie on average; moments are taken about it, for accuracy."""
         return self._spread(t0 + self._centre_gap) * float(self._growth[self._centre_gap - 1])
 
+    def _blank(self, n: int) -> Tensor:
+        """Fractions of rows that skipped nothing: 0 / (sqrt(v) + 1)."""
+        blank = torch.zeros(n, 2 * self.levels, dtype=torch.float64, device=self.device)
+        blank[:, 1::2] = 1.0
+        return blank
+
     def _fractions(self, moments: Array, centres: Array) -> Array:
-        """Numbers of the fractions in the order of ``gather``, (E, 2n), from moments (2n, E) by Chebyshev's algorithm."""
+        """Fractions in the order of ``gather``, (E, 2n), from moments (2n, E), by Chebyshev's algorithm."""
         n = self.levels
-        total = np.maximum(moments[0], np.finfo(np.float64).tiny)
-        older, old = np.zeros_like(moments), moments / total
-        a, b = [old[1]], [np.ones_like(total)]
-        size = np.maximum(old[2], 1e-30) if n > 1 else total  # squared distance of the points from the centre
+        older = np.zeros_like(moments)
+        old = moments / np.maximum(moments[0], np.finfo(np.float64).tiny)
+        a, b = [old[1]], [np.ones_like(centres)]
         for k in range(1, n):
             new = np.zeros_like(moments)
-            new[k : 2 * n - k] = old[k + 1 : 2 * n - k + 1] - a[-1] * old[k : 2 * n - k] - b[-1] * older[k : 2 * n - k]
-            alive = new[k] > 1e-12 * size * old[k - 1]  # else all points are used up: the fraction ends here
-            safe = np.where(alive, new[k], 1.0)
-            a.append(np.where(alive, new[k + 1] / safe - old[k] / np.where(old[k - 1] > 0, old[k - 1], 1.0), 0.0))
-            b.append(np.where(alive, new[k] / np.where(alive, old[k - 1], 1.0), 0.0))
-            older, old = old, np.where(alive, new, 0.0)
+            part = slice(k, 2 * n - k)
+            new[part] = old[k + 1 : 2 * n - k + 1] - a[-1] * old[part] - b[-1] * older[part]
+            alive = new[k] > USED_UP  # the product of all b so far
+            new = np.where(alive, new, 0.0)
+            below, above = np.where(alive, old[k - 1], 1.0), np.where(alive, new[k], 1.0)
+            a.append(new[k + 1] / above - np.where(alive, old[k], 0.0) / below)
+            b.append(new[k] / below)
+            older, old = old, new
         numbers = [moments[0]]
         for k in reversed(range(n)):
             numbers.append(self.eps * centres * (1 + a[k]))

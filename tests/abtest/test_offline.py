@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import json
 import math
-from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -14,12 +13,13 @@ from scipy import stats
 from abtest.offline import run_offline
 from abtest.runfolder import RESULTS_FILE
 from abtest.scenario import load_scenario
+from abtest.schema import results_schema
 from micrec.errors import MicrecError
 from micrec.settings import load_yaml
 
 from .fakes import FakeTrainer, draw_result, fake_floor, run_fake, tiny_dataset
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "abtest" / "schema" / "results.schema.json").read_text("utf-8"))
+SCHEMA = results_schema()
 
 
 @pytest.fixture(autouse=True)

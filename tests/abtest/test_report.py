@@ -86,7 +86,15 @@ class TestMarkdown:
 
     def test_a_slice_shows_its_size(self, results):
         rows = [row[0] for table in report_tables(results) for row in table.rows]
-        assert "hit@5, tail (30 users, 129 clicks)" in rows
+        assert "hit@5, tail (30 users, 145 clicks)" in rows
+
+    def test_what_is_undefined_says_why_once(self, results):
+        told = copy.deepcopy(results)
+        for row in told["effects"][:2]:
+            row["p"], row["reason"] = None, "too few"
+        table = report_tables(told)[1]
+        assert table.notes == ["paired t over 3 training seeds: too few (hit@5; hit@10)."]
+        assert [row[5] for row in table.rows] == ["n/a", "n/a"]
 
     def test_every_row_fits_its_header(self, hostile):
         widths = []

@@ -89,7 +89,8 @@ def seconds(run: Callable[[], int]) -> float:
 def bench(n_items: int, n_queries: int, rounds: int, device: torch.device) -> None:
     generator = torch.Generator().manual_seed(0)
     scores = embedding_scores(
-        torch.randn(n_queries, 64, generator=generator).to(device), torch.randn(n_items, 64, generator=generator).to(device)
+        torch.randn(n_queries, 64, generator=generator).to(device),
+        torch.randn(n_items, 64, generator=generator).to(device),
     )
     task = one_target_each(n_queries, n_items, np.random.default_rng(0))
     methods: dict[str, Callable[[], int]] = {
@@ -120,7 +121,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.threads} threads, {args.device}, D = 64, one target per user, median of {args.rounds}")
+    print(f"torch {torch.__version__}, {args.threads} threads, {args.device}, D = 64, median of {args.rounds} rounds")
     print(f"{'items':>9} {'method':<20} {'users/s':>10} {'ratio':>7} {'peak MiB':>9}")
     for n_items in args.sizes:
         bench(n_items, max(256, int(args.scores / n_items)), args.rounds, torch.device(args.device))
