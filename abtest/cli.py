@@ -58,6 +58,9 @@ def run(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/NAME")] = None,
     seeds: Annotated[int | None, typer.Option(help="Training seeds, short for --set seeds=N.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Models trained at a time.", show_default="one per core; 1 on a GPU")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
 ) -> None:
     """Run a scenario and write its report; an interrupted run goes on where it stopped."""
@@ -77,6 +80,7 @@ def run(
             resolved=resolved,
             force=force,
             command=_command(scenario, sets, out),
+            workers=workers,
             progress=LineProgress(),
         )
     except KeyboardInterrupt:

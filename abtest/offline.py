@@ -1,7 +1,7 @@
 """The offline A/B: train every arm with the same seeds, test them on the same users, say which gains are real."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from abtest.runfolder import (
     write_text,
 )
 from abtest.scenario import CONTROL, OfflineScenario, scenario_yaml
+from abtest.workers import Finished, Job, cpu_threads, default_workers, run_jobs
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.progress import NoProgress, Progress
@@ -40,7 +41,7 @@ class TrainFn(Protocol):
 class FloorFn(Protocol):
     """``micrec.experiment.run_floor``."""
 
-    def __call__(self, name: str, dataset: Dataset, config: Config, *, progress: Progress | None) -> ModelResult: ...
+    def __call__(self, name: str, dataset: Dataset, config: Config) -> ModelResult: ...
 
 
 class _Run(NamedTuple):
@@ -61,6 +62,7 @@ def run_offline(
     resolved: Mapping[str, Any],
     force: bool = False,
     command: str = "",
+    workers: int | None = None,
     progress: Progress | None = None,
     train: TrainFn | None = None,
     floor: FloorFn | None = None,
@@ -74,6 +76,7 @@ def run_offline(
         resolved: The scenario as plain data with every key, from ``load_scenario``.
         force: Replace a finished run.
         command: What the user typed, for the report.
+        workers: Models trained at a time; None = one per core on a CPU. Any number gives the same results.
         progress: Where to report.
         train: Trains and tests one model; by default ``micrec.experiment.run_model``.
         floor: Tests a model without training; by default ``micrec.experiment.run_floor``.
@@ -96,7 +99,7 @@ def run_offline(
         dataset = read(_generated_world(scenario, out / WORLD_FOLDER, progress))
     run = _Run(scenario, dataset, hash_dataset(dataset), versions(), CellStore(out / CELLS_FOLDER), progress)
     floors = _run_floors(run, floor)
-    cells = _run_arms(run, train)
+    cells = _run_arms(run, train, workers)
     results = _results(run, resolved, command, cells, floors)
     write_report(out, results)
     write_json(out / RESULTS_FILE, results)  # last: the run is finished once it is there
@@ -123,51 +126,77 @@ def switches(scenario: OfflineScenario) -> dict[str, Any]:
     }
 
 
-def _run_arms(run: _Run, train: TrainFn | None) -> dict[str, list[Cell]]:
+def _run_arms(run: _Run, train: TrainFn | None, workers: int | None) -> dict[str, list[Cell]]:
     """Every arm with every seed, seed by seed, so that an interrupted run holds whole pairs."""
     scenario = run.scenario
-    cells: dict[str, list[Cell]] = {arm: [] for arm in scenario.arms}
+    labels: dict[str, str] = {}
+    keys: dict[str, dict[str, str]] = {}
+    jobs: list[Job] = []
     total = len(scenario.arms) * scenario.seeds
-    for number, seed in enumerate(scenario.seed_numbers):
-        for place, arm in enumerate(scenario.arms):
-            config = scenario.config(arm, seed)
-            label = f"{scenario.arms[arm].label}, seed {seed} ({number * len(scenario.arms) + place + 1} of {total})"
-
-            def work(folder: Path, config: Config = config) -> ModelResult:
-                return (train or _default_train())(run.dataset, config, folder=folder, progress=run.progress)
-
-            cell = _cell(run, f"{arm}-seed{seed}", config, label, work)
-            check_cell(cell, scenario, config.evaluation.cutoffs)
-            cells[arm].append(cell)
+    for seed in scenario.seed_numbers:
+        for arm in scenario.arms:
+            config, name = scenario.config(arm, seed), f"{arm}-seed{seed}"
+            labels[name] = f"{scenario.arms[arm].label}, seed {seed} ({len(labels) + 1} of {total})"
+            keys[name] = cell_key(config, run.data_hash, run.versions)
+            if run.store.load(name, keys[name]) is not None:
+                run.progress.say(f"{labels[name]}: done before, kept")
+            else:
+                jobs.append(Job(name, labels[name], config, run.store.start(name, keys[name])))
+    run.progress.start("all models", len(jobs), "models")
+    for finished in _finish(run, jobs, train, workers):
+        name = finished.job.name
+        run.store.save(name, finished.result, seconds=finished.seconds)
+        check_cell(_stored(run, name, keys[name]), scenario, finished.job.config.evaluation.cutoffs)
+        run.progress.say(f"{finished.job.label}: finished in {finished.seconds:.0f} s")
+        run.progress.advance(1)
+    run.progress.finish()
+    cells: dict[str, list[Cell]] = {}
+    for arm in scenario.arms:
+        names = [f"{arm}-seed{seed}" for seed in scenario.seed_numbers]
+        cells[arm] = [_stored(run, name, keys[name]) for name in names]
     return cells
+
+
+def _finish(run: _Run, jobs: list[Job], train: TrainFn | None, workers: int | None) -> Iterator[Finished]:
+    """Train what is left: here, or side by side in processes."""
+    if not jobs:
+        return
+    device = jobs[0].config.train.device
+    workers = min(workers, len(jobs)) if workers else default_workers(device, len(jobs))
+    if train is None and workers > 1 and run.dataset.folder is not None:
+        run.progress.say(f"{len(jobs)} models to train, {workers} at a time")
+        yield from run_jobs(jobs, run.dataset.folder, workers=workers, progress=run.progress)
+        return
+    for job in jobs:
+        run.progress.say(job.label)
+        started_s = time.perf_counter()
+        with cpu_threads(job.config):
+            result = (train or _default_train())(run.dataset, job.config, folder=job.folder, progress=run.progress)
+        yield Finished(job, result, time.perf_counter() - started_s)
+
+
+def _stored(run: _Run, name: str, key: dict[str, str]) -> Cell:
+    """A finished cell as a resumed run would see it, so that both give the same numbers."""
+    cell = run.store.load(name, key)
+    assert cell is not None
+    return cell
 
 
 def _run_floors(run: _Run, floor: FloorFn | None) -> dict[str, Cell]:
+    """The models that need no training, on the same test users."""
     config = run.scenario.config(CONTROL, run.scenario.first_seed)
-    cells: dict[str, Cell] = {}
-    for name in run.scenario.floors:
-
-        def work(_: Path, name: str = name) -> ModelResult:
-            return (floor or _default_floor())(name, run.dataset, config, progress=run.progress)
-
-        cells[name] = _cell(run, f"floor-{name}", config, f"floor {name}", work)
-    return cells
-
-
-def _cell(run: _Run, name: str, config: Config, label: str, work: Callable[[Path], ModelResult]) -> Cell:
-    """The stored cell if it is finished and still valid, else a new one."""
     key = cell_key(config, run.data_hash, run.versions)
-    cell = run.store.load(name, key)
-    if cell is not None:
-        run.progress.say(f"{label}: done before, kept")
-        return cell
-    run.progress.say(label)
-    folder = run.store.start(name, key)
-    started_s = time.perf_counter()
-    run.store.save(name, work(folder), seconds=time.perf_counter() - started_s)
-    cell = run.store.load(name, key)  # what a resumed run would see, so that both give the same numbers
-    assert cell is not None
-    return cell
+    cells: dict[str, Cell] = {}
+    for floor_name in run.scenario.floors:
+        name = f"floor-{floor_name}"
+        if run.store.load(name, key) is None:
+            run.progress.say(f"floor {floor_name}")
+            run.store.start(name, key)
+            started_s = time.perf_counter()
+            result = (floor or _default_floor())(floor_name, run.dataset, config)
+            run.store.save(name, result, seconds=time.perf_counter() - started_s)
+        cells[floor_name] = _stored(run, name, key)
+    return cells
 
 
 def _results(

@@ -65,8 +65,7 @@ class ItemKNN:
         shape = (int(numbers.max(initial=-1)) + 1, n_items)
         held = sp.csr_array((np.ones(len(clicks), dtype=np.float32), (numbers, clicks.item_ids)), shape=shape)
         held.data[:] = 1.0  # building it has added up repeats within a basket
-        norms = np.sqrt(np.bincount(held.indices, minlength=n_items)).clip(min=1.0)
-        blocks = list(_similarity_blocks(held, norms, neighbours, self_similarity))
+        blocks = list(_similarity_blocks(held, neighbours, self_similarity))
         return cls(similarity=sp.csr_array(sp.vstack(blocks, format="csr")))
 
     def scores(self, task: EvalTask, *, history_length: int | None = 20) -> ScoreBlock:
@@ -85,15 +84,14 @@ class ItemKNN:
         return block
 
 
-def _similarity_blocks(
-    held: sp.csr_array, norms: NDArray[np.float64], neighbours: int | None, self_similarity: bool
-) -> Iterator[sp.csr_array]:
+def _similarity_blocks(held: sp.csr_array, neighbours: int | None, self_similarity: bool) -> Iterator[sp.csr_array]:
     """Rows of the similarity matrix, a block of items at a time."""
     baskets_of = sp.csr_array(held.T)
+    sizes = np.bincount(held.indices, minlength=held.shape[1]).astype(np.float64)  # baskets per item
     for first in range(0, held.shape[1], _BLOCK_ITEMS):
         block = sp.csr_array(baskets_of[first : first + _BLOCK_ITEMS] @ held)  # baskets that hold both
         rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-        block.data /= (norms[first + rows] * norms[block.indices]).astype(np.float32)
+        block.data = (block.data / np.sqrt(sizes[first + rows] * sizes[block.indices])).astype(np.float32)
         if not self_similarity:
             block.data[first + rows == block.indices] = 0.0
         if neighbours is not None:

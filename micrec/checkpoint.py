@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], manifest: Mappi
         header = _write_tensors(folder, separate)
         _replace(folder / ".manifest.tmp", folder / MANIFEST, _to_json({**manifest, "checkpoint": header}))
     except (OSError, SafetensorError) as fault:
+        _remove_temporary(folder)
         raise MicrecError(
             f"{folder}: cannot save the checkpoint ({fault}): free some space or choose another folder. "
             "A checkpoint saved here before is still good."
@@ -214,6 +216,12 @@ def _remove_strays(folder: Path, *, keep: str | None) -> None:
     for path in folder.iterdir():
         if path.name != keep and (path.name in _TEMPORARY or _TENSORS.fullmatch(path.name)):
             path.unlink(missing_ok=True)
+
+
+def _remove_temporary(folder: Path) -> None:
+    with suppress(OSError):
+        for name in _TEMPORARY:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _to_json(manifest: Mapping[str, Any]) -> str:

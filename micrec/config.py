@@ -184,6 +184,9 @@ class TrainConfig(Frozen):
     refit: bool = Field(True, description="After the best epoch is known, train anew on train + validation that long.")
     seed: NonNegativeInt = Field(0, description="Seeds weights, batch order, negatives and dropouts.")
     device: str = Field("auto", description="auto = CUDA if present, else CPU; or cpu, cuda, cuda:1 …")
+    threads: PositiveInt | None = Field(
+        None, description="CPU threads; null: all cores for one model, 1 each for the models of a scenario."
+    )
     bf16: bool = Field(False, description="Autocast the towers to bfloat16.")
     compile: bool = Field(False, description="torch.compile the towers.")
 

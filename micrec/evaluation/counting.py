@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_COMPARED = 8  # targets per row up to which a comparison each beats sorting the chunk
+_COMPARED_PER_THREAD = 8  # targets per row up to which a comparison each beats one NumPy sort of the chunk
+_COMPARED_ON_GPU = 128
 _CACHE_FLOATS = 1 << 20  # scores counted together on a CPU, to stay in cache
 _EXACT = 1 << 24  # most columns whose count is exact in float32
 
@@ -19,8 +20,11 @@ def count_above(tile: Tensor, targets: Tensor, above: Tensor, at_least: Tensor) 
         at_least: As ``above``.
     """
     n_rows, n = tile.shape
-    step = min(_EXACT, max(1, _CACHE_FLOATS // n_rows) if tile.device.type == "cpu" else n)
-    count = _count_compared if targets.shape[1] <= _COMPARED else _count_sorted
+    if tile.device.type == "cpu":
+        step, compared = max(1, _CACHE_FLOATS // n_rows), _COMPARED_PER_THREAD * torch.get_num_threads()
+    else:
+        step, compared = min(n, _EXACT), _COMPARED_ON_GPU
+    count = _count_compared if targets.shape[1] <= compared else _count_sorted
     for first in range(0, n, step):
         count(tile[:, first : first + step], targets, above, at_least)
 

@@ -65,7 +65,7 @@ class TopLists:
         """Columns and scores, best first, each of shape (B, min(k, C))."""
         if self._items is None or self._values is None:
             raise ValueError("no scores yet: call add() first.")
-        if self._values.device.type == "cpu":
+        if _numpy_is_faster(self._values):
             order = torch.from_numpy(np.argsort(-self._values.numpy(), axis=1))
         else:
             order = self._values.argsort(dim=1, descending=True)
@@ -74,10 +74,10 @@ class TopLists:
 
 def _above(tile: Tensor, floor: Tensor | float) -> Tensor:
     """Flat positions of the scores above the floor of their row, ascending."""
-    if tile.device.type != "cpu":
+    if not _numpy_is_faster(tile):
         return (tile > floor).flatten().nonzero().flatten()
     limit = floor.numpy() if isinstance(floor, Tensor) else floor
-    return torch.from_numpy(np.flatnonzero(tile.numpy() > limit))  # several times faster than torch's nonzero
+    return torch.from_numpy(np.flatnonzero(tile.numpy() > limit))
 
 
 def _pad(tile: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,10 +96,15 @@ def _pad(tile: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
 def _largest(scores: Tensor, k: int) -> Tensor:
     """Columns of the k highest scores of each row in any order, shape (B, k)."""
     n_rows, n = scores.shape
-    if scores.device.type != "cpu" or n >= 64 * k:
+    if not _numpy_is_faster(scores) or n >= 64 * k:
         return scores.topk(k, dim=1, sorted=False).indices
-    step = max(1, _CACHE_FLOATS // n)  # NumPy partitions with vector instructions where torch does not
+    step = max(1, _CACHE_FLOATS // n)
     parts = [
         np.argpartition(scores[row : row + step].numpy(), n - k, axis=1)[:, n - k :] for row in range(0, n_rows, step)
     ]
     return torch.from_numpy(np.concatenate(parts))
+
+
+def _numpy_is_faster(scores: Tensor) -> bool:
+    """NumPy sorts, partitions and finds with vector instructions on one thread; torch does without on all of them."""
+    return scores.device.type == "cpu" and torch.get_num_threads() <= 4

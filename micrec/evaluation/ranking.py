@@ -107,7 +107,7 @@ class _Block(NamedTuple):
     slots: NDArray[np.int64]  # (t,) place among the targets of the row
     columns: NDArray[np.int64]  # (t,) column among the candidates
     hidden: NDArray[np.bool_]  # (t,) the target is itself a seen item
-    seen_rows: NDArray[np.int64]  # (s,) filtered items, ordered by column
+    seen_rows: NDArray[np.int64]  # (s,) filtered items, ordered by column, -1 = no candidate
     seen_columns: NDArray[np.int64]  # (s,)
 
 
@@ -123,7 +123,6 @@ def _block(task: EvalTask, columns: NDArray[np.int64], start: int, stop: int) ->
         seen_rows, positions = expand_ranges(task.seen.offsets[users], task.seen.offsets[users + 1])
         seen_columns = columns[task.seen.items[positions]]
         order = np.argsort(seen_columns, kind="stable")
-        order = order[seen_columns[order] >= 0]
         seen_rows, seen_columns = seen_rows[order], seen_columns[order]
     n = len(columns)
     hidden = np.isin(rows * n + target_columns, seen_rows * n + seen_columns)

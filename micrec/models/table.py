@@ -68,7 +68,9 @@ class EmbeddingTable(nn.Module):
         bags = torch.repeat_interleave(torch.arange(n, device=offsets.device), offsets.diff())  # (nnz,)
         shares = None if weights is None else weights.detach().to(self.weight.dtype)
         if mode == "mean":
-            shares = _shares(values.new_ones(len(values), dtype=self.weight.dtype) if shares is None else shares, bags, n)
+            shares = _shares(
+                values.new_ones(len(values), dtype=self.weight.dtype) if shares is None else shares, bags, n
+            )
         pooled: Tensor = _Bag.apply(self.weight, values, offsets, bags, shares, self.sparse)
         return pooled
 

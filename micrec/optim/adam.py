@@ -1,7 +1,7 @@
 """Adam for two-tower models: fused for dense parameters, row-sparse for embedding tables."""
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -78,8 +78,8 @@ class RowSparseAdam(torch.optim.Optimizer):
         self._skipped: SkippedSteps | None = None
         if sparse and embedding_update == "catchup":
             self._skipped = SkippedSteps(*betas, eps, device=sparse[0].weight.device)
-            for table, state in zip(sparse, self._tables, strict=True):
-                table.before_read = partial(self._catch_up, state)
+            for i, table in enumerate(sparse):
+                table.before_read = _hook(weakref.ref(self), i)
 
     @classmethod
     def for_modules(cls, *modules: nn.Module, config: OptimConfig) -> "RowSparseAdam":
@@ -200,6 +200,17 @@ class RowSparseAdam(torch.optim.Optimizer):
         skipped = (self._step - table.moments_of.index_select(0, rows)).clamp_(min=0)
         dtype = table.parameter.dtype
         return self._skipped.decay1(skipped).to(dtype), self._skipped.decay2(skipped).to(dtype)
+
+
+def _hook(reference: "weakref.ref[RowSparseAdam]", i: int) -> Callable[[Tensor], None]:
+    """``before_read`` of table i; a model kept after training does not keep the optimiser's state alive."""
+
+    def catch_up(codes: Tensor) -> None:
+        optimizer = reference()
+        if optimizer is not None:
+            optimizer._catch_up(optimizer._tables[i], codes)
+
+    return catch_up
 
 
 class _Table:

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TOLERANCE = 1e-6  # largest relative error of a catch-up
+TOLERANCE = 1e-6  # largest relative error of a catch-up; a few times more where the learning rate jumps
 LEVELS = (2, 3, 4)
 TAIL = 1e-13  # weights below this share of the first are left out
 MAX_WINDOW = 4096  # steps that one t0 is followed for
@@ -61,7 +61,9 @@ class SkippedSteps:
         gaps = np.arange(1, self.window + 1)
         self._decay = np.asarray(self.ratio**gaps, dtype=np.float64)
         self._growth = np.asarray(beta2 ** (-gaps / 2), dtype=np.float64)
-        self._centre_gap = min(self.window, 1 + round(self.ratio / (1 - self.ratio))) if self.ratio < 1 else 1
+        average = 1 / (1 - self.ratio) if self.ratio < 1 else math.inf
+        doubling = -2 * math.log(2) / math.log(beta2)  # steps in which the points double
+        self._centre_gap = max(1, min(self.window, round(min(average, doubling))))
         self.device = torch.device(device)
         for self.levels in LEVELS:
             if self._longest_gap(10**12) == math.inf:  # long after the start

@@ -89,7 +89,7 @@ class FakeTrainer:
         return draw_result(config.train.seed * 2 + treatment, (0.3, 0.4) if treatment else (0.2, 0.4))
 
 
-def fake_floor(name: str, dataset: Dataset, config: Config, *, progress: Progress) -> FakeResult:
+def fake_floor(name: str, dataset: Dataset, config: Config) -> FakeResult:
     return draw_result(99, (0.1, 0.2) if name == "popularity" else (0.25, 0.45))
 
 

@@ -110,8 +110,9 @@ def test_embeddings_give_the_ranks_of_a_full_sort(world):
 
 @pytest.mark.parametrize("n_targets", [1, 8, 9, 150])
 @pytest.mark.parametrize("seen", [False, True])
-def test_many_tiles_and_blocks_give_the_ranks_of_a_full_sort(n_targets, seen):
+def test_many_tiles_and_blocks_give_the_ranks_of_a_full_sort(n_targets, seen, monkeypatch):
     """64-wide tiles over 333 candidates, more queries than a block holds, and distinct targets in several tiles."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # up to 8 targets are compared, more are sorted
     rng = np.random.default_rng(n_targets)
     n_items, n_queries = 400, 70
     candidates = rng.permutation(n_items) < 333
@@ -225,18 +226,22 @@ def test_embedding_scores_is_itself_a_score_block():
     st.lists(st.integers(1, 59), max_size=4),
     st.integers(0, 2**31),
     st.booleans(),
+    st.sampled_from([1, 16]),
 )
 @settings(max_examples=150, deadline=None)
-def test_lists_collected_by_tile_hold_the_best_scores(k, n, cuts, seed, ties):
+def test_lists_collected_by_tile_hold_the_best_scores(k, n, cuts, seed, ties, threads):
+    """With few threads by NumPy, with many by torch."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(3, n, generator=generator)
     if ties:
         scores = scores.round()
     edges = sorted({0, n, *(cut for cut in cuts if cut < n)})
     lists = TopLists(k)
-    for first, last in itertools.pairwise(edges):
-        lists.add(first, scores[:, first:last])
-    items, values = lists.sorted()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        for first, last in itertools.pairwise(edges):
+            lists.add(first, scores[:, first:last])
+        items, values = lists.sorted()
 
     best = [sorted(row, reverse=True)[:k] for row in scores.tolist()]
     assert values.tolist() == best

@@ -1,0 +1,156 @@
+"""Cells side by side: one process each, a fixed number of threads, the same numbers for any number of workers."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from micrec.config import Config
+from micrec.data.dataset import Dataset
+from micrec.progress import NoProgress, Progress
+
+SAY_EVERY_S = 5.0  # of one worker's progress
+WATCH_EVERY_S = 1.0  # a worker whose parent is gone stops within this time
+
+
+class Job(NamedTuple):
+    """One model to train and test."""
+
+    name: str  # of the cell
+    label: str  # for people
+    config: Config
+    folder: Path  # the trainer's own
+
+
+class Finished(NamedTuple):
+    """A job's result."""
+
+    job: Job
+    result: Any  # micrec.experiment.ModelResult
+    seconds: float
+
+
+def default_workers(device: str, jobs: int) -> int:
+    """As many processes as cores on a CPU, one where a GPU trains."""
+    from micrec.training import resolve_device
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, jobs)) if resolve_device(device).type == "cpu" else 1
+
+
+@contextmanager
+def cpu_threads(config: Config) -> Iterator[None]:
+    """Train with ``train.threads`` threads, 1 if null: sums of floats depend on how they are split.
+
+    One thread per process is also the fastest way to train several small models on a few cores.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.train.threads or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_jobs(jobs: Sequence[Job], data: Path, *, workers: int, progress: Progress) -> Iterator[Finished]:
+    """Train the jobs' models in ``workers`` processes; results come as they finish.
+
+    Args:
+        jobs: What to train; started in this order.
+        data: Dataset folder, read once by every worker.
+        workers: Processes, at least 1.
+        progress: Gets a line of every worker now and then.
+
+    Raises:
+        MicrecError: What a job raised; the others are stopped.
+    """
+    context = multiprocessing.get_context("spawn")
+    lines = context.SimpleQueue()
+    listener = threading.Thread(target=_listen, args=(lines, progress), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(data, lines, os.getpid()))
+    try:
+        pending = {pool.submit(_work, job) for job in jobs}
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()  # checkpoints are written whole, so nothing is lost
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        lines.put(None)
+        listener.join()
+
+
+def _listen(lines: Any, progress: Progress) -> None:
+    while (line := lines.get()) is not None:
+        progress.say(line)
+
+
+class _Worker:
+    """What a worker process keeps between jobs."""
+
+    dataset: Dataset
+    lines: Any
+
+
+def _start(data: Path, lines: Any, parent: int) -> None:
+    from micrec.data.store import read_dataset
+
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    _Worker.dataset = read_dataset(data)
+    _Worker.lines = lines
+
+
+def _watch(parent: int) -> None:
+    """End this process when its parent was killed: two runs must never write one checkpoint."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_EVERY_S)
+    os._exit(1)
+
+
+def _work(job: Job) -> Finished:
+    from micrec.experiment import run_model
+
+    started_s = time.perf_counter()
+    with cpu_threads(job.config):
+        result = run_model(
+            _Worker.dataset, job.config, folder=job.folder, progress=_SentProgress(job.label, _Worker.lines)
+        )
+    return Finished(job, result, time.perf_counter() - started_s)
+
+
+class _SentProgress(NoProgress):
+    """Sends lines to the parent: what is worth keeping at once, the rest now and then."""
+
+    def __init__(self, label: str, lines: Any) -> None:
+        self._label, self._lines = label, lines
+        self._task, self._unit = "", ""
+        self._total = self._done = 0
+        self._sent_s = self._started_s = time.monotonic()
+
+    def start(self, task: str, total: int, unit: str) -> None:
+        self._task, self._total, self._unit, self._done = task, total, unit, 0
+        self._started_s = time.monotonic()
+
+    def advance(self, amount: int, note: str = "") -> None:
+        self._done += amount
+        now_s = time.monotonic()
+        if now_s - self._sent_s >= SAY_EVERY_S:
+            self._sent_s = now_s
+            rate = self._done / max(now_s - self._started_s, 1e-9)
+            left_s = (self._total - self._done) / rate
+            self.say(f"{self._task}, {rate:,.0f} {self._unit}/s, {left_s:.0f} s left in it")
+
+    def say(self, line: str) -> None:
+        self._lines.put(f"{self._label}: {line.strip()}")
