@@ -52,7 +52,8 @@ class ModelConfig(Frozen):
     l2_normalize: bool = Field(False, description="Unit-length tower outputs (N3).")
     dropout: Fraction = Field(0.0, description="Dropout on the hidden layers of the user tower.")
     item_tower: Literal["mlp", "linear", "id"] | None = Field(
-        None, description="mlp, linear map of the field concat, or id embedding only (N4, N21); null: mlp, or linear for youtube_dnn."
+        None,
+        description="MLP or linear map of all fields, or the id alone (N4); null: youtube_dnn linear (N21), else mlp.",
     )
     user_fields: tuple[str, ...] | None = Field(None, description="User fields embedded; null = all of the dataset.")
     item_fields: tuple[str, ...] | None = Field(None, description="Item fields embedded; null = all of the dataset.")
@@ -61,6 +62,10 @@ class ModelConfig(Frozen):
     id_dropout: Fraction = Field(0.0, description="Share of ids read as unknown in training, for cold users and items.")
     history_length: PositiveInt = Field(20, description="Most recent clicks the user tower reads (paper 5.3).")
     history_dropout: Fraction = Field(0.0, description="Share of history clicks hidden at random in training.")
+    history_skip: bool = Field(
+        False,
+        description="Add the mean of the clicked items' tower outputs to the user's: what was bought comes again.",
+    )
     behaviour_tokens: Literal["field", "sequence"] = Field(
         "field", description="Rows of F^b (N5): one pooled token per item field, or one per click."
     )
@@ -99,7 +104,9 @@ class FeatureConfig(Frozen):
     """The feature-level loss L_fea, Eq. 2-3."""
 
     weight: NonNegativeFloat = Field(1.0, description="lambda_1 of Eq. 8; 0 = off.")
-    mask: Literal["element", "field", "categorical", "cfm"] = Field("element", description="What is dropped (paper 3.3).")
+    mask: Literal["element", "field", "categorical", "cfm"] = Field(
+        "element", description="What is dropped (paper 3.3)."
+    )
     ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="Share dropped.")
     rescale: bool = Field(True, description="Divide what is kept by 1 - ratio (element dropout, N9).")
     mask_per: Literal["item", "batch"] = Field("item", description="Draw field masks per item or per batch (N9).")
@@ -113,7 +120,9 @@ class SemanticConfig(Frozen):
     """The semantic-level loss L_sem, Eq. 4, and where its positives come from."""
 
     weight: NonNegativeFloat = Field(0.3, description="lambda_2 of Eq. 8; 0 = off.")
-    source: Literal["title", "taxonomy", "content"] = Field("title", description="What makes items similar (paper 3.4).")
+    source: Literal["title", "taxonomy", "content"] = Field(
+        "title", description="What makes items similar (paper 3.4)."
+    )
     encoder: str = Field(
         "tfidf", description="Title encoder: tfidf (TF-IDF + SVD), a sentence-transformers name, or an .npy file."
     )
@@ -173,13 +182,15 @@ class TrainConfig(Frozen):
 
     epochs: PositiveInt = Field(10, description="Most passes over the training clicks.")
     batch_size: PositiveInt = Field(4096, description="Clicks per step (paper 5.3).")
-    context: Literal["rolling", "before_session", "profile"] = Field(
+    context: Literal["rolling", "before_session", "profile", "other_sessions"] = Field(
         "rolling",
-        description="History of a training click: the clicks before it; those before its session; "
-        "or the user's other clicks, before and after, in random order.",
+        description="History of a training click: the clicks before it; those before its session; the user's other "
+        "clicks, before and after; or those of other sessions.",
     )
     reduction: Literal["mean", "sum"] = Field("mean", description="Over rows and anchors (N12).")
-    patience: NonNegativeInt = Field(2, description="Epochs without a better validation metric before stopping; 0 = never.")
+    patience: NonNegativeInt = Field(
+        2, description="Epochs without a better validation metric before stopping; 0 = never."
+    )
     metric: str = Field("hit@100", description="Validation metric that stops training and picks the epoch.")
     refit: bool = Field(True, description="After the best epoch is known, train anew on train + validation that long.")
     seed: NonNegativeInt = Field(0, description="Seeds weights, batch order, negatives and dropouts.")
@@ -197,7 +208,9 @@ class EvalConfig(Frozen):
     cutoffs: tuple[PositiveInt, ...] = Field((50, 100, 200, 500), description="N of HIT@N, recall@N, coverage@N.")
     history: Literal["frozen", "rolling"] = Field("frozen", description="Histories end at the split, or at each click.")
     users: Literal["known", "all"] = Field("known", description="Users with train clicks, or every test user.")
-    candidates: Literal["train", "all"] = Field("train", description="Items clicked in training, or the whole catalogue.")
+    candidates: Literal["train", "all"] = Field(
+        "train", description="Items clicked in training, or the whole catalogue."
+    )
     ties: Literal["mean", "optimistic", "pessimistic"] = Field("mean", description="Rank of a target among equals.")
     seen: Literal["keep", "filter"] = Field("keep", description="Whether items the user has clicked may be retrieved.")
     tail_fraction: Fraction = Field(0.8, description="The least clicked share of items is the tail slice.")

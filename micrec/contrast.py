@@ -130,8 +130,8 @@ class ItemContrast(nn.Module):
         device = batch_items.device
         anchors = batch_items
         if config.anchors == "uniform":
-            size = (self.config.uniform_anchors,)
-            anchors = torch.randint(self.sources.n_items, size, generator=generator, device=device)
+            wanted_anchors = (self.config.uniform_anchors,)
+            anchors = torch.randint(self.sources.n_items, wanted_anchors, generator=generator, device=device)
             anchors = distinct_items(anchors, self.sources.n_items)
         anchors = anchors[positives.has(anchors)]
         drawn = positives.draw(anchors, config.num_positives, generator)  # (A, P), -1 = none
@@ -155,7 +155,9 @@ class ItemContrast(nn.Module):
         if self.has_feature:
             losses["feature"] = self.config.feature.weight * self._feature_loss(draw, pool, model, generator)
         if draw.semantic is not None:
-            losses["semantic"] = self.config.semantic.weight * self._pair_loss(draw.semantic, pool, self.semantic_projector)
+            losses["semantic"] = self.config.semantic.weight * self._pair_loss(
+                draw.semantic, pool, self.semantic_projector
+            )
         if draw.session is not None:
             losses["session"] = self.config.session.weight * self._pair_loss(draw.session, pool, self.session_projector)
         return losses
@@ -169,9 +171,7 @@ class ItemContrast(nn.Module):
         negative = grouped_scores(anchors, negatives, self.config.group_size)
         return self._info_nce(positive, negative, positive_mask=draw.positive_mask, negative_mask=draw.negative_mask)
 
-    def _feature_loss(
-        self, draw: ContrastDraw, pool: ItemPool, model: TwoTower, generator: torch.Generator
-    ) -> Tensor:
+    def _feature_loss(self, draw: ContrastDraw, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """Eq. 3: an item and its dropped self, against the dropped selves of other items of the batch."""
         items = draw.batch_items
         clean = pool.fields(items)  # (A, F, D)

@@ -61,7 +61,9 @@ def _encode(
     known = {spec.name for spec in specs if not spec.own_id}
     unknown = sorted({name for row in rows for name in row} - known)
     if unknown:
-        raise MicrecError(f"{what} field {', '.join(unknown)}: not a field of the model; it has {', '.join(sorted(known)) or 'none'}.")
+        raise MicrecError(
+            f"{what} field {', '.join(unknown)}: not a field of the model; it has {', '.join(sorted(known)) or 'none'}."
+        )
     columns = FieldColumns(n=len(rows), single={}, multi={}, numbers={})
     for spec in specs:
         codes = {label: code for code, label in enumerate(labels.get(spec.name, ()), start=1)}
@@ -95,4 +97,6 @@ def _number(value: Any, spec: FieldSpec, what: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise MicrecError(f"{what} field {spec.name}: {value!r} is not a number: give a number or leave it out.") from None
+        raise MicrecError(
+            f"{what} field {spec.name}: {value!r} is not a number: give a number or leave it out."
+        ) from None

@@ -68,7 +68,9 @@ def evaluate_floor(name: str, task: EvalTask, train: Clicks, config: Config) -> 
         scores = popularity_scores(task)
     elif name == "item_knn":
         sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)
-        scores = ItemKNN.fit(train, sessions, len(task.candidates)).scores(task, history_length=config.model.history_length)
+        scores = ItemKNN.fit(train, sessions, len(task.candidates)).scores(
+            task, history_length=config.model.history_length
+        )
     else:
         raise MicrecError(f"floors: no floor {name!r}: choose from {', '.join(FLOORS)}.")
     return evaluate(scores, task, config.evaluation)
@@ -104,7 +106,7 @@ def _result(evaluated: EvalResult, info: dict[str, Any]) -> ModelResult:
         slices={
             name: {**part.metrics, "users": part.users, "lines": part.lines} for name, part in evaluated.slices.items()
         },
-        user_hits=evaluated.user_hits,
-        user_lines=evaluated.user_lines,
+        user_hits=evaluated.user_hits.astype(np.float64),
+        user_lines=evaluated.user_lines.astype(np.float64),
         info=info,
     )

@@ -55,9 +55,7 @@ class Fitted:
         """User embeddings of the task's queries (Q, D) and embeddings of all items (N, D)."""
         device = self.device
         item_fields, item_emb = encode_items(self.model, self.fields.items)
-        history = histories_of(
-            task.histories.items, task.begin, task.end, self.model.config.history_length, device
-        )
+        history = histories_of(task.histories.items, task.begin, task.end, self.model.config.history_length, device)
         users = self.fields.users.take(torch.from_numpy(task.user_ids).long().to(device))
         return encode_users(self.model, users, history, item_fields), item_emb
 
@@ -169,9 +167,10 @@ class _Run:
         tensors, manifest = load_checkpoint(self.folder)
         if manifest["identity"] != self.identity:
             raise MicrecError(
-                f"{self.folder}: this checkpoint belongs to another config or dataset: choose another folder or delete it."
+                f"{self.folder}: this checkpoint belongs to another config or dataset: "
+                "choose another folder or delete it."
             )
-        self.state = RunState(**manifest["state"])  # type: ignore[arg-type]
+        self.state = RunState(**manifest["state"])
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         self.progress.say(f"resuming after {self.state.phase} epoch {self.state.epoch}")
         parts = {k.removeprefix("trainer."): v for k, v in tensors.items() if k.startswith("trainer.")}
@@ -190,4 +189,3 @@ def run_identity(dataset: Dataset, config: Config) -> dict[str, str]:
         "dataset": dataset.fingerprint,
         "clicks": str(len(dataset.clicks)),
     }
-

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from micrec.config import SoftmaxConfig
 from micrec.losses import full_softmax, sampled_softmax, shared_softmax
+from micrec.losses.info_nce import Reduction
 from micrec.models.pool import ItemPool
 from micrec.sampling import PopularitySampler, draw_negatives
 from micrec.train_data import TrainData
@@ -32,7 +33,7 @@ class NegativeDraw(NamedTuple):
 class MatchingLoss:
     """Sampled softmax in the variant that the config names."""
 
-    def __init__(self, config: SoftmaxConfig, data: TrainData, *, reduction: str) -> None:
+    def __init__(self, config: SoftmaxConfig, data: TrainData, *, reduction: Reduction) -> None:
         self.config = config
         self.data = data
         self.reduction = reduction

@@ -10,7 +10,6 @@ from micrec.console import report_errors, show
 
 if TYPE_CHECKING:
     from micrec.config import Config
-    from micrec.data.dataset import Dataset
     from micrec.evaluation import EvalResult
     from micrec.retrieval import Recommendation, Retriever
 

@@ -1,14 +1,17 @@
-"""A trained model on disk: safetensors and a JSON manifest, no pickle."""
+"""A trained model on disk: safetensors and a JSON manifest, no pickle, nothing of the losses that trained it."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from micrec.checkpoint import load_checkpoint, save_checkpoint
+from micrec.artifact import load_artifact, save_artifact
 from micrec.config import Config
-from micrec.data.dataset import Dataset
+from micrec.data.dataset import Dataset, EntityTable
 from micrec.data.schema import FieldType
 from micrec.errors import MicrecError
 from micrec.fitting import Fitted, RunState
@@ -19,56 +22,83 @@ from micrec.settings import validate
 from micrec.train_data import load_fields
 from micrec.training import resolve_device
 
-KIND = "micrec-model"
+PREFIX = "model."
 
 
-def save_model(fitted: Fitted, dataset: Dataset, folder: Path) -> None:
-    """Write parameters and manifest (config, fields, vocabulary sizes, id-map hash, versions) as one folder."""
-    save_checkpoint(folder, model_tensors(fitted.model), {"kind": KIND, **model_manifest(fitted, dataset)})
+def save_model(fitted: Fitted, dataset: Dataset, folder: Path, *, overwrite: bool = False) -> None:
+    """Write parameters and manifest (config, fields, vocabulary sizes, id-map hash, versions) as one folder.
+
+    Raises:
+        MicrecError: If the folder is taken or cannot be written.
+    """
+    save_artifact(folder, "model", model_tensors(fitted.model), model_manifest(fitted, dataset), overwrite=overwrite)
 
 
 def load_model(folder: Path, dataset: Dataset, *, device: str = "auto") -> Fitted:
     """Read a model back for the dataset it was trained on.
 
     Raises:
-        MicrecError: If the folder holds no model, is damaged, or belongs to a dataset with other ids.
+        MicrecError: If the folder holds no model, is damaged, or belongs to a dataset with other ids or field values.
     """
-    tensors, manifest = load_checkpoint(folder)
-    if manifest.get("kind") != KIND:
-        raise MicrecError(f"{folder}: holds {manifest.get('kind', 'something else')}, not a model: give the folder that `micrec train` wrote.")
+    tensors, manifest = load_artifact(folder, "model")
     if manifest["dataset"] != dataset.fingerprint:
         raise MicrecError(
             f"{folder}: trained on dataset {manifest['dataset_name']!r} with other user or item ids than "
             f"{dataset.name!r}: use the dataset folder it was trained on, or train anew."
         )
-    config = validate(Config, manifest["config"], where=f"{folder}/manifest.json")
+    config = restore_config(folder, manifest)
     target = resolve_device(device)
-    model = restore_model(config, manifest, tensors).to(target)
     trained = int(manifest["trained_clicks"])
     fields = load_fields(dataset, config, dataset.clicks[:trained], target)
-    state = RunState(**manifest["state"])
-    return Fitted(model, fields, config, state, trained_clicks=trained)
+    if manifest["vocabulary"] != vocabulary_hash(dataset, fields.user_specs, fields.item_specs):
+        raise MicrecError(
+            f"{folder}: the user or item fields of {dataset.name!r} have other values than at the training, so that "
+            "the embedding rows no longer fit: use the dataset as it was, or train anew."
+        )
+    model = restore_model(config, manifest, tensors).to(target)
+    return Fitted(model, fields, config, RunState(**manifest["state"]), trained_clicks=trained)
 
 
-def model_tensors(model: TwoTower) -> dict[str, torch.Tensor]:
+def model_tensors(model: TwoTower) -> dict[str, Tensor]:
     """The model's parameters, names prefixed by ``model.``."""
-    return {f"model.{name}": tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    return {f"{PREFIX}{name}": tensor.detach().cpu() for name, tensor in model.state_dict().items()}
 
 
 def model_manifest(fitted: Fitted, dataset: Dataset) -> dict[str, Any]:
     """What is needed to rebuild the model, as JSON."""
+    user_specs, item_specs = fitted.fields.user_specs, fitted.fields.item_specs
     return {
         "config": fitted.config.model_dump(mode="json"),
         "state": vars(fitted.state),
         "dataset": dataset.fingerprint,
         "dataset_name": dataset.name,
         "trained_clicks": fitted.trained_clicks,
-        "user_specs": [asdict(spec) for spec in fitted.fields.user_specs],
-        "item_specs": [asdict(spec) for spec in fitted.fields.item_specs],
+        "vocabulary": vocabulary_hash(dataset, user_specs, item_specs),
+        "user_specs": [asdict(spec) for spec in user_specs],
+        "item_specs": [asdict(spec) for spec in item_specs],
     }
 
 
-def restore_model(config: Config, manifest: dict[str, Any], tensors: dict[str, torch.Tensor]) -> TwoTower:
+def vocabulary_hash(dataset: Dataset, user_specs: Sequence[FieldSpec], item_specs: Sequence[FieldSpec]) -> str:
+    """Hash of the fields and of which value has which embedding row: a model fits only the rows it was trained on."""
+    digest = hashlib.sha256()
+    for table, specs in ((dataset.users, user_specs), (dataset.items, item_specs)):
+        for spec in specs:
+            labels = () if spec.own_id else _labels(table, spec)
+            digest.update("\x1f".join([repr(spec), *labels]).encode() + b"\x1e")
+    return digest.hexdigest()[:16]
+
+
+def restore_config(folder: Path, manifest: dict[str, Any]) -> Config:
+    """The config that the manifest of ``folder`` holds.
+
+    Raises:
+        MicrecError: If it is not valid, as after an edit by hand.
+    """
+    return validate(Config, manifest["config"], where=f"{folder}/manifest.json", at="config")
+
+
+def restore_model(config: Config, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> TwoTower:
     """The model that ``model_tensors`` and ``model_manifest`` described, on the CPU, ready to serve."""
     model = make_model(
         config.model,
@@ -77,11 +107,14 @@ def restore_model(config: Config, manifest: dict[str, Any], tensors: dict[str, t
         sparse=False,
         generator=torch.Generator().manual_seed(0),
     )
-    prefix = "model."
-    model.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    model.load_state_dict({k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)})
     return model.eval()
 
 
 def read_specs(entries: list[dict[str, Any]]) -> list[FieldSpec]:
     """Field specs from a manifest."""
     return [FieldSpec(**{**entry, "type": FieldType(entry["type"])}) for entry in entries]
+
+
+def _labels(table: EntityTable, spec: FieldSpec) -> tuple[str, ...]:
+    return table.columns[spec.name].labels

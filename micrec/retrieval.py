@@ -152,9 +152,7 @@ class Retriever:
             titles=item_titles(dataset),
         )
         sample = np.linspace(0, len(dataset.users) - 1, min(queries, len(dataset.users))).astype(np.int64)
-        report = index_recall(
-            retriever.index, kind, torch.from_numpy(vectors), retriever.embed_known(sample), k
-        )
+        report = index_recall(retriever.index, kind, torch.from_numpy(vectors), retriever.embed_known(sample), k)
         retriever.manifest["index_report"] = report._asdict()
         return retriever, report
 
@@ -261,7 +259,13 @@ class Retriever:
             "index": torch.from_numpy(faiss.serialize_index(self.index)),
             "ids": torch.from_numpy(np.frombuffer(self._ids_json(), dtype=np.uint8).copy()),
         }
-        manifest = {**self.manifest, "kind": KIND, "encoder": self.encoder.as_dict(), "users": self.users.n, "items": self.items.n}
+        manifest = {
+            **self.manifest,
+            "kind": KIND,
+            "encoder": self.encoder.as_dict(),
+            "users": self.users.n,
+            "items": self.items.n,
+        }
         save_checkpoint(folder, tensors, manifest)
 
     def _ids_json(self) -> bytes:

@@ -64,6 +64,7 @@ class TrainData:
         users: Their users, shape (n,), int32.
         first: First position of the user of each user id, shape (U + 1,).
         session_start: First position of the session of each position, shape (n,), int64.
+        session_stop: One past its last position, shape (n,), int64.
         click_counts: Training clicks of every item, shape (N,).
         catalogue: Items with at least one training click, ascending.
         clicked: The (user, item) pairs of the training clicks.
@@ -74,6 +75,7 @@ class TrainData:
     users: Tensor
     first: Tensor
     session_start: Tensor
+    session_stop: Tensor
     click_counts: Tensor
     catalogue: Tensor
     clicked: PairSet
@@ -95,18 +97,27 @@ class TrainData:
         - rolling: the latest clicks before the sample.
         - before_session: the latest clicks before the sample's session.
         - profile: the user's other clicks, before and after; of a longer profile an even random thinning.
+        - other_sessions: the same without the sample's own session.
         """
         length = config.model.history_length
         first = self.first[self.users[positions].long()]
         if config.train.context == "profile":
-            history = self._profile(positions, first, length, generator)
+            history = self._profile(positions, positions, positions + 1, length, generator)
+        elif config.train.context == "other_sessions":
+            start, stop = self.session_start[positions], self.session_stop[positions]
+            history = self._profile(positions, start, stop, length, generator)
         else:
             stop = self.session_start[positions] if config.train.context == "before_session" else positions
             history = gather_ranges(self.items, torch.maximum(first, stop - length), stop)
         return drop_clicks(Ragged(history.values.long(), history.offsets), config.model.history_dropout, generator)
 
-    def _profile(self, positions: Tensor, first: Tensor, length: int, generator: torch.Generator) -> Ragged:
-        others = self.first[self.users[positions].long() + 1] - first - 1  # (B,) clicks besides the sample
+    def _profile(
+        self, positions: Tensor, hidden_start: Tensor, hidden_stop: Tensor, length: int, generator: torch.Generator
+    ) -> Ragged:
+        """The user's clicks outside [hidden_start, hidden_stop), at most ``length``, one from each of even strata."""
+        users = self.users[positions].long()
+        first, hidden = self.first[users], hidden_stop - hidden_start
+        others = self.first[users + 1] - first - hidden  # (B,)
         kept = others.clamp_max(length)
         offsets = torch.zeros(len(positions) + 1, dtype=torch.int64, device=self.device)
         torch.cumsum(kept, 0, out=offsets[1:])
@@ -116,7 +127,7 @@ class TrainData:
         stride = (others.double() / kept.clamp_min(1).double())[row]
         picked = ((rank + jitter) * stride).long().clamp_max(others[row] - 1)  # one per stratum, all distinct
         where = first[row] + picked
-        return Ragged(self.items[where + (where >= positions[row])], offsets)
+        return Ragged(self.items[where + hidden[row] * (where >= hidden_start[row])], offsets)
 
 
 def drop_clicks(history: Ragged, ratio: float, generator: torch.Generator) -> Ragged:
@@ -135,7 +146,8 @@ def load_train_data(dataset: Dataset, train: Clicks, config: Config, device: tor
     histories = group_by_user(train, len(dataset.users))
     sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)[histories.rows]
     starts = np.flatnonzero(np.diff(sessions, prepend=-1))
-    session_start = np.repeat(starts, np.diff(np.append(starts, len(sessions))))
+    stops = np.append(starts[1:], len(sessions))
+    session_start, session_stop = np.repeat(starts, stops - starts), np.repeat(stops, stops - starts)
     counts = np.bincount(train.item_ids, minlength=n_items)
     keys = np.unique(train.user_ids.astype(np.int64) * n_items + train.item_ids)
 
@@ -148,6 +160,7 @@ def load_train_data(dataset: Dataset, train: Clicks, config: Config, device: tor
         users=put(histories.users),
         first=put(histories.offsets),
         session_start=put(session_start),
+        session_stop=put(session_stop),
         click_counts=put(counts),
         catalogue=put(np.flatnonzero(counts)),
         clicked=PairSet.from_keys(put(keys), len(dataset.users), n_items),

@@ -49,4 +49,6 @@ class DatasetSchema(BaseModel):
     users: dict[str, FieldType] = Field(default_factory=dict, description="User fields with their types.")
     items: dict[str, FieldType] = Field(default_factory=dict, description="Item fields with their types.")
     roles: Roles = Field(default_factory=Roles, description="Which item fields play which part.")
-    provenance: dict[str, Any] = Field(default_factory=dict, description="Reader, input files, and counts of dropped rows.")
+    provenance: dict[str, Any] = Field(
+        default_factory=dict, description="Reader, input files, and counts of dropped rows."
+    )

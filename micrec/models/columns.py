@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from micrec.data.dataset import Column, EntityTable
@@ -49,13 +50,17 @@ class FieldSpec:
     def multi_valued(self) -> bool:
         return self.type is FieldType.MULTI_CATEGORICAL
 
+    def standardise(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values of a numeric field as a tower reads them, shape (n,); a missing one (NaN) is the mean, 0."""
+        return np.nan_to_num((numbers - self.mean) / self.std, nan=0.0).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class FieldColumns:
     """n rows of encoded fields on one device.
 
-    ``single[name]``: codes (n,); ``multi[name]``: codes as Ragged of n rows; both int32 where a whole table is kept; ``numbers[name]``: standardised
-    float32 (n,), 0 where missing.
+    ``single[name]``: codes (n,); ``multi[name]``: codes as Ragged of n rows; both int32 where a whole table is kept;
+    ``numbers[name]``: standardised float32 (n,), 0 where missing.
     """
 
     n: int
@@ -128,7 +133,9 @@ def choose_fields(table: EntityTable, wanted: Sequence[str] | None, *, key: str)
         return available
     unknown = [name for name in wanted if name not in available]
     if unknown:
-        raise MicrecError(f"{key}: no field {', '.join(unknown)} in the dataset; choose from {', '.join(available) or 'none'}.")
+        raise MicrecError(
+            f"{key}: no field {', '.join(unknown)} in the dataset; choose from {', '.join(available) or 'none'}."
+        )
     return [name for name in available if name in wanted]
 
 
@@ -163,12 +170,12 @@ def load_columns(table: EntityTable, specs: Sequence[FieldSpec], *, known: np.nd
             continue
         column = table.columns[spec.name]
         if column.numbers is not None:
-            scaled = (column.numbers - spec.mean) / spec.std
-            numbers[spec.name] = torch.from_numpy(np.nan_to_num(scaled, nan=0.0).astype(np.float32))
+            numbers[spec.name] = torch.from_numpy(spec.standardise(column.numbers))
         elif column.codes is not None:
             single[spec.name] = torch.from_numpy(np.ascontiguousarray(column.codes))
         else:
-            assert column.values is not None and column.offsets is not None
+            assert column.values is not None
+            assert column.offsets is not None
             multi[spec.name] = Ragged(torch.from_numpy(column.values), torch.from_numpy(column.offsets))
     return FieldColumns(n=len(table), single=single, multi=multi, numbers=numbers)
 

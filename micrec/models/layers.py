@@ -156,7 +156,9 @@ class AttentionPool(nn.Module):
         return sums[..., :-1] / sums[..., -1:].clamp_min(1e-12)
 
 
-def initialise(module: nn.Module, generator: torch.Generator, *, bias: float = 0.0, attention_std: float = 0.02) -> None:
+def initialise(
+    module: nn.Module, generator: torch.Generator, *, bias: float = 0.0, attention_std: float = 0.02
+) -> None:
     """Xavier weights for dense layers, N(0, attention_std) for attention (ICAN's code), from one generator."""
     for child in module.modules():
         if isinstance(child, (TransformerBlock, IcanAttention)):

@@ -94,16 +94,22 @@ class TwoTower(nn.Module):
             return item_fields[:, 0]
         return self.item_mlp(item_fields.flatten(1))
 
-    def user_tower(self, users: FieldColumns, history: Ragged, item_fields: Tensor) -> Tensor:
+    def user_tower(
+        self, users: FieldColumns, history: Ragged, item_fields: Tensor, item_emb: Tensor | None = None
+    ) -> Tensor:
         """User embeddings u_i, shape (B, D) (Eq. 6).
 
         Args:
             users: Encoded user fields, B rows.
             history: For each user the rows of ``item_fields`` he clicked, oldest first; B rows.
             item_fields: Raw field vectors of the items that occur in the histories, shape (n, F, D).
+            item_emb: Their tower outputs, shape (n, D); read with ``history_skip`` only, and computed if not given.
         """
         user_fields = self.user_fields(users) if not self.training else self.user_fields(users, generator=self.noise)
-        return self._finish(self.encode_user(user_fields, history, item_fields))
+        embedding = self.encode_user(user_fields, history, item_fields)
+        if self.config.history_skip:
+            embedding = embedding + mean_pool(history, self.item_tower(item_fields) if item_emb is None else item_emb)
+        return self._finish(embedding)
 
     def item_tower(self, item_fields: Tensor) -> Tensor:
         """Item embeddings d_k, shape (n, D), from raw field vectors (n, F, D)."""

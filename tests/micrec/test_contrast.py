@@ -30,7 +30,9 @@ class Listed:
 
     def contains(self, rows: Tensor, cols: Tensor) -> Tensor:
         rows, cols = torch.broadcast_tensors(rows, cols)
-        flat = [a == b or int(b) in PARTNERS.get(int(a), []) for a, b in zip(rows.flatten(), cols.flatten(), strict=True)]
+        flat = [
+            a == b or int(b) in PARTNERS.get(int(a), []) for a, b in zip(rows.flatten(), cols.flatten(), strict=True)
+        ]
         return torch.tensor(flat, dtype=torch.bool).view(rows.shape)
 
     def to(self, device: torch.device) -> "Listed":
@@ -46,7 +48,10 @@ def item_columns() -> FieldColumns:
 def setup(**contrast):
     config = ContrastConfig.model_validate(contrast)
     generator = torch.Generator().manual_seed(0)
-    specs = [FieldSpec("item_id", FieldType.ID, size=N + 1, own_id=True), FieldSpec("tags", FieldType.MULTI_CATEGORICAL, 5)]
+    specs = [
+        FieldSpec("item_id", FieldType.ID, size=N + 1, own_id=True),
+        FieldSpec("tags", FieldType.MULTI_CATEGORICAL, 5),
+    ]
     model_config = ModelConfig(embedding_dim=4, hidden=(6, 4), heads=2, init_scale=0.5)
     model = make_model(model_config, [], specs, sparse=False, generator=generator)
     sources = ContrastSources(
@@ -89,7 +94,7 @@ TARGETS = torch.tensor([0, 5, 5, 1, 7, 2, 8, 3, 0])
 
 @pytest.mark.parametrize(("level", "group"), [("semantic", 1), ("semantic", 3), ("session", 2), ("session", 64)])
 def test_pair_losses_follow_eq_4_and_5(level, group):
-    """Positives from the list, negatives the group's draw without self and positives, through the tower and projector."""
+    """Positives from the list, negatives the group's draw less self and positives, through tower and projector."""
     off = {name: {"weight": 0.0} for name in ("feature", "semantic", "session") if name != level}
     model, plugin = setup(**off, **{level: {"weight": 0.5, "negatives": 4}}, group_size=group, temperature=0.7)
     draw, _, losses = run(model, plugin, TARGETS)
@@ -206,7 +211,9 @@ def test_the_plug_in_leaves_nothing_in_the_model():
     """Serving cost is the base model's: same parameters and the same outputs with and without the losses."""
     with_losses, _ = setup()
     without, _ = setup(feature={"weight": 0}, semantic={"weight": 0}, session={"weight": 0})
-    assert {k: v.shape for k, v in with_losses.state_dict().items()} == {k: v.shape for k, v in without.state_dict().items()}
+    assert {k: v.shape for k, v in with_losses.state_dict().items()} == {
+        k: v.shape for k, v in without.state_dict().items()
+    }
     fields = with_losses.embed_items(item_columns())
     torch.testing.assert_close(with_losses.item_tower(fields), without.item_tower(without.embed_items(item_columns())))
 
@@ -235,5 +242,7 @@ def test_pool_embeds_every_item_once_and_finds_it_again():
     torch.testing.assert_close(pool.fields(torch.tensor([[9, 3]])), everything[torch.tensor([[9, 3]])])
     torch.testing.assert_close(pool.embeddings(torch.tensor([5, 3])), model.item_tower(everything)[[5, 3]])
     assert pool.history.values.tolist() == [2, 0, 2]
-    again = ItemPool(model, plugin.sources.items, index, [torch.tensor([0])], Ragged(torch.tensor([1]), torch.tensor([0, 1])))
+    again = ItemPool(
+        model, plugin.sources.items, index, [torch.tensor([0])], Ragged(torch.tensor([1]), torch.tensor([0, 1]))
+    )
     assert again.item_ids.tolist() == [0, 1]  # no marks left over from the step before

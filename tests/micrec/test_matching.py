@@ -27,7 +27,9 @@ def case(**softmax):
     rng = np.random.default_rng(0)
     n = 60
     popular = np.minimum(rng.geometric(0.15, n) - 1, N_ITEMS - 4)  # the last three items are never clicked
-    clicks = Clicks(rng.integers(0, N_USERS, n).astype(np.int32), popular.astype(np.int32), np.arange(n, dtype=np.int64))
+    clicks = Clicks(
+        rng.integers(0, N_USERS, n).astype(np.int32), popular.astype(np.int32), np.arange(n, dtype=np.int64)
+    )
     config = Config.model_validate({"softmax": softmax})
     dataset = dataset_of_clicks(clicks, n_users=N_USERS, n_items=N_ITEMS)
     data = load_train_data(dataset, clicks, config, torch.device("cpu"))

@@ -53,7 +53,9 @@ def user_columns() -> FieldColumns:
 
 def model_of(**switches) -> nn.Module:
     config = ModelConfig(embedding_dim=8, hidden=(12, 8), heads=2, history_length=6, **switches)
-    return make_model(config, user_specs(), item_specs(), sparse=False, generator=torch.Generator().manual_seed(0)).eval()
+    return make_model(
+        config, user_specs(), item_specs(), sparse=False, generator=torch.Generator().manual_seed(0)
+    ).eval()
 
 
 def test_field_vectors_by_hand():
@@ -64,7 +66,9 @@ def test_field_vectors_by_hand():
     slope, intercept = model.item_fields.numeric["price"].detach().numpy()
     columns = item_columns()
     for item in range(N_ITEMS):
-        tags = columns.multi["tags"].values[columns.multi["tags"].offsets[item] : columns.multi["tags"].offsets[item + 1]]
+        tags = columns.multi["tags"].values[
+            columns.multi["tags"].offsets[item] : columns.multi["tags"].offsets[item + 1]
+        ]
         expected = [
             tables["item_id"][item + 1],
             tables["category"][columns.single["category"][item]],
@@ -179,6 +183,7 @@ def test_a_user_does_not_depend_on_the_rest_of_the_batch(name):
         {"behaviour_tokens": "sequence", "positions": True, "layers": 2},
         {"behaviour_pooling": "attention"},
         {"block": "ican_attn"},
+        {"history_skip": True},
         {"item_tower": "linear"},
         {"item_tower": "id"},
         {"activation": "gelu", "output_activation": "linear", "l2_normalize": True},

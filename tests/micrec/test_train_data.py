@@ -53,7 +53,11 @@ def by_user(clicks: Clicks) -> dict[int, list[int]]:
 
 def test_samples_are_the_clicks_grouped_by_user_in_log_order(case):
     dataset, data = case
-    expected = [dataset.clicks.item_ids[row] for user in sorted(by_user(dataset.clicks)) for row in by_user(dataset.clicks)[user]]
+    expected = [
+        dataset.clicks.item_ids[row]
+        for user in sorted(by_user(dataset.clicks))
+        for row in by_user(dataset.clicks)[user]
+    ]
     assert data.items.tolist() == expected
 
 
@@ -89,6 +93,24 @@ def test_profile_context_is_all_other_clicks_when_they_fit(case):
         for k in range(len(rows)):
             others = [int(dataset.clicks.item_ids[r]) for i, r in enumerate(rows) if i != k]
             assert contexts(data, [position], context="profile", length=1000) == [others]
+            position += 1
+
+
+def test_other_sessions_context_leaves_out_the_sample_s_own_session(case):
+    dataset, data = case
+    position = 0
+    for _, rows in sorted(by_user(dataset.clicks).items()):
+        sessions, start_time = [], None
+        for row in rows:
+            time = int(dataset.clicks.time_ms[row])
+            if start_time is None or time - start_time > HOUR_MS:
+                sessions.append((sessions[-1] + 1) if sessions else 0)
+                start_time = time
+            else:
+                sessions.append(sessions[-1])
+        for k in range(len(rows)):
+            others = [int(dataset.clicks.item_ids[r]) for i, r in enumerate(rows) if sessions[i] != sessions[k]]
+            assert contexts(data, [position], context="other_sessions", length=1000) == [others]
             position += 1
 
 

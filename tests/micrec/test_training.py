@@ -111,7 +111,9 @@ def test_training_learns_what_there_is_to_learn(tmp_path):
     rng = np.random.default_rng(1)
     schema, users, items, clicks = random_frames(rng, n_users=60, n_items=60, n_clicks=4000, n_categories=6)
     taste = dict(zip(users["user_id"], rng.integers(0, 6, len(users)), strict=True))
-    members = {c: [i for i, x in zip(items["item_id"], items["category"], strict=True) if x == f"c{c}"] for c in range(6)}
+    members = {
+        c: [i for i, x in zip(items["item_id"], items["category"], strict=True) if x == f"c{c}"] for c in range(6)
+    }
     chosen = [rng.choice(members[taste[u]]) for u in clicks["user_id"]]
     write_dataset(tmp_path / "taste", schema, users, items, clicks.with_columns(pl.Series("item_id", chosen)))
     data = read_dataset(tmp_path / "taste")
@@ -201,7 +203,9 @@ class StopAfter(NoProgress):
 @pytest.mark.parametrize("finished", [1, 2, 4, 5])
 @pytest.mark.parametrize("refit", [True, False])
 def test_an_interrupted_run_resumes_to_the_identical_result(dataset, tmp_path, finished, refit):
-    config = config_of(train={"epochs": 3, "patience": 0, "refit": refit}, model={"history_dropout": 0.2, "id_dropout": 0.1})
+    config = config_of(
+        train={"epochs": 3, "patience": 0, "refit": refit}, model={"history_dropout": 0.2, "id_dropout": 0.1}
+    )
     whole = fit(dataset, config)
     if finished >= len(whole.state.log):
         pytest.skip("the run is shorter than that")
@@ -262,5 +266,8 @@ def test_a_checkpoint_of_another_config_is_refused(dataset, tmp_path):
 def test_gpu_and_cpu_agree_on_the_loss(dataset):
     """Weights come from CPU streams, so both start alike; draws differ, so the losses agree statistically."""
     cpu, gpu = trainer_of(dataset), trainer_of(dataset, train={"device": "cuda"})
-    a, b = (np.mean([t.losses(torch.arange(200, device=t.device))["matching"].item() for _ in range(20)]) for t in (cpu, gpu))
+    a, b = (
+        np.mean([t.losses(torch.arange(200, device=t.device))["matching"].item() for _ in range(20)])
+        for t in (cpu, gpu)
+    )
     assert a == pytest.approx(b, rel=0.05)

@@ -1,0 +1,85 @@
+"""Folders that hold one finished thing, a model or a serving bundle: written whole, and told apart by their kind."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint
+from micrec.errors import MicrecError
+
+Kind = Literal["model", "bundle"]
+NAMES: dict[Kind, str] = {"model": "trained model", "bundle": "serving bundle"}
+MAKERS: dict[Kind, str] = {"model": "micrec train", "bundle": "micrec index"}
+
+
+def save_artifact(
+    folder: Path, kind: Kind, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
+    """Write a folder of the given kind. It appears whole or not at all; one it replaces stays until then.
+
+    Raises:
+        MicrecError: If the folder is taken (``refuse_taken``), or cannot be written.
+    """
+    refuse_taken(folder, kind, overwrite=overwrite)
+    if kind_of(folder) == kind:
+        save_checkpoint(folder, tensors, {**manifest, "kind": kind})  # whole or not at all within a folder
+        return
+    folder = folder.resolve()
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
+    try:
+        save_checkpoint(partial, tensors, {**manifest, "kind": kind})
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def load_artifact(folder: Path, kind: Kind) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and manifest of a folder of the given kind.
+
+    Raises:
+        MicrecError: If there is no such folder, it is of another kind, or damaged.
+    """
+    cure = f"give a folder that {MAKERS[kind]} wrote"
+    if not folder.is_dir():
+        raise MicrecError(f"{folder}: there is no such folder: {cure}.")
+    found = kind_of(folder)
+    if found is not None and found != kind:
+        raise MicrecError(f"{folder}: holds a {NAMES.get(found, found)}, not a {NAMES[kind]}: {cure}.")
+    if found is None and not (folder / MANIFEST).is_file():
+        raise MicrecError(f"{folder}: holds no {NAMES[kind]}: {cure}.")
+    tensors, manifest = load_checkpoint(folder)
+    if found is None:
+        raise MicrecError(f"{folder}: holds the checkpoint of an unfinished training, not a {NAMES[kind]}: {cure}.")
+    return tensors, manifest
+
+
+def refuse_taken(folder: Path, kind: Kind, *, overwrite: bool) -> None:
+    """Stop before long work if its result could not be written to ``folder``.
+
+    Raises:
+        MicrecError: If the folder holds anything but its kind, or its kind and ``overwrite`` is not set.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if kind_of(folder) != kind:
+        raise MicrecError(f"{folder}: exists and is no {NAMES[kind]}: name another folder, it will not be replaced.")
+    if not overwrite:
+        raise MicrecError(
+            f"{folder}: holds a {NAMES[kind]}: name another folder, or replace it (overwrite=True, --force)."
+        )
+
+
+def kind_of(folder: Path) -> Kind | None:
+    """What a folder holds by its manifest; None if it is neither."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    return kind if kind in NAMES else None
