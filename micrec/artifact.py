@@ -63,8 +63,12 @@ def refuse_taken(folder: Path, kind: Kind, *, overwrite: bool) -> None:
     """Stop before long work if its result could not be written to ``folder``.
 
     Raises:
-        MicrecError: If the folder holds anything but its kind, or its kind and ``overwrite`` is not set.
+        MicrecError: If the folder holds anything but its kind, or its kind and ``overwrite`` is not set, or a file is
+            in the way.
     """
+    nearest = next((path for path in (folder, *folder.resolve().parents) if path.exists()), folder)
+    if nearest.exists() and not nearest.is_dir():
+        raise MicrecError(f"{nearest}: is a file, where a folder is needed: name another folder.")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if kind_of(folder) != kind:

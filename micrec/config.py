@@ -3,17 +3,29 @@
 Numbers in brackets, as in (N5), are the points of the reading of the paper listed in the README.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+METRICS_AT_N = ("hit", "hit_pairs", "user_hit", "recall", "ndcg", "coverage")
 
 
 class Frozen(BaseModel):
-    """Base of all configs: immutable, unknown keys refused, no silent type conversion but int to float."""
+    """Base of all configs: immutable, finite, unknown keys refused, no silent type conversion but int to float."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SplitConfig(Frozen):
@@ -37,7 +49,7 @@ class SessionsConfig(Frozen):
     max_length: PositiveInt = Field(200, description="Distinct items kept per session, the latest; longer is cut.")
     top_partners: PositiveInt = Field(1000, description="Partners kept per item, the heaviest; dropped mass is told.")
     category_boost: PositiveFloat = Field(
-        2.0, description="Weight of a same-category pair (N18): 1 = off, .inf = same category only."
+        2.0, allow_inf_nan=True, description="Weight of a same-category pair (N18): 1 = off, .inf = same category only."
     )
 
 
@@ -62,9 +74,10 @@ class ModelConfig(Frozen):
     id_dropout: Fraction = Field(0.0, description="Share of ids read as unknown in training, for cold users and items.")
     history_length: PositiveInt = Field(20, description="Most recent clicks the user tower reads (paper 5.3).")
     history_dropout: Fraction = Field(0.0, description="Share of history clicks hidden at random in training.")
-    history_skip: bool = Field(
+    linear_skip: bool = Field(
         False,
-        description="Add the mean of the clicked items' tower outputs to the user's: what was bought comes again.",
+        description="Add the FM sums (fields of user, clicks and item) to both towers' outputs; the MLPs' last layers "
+        "start at zero, so that training starts from an FM.",
     )
     behaviour_tokens: Literal["field", "sequence"] = Field(
         "field", description="Rows of F^b (N5): one pooled token per item field, or one per click."
@@ -80,6 +93,33 @@ class ModelConfig(Frozen):
     autoint_dnn: bool = Field(False, description="AutoInt+: a DNN beside the attention (N23).")
     init_scale: PositiveFloat = Field(0.05, description="Embedding tables start uniform in +-init_scale.")
     bias_init: NonNegativeFloat = Field(0.1, description="Start value of the dense biases, as in ICAN's code.")
+
+    @model_validator(mode="after")
+    def _switches_fit(self) -> Self:
+        """Rules between keys; every one that is broken is told."""
+        dim = self.embedding_dim
+        divisors = ", ".join(str(n) for n in range(1, dim + 1) if dim % n == 0)
+        has_heads = self.name in ("ican", "autoint")
+        rules = {
+            f"heads must divide embedding_dim {dim}, got {self.heads}: use one of {divisors}": (
+                has_heads and dim % self.heads != 0
+            ),
+            "positions need behaviour_tokens sequence, got field: set that, or positions to false": (
+                self.positions and self.behaviour_tokens != "sequence"
+            ),
+            f"item_terms need name fm, got {self.name}: leave it out, or set name to fm": (
+                self.item_terms and self.name != "fm"
+            ),
+            f"autoint_dnn needs name autoint, got {self.name}: leave it out, or set name to autoint": (
+                self.autoint_dnn and self.name != "autoint"
+            ),
+            "item_tower id needs item_id true, got false: set item_id to true, or item_tower to mlp": (
+                self.item_tower == "id" and not self.item_id
+            ),
+        }
+        if broken := [rule for rule, is_broken in rules.items() if is_broken]:
+            raise ValueError("; ".join(broken))
+        return self
 
 
 class SoftmaxConfig(Frozen):
@@ -200,6 +240,13 @@ class TrainConfig(Frozen):
     )
     bf16: bool = Field(False, description="Autocast the towers to bfloat16.")
     compile: bool = Field(False, description="torch.compile the towers.")
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_metric(cls, metric: str) -> str:
+        if not re.fullmatch(rf"mrr|({'|'.join(METRICS_AT_N)})@[1-9][0-9]*", metric):
+            raise ValueError(f"must be mrr or {', '.join(f'{kind}@N' for kind in METRICS_AT_N)}, such as hit@100")
+        return metric
 
 
 class EvalConfig(Frozen):

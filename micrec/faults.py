@@ -123,6 +123,8 @@ def _sentence(path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[S
     if len(faults) == 1 and kind in _BOUNDS and fault["input"] == fault["input"]:  # NaN breaks every bound
         name, sign = _BOUNDS[kind]
         return f"must be {sign} {fault['ctx'][name]:g}, {got}"
+    if kind == "finite_number":
+        return f"must be a finite number, {got}"
     if kind == "string_pattern_mismatch":
         return f"must match {fault['ctx']['pattern']}, {got}"
     if expected := _expected(path, settings):

@@ -47,17 +47,23 @@ class FieldEncoder:
         """Names of the fields that may be given."""
         return [spec.name for spec in self.specs if not spec.own_id]
 
-    def encode(self, frame: pl.DataFrame) -> FieldColumns:
+    def encode(self, frame: pl.DataFrame, n: int) -> FieldColumns:
         """The rows of ``frame`` as the towers read them.
+
+        Args:
+            frame: One column per field that is given; none if there is none.
+            n: Number of rows, which a frame without columns cannot tell.
 
         Raises:
             MicrecError: If a column is no field of the model, or holds values of the wrong kind; all faults at once.
         """
         faults = self._unknown_fields(frame)
-        columns = FieldColumns(n=len(frame), single={}, multi={}, numbers={})
+        columns = FieldColumns(n=n, single={}, multi={}, numbers={})
         for spec in self.specs:
+            given = spec.name in frame.columns and not spec.own_id
+            values = frame[spec.name] if given else pl.repeat(None, n, dtype=pl.String, eager=True).alias(spec.name)
             try:
-                self._encode_field(spec, frame, columns)
+                self._encode_field(spec, values, columns)
             except MicrecError as fault:
                 faults.append(str(fault))
         if faults:
@@ -87,16 +93,16 @@ class FieldEncoder:
         return next(spec for spec in self.specs if spec.name == name)
 
     def _unknown_fields(self, frame: pl.DataFrame) -> list[str]:
-        there_are = f"the model reads {', '.join(self.fields)}" if self.fields else f"the model reads no {self.entity} field"
+        there_are = (
+            f"the model reads {', '.join(self.fields)}" if self.fields else f"the model reads no {self.entity} field"
+        )
         return [f"{name}: unknown field: {there_are}" for name in frame.columns if name not in self.fields]
 
-    def _encode_field(self, spec: FieldSpec, frame: pl.DataFrame, columns: FieldColumns) -> None:
-        given = spec.name in frame.columns and not spec.own_id
-        values = frame[spec.name] if given else pl.Series(spec.name, [None] * len(frame), dtype=pl.String)
+    def _encode_field(self, spec: FieldSpec, values: pl.Series, columns: FieldColumns) -> None:
         if spec.type is FieldType.NUMERIC:
             columns.numbers[spec.name] = torch.from_numpy(spec.standardise(_numbers(values)))
         elif spec.own_id:
-            columns.single[spec.name] = torch.zeros(len(frame), dtype=torch.int32)
+            columns.single[spec.name] = torch.zeros(len(values), dtype=torch.int32)
         elif spec.multi_valued:
             columns.multi[spec.name] = self._encode_lists(spec.name, values)
         else:

@@ -136,13 +136,12 @@ class _Run:
         return 0 < patience <= self.state.epoch - self.state.best_epoch
 
     def _metric(self, trainer: Trainer, task: EvalTask) -> float:
-        name = self.config.train.metric
-        coverage = name.startswith("coverage")
-        result = self._fitted(trainer).evaluate(task, coverage=coverage)
-        if name not in result.metrics:
-            known = ", ".join(sorted(result.metrics))
-            raise MicrecError(f"train.metric: no metric {name!r}: choose from {known}.")
-        return result.metrics[name]
+        name, evaluation = self.config.train.metric, self.config.evaluation
+        kind, at, cutoff = name.partition("@")
+        if at:
+            evaluation = evaluation.model_copy(update={"cutoffs": (int(cutoff),)})
+        fitted = self._fitted(trainer).with_evaluation(evaluation)
+        return fitted.evaluate(task, coverage=kind == "coverage").metrics[name]
 
     # -- state ---------------------------------------------------------------------------------------------------
 

@@ -35,13 +35,12 @@ def encode_users(model: TwoTower, users: FieldColumns, history: Ragged, item_fie
     length = model.config.history_length
     stops = history.offsets[1:]
     starts = torch.maximum(history.offsets[:-1], stops - length)
-    item_emb = model.item_tower(item_fields) if model.config.history_skip else None
     embeddings = []
     for begin in range(0, users.n, BLOCK):
         end = min(begin + BLOCK, users.n)
         rows = torch.arange(begin, end, device=_device(model))
         clicks = gather_ranges(history.values, starts[begin:end], stops[begin:end])
-        embeddings.append(model.user_tower(users.take(rows), clicks, item_fields, item_emb).float())
+        embeddings.append(model.user_tower(users.take(rows), clicks, item_fields).float())
     return torch.cat(embeddings) if embeddings else item_fields.new_zeros(0, model.output_dim)
 
 

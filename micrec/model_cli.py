@@ -2,21 +2,26 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 import typer
 
 from micrec.console import report_errors, show
 
 if TYPE_CHECKING:
+    import polars as pl
+    from rich.table import Table
+
     from micrec.config import Config
-    from micrec.evaluation import EvalResult
+    from micrec.field_encoder import FieldEncoder
     from micrec.retrieval import Recommendation, Retriever
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; repeatable.")]
-MODEL = "model"
+MODEL, CHECKPOINT = "model", "checkpoint"  # folders in the one that train writes
+NAMED = 5  # most unknown values that a note lists
+
+Choice = TypeVar("Choice", bound=str)
 
 
 @app.command()
@@ -26,28 +31,36 @@ def train(
     out: Annotated[Path, typer.Argument(help="Folder for the model and its checkpoint.")],
     preset: Annotated[str, typer.Option(help="paper or modern.")] = "paper",
     config: Annotated[Path | None, typer.Option(help="YAML file with config keys.")] = None,
-    sets: Sets = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; repeatable.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda …; short for --set train.device=…")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
     """Train one model; an interrupted training in OUT goes on where it stopped."""
+    from micrec.artifact import refuse_taken
     from micrec.checkpoint import remove_checkpoint
+    from micrec.comparison import model_label, switches
     from micrec.data.store import read_dataset
-    from micrec.errors import MicrecError
     from micrec.experiment import training_info
     from micrec.fitting import fit
     from micrec.model_folder import save_model
     from micrec.progress import LineProgress
 
     resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
-    if (out / MODEL).exists() and not force:
-        raise MicrecError(f"{out / MODEL}: holds a finished model: choose another folder, or give --force.")
+    refuse_taken(out / MODEL, "model", overwrite=force)
     dataset = read_dataset(data)
-    fitted = fit(dataset, resolved, folder=out, progress=LineProgress())
-    save_model(fitted, dataset, out / MODEL)
-    remove_checkpoint(out / "checkpoint")
-    info = {key: value for key, value in training_info(fitted).items() if key != "log"}
-    show("\n".join(f"{key}: {value}" for key, value in info.items()), f"next: micrec evaluate {out} {data}")
+    _use_threads(resolved)
+    try:
+        fitted = fit(dataset, resolved, folder=out, progress=LineProgress())
+    except KeyboardInterrupt:
+        typer.echo(f"\ninterrupted: the same command goes on from {out}", err=True)
+        raise typer.Exit(130) from None
+    save_model(fitted, dataset, out / MODEL, overwrite=force)
+    remove_checkpoint(out / CHECKPOINT)
+    info = {"model": model_label(resolved), "switches": switches(resolved), **training_info(fitted)}
+    lines = [f"{key}: {value}" for key, value in info.items() if key != "log"]
+    show(*lines, f"next: micrec evaluate {out} {data}")
 
 
 @app.command()
@@ -60,33 +73,27 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Evaluation key, e.g. history=rolling.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, slices included, not a table.")] = False,
 ) -> None:
     """Rank the whole catalogue for every test user and print all metrics, beside the floors."""
+    from micrec.comparison import compare_with_floors, results_as_dict, results_table, switches
     from micrec.config import EvalConfig
-    from micrec.data.split import temporal_split
     from micrec.data.store import read_dataset
-    from micrec.errors import MicrecError
-    from micrec.evaluation import evaluation_task
-    from micrec.experiment import FLOORS, evaluate_floor
+    from micrec.evaluation.task import Part
     from micrec.model_folder import load_model
     from micrec.settings import apply_overrides, validate
 
-    if part not in ("test", "valid"):
-        raise MicrecError(f"--part: {part!r}: choose test or valid.")
+    chosen: Part = _choice("--part", part, ("test", "valid"))
     dataset = read_dataset(data)
-    fitted = load_model(folder / MODEL, dataset, device=device)
-    given = apply_overrides(fitted.config.evaluation.model_dump(mode="json"), sets or [])
+    fitted = load_model(_model_folder(folder), dataset, device=device)
+    given = apply_overrides(fitted.config.evaluation.model_dump(), sets or [])
     fitted = fitted.with_evaluation(validate(EvalConfig, given, where="--set"))
-    split = temporal_split(dataset.clicks, fitted.config.split)
-    task = evaluation_task(dataset, split, fitted.config.evaluation, "test" if part == "test" else "valid")
-    results = {fitted.config.model.name: fitted.evaluate(task)}
-    clicks = dataset.clicks[split.fit if part == "test" else split.train]
-    results |= {name: evaluate_floor(name, task, clicks, fitted.config) for name in FLOORS}
+    results = compare_with_floors(fitted, dataset, chosen)
     if as_json:
-        typer.echo(json.dumps({n: {"metrics": r.metrics, "slices": r.slices} for n, r in results.items()}, indent=2))
+        head = {"dataset": dataset.name, "part": part, "switches": switches(fitted.config)}
+        typer.echo(json.dumps({**head, "models": results_as_dict(results)}, indent=2))
     else:
-        show(_metrics_table(results))
+        show(results_table(results), switches(fitted.config), f"next: micrec index {folder} {data} BUNDLE")
 
 
 @app.command()
@@ -97,25 +104,23 @@ def index(
     out: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
     kind: Annotated[str, typer.Option(help="flat (exact), ivf or hnsw.")] = "flat",
     catalogue: Annotated[str, typer.Option(help="train: items with training clicks; all: every item.")] = "train",
-    k: Annotated[int, typer.Option(help="List length at which recall is measured.")] = 500,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="List length at which recall is measured.")] = 500,
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle in OUT.")] = False,
 ) -> None:
     """Build a FAISS serving bundle and print its recall against exact search."""
+    from micrec.artifact import refuse_taken
     from micrec.data.store import read_dataset
-    from micrec.errors import MicrecError
     from micrec.model_folder import load_model
-    from micrec.retrieval import Retriever
+    from micrec.retrieval import CATALOGUES, INDEX_KINDS, Retriever
 
-    if kind not in ("flat", "ivf", "hnsw"):
-        raise MicrecError(f"--kind: {kind!r}: choose flat, ivf or hnsw.")
-    if catalogue not in ("train", "all"):
-        raise MicrecError(f"--catalogue: {catalogue!r}: choose train or all.")
-    if out.exists() and not force:
-        raise MicrecError(f"{out}: exists already: choose another folder, or give --force.")
+    chosen_kind = _choice("--kind", kind, INDEX_KINDS)
+    chosen_catalogue = _choice("--catalogue", catalogue, CATALOGUES)
+    refuse_taken(out, "bundle", overwrite=force)
     dataset = read_dataset(data)
-    fitted = load_model(folder / MODEL, dataset, device="cpu")
-    retriever, report = Retriever.build(fitted, dataset, kind=kind, catalogue=catalogue, k=k)  # type: ignore[arg-type]
-    retriever.save(out)
+    fitted = load_model(_model_folder(folder), dataset, device="cpu")
+    retriever = Retriever.build(fitted, dataset, kind=chosen_kind, catalogue=chosen_catalogue, k=k)
+    retriever.save(out, overwrite=force)
+    report = retriever.report
     show(
         f"{report.kind} index of {report.items:,} items",
         f"recall@{report.k} against exact search, {report.queries:,} users: {report.recall:.4f}",
@@ -135,49 +140,67 @@ def recommend(
     new_items: Annotated[
         Path | None, typer.Option(help="CSV of items to add, from their fields alone: item_id and any item field.")
     ] = None,
-    k: Annotated[int, typer.Option(help="Length of the list.")] = 10,
-    hide_seen: Annotated[bool, typer.Option("--hide-seen", help="Leave out the clicks of the history.")] = False,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the list.")] = 10,
+    hide_seen: Annotated[bool, typer.Option("--hide-seen", help="Leave out what the user has clicked.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Top items for a known user, or for an unseen one from fields and fresh clicks."""
+    """Top items for a known user, or for an unseen one from fields and fresh clicks.
+
+    For example: micrec recommend BUNDLE --field country=uk --history i12,i7
+    """
+    from micrec.errors import MicrecError
     from micrec.retrieval import Retriever
 
+    fields = dict(_pair(text) for text in field or [])
+    if user is not None and (fields or history is not None):
+        raise MicrecError("--user: goes without --field and --history, which are for unseen users: leave one out.")
     retriever = Retriever.load(bundle)
     if new_items is not None:
-        retriever.add_items(_read_items(new_items))
-    answer = _ask(retriever, user, field or [], history, k, hide_seen)
+        _add_items(retriever, new_items)
+    if user is not None:
+        answer = retriever.recommend(user, k, hide_seen=hide_seen)
+    else:
+        clicks = [item.strip() for item in (history or "").split(",") if item.strip()]
+        answer = _ask_unseen(retriever, fields, clicks, k, hide_seen)
     if as_json:
         typer.echo(json.dumps(answer._asdict()))
     else:
-        show(_list_table(answer, retriever))
+        show(_list_table(answer))
 
 
-def _ask(
-    retriever: "Retriever", user: str | None, field: list[str], history: str | None, k: int, hide_seen: bool
+def _ask_unseen(
+    retriever: "Retriever", fields: dict[str, str], clicks: list[str], k: int, hide_seen: bool
 ) -> "Recommendation":
-    from micrec.errors import MicrecError
+    from micrec.retrieval import field_frame
 
-    if k < 1:
-        raise MicrecError(f"-k: must be at least 1, got {k}.")
-    if user is not None:
-        if field or history is not None:
-            raise MicrecError("--user: goes without --field and --history, which are for unseen users.")
-        return retriever.recommend(user, k, seen=not hide_seen)
-    fields = dict(_pair(text) for text in field)
-    clicks = [item.strip() for item in history.split(",") if item.strip()] if history else []
-    return retriever.recommend_unseen(fields, clicks, k, seen=not hide_seen)
+    answer = retriever.recommend_unseen(fields, clicks, k, hide_seen=hide_seen)
+    _note_unknown(retriever.bundle.user_encoder, field_frame(fields))
+    return answer
+
+
+def _add_items(retriever: "Retriever", path: Path) -> None:
+    frame = _read_items(path)
+    retriever.add_items(frame)
+    _note_unknown(retriever.bundle.item_encoder, frame)
+
+
+def _note_unknown(encoder: "FieldEncoder", frame: "pl.DataFrame") -> None:
+    """Tell of values that are read as missing, as a slip of the pen would be."""
+    for name, values in encoder.unknown_values(frame).items():
+        shown = ", ".join(values[:NAMED]) + (" …" if len(values) > NAMED else "")
+        typer.echo(f"note: {encoder.entity} field {name}: {shown}: unknown to the model, read as missing", err=True)
 
 
 def _pair(text: str) -> tuple[str, str]:
     from micrec.errors import MicrecError
 
     name, sign, value = text.partition("=")
-    if not sign:
-        raise MicrecError(f"--field: {text!r} is not NAME=VALUE.")
+    if not sign or not name:
+        raise MicrecError(f"--field: {text}: must read NAME=VALUE, such as country=uk.")
     return name, value
 
 
-def _read_items(path: Path) -> list[dict[str, Any]]:
+def _read_items(path: Path) -> "pl.DataFrame":
     import polars as pl
 
     from micrec.errors import MicrecError
@@ -187,8 +210,28 @@ def _read_items(path: Path) -> list[dict[str, Any]]:
     try:
         frame = pl.read_csv(path, infer_schema=False)
     except pl.exceptions.PolarsError as fault:
-        raise MicrecError(f"{path}: cannot be read as CSV ({fault}).") from fault
-    return [{name: value for name, value in row.items() if value is not None} for row in frame.to_dicts()]
+        raise MicrecError(f"{path}: cannot be read as CSV ({str(fault).splitlines()[0]}): correct it.") from fault
+    if frame.is_empty():
+        raise MicrecError(f"{path}: holds no row below its header: write one per item.")
+    return frame
+
+
+def _model_folder(folder: Path) -> Path:
+    from micrec.errors import MicrecError
+
+    if (folder / MODEL).is_dir():
+        return folder / MODEL
+    if (folder / CHECKPOINT).is_dir():
+        raise MicrecError(f"{folder}: its training is unfinished: give the same micrec train command again.")
+    raise MicrecError(f"{folder}: holds no trained model: give the folder that micrec train wrote.")
+
+
+def _choice(option: str, value: str, choices: tuple[Choice, ...]) -> Choice:
+    from micrec.errors import MicrecError
+
+    if value not in choices:
+        raise MicrecError(f"{option}: must be one of {', '.join(choices)}, got {value}.")
+    return cast(Choice, value)
 
 
 def _config(preset: str, file: Path | None, sets: list[str]) -> "Config":
@@ -197,32 +240,24 @@ def _config(preset: str, file: Path | None, sets: list[str]) -> "Config":
     return build_config(preset, apply_overrides(load_yaml(file) if file else {}, sets))
 
 
-def _metrics_table(results: "dict[str, EvalResult]") -> Any:
-    from rich.table import Table
+def _use_threads(config: "Config") -> None:
+    if config.train.threads is not None:
+        import torch
 
-    table = Table(title="HIT@N = share of test clicks whose item is in the user's top N of the whole catalogue")
-    table.add_column("metric")
-    for name in results:
-        table.add_column(name, justify="right")
-    names = list(dict.fromkeys(metric for result in results.values() for metric in result.metrics))
-    for metric in names:
-        values = [result.metrics.get(metric) for result in results.values()]
-        table.add_row(metric, *("" if value is None else f"{value:.4f}" for value in values))
-    return table
+        torch.set_num_threads(config.train.threads)
 
 
-def _list_table(answer: "Recommendation", retriever: "Retriever") -> Any:
+def _list_table(answer: "Recommendation") -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
     table = Table()
     table.add_column("rank", justify="right")
     table.add_column("item_id")
-    titled = bool(retriever.titles)
-    if titled:
+    if answer.titles is not None:
         table.add_column("title")
     table.add_column("score", justify="right")
     for rank, (item, score) in enumerate(zip(answer.item_ids, answer.scores, strict=True), start=1):
-        title = [escape(retriever.titles.get(item, ""))] if titled else []
+        title = [] if answer.titles is None else [escape(answer.titles[rank - 1] or "")]
         table.add_row(str(rank), escape(str(item)), *title, f"{score:.4f}")
     return table

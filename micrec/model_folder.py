@@ -1,6 +1,7 @@
 """A trained model on disk: safetensors and a JSON manifest, no pickle, nothing of the losses that trained it."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from micrec.artifact import load_artifact, save_artifact
 from micrec.config import Config
-from micrec.data.dataset import Dataset, EntityTable
+from micrec.data.dataset import Dataset
 from micrec.data.schema import FieldType
 from micrec.errors import MicrecError
 from micrec.fitting import Fitted, RunState
@@ -84,8 +85,8 @@ def vocabulary_hash(dataset: Dataset, user_specs: Sequence[FieldSpec], item_spec
     digest = hashlib.sha256()
     for table, specs in ((dataset.users, user_specs), (dataset.items, item_specs)):
         for spec in specs:
-            labels = () if spec.own_id else _labels(table, spec)
-            digest.update("\x1f".join([repr(spec), *labels]).encode() + b"\x1e")
+            labels = () if spec.own_id else table.columns[spec.name].labels
+            digest.update("\x1f".join([json.dumps(asdict(spec)), *labels]).encode() + b"\x1e")
     return digest.hexdigest()[:16]
 
 
@@ -114,7 +115,3 @@ def restore_model(config: Config, manifest: dict[str, Any], tensors: dict[str, T
 def read_specs(entries: list[dict[str, Any]]) -> list[FieldSpec]:
     """Field specs from a manifest."""
     return [FieldSpec(**{**entry, "type": FieldType(entry["type"])}) for entry in entries]
-
-
-def _labels(table: EntityTable, spec: FieldSpec) -> tuple[str, ...]:
-    return table.columns[spec.name].labels

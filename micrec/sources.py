@@ -11,6 +11,7 @@ from micrec.contrast import ContrastSources
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.semantics import semantic_positives
 from micrec.data.sessions import CoOccurrence, count_cooccurrences
+from micrec.errors import MicrecError
 from micrec.losses import field_codes, field_mutual_information
 from micrec.models.columns import choose_fields
 from micrec.sampling import Positives, WeightedNeighbours
@@ -59,8 +60,17 @@ def session_positives(counts: CoOccurrence) -> Positives:
 
 
 def _field_information(dataset: Dataset, train: Clicks, config: Config) -> Tensor:
-    """Mutual information between item fields, items weighted by their training clicks (NOTES N24)."""
+    """Mutual information between item fields, items weighted by their training clicks (NOTES N24).
+
+    Raises:
+        MicrecError: If there are no two fields to split between the views.
+    """
     names = choose_fields(dataset.items, config.model.item_fields, key="model.item_fields")
+    if len(names) + config.model.item_id < 2:
+        raise MicrecError(
+            "contrast.feature.mask: cfm splits the item fields between two views, and the model reads only "
+            f"{', '.join(names) or 'the item id'}: add a field (model.item_fields, model.item_id), or use mask element."
+        )
     n_items = len(dataset.items)
     codes = field_codes([dataset.items.columns[name] for name in names])
     if config.model.item_id:

@@ -135,9 +135,7 @@ def drop_clicks(history: Ragged, ratio: float, generator: torch.Generator) -> Ra
     if ratio == 0.0:
         return history
     keep = torch.rand(len(history.values), generator=generator, device=history.values.device) >= ratio
-    kept_before = torch.zeros(len(keep) + 1, dtype=torch.int64, device=keep.device)
-    torch.cumsum(keep, 0, out=kept_before[1:])
-    return Ragged(history.values[keep], kept_before[history.offsets])
+    return history.keep(keep)
 
 
 def load_train_data(dataset: Dataset, train: Clicks, config: Config, device: torch.device) -> TrainData:

@@ -120,7 +120,7 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16):
             pool = ItemPool(model, data.fields.items, self.index, tower, history)
             users = data.fields.users.take(batch.users)
-            user_emb = model.user_tower(users, pool.history, pool.all_fields, pool.tower_out)
+            user_emb = model.user_tower(users, pool.history, pool.all_fields)
         pool.tower_out = pool.tower_out.float()
         losses = {"matching": self.matching(user_emb.float(), batch, negatives, pool)}
         if draw is not None:

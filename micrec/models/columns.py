@@ -12,6 +12,7 @@ from torch import Tensor
 from micrec.data.dataset import Column, EntityTable
 from micrec.data.schema import EMBEDDABLE, FieldType
 from micrec.errors import MicrecError
+from micrec.losses.augment import keep_values
 
 
 class Ragged(NamedTuple):
@@ -24,6 +25,10 @@ class Ragged(NamedTuple):
         """The given rows, shape (k,), as a new Ragged of k rows; repeats allowed."""
         starts = self.offsets[rows]
         return gather_ranges(self.values, starts, self.offsets[rows + 1])
+
+    def keep(self, mask: Tensor) -> "Ragged":
+        """The values where ``mask``, bool, shape (nnz,), is True, in their rows."""
+        return Ragged(*keep_values(self.values, self.offsets, mask))
 
 
 def gather_ranges(values: Tensor, starts: Tensor, stops: Tensor) -> Ragged:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from micrec.models.columns import FieldColumns, FieldSpec, Ragged
+from micrec.models.columns import FieldColumns, FieldSpec
 from micrec.models.table import EmbeddingTable
 
 
@@ -65,7 +65,7 @@ class FieldEmbeddings(nn.Module):
             if spec.multi_valued:
                 ragged = columns.multi[spec.name]
                 if keep is not None:
-                    ragged = keep_values(ragged, keep[spec.name])
+                    ragged = ragged.keep(keep[spec.name])
                 parts.append(self.tables[spec.name].bag(ragged.values, ragged.offsets))  # type: ignore[operator]
             elif spec.size:
                 parts.append(self.tables[spec.name](self._drop_ids(spec, columns.single[spec.name], generator)))
@@ -81,10 +81,3 @@ class FieldEmbeddings(nn.Module):
             return codes
         keep = torch.rand(codes.shape, generator=generator, device=codes.device) >= self.id_dropout
         return codes * keep
-
-
-def keep_values(ragged: Ragged, keep: Tensor) -> Ragged:
-    """The kept values of every row; ``keep`` is bool, shape (nnz,)."""
-    kept_before = torch.zeros(len(keep) + 1, dtype=torch.int64, device=keep.device)
-    torch.cumsum(keep, 0, out=kept_before[1:])
-    return Ragged(ragged.values[keep], kept_before[ragged.offsets])

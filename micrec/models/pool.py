@@ -54,8 +54,7 @@ class ItemPool:
         self._index = index
         self.item_ids = item_ids
         self.all_fields = model.embed_items(items.take(item_ids))  # (n, F, D)
-        wanted = len(item_ids) if model.config.history_skip else n_tower
-        self.tower_out = model.item_tower(self.all_fields[:wanted])  # (n_tower, D), or (n, D) if histories need it
+        self.tower_out = model.item_tower(self.all_fields[:n_tower])  # (n_tower, D)
         self.history = Ragged(index.rows(history.values), history.offsets)
 
     def fields(self, item_ids: Tensor) -> Tensor:

@@ -43,6 +43,10 @@ class TwoTower(nn.Module):
         self.build_item_tower()
         self.build_user_tower()
         initialise(self, generator, bias=config.bias_init)
+        if config.linear_skip:
+            for layer in self.output_layers():
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     @property
     def field_dim(self) -> int:
@@ -80,6 +84,12 @@ class TwoTower(nn.Module):
             dropout=dropout,
         )
 
+    def output_layers(self) -> list[nn.Linear]:
+        """The last dense layer of each tower."""
+        towers = [tower for name, tower in self.named_children() if name.startswith(("item_", "user_"))]
+        linear = [[m for m in tower.modules() if isinstance(m, nn.Linear)] for tower in towers]
+        return [layers[-1] for layers in linear if layers]
+
     @abstractmethod
     def build_user_tower(self) -> None:
         """Create the layers of the user tower."""
@@ -94,26 +104,26 @@ class TwoTower(nn.Module):
             return item_fields[:, 0]
         return self.item_mlp(item_fields.flatten(1))
 
-    def user_tower(
-        self, users: FieldColumns, history: Ragged, item_fields: Tensor, item_emb: Tensor | None = None
-    ) -> Tensor:
+    def user_tower(self, users: FieldColumns, history: Ragged, item_fields: Tensor) -> Tensor:
         """User embeddings u_i, shape (B, D) (Eq. 6).
 
         Args:
             users: Encoded user fields, B rows.
             history: For each user the rows of ``item_fields`` he clicked, oldest first; B rows.
             item_fields: Raw field vectors of the items that occur in the histories, shape (n, F, D).
-            item_emb: Their tower outputs, shape (n, D); read with ``history_skip`` only, and computed if not given.
         """
-        user_fields = self.user_fields(users) if not self.training else self.user_fields(users, generator=self.noise)
+        user_fields = self.user_fields(users, generator=self.noise if self.training else None)
         embedding = self.encode_user(user_fields, history, item_fields)
-        if self.config.history_skip:
-            embedding = embedding + mean_pool(history, self.item_tower(item_fields) if item_emb is None else item_emb)
+        if self.config.linear_skip:
+            embedding = embedding + mean_pool(history, item_fields.sum(dim=1)) + user_fields.sum(dim=1)
         return self._finish(embedding)
 
     def item_tower(self, item_fields: Tensor) -> Tensor:
         """Item embeddings d_k, shape (n, D), from raw field vectors (n, F, D)."""
-        return self._finish(self.encode_item(item_fields))
+        embedding = self.encode_item(item_fields)
+        if self.config.linear_skip:
+            embedding = embedding + item_fields.sum(dim=1)
+        return self._finish(embedding)
 
     def embed_items(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Raw field vectors f^d of n items, shape (n, F, D)."""

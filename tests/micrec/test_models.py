@@ -183,7 +183,7 @@ def test_a_user_does_not_depend_on_the_rest_of_the_batch(name):
         {"behaviour_tokens": "sequence", "positions": True, "layers": 2},
         {"behaviour_pooling": "attention"},
         {"block": "ican_attn"},
-        {"history_skip": True},
+        {"linear_skip": True},
         {"item_tower": "linear"},
         {"item_tower": "id"},
         {"activation": "gelu", "output_activation": "linear", "l2_normalize": True},
@@ -212,6 +212,18 @@ def test_normalised_towers_have_unit_length():
     model = model_of(l2_normalize=True)
     fields = model.embed_items(item_columns())
     torch.testing.assert_close(model.item_tower(fields).norm(dim=1), torch.ones(N_ITEMS))
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"fm"}))
+def test_with_linear_skip_training_starts_from_an_fm(name):
+    """The MLPs' last layers are zero, so every model first scores as the sum of its fields does."""
+    switches = {"output_activation": "linear", "bias_init": 0.1}
+    deep, plain = model_of(name=name, linear_skip=True, **switches), model_of(name="fm")
+    plain.load_state_dict({k: v for k, v in deep.state_dict().items() if k in plain.state_dict()})
+    fields = deep.embed_items(item_columns())
+    torch.testing.assert_close(deep.item_tower(fields), plain.item_tower(fields))
+    users = [m.user_tower(user_columns(), ragged(HISTORY), fields) for m in (deep, plain)]
+    torch.testing.assert_close(*users)
 
 
 def test_tanh_towers_are_bounded():

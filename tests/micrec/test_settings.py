@@ -210,7 +210,7 @@ class TestPresets:
     def test_a_preset_is_laid_under_the_given_keys(self):
         config = build_config("modern", {"softmax": {"num_negatives": 7}, "sessions": {"category_boost": math.inf}})
         assert config.softmax.num_negatives == 7
-        assert config.softmax.logq == PRESETS["modern"].softmax.logq == "standard"
+        assert config.softmax.temperature == PRESETS["modern"].softmax.temperature == 0.1
         assert config.sessions.category_boost == math.inf
 
     @pytest.mark.parametrize("preset", list(PRESETS))

@@ -146,9 +146,15 @@ def test_without_refit_the_best_epoch_is_served(dataset):
     assert fitted.trained_clicks == temporal_split(dataset.clicks, config.split).n_train
 
 
-def test_unknown_stopping_metric_names_the_choices(dataset):
-    with pytest.raises(MicrecError, match=r"train\.metric: no metric 'auc': choose from .*hit@3"):
-        fit(dataset, config_of(train={"metric": "auc"}))
+def test_the_stopping_metric_has_a_cutoff_of_its_own(dataset):
+    """It needs not be among those that are reported."""
+    fitted = fit(dataset, config_of(train={"metric": "recall@7", "epochs": 1, "refit": False}))
+    assert 7 not in fitted.config.evaluation.cutoffs
+    wider = fitted.with_evaluation(fitted.config.evaluation.model_copy(update={"cutoffs": (7,)}))
+    task = evaluation_task(
+        dataset, temporal_split(dataset.clicks, fitted.config.split), wider.config.evaluation, "valid"
+    )
+    assert wider.evaluate(task).metrics["recall@7"] == pytest.approx(fitted.state.best_metric)
 
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_step_and_loss(dataset):

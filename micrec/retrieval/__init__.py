@@ -1,0 +1,23 @@
+"""Serving: a FAISS index over the item tower, and the user tower that asks it (paper 4.2)."""
+
+from micrec.retrieval.build import CATALOGUES, Catalogue
+from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
+from micrec.retrieval.index import INDEX_KINDS, IndexKind, IndexReport, build_index, measure_recall, search
+from micrec.retrieval.retriever import Recommendation, Retriever, field_frame
+
+__all__ = [
+    "CATALOGUES",
+    "INDEX_KINDS",
+    "Bundle",
+    "Catalogue",
+    "IndexKind",
+    "IndexReport",
+    "Recommendation",
+    "Retriever",
+    "build_index",
+    "field_frame",
+    "load_bundle",
+    "measure_recall",
+    "save_bundle",
+    "search",
+]

@@ -1,0 +1,122 @@
+"""All that serving needs, in memory and as one folder: user tower, item vectors, index, fields, clicks, id maps."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from micrec.artifact import load_artifact, save_artifact
+from micrec.field_encoder import FieldEncoder
+from micrec.model_folder import model_tensors, read_specs, restore_config, restore_model
+from micrec.models.columns import FieldColumns, Ragged
+from micrec.models.two_tower import TwoTower
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a ``Retriever`` holds, on the CPU. U users, N items, M of them in the index, n clicks.
+
+    Attributes:
+        model: The towers.
+        users: Encoded fields of the users.
+        items: Encoded fields of the items.
+        user_ids: Outside user ids, shape (U,); position = dense id.
+        item_ids: Outside item ids, shape (N,).
+        titles: Titles of the items, shape (N,), null where unknown; None if the dataset has no title field.
+        clicks: Clicked items of every user, oldest first, int32.
+        candidates: Dense item id of each row of the index, shape (M,).
+        index: FAISS index over the tower outputs of the candidates, by inner product.
+        user_encoder: Encodes fields of users who are not here.
+        item_encoder: Encodes fields of items that are not here.
+        manifest: Config, field specs, dataset, and the index's recall.
+    """
+
+    model: TwoTower
+    users: FieldColumns
+    items: FieldColumns
+    user_ids: pl.Series
+    item_ids: pl.Series
+    titles: pl.Series | None
+    clicks: Ragged
+    candidates: NDArray[np.int32]
+    index: faiss.Index
+    user_encoder: FieldEncoder
+    item_encoder: FieldEncoder
+    manifest: dict[str, Any]
+
+
+def save_bundle(bundle: Bundle, folder: Path, *, overwrite: bool = False) -> None:
+    """Write a bundle as one folder; it appears whole or not at all.
+
+    Raises:
+        MicrecError: If the folder is taken or cannot be written.
+    """
+    labels = {"user": dict(bundle.user_encoder.labels), "item": dict(bundle.item_encoder.labels)}
+    tensors = {
+        **model_tensors(bundle.model),
+        **{f"users.{name}": tensor for name, tensor in bundle.users.tensors().items()},
+        **{f"items.{name}": tensor for name, tensor in bundle.items.tensors().items()},
+        "user_ids": _pack_ids(bundle.user_ids),
+        "item_ids": _pack_ids(bundle.item_ids),
+        "titles": _pack(None if bundle.titles is None else bundle.titles.to_list()),
+        "labels": _pack(labels),
+        "clicks.values": bundle.clicks.values,
+        "clicks.offsets": bundle.clicks.offsets,
+        "candidates": torch.from_numpy(bundle.candidates),
+        "index": torch.from_numpy(faiss.serialize_index(bundle.index)),
+    }
+    save_artifact(folder, "bundle", tensors, bundle.manifest, overwrite=overwrite)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read what ``save_bundle`` wrote.
+
+    Raises:
+        MicrecError: If the folder holds no bundle or is damaged.
+    """
+    tensors, manifest = load_artifact(folder, "bundle")
+    user_ids, item_ids = _unpack_ids(tensors["user_ids"]), _unpack_ids(tensors["item_ids"])
+    titles, labels = _unpack(tensors["titles"]), _unpack(tensors["labels"])
+    return Bundle(
+        model=restore_model(restore_config(folder, manifest), manifest, tensors),
+        users=FieldColumns.from_tensors(_below("users.", tensors), n=len(user_ids)),
+        items=FieldColumns.from_tensors(_below("items.", tensors), n=len(item_ids)),
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=None if titles is None else pl.Series(titles, dtype=pl.String),
+        clicks=Ragged(tensors["clicks.values"], tensors["clicks.offsets"]),
+        candidates=tensors["candidates"].numpy(),
+        index=faiss.deserialize_index(tensors["index"].numpy()),
+        user_encoder=FieldEncoder("user", read_specs(manifest["user_specs"]), labels["user"]),
+        item_encoder=FieldEncoder("item", read_specs(manifest["item_specs"]), labels["item"]),
+        manifest=manifest,
+    )
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _pack_ids(ids: pl.Series) -> Tensor:
+    """Integers as they are, int64; strings as JSON."""
+    return torch.from_numpy(ids.to_numpy(writable=True)) if ids.dtype == pl.Int64 else _pack(ids.to_list())
+
+
+def _unpack_ids(packed: Tensor) -> pl.Series:
+    return pl.Series(packed.numpy()) if packed.dtype == torch.int64 else pl.Series(_unpack(packed), dtype=pl.String)
+
+
+def _pack(content: Any) -> Tensor:
+    """JSON as a tensor of bytes, so that it lies in the one hashed file."""
+    return torch.frombuffer(bytearray(json.dumps(content).encode()), dtype=torch.uint8)
+
+
+def _unpack(packed: Tensor) -> Any:
+    return json.loads(packed.numpy().tobytes())

@@ -1,0 +1,291 @@
+"""From tables to recommendations, through the command line alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+from abtest.cli import app
+from micrec.settings import build_config
+from tests.micrec.factories import random_frames
+
+SMALL = {
+    "model": {"embedding_dim": 8, "hidden": [8], "heads": 2, "history_length": 4},
+    "softmax": {"num_negatives": 5},
+    "contrast": {"semantic": {"svd_dim": 4, "top_k": 3, "negatives": 5}, "session": {"negatives": 5}},
+    "train": {"batch_size": 128, "device": "cpu", "metric": "hit@5", "threads": 1},
+    "evaluation": {"cutoffs": [5, 10]},
+}
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def run(*arguments: object) -> str:
+    """Standard output of a command that succeeds."""
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: object) -> str:
+    """Standard error of a command that refuses what it is given."""
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+class Shop:
+    """Folders of one small project, filled command by command."""
+
+    def __init__(self, home: Path) -> None:
+        self.tables, self.data, self.out, self.bundle = (home / name for name in ("csv", "data", "out", "bundle"))
+        self.config = home / "small.yaml"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """CSV tables, converted, trained on for two epochs, and indexed."""
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.tables.mkdir()
+    schema, users, items, clicks = random_frames(np.random.default_rng(0))
+    items = items.drop("content").with_columns(pl.col("tags").list.join("|"))
+    for name, frame in (("users", users), ("items", items), ("clicks", clicks)):
+        frame.write_csv(shop.tables / f"{name}.csv")
+    keys = schema.model_dump(mode="json", include={"users", "items", "roles"})
+    del keys["items"]["content"], keys["roles"]["content"]
+    (shop.tables / "schema.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+    shop.config.write_text(yaml.safe_dump(SMALL))
+    run("convert", "table", shop.tables, shop.data)
+    run("train", shop.data, shop.out, "--preset", "paper", "--config", shop.config, "--set", "train.epochs=2")
+    run("index", shop.out, shop.data, shop.bundle, "--k", 5)
+    return shop
+
+
+def ask(shop: Shop, *arguments: object) -> dict[str, Any]:
+    answer = json.loads(run("recommend", shop.bundle, *arguments, "--json"))
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_describe_counts_what_was_converted(shop):
+    counts = json.loads(run("describe", shop.data, "--json"))
+    assert (counts["users"], counts["items"], counts["clicks"]) == (40, 30, 600)
+
+
+class TestTrain:
+    def test_it_says_what_was_trained_and_what_comes_next(self, shop, tmp_path):
+        text = run("train", shop.data, tmp_path / "out", "--config", shop.config, "--set", "train.epochs=1")
+        assert "model: ican + feature, semantic, session\n" in text
+        assert "switches: preset paper, " in text
+        assert "train.epochs=1" in text
+        assert "epochs_run: 2\n" in text  # one to search, one to refit
+        assert f"next: micrec evaluate {tmp_path / 'out'} {shop.data}\n" in text
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model"]
+
+    def test_a_finished_model_needs_force(self, shop, tmp_path):
+        command = ("train", shop.data, tmp_path / "out", "--config", shop.config, "--set", "train.epochs=1")
+        run(*command)
+        before = (tmp_path / "out" / "model" / "manifest.json").read_bytes()
+        assert "model: holds a trained model: name another folder, or replace it" in refused(*command)
+        assert (tmp_path / "out" / "model" / "manifest.json").read_bytes() == before
+        run(*command, "--set", "train.seed=1", "--force")
+        assert (tmp_path / "out" / "model" / "manifest.json").read_bytes() != before
+
+    def test_an_interrupted_training_goes_on_to_the_same_model(self, shop, tmp_path, monkeypatch):
+        from micrec.training import Trainer
+
+        epochs: list[int] = []
+        whole_epoch = Trainer.epoch
+
+        def epoch(self: Trainer, *args: Any, **kwargs: Any) -> Any:
+            epochs.append(self.epochs_done)
+            if len(epochs) == 2:
+                raise KeyboardInterrupt
+            return whole_epoch(self, *args, **kwargs)
+
+        monkeypatch.setattr(Trainer, "epoch", epoch)
+        out = tmp_path / "out"
+        command = ("train", shop.data, out, "--config", shop.config, "--set", "train.epochs=2")
+        stopped = call(*command)
+        assert stopped.exit_code == 130
+        assert f"interrupted: the same command goes on from {out}" in stopped.stderr
+        assert sorted(path.name for path in out.iterdir()) == ["checkpoint"]
+        assert "training is unfinished: give the same micrec train command again" in refused("evaluate", out, shop.data)
+        resumed = call(*command)
+        assert "resuming after search epoch 1" in resumed.stderr
+        assert epochs == [0, 1, 1, 0, 1][: len(epochs)]
+        tensors = [next(folder.glob("model/*.safetensors")).read_bytes() for folder in (out, shop.out)]
+        assert tensors[0] == tensors[1]
+
+    def test_other_losses_other_label(self, shop, tmp_path):
+        off = [part for name in ("feature", "session") for part in ("--set", f"contrast.{name}.weight=0")]
+        text = run("train", shop.data, tmp_path / "out", "--config", shop.config, "--set", "train.epochs=1", *off)
+        assert "model: ican + semantic\n" in text
+
+
+class TestEvaluate:
+    def test_the_model_stands_beside_the_floors(self, shop):
+        text = run("evaluate", shop.out, shop.data)
+        header = next(line for line in text.splitlines() if "metric" in line)
+        assert [cell.strip() for cell in header.strip("┃").split("┃")] == [
+            "metric",
+            "ican + feature, semantic, session",
+            "popularity",
+            "item_knn",
+        ]
+        for metric in ("hit@5", "recall@10", "coverage@5", "mrr"):
+            assert f" {metric} " in text
+        assert "preset paper, model.embedding_dim=8" in text
+
+    def test_json_holds_everything(self, shop):
+        found = json.loads(run("evaluate", shop.out, shop.data, "--json"))
+        assert (found["dataset"], found["part"]) == ("clicks", "test")
+        models = found["models"]
+        assert list(models) == ["ican + feature, semantic, session", "popularity", "item_knn"]
+        for result in models.values():
+            assert result["lines"] == 120
+            assert all(0 <= value <= 1 for value in result["metrics"].values())
+            slices = result["slices"]
+            assert slices["head"]["lines"] + slices["tail"]["lines"] + slices["new_items"]["lines"] == 120
+            assert slices["head"]["metrics"]["hit@5"] >= 0
+
+    def test_every_metric_may_stop_a_training(self, shop):
+        """The names that the config accepts are those that are measured."""
+        models = json.loads(run("evaluate", shop.out, shop.data, "--json"))["models"]
+        for metric in models["popularity"]["metrics"]:
+            if not metric.endswith(("_optimistic", "_pessimistic")):
+                build_config("paper", {"train": {"metric": metric}})
+
+    def test_another_protocol(self, shop):
+        sets = ("--set", "history=rolling", "--set", "cutoffs=[1]")
+        found = json.loads(run("evaluate", shop.out, shop.data, *sets, "--json"))
+        metrics = next(iter(found["models"].values()))["metrics"]
+        assert "hit@1" in metrics
+        assert "hit@5" not in metrics
+        wrong = refused("evaluate", shop.out, shop.data, "--set", "histori=rolling")
+        assert "--set: histori: unknown key, did you mean history?" in wrong
+
+    def test_clicks_trained_on_are_no_measure(self, shop, tmp_path):
+        """Refitted on train and validation, a model knows the validation clicks."""
+        assert "the model was trained on the first 480 clicks, and the valid part starts at click 432" in refused(
+            "evaluate", shop.out, shop.data, "--part", "valid"
+        )
+        sets = ("--set", "train.epochs=1", "--set", "train.refit=false")
+        run("train", shop.data, tmp_path / "out", "--config", shop.config, *sets)
+        found = json.loads(run("evaluate", tmp_path / "out", shop.data, "--part", "valid", "--json"))
+        assert found["models"]["item_knn"]["lines"] == 48
+
+
+class TestIndex:
+    @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+    def test_recall_is_printed(self, shop, tmp_path, kind):
+        text = run("index", shop.out, shop.data, tmp_path / "b", "--kind", kind, "-k", 7, "--catalogue", "all")
+        assert f"{kind} index of 30 items\n" in text
+        assert "recall@7 against exact search, 40 users: 1.0000\n" in text
+        assert f"next: micrec recommend {tmp_path / 'b'} --user 1000\n" in text
+
+    def test_what_is_refused(self, shop, tmp_path):
+        index = ("index", shop.out, shop.data)
+        assert "--kind: must be one of flat, ivf, hnsw, got annoy" in refused(*index, tmp_path / "b", "--kind", "annoy")
+        assert "--catalogue: must be one of train, all" in refused(*index, tmp_path / "b", "--catalogue", "best")
+        assert "bundle: holds a serving bundle: name another folder, or replace" in refused(*index, shop.bundle)
+        assert "data: exists and is no serving bundle" in refused(*index, shop.data, "--force")
+        assert "holds no trained model: give the folder that micrec train wrote" in refused(
+            "index", shop.data, shop.data, tmp_path / "b"
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_force_replaces_a_bundle(self, shop, tmp_path):
+        for options in ((), ("--force", "--kind", "hnsw")):
+            run("index", shop.out, shop.data, tmp_path / "b", *options)
+        assert json.loads((tmp_path / "b" / "manifest.json").read_text())["index"]["kind"] == "hnsw"
+
+
+class TestRecommend:
+    def test_a_known_user(self, shop):
+        text = run("recommend", shop.bundle, "--user", 1003, "--k", 4)
+        assert [name in text for name in ("rank", "item_id", "title", "score")] == [True] * 4
+        answer = ask(shop, "--user", 1003, "--k", 4)
+        assert len(answer["item_ids"]) == 4
+        assert all(item in text for item in answer["item_ids"])
+        assert answer["scores"] == sorted(answer["scores"], reverse=True)
+        assert answer["titles"][0].startswith("word")
+
+    def test_an_unseen_user_with_the_same_fields_and_clicks(self, shop):
+        users = pl.read_csv(shop.tables / "users.csv", infer_schema=False)
+        user = users.row(by_predicate=pl.col("user_id") == "1003", named=True)
+        clicks = pl.read_csv(shop.tables / "clicks.csv", infer_schema=False).filter(pl.col("user_id") == "1003")
+        fields = [f"--field={name}={user[name]}" for name in ("country", "age")]
+        history = ("--history", ", ".join(clicks["item_id"]))
+        assert ask(shop, *fields, *history) == ask(shop, "--user", 1003)
+        assert ask(shop, *fields, *history, "--hide-seen") == ask(shop, "--user", 1003, "--hide-seen")
+
+    def test_seen_items_are_hidden(self, shop):
+        shown = ask(shop, "--history", "i0000", "--k", 30)["item_ids"]
+        hidden = ask(shop, "--history", "i0000", "--k", 30, "--hide-seen")["item_ids"]
+        assert hidden == [item for item in shown if item != "i0000"]
+        assert len(hidden) == len(shown) - 1
+
+    def test_new_items_come_from_a_csv_file(self, shop, tmp_path):
+        twin = pl.read_csv(shop.tables / "items.csv", infer_schema=False).head(2)
+        twin.with_columns(item_id=pl.Series(["new1", "new2"])).write_csv(tmp_path / "new.csv")
+        answer = ask(shop, "--new-items", tmp_path / "new.csv", "--history", "new1,i0003", "--k", 40)
+        titles = dict(zip(answer["item_ids"], answer["titles"], strict=True))
+        assert titles["new1"] == twin["title"][0]
+        assert "new2" in titles
+
+    def test_values_nobody_knows_are_pointed_out(self, shop, tmp_path):
+        (tmp_path / "new.csv").write_text("item_id,category,tags\nn1,c1,tag1|taag2\nn2,c77,\n")
+        result = call("recommend", shop.bundle, "--field", "country=k99", "--new-items", tmp_path / "new.csv", "--json")
+        assert result.exit_code == 0
+        assert sorted(result.stderr.splitlines()) == [
+            "note: item field category: c77: unknown to the model, read as missing",
+            "note: item field tags: taag2: unknown to the model, read as missing",
+            "note: user field country: k99: unknown to the model, read as missing",
+        ]
+        assert set(json.loads(result.stdout)) == {"item_ids", "scores", "titles"}
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--user", "5"], "user 5: none of the 40 users of the bundle"),
+            (["--user", "1003", "--history", "i0001"], "--user: goes without --field and --history"),
+            (["--field", "country"], "--field: country: must read NAME=VALUE"),
+            (["--field", "contry=k1"], "user fields: contry: unknown field: the model reads country, age"),
+            (["--field", "age=old"], "user fields: age: must be a finite number, got 'old'"),
+            (["--history", "i0001,zzz"], "history: zzz: none of the 30 items"),
+            (["--new-items", "none.csv"], "none.csv: there is no such file"),
+            (["--k", "0"], "--k"),
+        ],
+    )
+    def test_what_is_refused(self, shop, arguments, message):
+        assert message in refused("recommend", shop.bundle, *arguments)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "cannot be read as CSV"),
+            ("item_id,price\n", "holds no row below its header"),
+            ("price\n3\n", "no column item_id (there are: price)"),
+            ("item_id\ni0001\n", "i0001: known already"),
+            ("item_id,colour\nn1,red\n", "item fields: colour: unknown field"),
+        ],
+    )
+    def test_new_items_that_are_refused(self, shop, tmp_path, text, message):
+        (tmp_path / "new.csv").write_text(text)
+        assert message in refused("recommend", shop.bundle, "--new-items", tmp_path / "new.csv")
+
+    def test_another_folder(self, shop, tmp_path):
+        assert "model: holds a trained model, not a serving bundle" in refused("recommend", shop.out / "model")
+        assert "none: there is no such folder: give a folder that micrec index wrote" in refused(
+            "recommend", tmp_path / "none"
+        )
