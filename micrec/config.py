@@ -197,6 +197,9 @@ class ContrastConfig(Frozen):
     group_size: PositiveInt = Field(
         64, description="Anchors that share one draw of negatives; 1 = a draw each (slower, same expectation)."
     )
+    pool_size: PositiveInt = Field(
+        512, description="Uniform items per step that all negatives of Eq. 4 and 5 are drawn from (N28)."
+    )
     uniform_anchors: PositiveInt = Field(1024, description="Anchors per step where anchors are uniform.")
     feature: FeatureConfig = Field(default_factory=FeatureConfig, description="L_fea.")
     semantic: SemanticConfig = Field(default_factory=SemanticConfig, description="L_sem.")

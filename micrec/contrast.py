@@ -1,5 +1,6 @@
 """The three item-contrastive losses as a plug-in on any two-tower model (paper 3.3-3.6)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
 from micrec.sampling import Positives
 
+Streams = Mapping[str, torch.Generator]
+STREAMS = ("feature", "semantic", "session", "pool")  # random streams that the losses draw from
 OVERSAMPLE = 2.0  # most extra candidates drawn so that anchors with many positives still find negatives
 
 
@@ -65,11 +68,12 @@ class ItemContrast(nn.Module):
 
     Usage, once per training step::
 
-        draw = contrast.draw(target_items, generator)
+        draw = contrast.draw(target_items, streams)
         pool = ...  # an ItemPool that covers draw.item_ids()
-        losses = contrast(draw, pool, model, generator)  # {"feature": …, "semantic": …, "session": …}, weighted
+        losses = contrast(draw, pool, model, streams)  # {"feature": …, "semantic": …, "session": …}, weighted
         loss = matching_loss + sum(losses.values())
 
+    ``streams`` holds a random stream per loss, so that switching one loss off leaves the draws of the others alone.
     It adds one projector per loss and nothing to the model: serving is the base model's.
     """
 
@@ -105,28 +109,39 @@ class ItemContrast(nn.Module):
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
-    def draw(self, targets: Tensor, generator: torch.Generator) -> ContrastDraw:
-        """Draw anchors, positives and negatives for clicked items ``targets``, shape (B,)."""
+    def draw(self, targets: Tensor, streams: Streams, pool: Tensor | None = None) -> ContrastDraw:
+        """Draw anchors, positives and negatives for clicked items ``targets``, shape (B,).
+
+        All negatives of a step come from one small draw of uniform items, ``pool``, shape (M,): the matching loss's
+        own shared negatives, or ``contrast.pool_size`` fresh ones.
+        """
         distinct = distinct_items(targets, self.sources.n_items)
-        feature = self.config.feature
-        return ContrastDraw(
-            batch_items=targets if feature.duplicates == "mask" else distinct,
-            semantic=self._draw_pairs(distinct, self.sources.semantic, self.config.semantic, generator)
-            if self.has_semantic
-            else None,
-            session=self._draw_pairs(distinct, self.sources.session, self.config.session, generator)
-            if self.has_session
-            else None,
-        )
+        if pool is None and (self.has_semantic or self.has_session):
+            candidates, stream = self.sources.negatives, streams["pool"]
+            size = (self.config.pool_size,)
+            pool = candidates[torch.randint(len(candidates), size, generator=stream, device=candidates.device)]
+        semantic = session = None
+        if self.has_semantic:
+            assert self.sources.semantic is not None
+            assert pool is not None
+            semantic = self._draw_pairs(
+                distinct, self.sources.semantic, self.config.semantic, pool, streams["semantic"]
+            )
+        if self.has_session:
+            assert self.sources.session is not None
+            assert pool is not None
+            session = self._draw_pairs(distinct, self.sources.session, self.config.session, pool, streams["session"])
+        masked = self.config.feature.duplicates == "mask"
+        return ContrastDraw(targets if masked else distinct, semantic, session)
 
     def _draw_pairs(
         self,
         batch_items: Tensor,
-        positives: Positives | None,
+        positives: Positives,
         config: SemanticConfig | SessionConfig,
+        pool: Tensor,
         generator: torch.Generator,
     ) -> PairDraw:
-        assert positives is not None
         device = batch_items.device
         anchors = batch_items
         if config.anchors == "uniform":
@@ -137,9 +152,8 @@ class ItemContrast(nn.Module):
         drawn = positives.draw(anchors, config.num_positives, generator)  # (A, P), -1 = none
         groups = -(-len(anchors) // self.config.group_size)
         wanted = config.negatives
-        candidates = self.sources.negatives
-        size = (groups, int(wanted * OVERSAMPLE) if wanted < len(candidates) else wanted)
-        negatives = candidates[torch.randint(len(candidates), size, generator=generator, device=device)]
+        size = (groups, int(wanted * OVERSAMPLE))
+        negatives = pool[torch.randint(len(pool), size, generator=generator, device=device)]
         per_anchor = negatives.repeat_interleave(self.config.group_size, dim=0)[: len(anchors)]  # (A, K)
         allowed = ~positives.contains(anchors[:, None], per_anchor)  # neither itself nor one of its positives
         allowed &= allowed.cumsum(dim=1, dtype=torch.int32) <= wanted  # each anchor keeps its first `wanted`
@@ -147,13 +161,11 @@ class ItemContrast(nn.Module):
 
     # -- losses --------------------------------------------------------------------------------------------------
 
-    def forward(
-        self, draw: ContrastDraw, pool: ItemPool, model: TwoTower, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def forward(self, draw: ContrastDraw, pool: ItemPool, model: TwoTower, streams: Streams) -> dict[str, Tensor]:
         """The weighted losses of one step, each of shape (), by name."""
         losses = {}
         if self.has_feature:
-            losses["feature"] = self.config.feature.weight * self._feature_loss(draw, pool, model, generator)
+            losses["feature"] = self.config.feature.weight * self._feature_loss(draw, pool, model, streams["feature"])
         if draw.semantic is not None:
             losses["semantic"] = self.config.semantic.weight * self._pair_loss(
                 draw.semantic, pool, self.semantic_projector
@@ -176,7 +188,10 @@ class ItemContrast(nn.Module):
         items = draw.batch_items
         clean = pool.fields(items)  # (A, F, D)
         first, second = self._views(clean, items, model, generator)
-        anchors = self._compared(self._project_fields(first, model))
+        if first is clean and self.config.feature.apply_on == "tower":
+            anchors = self._compared(self.feature_projector(pool.embeddings(items)))  # the pool has them already
+        else:
+            anchors = self._compared(self._project_fields(first, model))
         keys = self._compared(self._project_fields(second, model))
         positive = (anchors * keys).sum(dim=1, keepdim=True)  # (A, 1)
         negatives = self._other_rows(len(items), generator)  # (G, K) rows of the batch, or None for all

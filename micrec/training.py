@@ -11,6 +11,7 @@ from torch import Tensor
 
 from micrec.checkpoint import flatten_state, pack_rng, restore_rng, unflatten_state
 from micrec.config import Config
+from micrec.contrast import STREAMS as CONTRAST_STREAMS
 from micrec.contrast import ItemContrast
 from micrec.data.dataset import Clicks, Dataset
 from micrec.errors import MicrecError
@@ -93,7 +94,7 @@ class Trainer:
         self.index = ItemIndex(self.data.n_items, self.device)
         self.generators = {
             name: stream(seed, 2 + i, device=self.device)
-            for i, name in enumerate(("negatives", "contrast", "noise", "context"))
+            for i, name in enumerate(("negatives", "noise", "context", *CONTRAST_STREAMS))
         }
         self.model.noise = self.generators["noise"]
         for module in self.model.modules():
@@ -115,7 +116,8 @@ class Trainer:
         tower = [batch.targets] if negatives.items is None else [batch.targets, negatives.items]
         draw = None
         if self.contrast.active:
-            draw = self.contrast.draw(batch.targets, self.generators["contrast"])
+            shared = negatives.items if self.config.softmax.negatives == "shared" else None
+            draw = self.contrast.draw(batch.targets, self.generators, shared)
             tower += draw.item_ids()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16):
             pool = ItemPool(model, data.fields.items, self.index, tower, history)
@@ -124,7 +126,7 @@ class Trainer:
         pool.tower_out = pool.tower_out.float()
         losses = {"matching": self.matching(user_emb.float(), batch, negatives, pool)}
         if draw is not None:
-            losses |= self.contrast(draw, pool, model, self.generators["contrast"])
+            losses |= self.contrast(draw, pool, model, self.generators)
         return losses
 
     def step(self, positions: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from micrec.config import ContrastConfig, ModelConfig
-from micrec.contrast import ContrastSources, ItemContrast, distinct_items
+from micrec.contrast import STREAMS, ContrastSources, ItemContrast, distinct_items
 from micrec.data.schema import FieldType
 from micrec.models import make_model
 from micrec.models.columns import FieldColumns, FieldSpec, Ragged
@@ -67,11 +67,11 @@ def setup(**contrast):
 
 
 def run(model, plugin, targets, *, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    draw = plugin.draw(targets, generator)
+    streams = {name: torch.Generator().manual_seed(seed) for name in STREAMS}
+    draw = plugin.draw(targets, streams)
     empty = Ragged(torch.empty(0, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
     pool = ItemPool(model, plugin.sources.items, ItemIndex(N, "cpu"), draw.item_ids(), empty)
-    return draw, pool, plugin(draw, pool, model, generator)
+    return draw, pool, plugin(draw, pool, model, streams)
 
 
 def reference(anchors, positives, negatives, tau, with_positive=True):
@@ -216,6 +216,24 @@ def test_the_plug_in_leaves_nothing_in_the_model():
     }
     fields = with_losses.embed_items(item_columns())
     torch.testing.assert_close(with_losses.item_tower(fields), without.item_tower(without.embed_items(item_columns())))
+
+
+def test_switching_a_loss_off_leaves_the_draws_of_the_others_alone():
+    """RFM* is MicRec with the feature loss alone (NOTES N24): one code path, one stream, the identical loss."""
+    off = {"semantic": {"weight": 0}, "session": {"weight": 0}}
+    assert run(*setup(), TARGETS)[2]["feature"] != 0
+    model, full = setup()
+    _, rfm = setup(**off)
+    rfm.feature_projector.load_state_dict(full.feature_projector.state_dict())
+    assert torch.equal(run(model, full, TARGETS)[2]["feature"], run(model, rfm, TARGETS)[2]["feature"])
+
+
+def test_negatives_come_from_the_pool_that_is_given():
+    _, plugin = setup()
+    streams = {name: torch.Generator().manual_seed(0) for name in STREAMS}
+    draw = plugin.draw(TARGETS, streams, pool=torch.tensor([9, 11]))
+    assert set(draw.semantic.negatives.flatten().tolist()) <= {9, 11}
+    assert set(draw.session.negatives.flatten().tolist()) <= {9, 11}
 
 
 def test_group_size_does_not_change_the_expected_loss():
