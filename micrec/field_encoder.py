@@ -73,12 +73,13 @@ class FieldEncoder:
     def unknown_values(self, frame: pl.DataFrame) -> dict[str, list[str]]:
         """By field, the distinct values that the model does not know and reads as missing."""
         unknown = {}
-        for name in self._maps.keys() & set(frame.columns):
-            texts = _texts(frame[name]) if self._spec(name).multi_valued else frame[name].cast(pl.String)
-            values = texts.explode() if isinstance(texts.dtype, pl.List) else texts
+        for spec in self.specs:
+            if spec.name not in frame.columns or spec.name not in self._maps:
+                continue
+            values = _texts(frame[spec.name]).explode() if spec.multi_valued else _single(frame[spec.name])
             values = values.drop_nulls().unique(maintain_order=True)
-            if found := values.filter(pl.Series(self._maps[name].positions(values) < 0)).to_list():
-                unknown[name] = found
+            if found := values.filter(pl.Series(self._maps[spec.name].positions(values) < 0)).to_list():
+                unknown[spec.name] = found
         return unknown
 
     @cached_property
@@ -88,9 +89,6 @@ class FieldEncoder:
             for spec in self.specs
             if spec.size and not spec.own_id
         }
-
-    def _spec(self, name: str) -> FieldSpec:
-        return next(spec for spec in self.specs if spec.name == name)
 
     def _unknown_fields(self, frame: pl.DataFrame) -> list[str]:
         there_are = (

@@ -8,6 +8,7 @@ import yaml
 from abtest.scenario import OfflineScenario, explain_scenario, load_scenario, scenario_yaml
 from micrec.config import Config
 from micrec.errors import MicrecError
+from micrec.presets import PRESETS
 from micrec.settings import explain, load_yaml
 
 SHIPPED = Path(__file__).parents[2] / "scenarios" / "offline_ab.yaml"
@@ -48,7 +49,8 @@ class TestLoading:
         assert (control.train.seed, treatment.train.seed) == (4, 5)
         assert control.model.embedding_dim == treatment.model.embedding_dim == 8
         assert (control.train.epochs, treatment.train.epochs) == (Config().train.epochs, 3)
-        assert (control.contrast.feature.weight, treatment.contrast.feature.weight) == (0.0, 1.0)
+        modern = PRESETS["modern"].contrast.feature.weight
+        assert (control.contrast.feature.weight, treatment.contrast.feature.weight) == (0.0, modern)
         assert control.preset == "modern"
         assert control.model.l2_normalize
 
@@ -78,7 +80,8 @@ class TestLoading:
         scenario, _ = load_scenario(SHIPPED)
         control, treatment = scenario.config("control", 0), scenario.config("treatment", 0)
         assert [getattr(control.contrast, loss).weight for loss in ("feature", "semantic", "session")] == [0, 0, 0]
-        assert treatment == Config()
+        assert treatment.contrast == Config().contrast
+        assert control.model_copy(update={"contrast": treatment.contrast}) == treatment
         assert "#   micrec run scenarios/offline_ab.yaml" in SHIPPED.read_text(encoding="utf-8")
         assert scenario.data is None
 

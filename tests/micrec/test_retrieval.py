@@ -1,51 +1,26 @@
-"""Serving: the index against a full sort, known and unseen users, new items, and the bundle folder."""
+"""Serving: known users, unseen users and new items, against the towers and a full sort."""
 
-import json
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
-import faiss
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from numpy.typing import NDArray
 
-import micrec.retrieval.index as index_module
-from micrec.checkpoint import save_checkpoint
-from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
-from micrec.fitting import Fitted, fit
+from micrec.fitting import Fitted
 from micrec.inference import encode_items
-from micrec.model_folder import save_model
 from micrec.models.columns import Ragged
-from micrec.retrieval import INDEX_KINDS, Retriever, build_index, measure_recall, search
-from micrec.settings import merge
-from tests.micrec.factories import random_dataset
-
-L = 4  # clicks the model reads; most users have more
-OFF = {name: {"weight": 0} for name in ("feature", "semantic", "session")}
-SMALL = {
-    "model": {"embedding_dim": 8, "hidden": [8], "heads": 2, "history_length": L, "init_scale": 1.0},
-    "softmax": {"num_negatives": 5},
-    "contrast": OFF,
-    "split": {"test_fraction": 0.5, "valid_fraction": 0.0},
-    "train": {"batch_size": 128, "epochs": 1, "device": "cpu"},
-}
-
-
-def fitted_on(dataset: Dataset, **changes: object) -> Fitted:
-    return fit(dataset, Config.model_validate(merge(SMALL, changes)))
+from micrec.retrieval import INDEX_KINDS, Retriever
+from tests.micrec.serving import L, all_scores, clicks_of, fitted_on, full_sort, outside, small_dataset
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """60 items, a few of them without a click in the first half of the log."""
-    folder = tmp_path_factory.mktemp("data") / "random"
-    return random_dataset(folder, np.random.default_rng(3), n_users=25, n_items=60, n_clicks=300)
+    return small_dataset(tmp_path_factory.mktemp("data") / "random")
 
 
 @pytest.fixture(scope="module")
@@ -56,96 +31,6 @@ def fitted(dataset: Dataset) -> Fitted:
 @pytest.fixture(scope="module")
 def retriever(fitted: Fitted, dataset: Dataset) -> Retriever:
     return Retriever.build(fitted, dataset, k=5)
-
-
-def clicks_of(dataset: Dataset, user: int) -> list[int]:
-    """All clicks of a dense user, oldest first, by a walk through the log."""
-    pairs = zip(dataset.clicks.user_ids.tolist(), dataset.clicks.item_ids.tolist(), strict=True)
-    return [item for clicker, item in pairs if clicker == user]
-
-
-def all_scores(fitted: Fitted, dataset: Dataset, user: int) -> NDArray[np.float64]:
-    """Scores of all items for one dense user by the towers alone, shape (N,)."""
-    items, item_emb = encode_items(fitted.model, fitted.fields.items)
-    recent = torch.tensor(clicks_of(dataset, user)[-L:], dtype=torch.int64)
-    with torch.no_grad():
-        row = fitted.fields.users.take(torch.tensor([user]))
-        user_emb = fitted.model.user_tower(row, Ragged(recent, torch.tensor([0, len(recent)])), items)
-    return (item_emb.double() @ user_emb[0].double()).numpy()
-
-
-def full_sort(fitted: Fitted, dataset: Dataset, user: int, *, hidden: set[int] = frozenset()) -> list[int]:
-    """Trained items that are not hidden, best first."""
-    scores = all_scores(fitted, dataset, user)
-    trained = set(dataset.clicks.item_ids[: fitted.trained_clicks].tolist())
-    return sorted(trained - hidden, key=lambda item: -scores[item])
-
-
-def outside(dataset: Dataset, items: list[int]) -> list[str]:
-    return [dataset.items.ids[item] for item in items]
-
-
-class TestIndex:
-    def vectors(self, n: int = 2000) -> NDArray[np.float32]:
-        """Directions at random and lengths that differ a hundredfold: no distance ranks like the inner product."""
-        rng = np.random.default_rng(0)
-        lengths = np.exp(rng.normal(0, 1.5, (n, 1)))
-        return (rng.normal(size=(n, 16)) * lengths).astype(np.float32)
-
-    def queries(self, n: int = 50) -> NDArray[np.float32]:
-        return np.random.default_rng(1).normal(size=(n, 16)).astype(np.float32)
-
-    @pytest.mark.parametrize(("kind", "least"), [("flat", 1.0), ("ivf", 0.4), ("hnsw", 0.95)])
-    def test_it_ranks_by_inner_product(self, kind, least):
-        vectors, queries = self.vectors(), self.queries()
-        index = build_index(vectors, kind)
-        assert index.metric_type == faiss.METRIC_INNER_PRODUCT
-        scores, rows = search(index, queries, 20)
-        products = queries.astype(np.float64) @ vectors.T.astype(np.float64)
-        np.testing.assert_allclose(scores, np.take_along_axis(products, rows, axis=1), rtol=1e-3, atol=1e-4)
-        assert (np.diff(scores, axis=1) <= 0).all()
-        best = np.argsort(-products, axis=1)[:, :20]
-        recall = np.mean([len(set(a) & set(b)) / 20 for a, b in zip(rows.tolist(), best.tolist(), strict=True)])
-        assert recall >= least  # for IVF the worst case: noise has no cells
-        assert measure_recall(index, kind, vectors, queries, 20) == (kind, 2000, 20, 50, pytest.approx(recall))
-
-    def test_of_equals_any_is_right(self):
-        """Ten copies of one vector: which five of them are found says nothing of the index."""
-        vectors = np.ones((10, 4), dtype=np.float32)
-        index = build_index(vectors, "flat")
-        assert measure_recall(index, "flat", vectors, vectors[:3], 5).recall == 1.0
-
-    @pytest.mark.parametrize("kind", INDEX_KINDS)
-    def test_longer_lists_than_there_are_vectors_are_padded(self, kind):
-        scores, rows = search(build_index(self.vectors(3), kind), self.queries(2), 5)
-        assert [sorted(row) for row in rows.tolist()] == [[-1, -1, 0, 1, 2]] * 2
-        assert np.isneginf(scores[:, 3:]).all()
-        assert search(build_index(self.vectors(3), kind), self.queries(0), 5)[1].shape == (0, 5)
-
-    @pytest.mark.parametrize("kind", INDEX_KINDS)
-    def test_the_search_widens_with_the_list(self, kind):
-        """However long the list, it is full."""
-        index = build_index(self.vectors(500), kind)
-        for k in (100, 300, 500):
-            assert (search(index, self.queries(10), k)[1] >= 0).all()
-
-    def test_a_short_answer_is_replaced_by_the_exact_one(self, monkeypatch):
-        """One cell of many cannot hold half of the vectors."""
-        vectors, queries = self.vectors(400), self.queries(5)
-        monkeypatch.setattr(index_module, "_width", lambda *_: faiss.SearchParametersIVF(nprobe=1))
-        _, rows = search(build_index(vectors, "ivf"), queries, 200)
-        best = np.argsort(-(queries.astype(np.float64) @ vectors.T), axis=1)[:, :200]
-        assert [set(row) for row in rows.tolist()] == [set(row) for row in best.tolist()]
-
-    def test_a_graph_that_leads_nowhere_is_left_for_an_exact_search(self):
-        vectors, queries = self.vectors(50), self.queries(5)
-        index = build_index(vectors, "hnsw")
-        _, rows = index_module._search_exactly(index, queries, 50)
-        np.testing.assert_array_equal(rows, np.argsort(-(queries.astype(np.float64) @ vectors.T), axis=1))
-
-    def test_an_empty_catalogue_is_refused(self):
-        with pytest.raises(ValueError, match="at least one vector"):
-            build_index(self.vectors(0), "flat")
 
 
 class TestKnownUsers:
@@ -357,143 +242,3 @@ class TestNewItems:
             built.add_items(pl.DataFrame({"item_id": ["x1", "70"]}))
         built.add_items(pl.DataFrame({"item_id": ["70"]}))
         assert 70 in built.recommend(1003, 1000).item_ids
-
-
-class TestFolder:
-    @pytest.mark.parametrize("kind", INDEX_KINDS)
-    def test_a_round_trip_changes_no_answer(self, fitted, dataset, tmp_path, kind):
-        built = Retriever.build(fitted, dataset, kind=kind, k=5)
-        built.save(tmp_path / "bundle")
-        loaded = Retriever.load(tmp_path / "bundle")
-        for name in dataset.users.ids:
-            assert loaded.recommend(name, 5, hide_seen=True) == built.recommend(name, 5, hide_seen=True)
-        unseen = ({"country": "k1"}, ["i0003", "i0001"], 8)
-        assert loaded.recommend_unseen(*unseen) == built.recommend_unseen(*unseen)
-        users, recent = np.arange(25), np.random.default_rng(0).integers(-1, 60, (25, 20))
-        np.testing.assert_array_equal(loaded.retrieve(users, recent, 10), built.retrieve(users, recent, 10))
-        assert loaded.report == built.report
-
-    @pytest.mark.parametrize(
-        "model",
-        [
-            {"name": "fm", "item_terms": True},
-            {"name": "youtube_dnn", "l2_normalize": True},
-            {"name": "deepfm", "user_fields": []},
-            {"name": "autoint", "item_fields": ["tags"]},
-            {"behaviour_tokens": "sequence", "positions": True},
-            {"behaviour_pooling": "attention", "item_fields": [], "user_id": True},
-        ],
-    )
-    def test_every_model_is_served(self, dataset, tmp_path, model):
-        fitted = fitted_on(dataset, model=model)
-        Retriever.build(fitted, dataset).save(tmp_path / "bundle")
-        loaded = Retriever.load(tmp_path / "bundle")
-        for user in (0, 7):
-            answer = loaded.recommend(dataset.users.ids[user], 3)
-            scores = all_scores(fitted, dataset, user)
-            np.testing.assert_allclose(answer.scores, scores[full_sort(fitted, dataset, user)[:3]], rtol=1e-4)
-        assert len(loaded.recommend_unseen({}, [], 3).item_ids) == 3
-
-    def test_integer_ids_stay_integers(self, fitted, dataset, tmp_path):
-        Retriever.build(fitted, dataset).save(tmp_path / "bundle")
-        loaded = Retriever.load(tmp_path / "bundle")
-        assert loaded.bundle.user_ids.to_list() == dataset.users.ids.to_list()
-        assert loaded.bundle.user_ids.dtype == pl.Int64
-        assert loaded.bundle.item_ids.to_list() == dataset.items.ids.to_list()
-
-    def test_the_losses_leave_nothing_behind(self, dataset, tmp_path):
-        """MicRec serves the very tensors that ICAN serves: same names, same shapes."""
-        shapes = []
-        for contrast in (OFF, {"semantic": {"svd_dim": 4, "top_k": 3}}):
-            fitted = fit(dataset, Config.model_validate(merge(SMALL, {"contrast": None}, {"contrast": contrast})))
-            folder = tmp_path / f"{len(shapes)}"
-            save_model(fitted, dataset, folder / "model")
-            Retriever.build(fitted, dataset).save(folder / "bundle")
-            shapes.append([tensor_shapes(folder / part) for part in ("model", "bundle")])
-        assert shapes[0] == shapes[1]
-        assert len(shapes[0][0]) > 5
-
-    def test_taken_folders(self, retriever, tmp_path):
-        other = tmp_path / "other"
-        other.mkdir()
-        (other / "thesis.txt").write_text("mine")
-        with pytest.raises(MicrecError, match="other: exists and is no serving bundle: name another folder"):
-            retriever.save(other, overwrite=True)
-        assert [path.name for path in other.iterdir()] == ["thesis.txt"]
-        empty = tmp_path / "empty"
-        empty.mkdir()
-        retriever.save(empty)
-        with pytest.raises(MicrecError, match="empty: holds a serving bundle: name another folder, or replace it"):
-            retriever.save(empty)
-        retriever.save(empty, overwrite=True)
-        assert len(list(empty.iterdir())) == 2
-        with pytest.raises(MicrecError, match=r"thesis\.txt: is a file, where a folder is needed"):
-            retriever.save(other / "thesis.txt" / "bundle")
-
-    @pytest.mark.parametrize("moment", ["tensors", "manifest", "rename"])
-    def test_a_failed_save_leaves_nothing_new(self, retriever, tmp_path, monkeypatch, moment):
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        with monkeypatch.context() as patch:
-            if moment == "rename":
-                patch.setattr("micrec.artifact.os.replace", full)
-            else:
-                patch.setattr(f"micrec.checkpoint.{'save_file' if moment == 'tensors' else '_replace'}", full)
-            with pytest.raises(MicrecError, match="No space left on device"):
-                retriever.save(tmp_path / "bundle")
-        assert list(tmp_path.iterdir()) == []
-
-    @pytest.mark.parametrize("moment", ["save_file", "_replace"])
-    def test_a_failed_replacement_leaves_the_old_one(self, retriever, fitted, dataset, tmp_path, monkeypatch, moment):
-        folder = tmp_path / "bundle"
-        Retriever.build(fitted, dataset, kind="hnsw", k=5).save(folder)
-        before = Retriever.load(folder).report
-
-        def stop(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(f"micrec.checkpoint.{moment}", stop)
-        with pytest.raises(KeyboardInterrupt):
-            retriever.save(folder, overwrite=True)
-        assert Retriever.load(folder).report == before
-        monkeypatch.undo()
-        retriever.save(folder, overwrite=True)
-        assert Retriever.load(folder).report.kind == "flat"
-
-    def test_what_a_killed_save_left_is_cleared_away(self, retriever, tmp_path):
-        partial = tmp_path / ".bundle.partial"
-        partial.mkdir()
-        (partial / ".tensors.tmp").write_text("half")
-        retriever.save(tmp_path / "bundle")
-        assert os.listdir(tmp_path) == ["bundle"]
-
-    def test_other_folders_are_told_apart(self, retriever, fitted, dataset, tmp_path):
-        save_model(fitted, dataset, tmp_path / "model")
-        save_checkpoint(tmp_path / "checkpoint", {}, {"state": 1})
-        (tmp_path / "empty").mkdir()
-        for name, message in {
-            "model": "holds a trained model, not a serving bundle: give a folder that micrec index wrote",
-            "checkpoint": "holds the checkpoint of an unfinished training, not a serving bundle",
-            "empty": "holds no serving bundle: give a folder that micrec index wrote",
-            "none": "there is no such folder: give a folder that micrec index wrote",
-        }.items():
-            with pytest.raises(MicrecError, match=f"{name}: {message}"):
-                Retriever.load(tmp_path / name)
-
-    def test_damage_is_noticed(self, retriever, tmp_path):
-        retriever.save(tmp_path / "bundle")
-        (tensors,) = (tmp_path / "bundle").glob("*.safetensors")
-        content = bytearray(tensors.read_bytes())
-        content[-1] ^= 1
-        tensors.write_bytes(content)
-        with pytest.raises(MicrecError, match="damaged, its SHA-256"):
-            Retriever.load(tmp_path / "bundle")
-
-
-def tensor_shapes(folder: Path) -> dict[str, list[int]]:
-    """Names and shapes from the header of a safetensors file."""
-    (path,) = folder.glob("*.safetensors")
-    raw = path.read_bytes()
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}

@@ -1,0 +1,5 @@
+"""One thread per test process: the sizes are tiny, and several threads on a busy machine wait for each other."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch, faiss and the BLAS libraries load
