@@ -92,7 +92,11 @@ def run_offline(
     progress = progress or NoProgress()
     check_run(out, force=force)
     read = read or _default_read()
-    dataset = read(scenario.data) if scenario.data is not None else None  # before anything is written or replaced
+    dataset = None
+    if scenario.data is not None:  # before anything is written or replaced
+        dataset = read(scenario.data)
+        if train is None:
+            _check_arms(scenario, dataset)
     open_run(out, force=force)
     write_text(out / SCENARIO_FILE, scenario_yaml(resolved))
     if dataset is None:
@@ -252,6 +256,13 @@ def _generated_world(scenario: OfflineScenario, folder: Path, progress: Progress
         return folder
     progress.say("no data given: drawing a small world")
     return make_simple_world(scenario.world, folder, overwrite=True)
+
+
+def _check_arms(scenario: OfflineScenario, dataset: Dataset) -> None:
+    from micrec.fitting import check_inputs
+
+    for arm in scenario.arms:
+        check_inputs(dataset, scenario.config(arm, scenario.first_seed))
 
 
 def _default_train() -> TrainFn:

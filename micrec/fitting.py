@@ -12,10 +12,12 @@ from torch import Tensor
 from micrec.checkpoint import load_checkpoint, save_checkpoint
 from micrec.config import Config, EvalConfig
 from micrec.data.dataset import Dataset
+from micrec.data.semantics import check_roles
 from micrec.data.split import Split, temporal_split
 from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
 from micrec.inference import encode_items, encode_users, histories_of
+from micrec.models.columns import choose_fields
 from micrec.models.two_tower import TwoTower
 from micrec.progress import NoProgress, Progress
 from micrec.train_data import Fields
@@ -82,6 +84,20 @@ def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progres
     """
     run = _Run(dataset, config, folder, progress or NoProgress())
     return run.complete()
+
+
+def check_inputs(dataset: Dataset, config: Config) -> None:
+    """Refuse, before anything is trained or written, what this config cannot do on this dataset.
+
+    Raises:
+        MicrecError: If a part of the split would be empty, a field is not in the dataset, or the semantic loss has no
+            source.
+    """
+    temporal_split(dataset.clicks, config.split)
+    choose_fields(dataset.users, config.model.user_fields, key="model.user_fields")
+    choose_fields(dataset.items, config.model.item_fields, key="model.item_fields")
+    if config.contrast.semantic.weight > 0:
+        check_roles(dataset.items, dataset.schema.roles, config.contrast.semantic)
 
 
 class Snapshot(NamedTuple):

@@ -37,7 +37,7 @@ def semantic_positives(
     Raises:
         MicrecError: If the field the source needs is missing or unfit, or no item has a positive.
     """
-    _check_roles(items, roles, config)
+    check_roles(items, roles, config)
     if config.source == "taxonomy":
         return _with_positives(_shared_tags(items, str(roles.taxonomy)), config)
     if config.source == "content":
@@ -53,7 +53,7 @@ def semantic_positives(
     return _with_positives(WeightedNeighbours.from_csr(offsets, ids[found]), config)
 
 
-def _check_roles(items: EntityTable, roles: Roles, config: SemanticConfig) -> None:
+def check_roles(items: EntityTable, roles: Roles, config: SemanticConfig) -> None:
     """Refuse sources whose field is not there; an embedding file stands in for the titles."""
     faults = []
     field: str | None = getattr(roles, config.source)

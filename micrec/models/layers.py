@@ -130,9 +130,10 @@ def pad_history(history: Ragged, vectors: Tensor, length: int) -> tuple[Tensor, 
     lengths = history.offsets[1:] - history.offsets[:-1]
     position = torch.arange(length, device=vectors.device) - (length - lengths)[:, None]  # (B, length), < 0 = padding
     mask = position >= 0
+    if len(history.values) == 0:
+        return vectors.new_zeros(*mask.shape, *vectors.shape[1:]), mask
     where = (history.offsets[:-1, None] + position).clamp_min(0)
-    values = history.values if len(history.values) else history.values.new_zeros(1)
-    picked = vectors[values[where * mask]]
+    picked = vectors[history.values[where * mask]]
     return picked * mask.view(*mask.shape, *[1] * (vectors.dim() - 1)), mask
 
 

@@ -263,3 +263,17 @@ def test_scenarios_that_cannot_be_run(tmp_path, case):
 def test_a_scenario_that_is_not_there(tmp_path):
     message = error_of(tmp_path, "run", tmp_path / "none.yaml", "--out", tmp_path / "run")
     assert message.endswith("none.yaml: cannot be read (No such file or directory): check the path.")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("base.model.item_fields=[colour]", "model.item_fields: no field colour in the dataset"),
+        ("base.split.test_days=1000", "split: the train part is empty"),
+        ("arms.treatment.config.model.user_fields=[shoe_size]", "model.user_fields: no field shoe_size in the dataset"),
+    ],
+)
+def test_arms_that_do_not_fit_the_dataset_are_refused_before_the_run_folder_appears(data, tmp_path, override, message):
+    scenario = Path(__file__).parents[2] / "scenarios" / "offline_ab.yaml"
+    arguments = ["run", scenario, "--set", f"data={data}", "--set", override, "--out", tmp_path / "run"]
+    assert message in error_of(tmp_path, *arguments)

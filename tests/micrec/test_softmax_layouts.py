@@ -4,14 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
-from hypothesis import strategies as st
 
 from micrec.losses.sampled_softmax import full_softmax, in_batch_softmax, sampled_softmax, shared_softmax
 from tests.micrec.test_sampled_softmax import dot, gradient, random_tensors, reference_mean, reference_row
-
-QUICK = settings(max_examples=40, deadline=None)
-SCORE = st.floats(-20, 20)
 
 
 def test_in_batch_equals_loops_and_masks_repeats_and_clicks() -> None:
