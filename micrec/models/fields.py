@@ -29,6 +29,8 @@ class FieldEmbeddings(nn.Module):
         self.specs = list(specs)
         self.dim = dim
         self.id_dropout = id_dropout
+        self.nothing: Tensor
+        self.register_buffer("nothing", torch.empty(1, 0, dim), persistent=False)  # for an entity without fields
         self.tables = nn.ModuleDict()
         self.numeric = nn.ParameterDict()
         for spec in self.specs:
@@ -73,7 +75,7 @@ class FieldEmbeddings(nn.Module):
                 slope, intercept = self.numeric[spec.name]
                 parts.append(columns.numbers[spec.name].unsqueeze(1) * slope + intercept)
         if not parts:
-            return torch.zeros(columns.n, 0, self.dim)
+            return self.nothing.expand(columns.n, 0, self.dim)
         return torch.stack(parts, dim=1)
 
     def _drop_ids(self, spec: FieldSpec, codes: Tensor, generator: torch.Generator | None) -> Tensor:

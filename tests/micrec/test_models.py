@@ -166,6 +166,17 @@ def test_every_model_gives_finite_vectors_of_one_width(name):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
+def test_users_without_any_field_are_known_by_their_clicks(name):
+    config = ModelConfig(name=name, embedding_dim=8, hidden=(12, 8), heads=2)
+    model = make_model(config, [], item_specs(), sparse=False, generator=torch.Generator().manual_seed(0)).eval()
+    fields = model.embed_items(item_columns())
+    nobody = FieldColumns(n=N_USERS, single={}, multi={}, numbers={})
+    users = model.user_tower(nobody, ragged(HISTORY), fields)
+    assert torch.isfinite(users).all()
+    assert not torch.allclose(users[0], users[2])
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
 def test_a_user_does_not_depend_on_the_rest_of_the_batch(name):
     model = model_of(name=name)
     fields = model.embed_items(item_columns())
