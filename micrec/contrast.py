@@ -25,7 +25,8 @@ from micrec.sampling import Positives
 
 Streams = Mapping[str, torch.Generator]
 STREAMS = ("feature", "semantic", "session", "pool")  # random streams that the losses draw from
-OVERSAMPLE = 2.0  # most extra candidates drawn so that anchors with many positives still find negatives
+OVERSAMPLE = 2  # candidates per wanted negative in a small catalogue, where popular items have met much of it
+SMALL_CATALOGUE = 20_000  # items; in a larger one hardly a candidate is refused, and every look-up is a search
 
 
 class PairDraw(NamedTuple):
@@ -152,7 +153,7 @@ class ItemContrast(nn.Module):
         drawn = positives.draw(anchors, config.num_positives, generator)  # (A, P), -1 = none
         groups = -(-len(anchors) // self.config.group_size)
         wanted = config.negatives
-        size = (groups, int(wanted * OVERSAMPLE))
+        size = (groups, wanted * (OVERSAMPLE if self.sources.n_items <= SMALL_CATALOGUE else 1))
         negatives = pool[torch.randint(len(pool), size, generator=generator, device=device)]
         per_anchor = negatives.repeat_interleave(self.config.group_size, dim=0)[: len(anchors)]  # (A, K)
         allowed = ~positives.contains(anchors[:, None], per_anchor)  # neither itself nor one of its positives
