@@ -11,7 +11,7 @@ import yaml
 from abtest.scenario import load_scenario
 from micrec.config import Config
 from micrec.data.dataset import Clicks, Dataset, EntityTable
-from micrec.data.schema import DatasetSchema
+from micrec.data.schema import DatasetSchema, FieldType, Roles
 from micrec.progress import Progress
 
 CUTOFFS = (5, 10)
@@ -42,18 +42,19 @@ class FakeResult(NamedTuple):
 
 
 def tiny_dataset(name: str = "tiny data") -> Dataset:
-    """Three users, two items, four clicks, in memory."""
+    """Three users, two titled items, twenty clicks, in memory: enough for the default split."""
 
     def table(key: str, n: int) -> EntityTable:
-        frame = pl.DataFrame({key: list(range(n))})
+        frame = pl.DataFrame({key: list(range(n)), "title": [f"word {i}" for i in range(n)]})
         return EntityTable(ids=frame[key], columns={}, frame=frame)
 
     clicks = Clicks(
-        user_ids=np.array([0, 1, 2, 0], dtype=np.int32),
-        item_ids=np.array([0, 1, 0, 1], dtype=np.int32),
-        time_ms=np.arange(4, dtype=np.int64),
+        user_ids=np.tile(np.array([0, 1, 2, 0], dtype=np.int32), 5),
+        item_ids=np.tile(np.array([0, 1, 0, 1], dtype=np.int32), 5),
+        time_ms=np.arange(20, dtype=np.int64),
     )
-    return Dataset(schema=DatasetSchema(name=name), users=table("user_id", 3), items=table("item_id", 2), clicks=clicks)
+    schema = DatasetSchema(name=name, items={"title": FieldType.TEXT}, roles=Roles(title="title"))
+    return Dataset(schema=schema, users=table("user_id", 3), items=table("item_id", 2), clicks=clicks)
 
 
 def draw_result(seed: int, rates: Sequence[float], n_users: int = 60) -> FakeResult:
