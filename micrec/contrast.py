@@ -223,7 +223,7 @@ class ItemContrast(nn.Module):
     def _views(
         self, clean: Tensor, items: Tensor, model: TwoTower, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Anchor and key views: the clean item and a dropped one, or two dropped ones (NOTES N8)."""
+        """Anchor and key views: the clean item and a dropped one, or two dropped ones (N8)."""
         config = self.config.feature
         if config.mask == "cfm":
             assert self.sources.field_information is not None

@@ -60,7 +60,7 @@ def session_positives(counts: CoOccurrence) -> Positives:
 
 
 def _field_information(dataset: Dataset, train: Clicks, config: Config) -> Tensor:
-    """Mutual information between item fields, items weighted by their training clicks (NOTES N24).
+    """Mutual information between item fields, items weighted by their training clicks (N24).
 
     Raises:
         MicrecError: If there are no two fields to split between the views.

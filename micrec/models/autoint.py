@@ -1,4 +1,4 @@
-"""AutoInt as two towers: self-attention over the fields inside each tower (Song et al. 2019; NOTES N23)."""
+"""AutoInt as two towers: self-attention over the fields inside each tower (Song et al. 2019; N23)."""
 
 import torch
 import torch.nn.functional as F

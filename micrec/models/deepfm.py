@@ -1,4 +1,4 @@
-"""DeepFM as two towers: FM interaction and DNN in parallel inside each tower (Guo et al. 2017; NOTES N23)."""
+"""DeepFM as two towers: FM interaction and DNN in parallel inside each tower (Guo et al. 2017; N23)."""
 
 import torch
 from torch import Tensor, nn

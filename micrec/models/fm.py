@@ -1,4 +1,4 @@
-"""Factorization machine as two towers: sums of field embeddings (paper 5.2, NOTES N22)."""
+"""Factorization machine as two towers: sums of field embeddings (paper 5.2, N22)."""
 
 import torch
 from torch import Tensor

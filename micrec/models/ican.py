@@ -11,7 +11,7 @@ from micrec.models.two_tower import TwoTower
 class Ican(TwoTower):
     """Self-attention over the behaviour tokens F^b, flattened, joined with the user fields, then a 3-layer MLP.
 
-    ``behaviour_tokens: field`` (default): one token per item field, pooled over the clicks (NOTES N5).
+    ``behaviour_tokens: field`` (default): one token per item field, pooled over the clicks (N5).
     ``sequence``: one token per click, the mean of its field vectors, with optional positions.
     """
 

@@ -50,7 +50,7 @@ class SeededDropout(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Multi-head self-attention, residual, LayerNorm, feed-forward, residual, LayerNorm (NOTES N6, default).
+    """Multi-head self-attention, residual, LayerNorm, feed-forward, residual, LayerNorm (N6, default).
 
     Maps (B, T, D) to (B, T, D); ``mask`` (B, T) is True where a token exists.
     """
@@ -72,7 +72,7 @@ class TransformerBlock(nn.Module):
 
 
 class IcanAttention(nn.Module):
-    """The attention that ICAN's code calls: unscaled, no residual, no LayerNorm, no feed-forward (NOTES N6)."""
+    """The attention that ICAN's code calls: unscaled, no residual, no LayerNorm, no feed-forward (N6)."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ def pad_history(history: Ragged, vectors: Tensor, length: int) -> tuple[Tensor, 
 
 
 class AttentionPool(nn.Module):
-    """Vanilla attention over clicks, one per field: weights softmax(u . tanh(W x)) (ICAN's option, NOTES N5)."""
+    """Vanilla attention over clicks, one per field: weights softmax(u . tanh(W x)) (ICAN's option, N5)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -129,7 +129,7 @@ def test_feature_loss_follows_eq_3():
 
 
 def test_feature_loss_in_the_literal_reading_leaves_the_tower_alone():
-    """Eq. 2 reads f^d: gradient reaches the embeddings and MLP_f, not MLP_d (NOTES N7)."""
+    """Eq. 2 reads f^d: gradient reaches the embeddings and MLP_f, not MLP_d (N7)."""
     model, plugin = setup(semantic={"weight": 0}, session={"weight": 0})
     _, _, losses = run(model, plugin, TARGETS)
     losses["feature"].backward()
@@ -219,7 +219,7 @@ def test_the_plug_in_leaves_nothing_in_the_model():
 
 
 def test_switching_a_loss_off_leaves_the_draws_of_the_others_alone():
-    """RFM* is MicRec with the feature loss alone (NOTES N24): one code path, one stream, the identical loss."""
+    """RFM* is MicRec with the feature loss alone (N24): one code path, one stream, the identical loss."""
     off = {"semantic": {"weight": 0}, "session": {"weight": 0}}
     assert run(*setup(), TARGETS)[2]["feature"] != 0
     model, full = setup()

@@ -238,7 +238,7 @@ def test_with_linear_skip_training_starts_from_an_fm(name):
 
 
 def test_tanh_towers_are_bounded():
-    """Bounded outputs are what makes the raw dot at tau = 1 stable (NOTES N3)."""
+    """Bounded outputs are what makes the raw dot at tau = 1 stable (N3)."""
     model = model_of()
     fields = model.embed_items(item_columns()) * 1e4
     assert model.item_tower(fields).abs().max() <= 1

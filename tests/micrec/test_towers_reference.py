@@ -119,7 +119,7 @@ def test_towers_follow_the_equations(name):
 
 
 def test_initial_weights_are_those_of_icans_code():
-    """Tables uniform in +-0.05, dense layers Xavier with bias 0.1, attention N(0, 0.02) with bias 0 (NOTES)."""
+    """Tables uniform in +-0.05, dense layers Xavier with bias 0.1, attention N(0, 0.02) with bias 0."""
     from micrec.config import ModelConfig
     from micrec.models import make_model
     from tests.micrec.test_models import item_specs, user_specs

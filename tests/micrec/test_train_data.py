@@ -72,7 +72,7 @@ def test_rolling_context_is_the_latest_clicks_before_the_sample(case):
 
 
 def test_before_session_context_ends_where_the_session_starts(case):
-    """One-hour windows from the first click of the session (NOTES N16)."""
+    """One-hour windows from the first click of the session (N16)."""
     dataset, data = case
     position = 0
     for _, rows in sorted(by_user(dataset.clicks).items()):
