@@ -26,6 +26,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 _TENSORS = re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
 _TEMPORARY = (".tensors.tmp", ".manifest.tmp")
+_STRAY = re.compile(r"\.tmp[A-Za-z0-9]{6}|\.(tensors|manifest)\.tmp")  # the first is what safetensors itself writes to
 _CURE = "delete the folder and train anew, or restore it from a copy."
 
 
@@ -214,7 +215,7 @@ def _replace(temporary: Path, path: Path, content: str) -> None:
 
 def _remove_strays(folder: Path, *, keep: str | None) -> None:
     for path in folder.iterdir():
-        if path.name != keep and (path.name in _TEMPORARY or _TENSORS.fullmatch(path.name)):
+        if path.name != keep and (_STRAY.fullmatch(path.name) or _TENSORS.fullmatch(path.name)):
             path.unlink(missing_ok=True)
 
 

@@ -180,6 +180,17 @@ def test_a_kill_before_any_change_of_the_disk_leaves_a_whole_checkpoint(tmp_path
     assert outcomes.count("1") >= 2
 
 
+def test_what_a_killed_save_left_behind_is_removed_by_the_next(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, example(), {})
+    strays = [".tmpBx7gNv", ".tensors.tmp", ".manifest.tmp", "tensors-0123456789abcdef.safetensors"]
+    for name in [*strays, "notes.txt"]:
+        (tmp_path / name).write_text("half")
+    save_checkpoint(tmp_path, example(), {})
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not left & set(strays)
+    assert "notes.txt" in left  # what is not ours stays
+
+
 def test_a_kill_at_any_time_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     process = start(SAVE_FOR_EVER, tmp_path)
     try:
