@@ -215,9 +215,7 @@ class ItemContrast(nn.Module):
         if wanted == "all" or wanted + 1 >= n:
             return None
         groups = -(-n // self.config.group_size)
-        device = generator.device
-        # one more than wanted, for an anchor may meet itself; a random key per row, the smallest are the draw
-        keys = torch.rand(groups, n, generator=generator, device=device)
+        keys = torch.rand(groups, n, generator=generator, device=generator.device)  # the smallest are the draw
         return keys.topk(wanted, dim=1, largest=False, sorted=False).indices
 
     def _views(

@@ -21,7 +21,7 @@ from micrec.models.layers import SeededDropout
 from micrec.models.pool import ItemIndex, ItemPool
 from micrec.optim import RowSparseAdam
 from micrec.progress import Progress
-from micrec.sources import ItemSources, contrast_sources
+from micrec.sources import contrast_sources
 from micrec.train_data import TrainData, load_train_data
 
 CHECK_EVERY = 50  # steps between looks at the loss; a look waits for the GPU
@@ -70,7 +70,7 @@ class Trainer:
     negatives, whatever contrastive losses they add.
     """
 
-    def __init__(self, dataset: Dataset, train: Clicks, config: Config, *, sources: ItemSources | None = None) -> None:
+    def __init__(self, dataset: Dataset, train: Clicks, config: Config) -> None:
         self.config = config
         self.device = resolve_device(config.train.device)
         seed = config.train.seed
@@ -82,11 +82,10 @@ class Trainer:
             sparse=config.optim.embedding_update != "dense",
             generator=stream(seed, 0),
         ).to(self.device)
-        self.sources = sources or contrast_sources(dataset, train, config)
         self.contrast = ItemContrast(
             config.contrast,
             self.model,
-            self.sources.on(self.device, self.data),
+            contrast_sources(dataset, train, config).on(self.device, self.data),
             generator=stream(seed, 1),
         ).to(self.device)
         self.matching = MatchingLoss(config.softmax, self.data, reduction=config.train.reduction)

@@ -21,7 +21,6 @@ def mlp(
     activation: str,
     output_activation: str,
     dropout: float = 0.0,
-    dropout_generator: torch.Generator | None = None,
 ) -> nn.Sequential:
     """Linear layers width -> hidden -> out, an activation after each (paper 5.3: 128, 64 and 64)."""
     layers: list[nn.Module] = []
