@@ -1,0 +1,230 @@
+"""Which items are clicked: step k makes the k-th click of every session that has one, all at once."""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.draws import Draws, halves, mixed, to_uniform
+from simulator.world.catalogue import Catalogue
+from simulator.world.config import WorldConfig
+from simulator.world.shelf import Segments, Shelf
+from simulator.world.users import Habits, UserDraws, interest_cumulative
+from simulator.world.visits import DAY_S, Visits
+
+HOUR_S = 3_600
+_MOST_BUCKETS = 400  # of the window
+_TRIES = 3  # draws of an item the session has not seen; the last is kept
+_MOST_CLICKS = 1_000  # of one session
+_PICK, _SLOT, _STAPLE, _RETRY = (np.asarray(word) for word in (1, 2, 3, 8))  # what a click's bits are mixed with
+
+
+class Cause(IntEnum):
+    """Why an item was clicked: the truth behind the log."""
+
+    TASTE = 0
+    POPULAR = 1
+    FRESH = 2
+    SIMILAR = 3
+    REPEAT = 4
+    LINK = 5
+
+
+class Sessions(NamedTuple):
+    """Sessions in order of user and time, with all that decides their clicks."""
+
+    visits: Visits
+    length: NDArray[np.int64]  # (S,) clicks
+    bits: NDArray[np.uint64]  # (S,) key of every draw in the session
+    slot: NDArray[np.int64]  # (S,) interest the session opened with
+    subcategory: NDArray[np.int32]  # (S, K) of each interest at the time
+
+
+class ClickList(NamedTuple):
+    """Clicks in order of session and position."""
+
+    session: NDArray[np.int64]  # (n,)
+    item: NDArray[np.int64]  # (n,)
+    cause: NDArray[np.uint8]  # (n,) of :class:`Cause`
+    bits: NDArray[np.uint64]  # (n,) key of every further draw of the click
+
+
+def build_shelf(config: WorldConfig, catalogue: Catalogue, days: int) -> Shelf:
+    """The segments clicks are drawn from: subcategories, then groups, then everything, then everything fading."""
+    bucket_s = float(HOUR_S * max(1, -(-config.window_days * 24 // _MOST_BUCKETS)))
+    nothing = np.zeros(len(catalogue), np.int32)
+    subcategories = config.items.categories * config.items.subcategories
+    return Shelf.build(
+        [
+            Segments(catalogue.subcategory, subcategories, catalogue.evergreen),
+            Segments(catalogue.group, subcategories * config.items.groups, catalogue.evergreen),
+            Segments(nothing, 1, catalogue.evergreen),
+            Segments(nothing, 1, nothing.astype(bool)),
+        ],
+        catalogue.appeal,
+        catalogue.published_s,
+        half_life_s=config.items.half_life_h * HOUR_S,
+        bucket_s=bucket_s,
+        buckets=int((days + 1) * DAY_S // bucket_s) + 1,
+    )
+
+
+class ClickDraws:
+    """Draws the clicks of any sessions of a world."""
+
+    def __init__(self, config: WorldConfig, catalogue: Catalogue, shelf: Shelf, users: UserDraws) -> None:
+        self._config, self._catalogue, self._shelf, self._users = config, catalogue, shelf, users
+        self._session = Draws(config.seed, "session")
+        self._staple = Draws(config.seed, "staple")
+        self._weights = interest_cumulative(config)
+        self._n_targets = (catalogue.link_targets >= 0).sum(axis=1)
+        subcategories = config.items.categories * config.items.subcategories
+        self._first_group = subcategories
+        self._everything = subcategories * (1 + config.items.groups)
+        self._fresh = self._everything + 1
+
+    def sessions(self, users: NDArray[np.int64], visits: Visits, habits: Habits, days: int) -> Sessions:
+        """Length and intent of each visit of users (B,)."""
+        config, user = self._config, users[visits.row]
+        day = (visits.start_s // DAY_S).astype(np.int64)
+        bits = self._session.bits(user, day * 64 + visits.ordinal)
+        more = (config.sessions.clicks - 1.0) * habits.patience[visits.row]  # mean clicks after the first, geometric
+        uniform = to_uniform(mixed(bits, np.asarray(-1)))
+        length = 1 + np.floor(np.log(uniform) / np.log(more / (1.0 + more))).astype(np.int64)
+        slot = np.searchsorted(self._weights, to_uniform(mixed(bits, np.asarray(-2))))
+        slots = np.arange(config.taste.interests)
+        interests = self._users.interests(users, self._users.epochs(days))
+        subcategory = np.empty((len(user), len(slots)), np.int32)
+        for k in slots:
+            epoch = self._users.epoch_at(user, np.full(len(user), k), visits.start_s)
+            subcategory[:, k] = interests[visits.row, epoch, k]
+        return Sessions(visits, np.minimum(length, _MOST_CLICKS), bits, slot, subcategory)
+
+    def draw(self, users: NDArray[np.int64], sessions: Sessions, habits: Habits) -> ClickList:
+        """All clicks of the sessions of users (B,)."""
+        walk = _Walk(self, users, sessions, habits)
+        first = np.cumsum(sessions.length) - sessions.length
+        n = int(sessions.length.sum())
+        item, cause, bits = np.empty(n, np.int64), np.empty(n, np.uint8), np.empty(n, np.uint64)
+        alive = np.bincount(sessions.length)[::-1].cumsum()[::-1][1:]  # sessions that have a k-th click, k = 1 …
+        places = first[walk.order]
+        for position, count in enumerate(alive):
+            at = places[:count] + position
+            item[at], cause[at], bits[at] = walk.step(position, int(count))
+        return ClickList(np.repeat(np.arange(len(sessions.length)), sessions.length), item, cause, bits)
+
+
+class _Walk:
+    """The state of sessions under way, longest first, so that those with a k-th click are the first rows."""
+
+    def __init__(self, draws: ClickDraws, users: NDArray[np.int64], sessions: Sessions, habits: Habits) -> None:
+        config = draws._config
+        self._draws = draws
+        self.order = np.argsort(-sessions.length, kind="stable")
+        row = sessions.visits.row[self.order]
+        self._user = users[row]
+        self._bits = sessions.bits[self.order]
+        self._slot = sessions.slot[self.order]
+        self._subcategory = sessions.subcategory[self.order]
+        self._bucket = (sessions.visits.start_s[self.order] // draws._shelf.bucket_s).astype(np.int64)
+        self._follows = np.minimum(config.links.strength * habits.susceptibility, 1.0)[row]
+        self._thresholds = _thresholds(config, habits.novelty)[row].T.copy()  # (4, S)
+        self._previous = np.full(len(row), -1)
+        self._seen = np.zeros(len(row), np.uint64)  # a bit for each of 64 classes of items
+
+    def step(self, position: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint64]]:
+        """Item, cause and bits of the click at ``position`` of the first ``count`` sessions."""
+        bits = mixed(self._bits[:count], np.asarray(position))
+        cause, segment = self._choose(bits, count)
+        item = self._pick(np.arange(count), segment, cause, mixed(bits, _PICK))
+        for attempt in range(_TRIES - 1):
+            again = np.flatnonzero(self._seen[:count] & _class_bit(item))
+            if not len(again):
+                break
+            fresh_bits = mixed(bits[again], _RETRY + attempt)
+            item[again] = self._pick(again, segment[again], cause[again], fresh_bits)
+        self._seen[:count] |= _class_bit(item)
+        self._previous[:count] = item
+        return item, cause, bits
+
+    def _choose(self, bits: NDArray[np.uint64], count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Why the next item is clicked, and the segment it comes from."""
+        draws = self._draws
+        link, kind = halves(bits)
+        cause = np.zeros(count, np.uint8)
+        for threshold in self._thresholds:
+            cause += kind >= threshold[:count]
+        previous = self._previous[:count]
+        if previous[0] < 0:  # the first click of the sessions
+            cause[cause == Cause.SIMILAR] = Cause.TASTE
+            group = np.zeros(count, np.int64)
+        else:
+            group = draws._catalogue.group[previous].astype(np.int64)
+            follows = self._follows[:count]
+            linked = np.flatnonzero((link < follows) & (draws._n_targets[group] > 0))
+            cause[linked] = Cause.LINK
+        segment = np.full(count, draws._everything)
+        segment[cause == Cause.FRESH] = draws._fresh
+        taste = np.flatnonzero((cause == Cause.TASTE) | (cause == Cause.REPEAT))
+        segment[taste] = self._taste(taste, mixed(bits[taste], _SLOT))
+        similar = np.flatnonzero(cause == Cause.SIMILAR)
+        segment[similar] = draws._first_group + group[similar]
+        if previous[0] >= 0 and len(linked):
+            sources = group[linked]
+            choice = (link[linked] / follows[linked] * draws._n_targets[sources]).astype(np.int64)
+            segment[linked] = draws._first_group + draws._catalogue.link_targets[sources, choice]
+        return cause, segment
+
+    def _taste(self, rows: NDArray[np.int64], bits: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Subcategory of a taste click: that of the session's interest, or of one drawn anew."""
+        stay, anew = halves(bits)
+        slot = np.where(
+            stay < self._draws._config.sessions.focus, self._slot[rows], np.searchsorted(self._draws._weights, anew)
+        )
+        return self._subcategory[rows, slot].astype(np.int64)
+
+    def _pick(
+        self,
+        rows: NDArray[np.int64],
+        segment: NDArray[np.int64],
+        cause: NDArray[np.uint8],
+        bits: NDArray[np.uint64],
+    ) -> NDArray[np.int64]:
+        """An item of each segment; a staple is drawn by the user's own key, as of the start of the log."""
+        draws = self._draws
+        bucket, uniform = self._bucket[rows], to_uniform(bits)
+        staple = np.flatnonzero(cause == Cause.REPEAT)
+        if len(staple):
+            which = (uniform[staple] * draws._config.choice.staples).astype(np.int64)
+            key = draws._staple.bits(self._user[rows[staple]], which)
+            bucket[staple] = 0
+            segment = segment.copy()
+            segment[staple] = self._staple_segment(rows[staple], key)
+            uniform[staple] = to_uniform(mixed(key, _STAPLE))
+        item = draws._shelf.pick(segment, bucket, uniform)
+        missing = np.flatnonzero(item < 0)
+        if len(missing):
+            everything = np.full(len(missing), draws._everything)
+            item[missing] = draws._shelf.pick(everything, self._bucket[rows[missing]], uniform[missing])
+        return item
+
+    def _staple_segment(self, rows: NDArray[np.int64], key: NDArray[np.uint64]) -> NDArray[np.int64]:
+        slot = np.searchsorted(self._draws._weights, to_uniform(key))
+        return self._subcategory[rows, slot].astype(np.int64)
+
+
+def _class_bit(item: NDArray[np.int64]) -> NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        place = (item.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58)
+    return np.uint64(1) << place
+
+
+def _thresholds(config: WorldConfig, novelty: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Upper ends of the causes TASTE, POPULAR, FRESH, SIMILAR in (0, 1) for each user, shape (B, 4)."""
+    choice = config.choice
+    fresh = np.minimum(choice.fresh * novelty, 1.0)
+    others = np.array([choice.taste, choice.popular, choice.similar, choice.repeat])
+    total = others.sum()
+    rest = (1.0 - fresh)[:, None] * (others / total if total > 0 else np.array([0.0, 0.0, 0.0, 0.0]))
+    return np.cumsum(np.stack([rest[:, 0], rest[:, 1], fresh, rest[:, 2]], axis=1), axis=1)
