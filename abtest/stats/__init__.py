@@ -1,0 +1,1 @@
+"""Statistics of experiments: moments per cell in, estimates with intervals and tails out."""
