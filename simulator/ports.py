@@ -1,0 +1,96 @@
+"""All that the platform asks of matching and ranking models, and all that it lets them see.
+
+The platform knows only these shapes; a scenario wires real models behind them. Whatever a trainer learns from comes
+through :class:`ObservedLog`: tables that a platform could have logged, never the hidden truth of the world.
+
+Shape letters: B requests, K candidates of a channel, C candidates to rank, H history, N items.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+HISTORY = 20  # latest clicks that a request carries, as in the paper
+
+
+class Requests(NamedTuple):
+    """A batch of requests, as a model may see them."""
+
+    user_ids: NDArray[np.int64]  # (B,) ids of the world
+    recent_items: NDArray[np.int64]  # (B, H) latest clicks, newest first, -1 as padding
+    now_s: NDArray[np.float64]  # (B,) seconds since the start of the log
+    keys: NDArray[np.uint64]  # (B,) key of every draw a model makes for the request, such as exploration
+
+
+class Candidates(NamedTuple):
+    """Lists of items, best first."""
+
+    items: NDArray[np.int64]  # (B, K), -1 as padding at the end of a row
+    scores: NDArray[np.float32]  # (B, K), never rising along a row; -inf beside padding
+
+
+class Matcher(Protocol):
+    """A matching channel's model."""
+
+    def retrieve(self, requests: Requests, k: int) -> Candidates:
+        """The ``k`` best items for each request; rows are padded where there are fewer."""
+
+
+class Ranker(Protocol):
+    """The ranking model."""
+
+    def score(self, requests: Requests, items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores of candidates, shape (B, C); -inf where ``items`` (B, C) is -1."""
+
+
+@dataclass(frozen=True)
+class ObservedLog:
+    """What the platform has logged up to a moment: the only thing that trainers see.
+
+    Attributes:
+        users: ``user_id`` and the fields of the user table.
+        items: ``item_id`` and the fields of the item table, of the items published by then.
+        clicks: ``user_id, item_id, timestamp`` (s), ``dwell_s, like, follow``; in time order.
+        impressions: Slates shown: ``user_id, item_id, timestamp`` (s), ``position, channel, clicked``; in time order.
+        now_s: The moment, seconds since the start of the log.
+        start_s: Start of the log, seconds since 1970-01-01 UTC: ``timestamp - start_s`` compares with ``now_s``.
+    """
+
+    users: pl.DataFrame
+    items: pl.DataFrame
+    clicks: pl.DataFrame
+    impressions: pl.DataFrame
+    now_s: float
+    start_s: int
+
+
+class MatcherTrainer(Protocol):
+    """Makes one version of a matching model after another."""
+
+    def train(self, log: ObservedLog, *, previous: Path | None, folder: Path, seed: int) -> None:
+        """Write the model learnt from ``log`` to ``folder`` (new), warm-started from the one in ``previous``."""
+
+    def load(self, folder: Path) -> Matcher:
+        """The model in ``folder``.
+
+        Raises:
+            MicrecError: If the folder is damaged.
+        """
+
+
+class RankerTrainer(Protocol):
+    """Makes one version of the ranking model after another."""
+
+    def train(self, log: ObservedLog, *, previous: Path | None, folder: Path, seed: int) -> None:
+        """Write the model learnt from ``log`` to ``folder`` (new), warm-started from the one in ``previous``."""
+
+    def load(self, folder: Path) -> Ranker:
+        """The model in ``folder``.
+
+        Raises:
+            MicrecError: If the folder is damaged.
+        """
