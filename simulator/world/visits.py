@@ -88,6 +88,16 @@ class VisitDraws:
 
     def draw(self, users: NDArray[np.int64], activity: NDArray[np.float64], days: int) -> Visits:
         """All visits of users (B,) within the first ``days`` days."""
+        return _in_order(self._found(users, activity, days))
+
+    def count(self, users: NDArray[np.int64], activity: NDArray[np.float64], days: int) -> int:
+        """How many visits :meth:`draw` makes."""
+        return sum(len(rows) for rows, _, _ in self._found(users, activity, days))
+
+    def _found(
+        self, users: NDArray[np.int64], activity: NDArray[np.float64], days: int
+    ) -> list[tuple[NDArray, NDArray, NDArray]]:
+        """Row, start and ordinal of all visits: day by day, and within a day the first of everybody, the second …"""
         calendar = Calendar(self._config, max(days, self._config.window_days))
         entry = self.entry(users, activity)
         first_day = np.searchsorted(calendar.before, entry, side="right") - 1
@@ -114,7 +124,7 @@ class VisitDraws:
                 ordinal += 1
                 wait = self._next_share(users[rows], day, ordinal, self._rate * activity[rows] * calendar.weight[day])
                 share = calendar.share_at(second + APART_S) + wait
-        return _in_order(found)
+        return found
 
     def _lifetime_s(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         churn = self._config.users.churn_per_day
@@ -134,12 +144,13 @@ class VisitDraws:
 def calibrate_rate(config: WorldConfig) -> float:
     """Visits a day of a user of activity 1, so that users make ``sessions.per_user`` visits in the window on average.
 
-    Found by bisection over a pilot of users who are not in the world, with even quantiles of activity. One who leaves
+    Found by Brent's method over a pilot of users who are not in the world, with even quantiles of activity. One who leaves
     at once still makes a visit, so there is a least mean of 1.
 
     Raises:
         ValueError: If the mean cannot be reached, because visits lie two hours apart or users leave too soon.
     """
+    from scipy.optimize import brentq
     from scipy.special import ndtri
 
     least, most = _PILOT_USERS
@@ -148,7 +159,7 @@ def calibrate_rate(config: WorldConfig) -> float:
     activity = np.exp(config.users.activity_sd * ndtri((np.arange(n) + 0.5) / n))
 
     def sessions(rate: float) -> float:
-        return len(VisitDraws(config, rate).draw(users, activity, config.window_days).row) / n
+        return VisitDraws(config, rate).count(users, activity, config.window_days) / n
 
     low = high = config.sessions.per_user / config.window_days
     while sessions(high) < config.sessions.per_user:
@@ -162,10 +173,15 @@ def calibrate_rate(config: WorldConfig) -> float:
             )
     while sessions(low) > config.sessions.per_user:
         low /= 4.0
-    while high / low > 1.0 + 1e-4:
-        middle = np.sqrt(low * high)
-        low, high = (middle, high) if sessions(middle) < config.sessions.per_user else (low, middle)
-    return float(np.sqrt(low * high))
+    if low == high:
+        return low
+    log_rate = brentq(
+        lambda log_rate: sessions(float(np.exp(log_rate))) - config.sessions.per_user,
+        np.log(low),
+        np.log(high),
+        xtol=1e-4,
+    )
+    return float(np.exp(log_rate))
 
 
 def pilot_users(count: int) -> NDArray[np.int64]:
