@@ -144,8 +144,8 @@ class VisitDraws:
 def calibrate_rate(config: WorldConfig) -> float:
     """Visits a day of a user of activity 1, so that users make ``sessions.per_user`` visits in the window on average.
 
-    Found by Brent's method over a pilot of users who are not in the world, with even quantiles of activity. One who leaves
-    at once still makes a visit, so there is a least mean of 1.
+    Found by Brent's method over a pilot of users who are not in the world, with even quantiles of activity. One who
+    leaves at once still makes a visit, so there is a least mean of 1.
 
     Raises:
         ValueError: If the mean cannot be reached, because visits lie two hours apart or users leave too soon.
