@@ -89,7 +89,7 @@ class Moments:
 
     def select(self, *names: str) -> "Moments":
         """The given columns alone, in the given order."""
-        at = [self._at(name) for name in names]
+        at = [self.at(name) for name in names]
         return Moments(tuple(names), self.n, self.mean[at], self.comoment[np.ix_(at, at)])
 
     def linear(self, **new: Mapping[str, float]) -> "Moments":
@@ -97,13 +97,13 @@ class Moments:
         weights = np.zeros((len(new), len(self.names)))
         for row, parts in enumerate(new.values()):
             for name, weight in parts.items():
-                weights[row, self._at(name)] = weight
+                weights[row, self.at(name)] = weight
         full = np.vstack([np.eye(len(self.names)), weights])  # (K + new, K)
         return Moments((*self.names, *new), self.n, full @ self.mean, full @ self.comoment @ full.T)
 
     def mean_of(self, name: str) -> float:
         """Mean of a column; nan without users."""
-        return float(self.mean[self._at(name)]) if self.n else math.nan
+        return float(self.mean[self.at(name)]) if self.n else math.nan
 
     def var_of(self, name: str) -> float:
         """Variance of a column with n - 1 below; nan with fewer than 2 users."""
@@ -113,7 +113,7 @@ class Moments:
         """Covariance of two columns with n - 1 below; nan with fewer than 2 users."""
         if self.n < 2:
             return math.nan
-        return float(self.comoment[self._at(first), self._at(second)] / (self.n - 1))
+        return float(self.comoment[self.at(first), self.at(second)] / (self.n - 1))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` gives the same bits back."""
@@ -135,7 +135,8 @@ class Moments:
             np.asarray(data["comoment"], np.float64).reshape(size, size),
         )
 
-    def _at(self, name: str) -> int:
+    def at(self, name: str) -> int:
+        """Position of a column; ValueError names the ones there are."""
         try:
             return self.names.index(name)
         except ValueError:

@@ -1,0 +1,218 @@
+"""From a difference and its independent parts of noise to the test, the interval and the interval of the lift.
+
+Every estimator ends here: raw means, ratios, CUPED and strata differ only in the parts they bring. The lift interval is
+the set of lifts rho for which the t-test of ``difference - rho * abs(base)`` does not reject, with Welch-Satterthwaite
+degrees of freedom that move with rho; at rho = 0 that test is the one that gives p, so stars and interval agree.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from abtest.stats.estimate import Estimate, Group, Interval
+from abtest.stats.tails import p_of_log10, t_quantile, two_sided_log10_p
+
+LiftMethod = Literal["welch-fieller", "delta", "log-delta"]
+Distribution = Literal["t", "normal"]
+
+UNBOUNDED = "control mean too close to 0, relative interval unbounded"
+ZERO_CONTROL = "control mean is 0: a relative lift is undefined"
+NOT_POSITIVE = "log-delta needs positive means in both arms"
+NOT_ONE_INTERVAL = "the lifts that the test accepts do not form one interval: too few users in an arm"
+NO_NOISE = "neither arm varies: there is no noise to judge by"
+
+_SAME = 1e-9  # a bound this near to 0, relative to the width of its interval, is 0 up to rounding
+
+
+class Part(NamedTuple):
+    """Noise from one group of users (an arm, or an arm within a stratum), as squared standard errors.
+
+    Attributes:
+        var: What the group adds to the variance of the difference.
+        cov_base: Covariance of its share in minus the difference with its share in the base.
+        var_base: What it adds to the variance of the base.
+        dof: Degrees of freedom of these; inf takes them as known.
+    """
+
+    var: float
+    cov_base: float
+    var_base: float
+    dof: float
+
+
+class Contrast(NamedTuple):
+    """A difference between arms, and the noise of ``difference - rho * base`` from independent groups of users.
+
+    Attributes:
+        difference: treatment - control, adjusted or not.
+        base: What the lift is relative to: the control's unadjusted value.
+        parts: One per group; each adds ``var + 2 rho cov_base + rho^2 var_base``.
+    """
+
+    difference: float
+    base: float
+    parts: tuple[Part, ...]
+
+    def at(self, rho: float) -> tuple[float, float]:
+        """Standard error and Welch-Satterthwaite degrees of freedom of ``difference - rho * base``."""
+        noise = [max(p.var + rho * (2.0 * p.cov_base + rho * p.var_base), 0.0) for p in self.parts]
+        return self._pooled(noise)
+
+    def of_base(self) -> tuple[float, float]:
+        """Standard error and degrees of freedom of the base, all that counts as rho grows."""
+        return self._pooled([p.var_base for p in self.parts])
+
+    def _pooled(self, noise: list[float]) -> tuple[float, float]:
+        total = math.fsum(noise)
+        if not total > 0.0:
+            return 0.0, math.inf
+        spread = sum((v / total) ** 2 / p.dof for v, p in zip(noise, self.parts, strict=True))
+        return math.sqrt(total), 1.0 / spread if spread > 0.0 else math.inf
+
+    def upright(self) -> "Contrast":
+        """The same contrast with a positive base, so that a lift is relative to the base's size."""
+        if self.base >= 0.0:
+            return self
+        return Contrast(self.difference, -self.base, tuple(p._replace(cov_base=-p.cov_base) for p in self.parts))
+
+    def normal(self) -> "Contrast":
+        """The same contrast with its variances taken as known: z instead of t."""
+        return self._replace(parts=tuple(p._replace(dof=math.inf) for p in self.parts))
+
+
+def judge(
+    contrast: Contrast,
+    n_control: int,
+    n_treatment: int,
+    *,
+    method: str,
+    alpha: float,
+    lift: LiftMethod = "welch-fieller",
+    distribution: Distribution = "t",
+    mean_treatment: float | None = None,
+) -> Estimate:
+    """The estimate that a contrast supports.
+
+    Args:
+        contrast: Difference, base and noise.
+        n_control: Users of the control.
+        n_treatment: Users of the treatment.
+        method: How the contrast came about, in words.
+        alpha: 1 - level of the intervals, within (0, 1).
+        lift: How the interval of the lift is made.
+        distribution: ``normal`` takes the variances as known.
+        mean_treatment: The treatment's value where it is known more exactly than as base + difference.
+    """
+    check_alpha(alpha)
+    if distribution == "normal":
+        contrast = contrast.normal()
+    difference, base = contrast.difference, contrast.base
+    se, df = contrast.at(0.0)
+    groups = Group(n_control, base), Group(n_treatment, base + difference if mean_treatment is None else mean_treatment)
+    ratio = difference / abs(base) if base != 0.0 else None
+    blank = Estimate(method, alpha, *groups, difference=difference, lift=ratio)
+    if not se > 0.0:
+        return replace(blank, se=0.0, reason=NO_NOISE)
+    t = difference / se
+    log10_p = float(two_sided_log10_p(t, df))
+    p = p_of_log10(log10_p)
+    half = critical_t(alpha, df) * se
+    interval = agreeing((difference - half, difference + half), p < alpha) or (difference - half, difference + half)
+    lift_ci, reason = lift_interval(contrast, alpha=alpha, method=lift, rejects=p < alpha)
+    return replace(
+        blank, difference_ci=interval, se=se, df=df, t=t, p=p, log10_p=log10_p, lift_ci=lift_ci, reason=reason
+    )
+
+
+def lift_interval(
+    contrast: Contrast, *, alpha: float, method: LiftMethod = "welch-fieller", rejects: bool | None = None
+) -> tuple[Interval | None, str | None]:
+    """Interval of the lift, or None and why.
+
+    Args:
+        contrast: Difference, base and noise.
+        alpha: 1 - level.
+        method: ``welch-fieller`` inverts the test; ``delta`` and ``log-delta`` are there to compare.
+        rejects: Whether the test of "no difference" rejects, which the inverted test must agree with.
+    """
+    if contrast.base == 0.0:
+        return None, ZERO_CONTROL
+    upright = contrast.upright()
+    if method == "welch-fieller":
+        bounds = invert(upright, lambda df: critical_t(alpha, df))
+        if bounds is None:
+            return None, UNBOUNDED
+        agreed = bounds if rejects is None else agreeing(bounds, rejects)
+        return agreed, None if agreed else NOT_ONE_INTERVAL
+    centre = upright.difference / upright.base
+    se = upright.at(centre)[0] / upright.base
+    if method == "delta":  # degrees of freedom of the difference, as gbstats has them
+        half = critical_t(alpha, upright.at(0.0)[1]) * se
+        return (centre - half, centre + half), None
+    ratio = 1.0 + centre
+    if contrast.base < 0.0 or ratio <= 0.0:
+        return None, NOT_POSITIVE
+    stretch = math.exp(critical_t(alpha, upright.at(centre)[1]) * se / ratio)  # df of the logarithm, as tea-tasting
+    return (ratio / stretch - 1.0, ratio * stretch - 1.0), None
+
+
+def invert(contrast: Contrast, critical: Callable[[float], float]) -> Interval | None:
+    """Lifts around difference / base that a test with this critical value (of its df) accepts; None if unbounded.
+
+    Args:
+        contrast: With a positive base.
+        critical: Degrees of freedom to the largest \\|t\\| that is accepted.
+    """
+    base = contrast.base
+    se_base, df_base = contrast.of_base()
+    if base <= critical(df_base) * se_base:
+        return None
+
+    def excess(rho: float) -> float:
+        """Above 0 where the lift is rejected."""
+        se, df = contrast.at(rho)
+        return abs(contrast.difference - rho * base) - critical(df) * se
+
+    from scipy.optimize import brentq
+
+    centre = contrast.difference / base
+    step = contrast.at(centre)[0] / base
+    if step == 0.0:
+        return centre, centre
+    bounds = []
+    for side in (-1.0, 1.0):
+        inner, outer = 0.0, step
+        while excess(centre + side * outer) <= 0.0:
+            inner, outer = outer, 2.0 * outer
+            if not math.isfinite(outer) or outer > 1e200 * step:
+                return None
+        low, high = centre + side * inner, centre + side * outer
+        bounds.append(float(brentq(excess, low, high, xtol=1e-15 * max(abs(centre), step), rtol=1e-14)))
+    return bounds[0], bounds[1]
+
+
+def agreeing(bounds: Interval, rejects: bool) -> Interval | None:
+    """The interval with a bound that rounding put on the wrong side of 0 moved onto the right one; None if none is."""
+    low, high = bounds
+    if rejects != (low <= 0.0 <= high):
+        return bounds
+    if min(abs(low), abs(high)) > _SAME * (high - low):
+        return None
+    tiny = math.ulp(0.0) if rejects else 0.0
+    return (tiny, high) if abs(low) < abs(high) else (low, -tiny)
+
+
+def critical_t(alpha: float, df: float) -> float:
+    """The t with P(|T| > t) = alpha, accurate for any alpha > 0."""
+    return -t_quantile(alpha / 2.0, df)
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a level that is none.
+
+    Raises:
+        ValueError: If alpha is not within (0, 1).
+    """
+    if not 0.0 < alpha < 1.0:
+        raise ValueError(f"alpha must lie within (0, 1), got {alpha}: 0.05 gives 95 % intervals.")
