@@ -1,0 +1,104 @@
+"""Every key of a population: how users look at a slate, what draws them, what pleases them, when they come back.
+
+Whatever the world already says (interests, links, rates of behaviours, visit rates) is not said again here.
+Bracketed figures are what the named public log shows, as in :mod:`simulator.world.config`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from simulator.world.config import Keys, OpenShare, Share
+
+Weight = Annotated[float, Field(ge=-20.0, le=20.0)]
+
+
+class ExaminationKeys(Keys):
+    """How a slate is looked at."""
+
+    kind: Literal["position", "cascade", "choice"] = Field(
+        "position",
+        description="position: each place is looked at by itself; cascade: from the top until the user stops; "
+        "choice: the whole slate is weighed and the best of it taken, again and again.",
+    )
+    decay: Annotated[float, Field(ge=0.0, le=3.0)] = Field(
+        0.7, description="position, choice: place k is looked at with chance (weighs) k^-decay; 0 = all places alike."
+    )
+    after_click: Share = Field(0.7, description="cascade: chance of going on to the next place after a click.")
+    after_skip: Share = Field(0.92, description="cascade: chance of going on to the next place without a click.")
+    again: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.75, description="choice: chance of choosing once more from the slate after a click."
+    )
+
+
+class UtilityKeys(Keys):
+    """What an item must have to be clicked; weights add to the log odds of a click (the log weight of a choice)."""
+
+    variant: Literal["balanced", "taste", "popularity", "organic_links"] = Field(
+        "balanced",
+        description="balanced: the weights below; taste: taste counts half more, popularity a third; popularity: the "
+        "other way round; organic_links: users follow links in the history only, not on slates.",
+    )
+    taste: Weight = Field(2.5, description="Full interest of the user in the item's subcategory at the time.")
+    popularity: Weight = Field(0.5, description="One sd of the log of the item's appeal, faded by its age.")
+    freshness: Weight = Field(1.0, description="A new item, for a user of mean leaning; halves with items.half_life_h.")
+    similarity: Weight = Field(1.0, description="Item of the hidden group of the latest click of the visit.")
+    staple: Weight = Field(1.0, description="Item that is one of the user's staples.")
+    link: Weight = Field(
+        5.0, description="Target of a planted link from the latest click, times links.strength and susceptibility."
+    )
+    link_fading: Share = Field(0.6, description="What is left of a link's pull after each further click.")
+    link_memory_h: PositiveFloat = Field(12.0, description="Hours in which the pull of a former visit's click halves.")
+    clickbait: Weight = Field(0.7, description="Title that lies.")
+    clicked: Weight = Field(-2.0, description="Item that was clicked lately in this visit.")
+    satiation: Weight = Field(-0.25, description="Each of the visit's latest clicks in the item's subcategory.")
+    weariness: Weight = Field(-0.01, description="Each item looked at, in this visit or not yet rested from.")
+
+
+class SatisfactionKeys(Keys):
+    """What pleases. The worth of a slate is the sum over its clicks of 1 and these; satisfaction is the worth above
+    that of a reference slate, in standard deviations of it."""
+
+    quality: NonNegativeFloat = Field(0.5, description="One sd of the item's quality.")
+    dwell: NonNegativeFloat = Field(0.2, description="One sd of log dwell.")
+    like: NonNegativeFloat = Field(1.0, description="A like.")
+    clickbait: NonNegativeFloat = Field(1.0, description="Taken off for a title that lied.")
+    outage: NonNegativeFloat = Field(1.0, description="Sd of satisfaction lost when no slate comes.")
+    visit_weight: Share = Field(0.2, description="Weight of the latest visit in a user's satisfaction.")
+
+
+class LifecycleKeys(Keys):
+    """When users leave a visit, come back, or stay away for good."""
+
+    stay_satisfaction: NonNegativeFloat = Field(
+        0.3, description="What one sd of satisfaction in the visit adds to the log odds of one more request."
+    )
+    stay_fatigue: NonNegativeFloat = Field(
+        0.01, description="What each item looked at takes off the log odds of one more request."
+    )
+    rest_h: PositiveFloat = Field(12.0, description="Hours in which fatigue halves.")
+    return_satisfaction: NonNegativeFloat = Field(
+        0.3, description="What one sd of satisfaction adds to the log of the visit rate."
+    )
+    churn_satisfaction: NonNegativeFloat = Field(
+        0.7, description="What one sd of satisfaction takes off the log of the rate of users.churn_per_day."
+    )
+    retry: Share = Field(0.5, description="Chance of asking again when no slate comes.")
+    retry_s: PositiveFloat = Field(5.0, description="Mean seconds until then.")
+    wait_s: PositiveFloat = Field(8.0, description="Median seconds that a user waits for a slate before giving up.")
+
+
+class PopulationKeys(Keys):
+    """How users respond to a platform."""
+
+    seed: NonNegativeInt = Field(0, description="Seed of visits and responses; the world and its users keep theirs.")
+    click_rate: OpenShare = Field(
+        0.18,
+        description="Clicks per impression on reference slates, half of the user's interests, half by appeal "
+        "[.442 per exposure on KuaiRand's feed, where each is looked at; 0.4 of ten places are].",
+    )
+    slate_size: PositiveInt = Field(10, description="Items of a reference slate.")
+    examination: ExaminationKeys = Field(default_factory=ExaminationKeys, description="How a slate is looked at.")
+    utility: UtilityKeys = Field(default_factory=UtilityKeys, description="What draws clicks.")
+    satisfaction: SatisfactionKeys = Field(default_factory=SatisfactionKeys, description="What pleases.")
+    lifecycle: LifecycleKeys = Field(default_factory=LifecycleKeys, description="When users leave and return.")
