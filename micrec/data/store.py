@@ -6,6 +6,7 @@ A folder holds ``dataset.yaml`` (:class:`micrec.data.schema.DatasetSchema`), ``u
 
 import dataclasses
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import yaml
+from numpy.typing import NDArray
 
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, encode_table
@@ -75,9 +77,7 @@ def write_tables(
     """
     faults = Faults()
     encoder = _check_tables(schema, {"users": users, "items": items}, faults) if validate else None
-    text = yaml.safe_dump(schema.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
-    with _writable(folder / SCHEMA_FILE):
-        (folder / SCHEMA_FILE).write_text(text, encoding="utf-8")
+    write_schema(folder, schema)
     _write_parquet(folder / "users.parquet", users)
     _write_parquet(folder / "items.parquet", items)
     if isinstance(clicks, pl.DataFrame):
@@ -92,30 +92,59 @@ def write_tables(
     faults.raise_any(f"{schema.name}: not a valid dataset, nothing was written")
 
 
+def write_schema(folder: Path, schema: DatasetSchema) -> None:
+    """Write ``dataset.yaml`` into an existing folder."""
+    text = yaml.safe_dump(schema.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    with writable(folder / SCHEMA_FILE):
+        (folder / SCHEMA_FILE).write_text(text, encoding="utf-8")
+
+
 @contextmanager
-def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A fresh folder to fill that becomes ``folder`` when the block ends without an exception.
+def new_folder(folder: Path, *, overwrite: bool = False, resume: str | None = None) -> Iterator[Path]:
+    """A folder to fill that becomes ``folder`` when the block ends without an exception.
 
     It is a hidden sibling until then. A kill leaves ``folder`` as it was; the sibling is removed by the next attempt.
     Two processes must not write the same folder at the same time.
+
+    Args:
+        folder: The dataset folder.
+        overwrite: Replace an existing dataset.
+        resume: Key of what is being written, 16 hexadecimal digits. A sibling of the same key is taken up again with
+            all it holds, and it stays when the block fails. None = start anew, leave nothing behind.
 
     Raises:
         MicrecError: If ``folder`` exists and is not empty, unless ``overwrite`` and it is a dataset folder.
     """
     folder = folder.resolve()
-    partial, previous = _sibling(folder, "partial"), _sibling(folder, "previous")
+    partial, previous = partial_of(folder, resume), _sibling(folder, "previous")
     if previous.exists() and not folder.exists():
         previous.rename(folder)  # a kill between the two renames below
     _refuse_taken(folder, overwrite)
-    shutil.rmtree(partial, ignore_errors=True)
-    with _writable(folder):
-        partial.mkdir(parents=True)
+    for former in _partials(folder):
+        if resume is None or former != partial:
+            shutil.rmtree(former, ignore_errors=True)
+    with writable(folder):
+        partial.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
-        with _writable(folder):
+        with writable(folder):
             _swap(partial, folder, previous)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if resume is None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def partial_of(folder: Path, resume: str | None) -> Path:
+    """Where ``new_folder`` gathers what becomes ``folder``."""
+    return _sibling(folder.resolve(), f"partial.{resume}" if resume else "partial")
+
+
+def _partials(folder: Path) -> list[Path]:
+    """What earlier attempts left beside ``folder``."""
+    if not folder.parent.is_dir():
+        return []
+    name = re.compile(rf"\.{re.escape(folder.name)}\.partial(\.[0-9a-f]{{16}})?")
+    return [path for path in folder.parent.iterdir() if name.fullmatch(path.name)]
 
 
 def _sibling(folder: Path, state: str) -> Path:
@@ -148,7 +177,8 @@ def _swap(new: Path, folder: Path, previous: Path) -> None:
 
 
 @contextmanager
-def _writable(path: Path) -> Iterator[None]:
+def writable(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into an error for people that names ``path``."""
     try:
         yield
     except (pl.exceptions.PolarsError, OSError) as fault:
@@ -158,7 +188,7 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    with _writable(path):
+    with writable(path):
         frame.rechunk().write_parquet(path, compression="zstd", row_group_size=ROWS_PER_GROUP)
 
 
@@ -185,9 +215,10 @@ def _usable_ids(table: pl.DataFrame | None, key: str) -> pl.Series | None:
     return table[key]
 
 
-def read_dataset(folder: Path) -> Dataset:
+def read_dataset(folder: Path, *, keep_users: NDArray[np.bool_] | None = None) -> Dataset:
     """Read, validate and encode a dataset folder.
 
+    With ``keep_users``, over the rows of the user table, only the clicks of those users are kept; all are checked.
     The dense id of a user or item is its row in the Parquet file. Clicks are sorted by time, ties in file order.
     Memory stays near the size of the encoded columns: clicks are decoded in chunks.
 
@@ -206,7 +237,7 @@ def read_dataset(folder: Path) -> Dataset:
             next(_chunks(path, source, None, faults), None)
     else:
         encoder = _check_tables(schema, tables, faults)
-        clicks = _read_clicks(files, encoder, faults)
+        clicks = _read_clicks(files, encoder, faults, keep_users)
     faults.raise_any(f"{folder}: not a valid dataset")
     assert schema is not None
     assert clicks is not None
@@ -291,7 +322,9 @@ def _chunks(
             yield source._replace(first_row=first_row), scan.slice(first_row, ROWS_PER_CHUNK).collect()
 
 
-def _read_clicks(files: list[tuple[Source, Path]], encoder: ClickEncoder, faults: Faults) -> Clicks | None:
+def _read_clicks(
+    files: list[tuple[Source, Path]], encoder: ClickEncoder, faults: Faults, keep_users: NDArray[np.bool_] | None = None
+) -> Clicks | None:
     any_readable = False
     chunks: list[Clicks] = []
     for file, path in files:
@@ -299,7 +332,7 @@ def _read_clicks(files: list[tuple[Source, Path]], encoder: ClickEncoder, faults
             any_readable = True
             clicks = encoder.encode(source, frame)
             if clicks is not None:
-                chunks.append(clicks)
+                chunks.append(clicks if keep_users is None else clicks[keep_users[clicks.user_ids]])
     if any_readable and encoder.n_rows == 0:
         faults.add(EMPTY_LOG)
     return _in_time_order(chunks) if chunks else None

@@ -5,7 +5,7 @@ et al., 2024), Globo.com news (Moreira et al., 2018), Online Retail (Chen, 2015)
 """
 
 import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -260,33 +260,20 @@ class WorldConfig(Keys):
             )
         return self
 
-    def scaled(self, scale: float) -> "WorldConfig":
-        """The same world with ``scale`` times the users, items, tags and providers.
+    def scaled_keys(self, scale: float) -> dict[str, Any]:
+        """The keys of the same world with ``scale`` times the users, items, tags and providers, at least 1 of each.
 
         Subcategories per category shrink with the cube root of a scale below 1, so that each still holds items.
-
-        Raises:
-            ValueError: If ``scale`` is not above 0.
         """
-        if not scale > 0:
-            raise ValueError(f"scale must be > 0, got {scale:g}")
         thinner = min(scale, 1.0) ** (1 / 3)
 
         def times(count: int) -> int:
             return max(1, round(count * scale))
 
-        items = self.items.model_copy(
-            update={
-                "count": times(self.items.count),
-                "providers": times(self.items.providers),
-                "subcategories": max(1, round(self.items.subcategories * thinner)),
-            }
-        )
-        return WorldConfig.model_validate(
-            {
-                **self.model_dump(),
-                "users": {**self.users.model_dump(), "count": times(self.users.count)},
-                "items": items.model_dump(),
-                "tags": {**self.tags.model_dump(), "count": times(self.tags.count)},
-            }
-        )
+        keys = self.model_dump(mode="json")
+        keys["users"]["count"] = times(self.users.count)
+        keys["tags"]["count"] = times(self.tags.count)
+        keys["items"]["count"] = times(self.items.count)
+        keys["items"]["providers"] = times(self.items.providers)
+        keys["items"]["subcategories"] = max(1, round(self.items.subcategories * thinner))
+        return keys

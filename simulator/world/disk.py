@@ -1,0 +1,53 @@
+"""Is there room? Asked before the first byte is written."""
+
+import shutil
+from pathlib import Path
+
+from micrec.errors import MicrecError
+from simulator.world.config import WorldConfig
+from simulator.world.parts import expected_clicks_per_user
+
+# Bytes measured on worlds of scenarios/worlds, rounded up; tests/simulator/test_world_folder.py holds them to it.
+CLICK_BYTES = 11  # with its cause
+USER_BYTES = 130  # both tables, the parts they are joined from included
+ITEM_BYTES = 400
+FIXED_BYTES = 20_000_000  # shelf, catalogue of links
+
+
+def needed_bytes(config: WorldConfig) -> int:
+    """Upper estimate of the space that a world takes while it is written."""
+    users, items = config.users.count, config.items.count * max(1.0, config.days / config.window_days)
+    clicks = users * expected_clicks_per_user(config)
+    vectors = 4 * config.content.dim
+    return int(clicks * CLICK_BYTES + users * USER_BYTES + items * (ITEM_BYTES + vectors)) + FIXED_BYTES
+
+
+def check_space(config: WorldConfig, out: Path, *, there: int = 0) -> None:
+    """Refuse a world that the disk of ``out`` has no room for.
+
+    Args:
+        config: The world.
+        out: Folder to be written.
+        there: Bytes of it that an interrupted attempt has written already.
+
+    Raises:
+        MicrecError: Naming what is needed and what is free.
+    """
+    place = out.resolve()
+    while not place.exists():
+        place = place.parent
+    needed, free = needed_bytes(config) - there, shutil.disk_usage(place).free
+    if needed > free:
+        raise MicrecError(
+            f"{out}: the world takes about {_gigabytes(needed)}, its disk has {_gigabytes(free)} left: "
+            "choose another disk for --out, or lower --scale, users.count or sessions.clicks."
+        )
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below ``folder``, 0 if there is no such folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"

@@ -1,0 +1,30 @@
+"""World files: a preset or one's own, with overrides and a scale."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from micrec.errors import MicrecError
+from micrec.settings import apply_overrides, load_yaml, validate
+from simulator.world.config import WorldConfig
+
+
+def load_world(path: Path, overrides: Sequence[str] = (), *, scale: float = 1.0) -> WorldConfig:
+    """Read a world file, lay the overrides over it, check it, and scale it.
+
+    Args:
+        path: YAML with the keys of :class:`WorldConfig`; its name is the default of ``name``.
+        overrides: ``key=value``, as ``users.count=500``.
+        scale: Times the users, items, tags and providers, after the overrides.
+
+    Raises:
+        MicrecError: If the file cannot be read or keys are at fault; all faults at once, each with its path.
+    """
+    data = apply_overrides(load_yaml(path), overrides)
+    data.setdefault("name", re.sub(r"[^\w.-]", "-", path.stem))
+    config = validate(WorldConfig, data, where=str(path))
+    if not 0.0 < scale < float("inf"):
+        raise MicrecError(f"--scale: must be > 0, got {scale:g}.")
+    if scale == 1.0:
+        return config
+    return validate(WorldConfig, config.scaled_keys(scale), where=f"{path} at scale {scale:g}")

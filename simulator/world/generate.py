@@ -1,0 +1,130 @@
+"""A world as a dataset folder: streamed in parts, the same bytes for any number of workers, taken up after a kill.
+
+``clicks/part-*.parquet`` and row by row beside them ``oracle/clicks/part-*.parquet`` (why each click was made);
+``users.parquet`` and ``oracle/users.parquet``; ``items.parquet``, ``oracle/items.parquet``, ``oracle/links.parquet``.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from micrec import __version__
+from micrec.data.store import new_folder, partial_of, write_schema
+from micrec.errors import MicrecError
+from micrec.progress import NoProgress, Progress
+from simulator.world.config import WorldConfig
+from simulator.world.disk import check_space, folder_bytes
+from simulator.world.item_table import dataset_schema, item_frame, oracle_items, oracle_links, published_items
+from simulator.world.parts import BUILD, Part, Tally, join_parts, make_folders, plan, write_whole, written
+from simulator.world.workers import draw_parts
+from simulator.world.world import World
+
+
+class Generated(NamedTuple):
+    """What was written."""
+
+    folder: Path
+    users: int  # seen within the log
+    items: int
+    clicks: int
+    bytes: int
+    seconds: float  # of this attempt
+    clicks_per_s: float  # of the parts drawn in this attempt, calibration and items excluded
+
+
+def generate_world(
+    config: WorldConfig,
+    out: Path,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Generated:
+    """Write the world to ``out``. Killed, the same call goes on where it stopped, to the same bytes.
+
+    Args:
+        config: The world.
+        out: Dataset folder; it appears when it is whole.
+        workers: Processes; 1 = this one. Any number gives the same bytes.
+        overwrite: Replace the dataset in ``out``; it stays until the new one is whole.
+        progress: Where to report.
+
+    Raises:
+        MicrecError: If keys contradict each other, ``out`` is taken, the disk is too small or fills up, or nobody
+            clicks.
+    """
+    progress = progress or NoProgress()
+    started_s = time.perf_counter()
+    key = world_key(config)
+    check_space(config, out, there=folder_bytes(partial_of(out, key)))
+    world = World.build(config)
+    with new_folder(out, overwrite=overwrite, resume=key) as folder:
+        make_folders(folder)
+        _write_items(world, folder)
+        drawn = _draw(world, folder, workers, progress)
+        if not drawn.clicks:
+            shutil.rmtree(folder)
+            raise MicrecError(
+                f"{config.name}: no user clicks within {config.days} days: raise days ({config.days}), "
+                f"users.count ({config.users.count}) or sessions.per_user ({config.sessions.per_user:g})."
+            )
+        progress.say("joining the user tables")
+        join_parts(folder, f"{BUILD}/users", folder / "users.parquet")
+        join_parts(folder, f"{BUILD}/oracle_users", folder / "oracle" / "users.parquet")
+        shutil.rmtree(folder / BUILD)
+        write_schema(folder, dataset_schema(config))
+    seconds = time.perf_counter() - started_s
+    return Generated(
+        out, drawn.users, published_items(config), drawn.clicks, folder_bytes(out), seconds, drawn.clicks_per_s
+    )
+
+
+def world_key(config: WorldConfig) -> str:
+    """Names what a folder will hold: the keys and the version of the generator, as 16 hexadecimal digits."""
+    text = json.dumps([__version__, config.model_dump(mode="json")], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class _Drawn(NamedTuple):
+    users: int
+    clicks: int
+    clicks_per_s: float  # of the parts drawn now
+
+
+def _write_items(world: World, folder: Path) -> None:
+    """The item tables and the links; a catalogue may go on beyond the log, the tables do not."""
+    out = published_items(world.config)
+    for place, table in (
+        ("items", lambda: item_frame(world.config, world.catalogue).head(out)),
+        ("oracle/items", lambda: oracle_items(world.config, world.catalogue).head(out)),
+        ("oracle/links", lambda: oracle_links(world.config, world.catalogue)),
+    ):
+        path = folder / f"{place}.parquet"
+        if not path.exists():
+            write_whole(path, table())
+
+
+def _draw(world: World, folder: Path, workers: int, progress: Progress) -> _Drawn:
+    """All parts that are not there yet."""
+    tallies: list[Tally] = []
+    missing: list[Part] = []
+    for part in plan(world.config):
+        tally = written(folder, part)
+        if tally is None:
+            missing.append(part)
+        else:
+            tallies.append(tally)
+    if tallies:
+        progress.say(f"{len(tallies)} of {len(tallies) + len(missing)} parts are there already")
+    progress.start(world.config.name, sum(part.last - part.first for part in missing), "users")
+    started_s, clicks, rate = time.perf_counter(), 0, 0.0
+    for part, tally in draw_parts(world, folder, missing, workers):
+        tallies.append(tally)
+        clicks += tally.clicks
+        rate = clicks / (time.perf_counter() - started_s)
+        progress.advance(part.last - part.first, f"{clicks:,} clicks, {rate:,.0f} clicks/s")
+    progress.finish(f"{clicks:,} clicks, {rate:,.0f} clicks/s")
+    return _Drawn(sum(tally.users for tally in tallies), sum(tally.clicks for tally in tallies), rate)

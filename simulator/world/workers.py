@@ -1,0 +1,89 @@
+"""Parts side by side: one process each, the same bytes for any number of processes."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+from simulator.world.parts import BUILD, Part, Tally, write_part
+from simulator.world.world import World
+
+WATCH_EVERY_S = 1.0  # a worker whose parent is gone stops within this time
+_WORLD = f"{BUILD}/world"
+
+
+def default_workers() -> int:
+    """One per core."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def draw_parts(world: World, folder: Path, parts: Sequence[Part], workers: int) -> Iterator[tuple[Part, Tally]]:
+    """Draw and write the parts; each is told when it is done, in any order.
+
+    Raises:
+        MicrecError: What a worker raised, such as that the disk is full; the others finish their part and stop.
+    """
+    workers = min(workers, len(parts))
+    if workers <= 1:
+        for part in parts:
+            yield part, write_part(world, folder, part)
+        return
+    _save(world, folder)
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(folder, os.getpid()))
+        try:
+            pending = {pool.submit(_work, part): part for part in parts}
+            while pending:
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    yield pending.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _save(world: World, folder: Path) -> None:
+    (folder / _WORLD).mkdir(exist_ok=True)
+    world.save(folder / _WORLD)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started inside the block give Polars one thread: there is a process for every core."""
+    name = "POLARS_MAX_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+class _Worker:
+    """What a worker process keeps between parts; the arrays of the world are mapped, not copied."""
+
+    world: World
+    folder: Path
+
+
+def _start(folder: Path, parent: int) -> None:
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    _Worker.world = World.load(folder / _WORLD)
+    _Worker.folder = folder
+
+
+def _watch(parent: int) -> None:
+    """End this process when its parent was killed: the next attempt has workers of its own."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_EVERY_S)
+    os._exit(1)
+
+
+def _work(part: Part) -> Tally:
+    return write_part(_Worker.world, _Worker.folder, part)
