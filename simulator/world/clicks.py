@@ -10,7 +10,7 @@ from simulator.draws import Draws, halves, mixed, to_uniform
 from simulator.world.catalogue import Catalogue
 from simulator.world.config import WorldConfig
 from simulator.world.shelf import Segments, Shelf
-from simulator.world.users import Habits, UserDraws, interest_cumulative
+from simulator.world.users import Habits, UserDraws, capped_mean, interest_cumulative
 from simulator.world.visits import DAY_S, Visits
 
 HOUR_S = 3_600
@@ -128,7 +128,8 @@ class _Walk:
         self._slot = sessions.slot[self.order]
         self._subcategory = sessions.subcategory[self.order]
         self._bucket = (sessions.visits.start_s[self.order] // draws._shelf.bucket_s).astype(np.int64)
-        self._follows = np.minimum(config.links.strength * habits.susceptibility, 1.0)[row]
+        readiness = capped_mean(config.links.strength, config.links.susceptibility_sd)
+        self._follows = np.minimum(readiness * habits.susceptibility, 1.0)[row]
         self._thresholds = _thresholds(config, habits.novelty)[row].T.copy()  # (4, S)
         self._previous = np.full(len(row), -1)
         self._seen = np.zeros(len(row), np.uint64)  # a bit for each of 64 classes of items
@@ -223,7 +224,7 @@ def _class_bit(item: NDArray[np.int64]) -> NDArray[np.uint64]:
 def _thresholds(config: WorldConfig, novelty: NDArray[np.float64]) -> NDArray[np.float64]:
     """Upper ends of the causes TASTE, POPULAR, FRESH, SIMILAR in (0, 1) for each user, shape (B, 4)."""
     choice = config.choice
-    fresh = np.minimum(choice.fresh * novelty, 1.0)
+    fresh = np.minimum(capped_mean(choice.fresh, choice.novelty_sd) * novelty, 1.0)
     others = np.array([choice.taste, choice.popular, choice.similar, choice.repeat])
     total = others.sum()
     rest = (1.0 - fresh)[:, None] * (others / total if total > 0 else np.array([0.0, 0.0, 0.0, 0.0]))

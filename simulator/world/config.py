@@ -128,7 +128,7 @@ class ChoiceKeys(Keys):
     similar: Share = Field(0.15, description="Share from the hidden group of the item just clicked.")
     repeat: Share = Field(0.05, description="Share from the user's staples, clicked again and again.")
     staples: PositiveInt = Field(8, description="Staple items per user.")
-    novelty_sd: LogSd = Field(0.5, description="Log sd of the users' leaning to fresh items.")
+    novelty_sd: LogSd = Field(0.5, description="Log sd of the users' leaning to fresh items, mean kept.")
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:

@@ -9,7 +9,8 @@ from simulator.world.config import WorldConfig
 from simulator.world.links import draw_link_targets
 from simulator.world.visits import DAY_S
 
-BACK_DAYS = 365  # the items of the start were published over the year before
+BACK_DAYS = 365  # the evergreen items of the start were published over the year before
+BACK_HALF_LIVES = 8  # and those that fade over this time before, at most a year
 MORNING_S, PUBLISHING_S = 2 * 3_600, 16 * 3_600  # new items appear from six to ten in the evening; days start at four
 CLICKBAIT_APPEAL, CLICKBAIT_QUALITY = 3.0, -1.5
 CATEGORY_EXPONENT = 0.5  # Zipf exponent of how items spread over categories
@@ -30,13 +31,14 @@ def make_catalogue(config: WorldConfig) -> Catalogue:
     subcategory, group = _places(config, ids, n_start)
     rank = Draws(config.seed, "item appeal").uniform(ids)
     clickbait = Draws(config.seed, "clickbait").uniform(ids) < config.items.clickbait_share
+    evergreen = Draws(config.seed, "evergreen").uniform(ids) < config.items.evergreen_share
     appeal = rank ** -float(config.items.popularity_exponent) * np.where(clickbait, CLICKBAIT_APPEAL, 1.0)
     return Catalogue(
         subcategory=subcategory.astype(np.int32),
         group=group.astype(np.int32),
-        published_s=_published(config, ids, n_start, n_daily),
+        published_s=_published(config, ids, n_start, n_daily, evergreen),
         appeal=appeal,
-        evergreen=Draws(config.seed, "evergreen").uniform(ids) < config.items.evergreen_share,
+        evergreen=evergreen,
         quality=(_quality(config, ids, rank) + np.where(clickbait, CLICKBAIT_QUALITY, 0.0)).astype(np.float32),
         provider=_providers(config, ids, subcategory).astype(np.int32),
         clickbait=clickbait,
@@ -75,10 +77,14 @@ def _places(config: WorldConfig, ids: NDArray[np.int64], n_start: int) -> tuple[
     return group // keys.groups, group
 
 
-def _published(config: WorldConfig, ids: NDArray[np.int64], n_start: int, n_daily: int) -> NDArray[np.float64]:
+def _published(
+    config: WorldConfig, ids: NDArray[np.int64], n_start: int, n_daily: int, evergreen: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """When each item appears; those of the start that fade did so of late, as faded ones have left the catalogue."""
     when = Draws(config.seed, "published").uniform(ids)
     day = (ids - n_start) // max(n_daily, 1)
-    return np.where(ids < n_start, -when * BACK_DAYS * DAY_S, day * DAY_S + MORNING_S + when * PUBLISHING_S)
+    back_s = np.where(evergreen, BACK_DAYS, min(BACK_DAYS, BACK_HALF_LIVES * config.items.half_life_h / 24)) * DAY_S
+    return np.where(ids < n_start, -when * back_s, day * DAY_S + MORNING_S + when * PUBLISHING_S)
 
 
 def _quality(config: WorldConfig, ids: NDArray[np.int64], rank: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,5 +99,7 @@ def _quality(config: WorldConfig, ids: NDArray[np.int64], rank: NDArray[np.float
 def _providers(config: WorldConfig, ids: NDArray[np.int64], subcategory: NDArray[np.int64]) -> NDArray[np.int64]:
     """A provider at home in the item's category; few of them publish much."""
     keys = config.items
-    rank = zipf_rank(Draws(config.seed, "provider").uniform(ids), max(1, keys.providers // keys.categories), 1.0)
-    return (rank * keys.categories + subcategory // keys.subcategories) % keys.providers
+    category = subcategory // keys.subcategories
+    at_home = np.maximum((keys.providers - 1 - category) // keys.categories + 1, 1)  # providers of the category
+    rank = zipf_rank(Draws(config.seed, "provider").uniform(ids), at_home, 1.0)
+    return (rank * keys.categories + category) % keys.providers

@@ -99,6 +99,23 @@ class UserDraws:
         return field.effect * Draws(self._config.seed, f"user field effect {name}").normal(values, categories)
 
 
+def capped_mean(mean: float, sd: float) -> float:
+    """What a chance is times a habit of log sd ``sd`` and mean 1, so that capped at 1 its mean over users is ``mean``."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    if sd == 0.0 or mean == 0.0:
+        return mean
+    if mean == 1.0:
+        return float("inf")
+
+    def excess(log_factor: float) -> float:
+        capped_above = 0.5 * sd - log_factor / sd  # of the standard normal behind the habit
+        return float(np.exp(log_factor) * ndtr(capped_above - sd) + ndtr(-capped_above) - mean)
+
+    return float(np.exp(brentq(excess, np.log(mean) - 1e-9, 60.0 + sd**2)))
+
+
 def interest_cumulative(config: WorldConfig) -> NDArray[np.float64]:
     """Cumulative weights of the interests, shape (K,), the last 1."""
     weights = np.exp(-config.taste.focus * np.arange(config.taste.interests))
