@@ -100,7 +100,7 @@ class UserDraws:
 
 
 def capped_mean(mean: float, sd: float) -> float:
-    """What a chance is times a habit of log sd ``sd`` and mean 1, so that capped at 1 its mean over users is ``mean``."""
+    """Factor of a habit of log sd ``sd`` and mean 1 whose product, capped at 1, has ``mean`` over the users."""
     from scipy.optimize import brentq
     from scipy.special import ndtr
 
