@@ -1,0 +1,220 @@
+"""What a log must be before anything is computed of it; every fault at once, with count, first ids and cure."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from abtest.analysis.layout import COUNTS, Layout
+from abtest.analysis.metrics import COLD, Metric
+from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.source import no_column
+from micrec.errors import MicrecError
+
+FIRST = 3  # ids shown with a fault
+MOST_VALUES = 50  # of a slice column
+VARIES = "\x1fvaries\x1f"  # prefix of the roll-up's flags
+
+
+class Facts(NamedTuple):
+    """What the check of the rows found out on its way.
+
+    Attributes:
+        rows: Rows of the log.
+        missing: Covariates that some rows lack.
+        labels: Values of each slice column.
+    """
+
+    rows: int
+    missing: tuple[str, ...]
+    labels: dict[str, tuple[str, ...]]
+
+
+class Rule(NamedTuple):
+    """Rows that break it are faults.
+
+    Attributes:
+        column: The column at fault.
+        broken: True for rows that break it.
+        problem: What they do, after their count.
+        cure: What to do.
+    """
+
+    column: str
+    broken: pl.Expr
+    problem: str
+    cure: str
+
+
+def check_rows(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan, where: str) -> Facts:
+    """Check values row by row, arms and, where a row is a user, ids.
+
+    Raises:
+        MicrecError: All faults at once.
+    """
+    schema = rows.collect_schema()
+    faults = list(_wrong_types(schema, layout))
+    rules = [rule for rule in _rules(schema, layout) if not any(f.startswith(f"{rule.column}:") for f in faults)]
+    tests: list[pl.Expr] = [pl.len().alias("rows")]
+    tests += [rule.broken.fill_null(False).sum().alias(str(i)) for i, rule in enumerate(rules)]
+    if layout.kind == "users":
+        tests.append(pl.col("user_id").n_unique().alias("ids"))
+    tests += [is_missing(name, schema).any().alias(f"missing {name}") for name in layout.covariates]
+    queries = [rows.select(tests), rows.group_by(pl.col("arm").cast(pl.String)).len()]
+    queries += [rows.group_by(label(name).alias(name)).len() for name in layout.slices]
+    counts, arms, *slices = pl.collect_all(queries, engine="streaming")
+    total = int(counts["rows"].item())
+    if total == 0:
+        raise MicrecError(f"{where}: holds no rows: give a log with users in it.")
+    for i, rule in enumerate(rules):
+        if count := int(counts[str(i)].item()):
+            faults.append(_sentence(rows, rule, count))
+    if layout.kind == "users" and int(counts["ids"].item()) < total:
+        faults.append(_repeated(rows, ("user_id",)))
+    if layout.kind == "days":
+        pairs = rows.select(pl.struct("user_id", "day").n_unique()).collect(engine="streaming").item()
+        faults += [_repeated(rows, ("user_id", "day"))] if pairs < total else []
+    faults += _arm_faults(dict(zip(arms["arm"].to_list(), arms["len"].to_list(), strict=True)), plan)
+    labels = {found.columns[0]: tuple(sorted(found.to_series(0).drop_nulls().to_list())) for found in slices}
+    faults += [
+        f"{name}: has {len(values):,} values, a slice column at most {MOST_VALUES}: group them first."
+        for name, values in labels.items()
+        if len(values) > MOST_VALUES
+    ]
+    if faults:
+        raise MicrecError.of(where, faults)
+    missing = tuple(name for name in layout.covariates if counts[f"missing {name}"].item())
+    return Facts(total, missing, labels)
+
+
+def check_users(users: pl.LazyFrame, layout: Layout, where: str) -> None:
+    """One arm, one slice and one covariate per user, after rows were summed to users.
+
+    Raises:
+        MicrecError: All faults at once.
+    """
+    flags = [name for name in users.collect_schema().names() if name.startswith(VARIES)]
+    counts = users.select(pl.col(flags).sum()).collect() if flags else pl.DataFrame()
+    faults = []
+    for flag in flags:
+        column, count = flag.removeprefix(VARIES), int(counts[flag].item())
+        if count and column == "arm":
+            problem, cure = "stand in more than one arm", "find out why; an analysis can only leave them out of the log"
+        else:
+            problem = "change their value during the test"
+            cure = "take it from before the first exposure: what the test can change is no slice and no covariate"
+        if count:
+            faults.append(_sentence(users, Rule(column, pl.col(flag), problem, cure), count, noun="users"))
+    if faults:
+        raise MicrecError.of(where, faults)
+
+
+def check_metrics(users: pl.LazyFrame, metrics: Sequence[Metric], where: str) -> None:
+    """That every metric with an expression is a number for every user; plain columns were checked row by row.
+
+    Raises:
+        MicrecError: All faults at once.
+    """
+    values = {metric.name: metric.value for metric in metrics}
+    values |= {f"{metric.name} (denominator)": metric.per for metric in metrics if metric.per}
+    broken = {
+        name: value.expr.is_finite().not_().fill_null(True) for name, value in values.items() if value.plain is None
+    }
+    if not broken:
+        return
+    found = users.select(**{name: expr.sum() for name, expr in broken.items()}).collect(engine="streaming")
+    cure = "change the expression: log1p needs more than -1, a division a divisor other than 0"
+    faults = [
+        _sentence(users, Rule(f"metric {name}", expr, "have no finite value", cure), found[name].item(), noun="users")
+        for name, expr in broken.items()
+        if found[name].item()
+    ]
+    if faults:
+        raise MicrecError.of(where, faults)
+
+
+def is_missing(name: str, schema: pl.Schema) -> pl.Expr:
+    """Where a covariate is empty or NaN."""
+    column = pl.col(name)
+    return column.is_null() | column.is_nan().fill_null(False) if schema[name].is_float() else column.is_null()
+
+
+def label(name: str) -> pl.Expr:
+    """Values of a slice column as text."""
+    column = pl.col(name)
+    if name == COLD:
+        return pl.when(column.cast(pl.Boolean)).then(pl.lit("cold")).otherwise(pl.lit("warm"))
+    return column.cast(pl.String).fill_null("missing")
+
+
+def _wrong_types(schema: pl.Schema, layout: Layout) -> Iterator[str]:
+    if schema["user_id"].is_float():
+        yield "user_id: is a column of fractions, in which large ids run together: write ids as integers or text."
+    for column in (*layout.counts, *layout.covariates):
+        if not (schema[column].is_numeric() or schema[column] == pl.Boolean):
+            yield f"{column}: holds {schema[column]}, must hold numbers: fix the values that are none."
+    if COLD in layout.slices and not (schema[COLD].is_integer() or schema[COLD] == pl.Boolean):
+        yield f"cold: holds {schema[COLD]}, must be true or false (or 1 or 0) for each user."
+
+
+def _rules(schema: pl.Schema, layout: Layout) -> Iterator[Rule]:
+    empty = pl.col("user_id").is_null()
+    yield Rule("user_id", empty, "are empty", "every row needs its user: find out which rows lost it")
+    arm = pl.col("arm").cast(pl.String)
+    yield Rule("arm", arm.is_null() | (arm.str.strip_chars() == ""), "are empty", "log the arm with every row")
+    if layout.has_day:
+        when = "day" if "day" in schema else "timestamp"
+        yield Rule(when, pl.col(when).is_null(), "are empty", "log the day of every row")
+    for column in layout.counts:
+        yield Rule(column, pl.col(column).is_null(), "are empty", "write 0 where that is meant")
+        if schema[column].is_float():
+            yield Rule(column, pl.col(column).is_nan(), "are NaN", "write 0 where that is meant")
+            yield Rule(column, pl.col(column).is_infinite(), "are infinite", "find out where the log divides by 0")
+        if column in COUNTS and schema[column] != pl.Boolean:
+            yield Rule(column, pl.col(column) < 0, "are below 0", "a count or time cannot be; find out what it means")
+    for column in layout.covariates:
+        if schema[column].is_float():
+            yield Rule(column, pl.col(column).is_infinite(), "are infinite", "find out where the log divides by 0")
+    if COLD in layout.slices:
+        yield Rule(
+            COLD, pl.col(COLD).is_null(), "are empty", "say for every user whether they were new before the test"
+        )
+        if schema[COLD].is_integer():
+            yield Rule(COLD, ~pl.col(COLD).is_in([0, 1]), "are neither 0 nor 1", "say 1 for users new before the test")
+
+
+def _sentence(rows: pl.LazyFrame, rule: Rule, count: int, noun: str = "rows") -> str:
+    first = rows.filter(rule.broken.fill_null(False)).select("user_id").head(FIRST).collect()["user_id"].to_list()
+    verb = rule.problem if count > 1 else rule.problem.replace("are ", "is ", 1).replace("have ", "has ", 1)
+    what = noun if count > 1 else noun.removesuffix("s")
+    return f"{rule.column}: {count:,} {what} {verb} ({_users(first, count)}): {rule.cure}."
+
+
+def _repeated(rows: pl.LazyFrame, keys: tuple[str, ...]) -> str:
+    groups = rows.group_by(keys).len().filter(pl.col("len") > 1).sort(keys)
+    count, first = pl.collect_all([groups.select(pl.len()), groups.head(FIRST)])
+    of = "users have" if len(keys) == 1 else "pairs of user and day have"
+    return (
+        f"user_id: {count.item():,} {of} more than one row ({_users(first['user_id'].to_list(), count.item())}): "
+        "the unit of the test is the user, so keep one row each, or say --rows parts if rows are parts to be summed."
+    )
+
+
+def _users(first: Sequence[object], count: int) -> str:
+    more = ", ..." if count > len(first) else ""
+    return f"user_id {', '.join(str(user)[:40] for user in first)}{more}"
+
+
+def _arm_faults(arms: dict[str | None, int], plan: AnalysisPlan) -> Iterator[str]:
+    there = sorted(arm for arm in arms if arm is not None and arm.strip())
+    for arm in plan.arms:
+        if arm not in arms:
+            yield f"arm: no row is of arm {arm!r}: {no_column(arm, there).replace('column', 'arm', 1)}".replace(
+                "the columns are", "the arms are"
+            )
+    for arm in there:
+        if arm not in (*plan.arms, *plan.ignored_arms):
+            yield (
+                f"arm: {arms[arm]:,} rows are of arm {arm!r}, which the plan does not know: "
+                f"compare it with --treatment {arm}, or leave it out on purpose with --ignore-arm {arm}."
+            )

@@ -1,0 +1,145 @@
+"""What each column of a log is, told by its name and the plan."""
+
+import hashlib
+from typing import NamedTuple
+
+import polars as pl
+
+from abtest.analysis.metrics import BUILTIN, COLD, ELIGIBLE, STAYS
+from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.source import no_column
+from micrec.errors import MicrecError
+
+PRE = "pre_"
+COUNTS = ("clicks", "dwell_s", "likes", "follows", "impressions")  # below 0 is a fault
+EVENTS = {"click": "clicks", "like": "likes", "follow": "follows", "impression": "impressions"}
+_MADE = (STAYS, ELIGIBLE)  # not in a log: made of its days
+_SPLIT = ("A", "B")
+
+
+class Layout(NamedTuple):
+    """Columns by their part.
+
+    Attributes:
+        kind: What one row is: "users", "days", "parts" or "events".
+        counts: Numbers that add up over rows of a user.
+        slices: Per-user labels known before exposure.
+        covariates: Per-user numbers from before exposure.
+        has_day: Whether there is a ``day`` column.
+        has_active: Whether a column ``active`` says on which rows the user was there.
+    """
+
+    kind: str
+    counts: tuple[str, ...]
+    slices: tuple[str, ...]
+    covariates: tuple[str, ...]
+    has_day: bool
+    has_active: bool
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Columns that one user has one value of."""
+        return ("arm", *self.slices, *self.covariates)
+
+
+def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.LazyFrame, Layout, list[str]]:
+    """The rows under our names with events counted, repeats dropped and the A/A split made, if asked for.
+
+    Returns:
+        The rows, what their columns are, and what was done to them, in words.
+
+    Raises:
+        MicrecError: All missing columns at once.
+    """
+    there = rows.collect_schema().names()
+    needed = ["user_id", *(["arm"] if plan.split_salt is None else []), *plan.slices, *plan.dedupe]
+    faults = [f"{no_column(name, there)} Name it with --columns {name}=..." for name in needed if name not in there]
+    if faults:
+        raise MicrecError.of(where, faults)
+    kind, notes = plan.rows, []
+    if kind == "auto":
+        is_event = "event" in there and "timestamp" in there
+        kind = "events" if is_event else "days" if "day" in there else "parts" if "timestamp" in there else "users"
+    if kind == "days" and "day" not in there:
+        raise MicrecError(f"{where}: {no_column('day', there)} Name it with --columns day=...")
+    if plan.dedupe:
+        rows, note = _without_repeats(rows, plan.dedupe)
+        notes.append(note)
+    if kind == "events":
+        rows, more = _counted_events(rows, where)
+        notes += more
+    if plan.split_salt is not None:
+        rows = _split(rows, plan)
+        notes.append(f"Arms were made by a hash of user_id with salt {plan.split_salt!r}: an A/A, any effect is noise.")
+    there = rows.collect_schema().names()
+    if plan.metrics is not None:
+        wanted = [column for metric in plan.metrics for column in metric.columns if column not in _MADE]
+        slices = [metric.slice.split("=", 1)[0] for metric in plan.metrics if metric.slice not in ("all", "warm")]
+    else:
+        wanted, slices = [name for name in COUNTS if name in there], []
+    covariates = plan.covariates if plan.covariates is not None else [name for name in there if name.startswith(PRE)]
+    slices = [*([COLD] if COLD in there else []), *slices, *plan.slices]
+    faults = [
+        f"{no_column(name, there)} It is needed by {_needed_by(name, plan)}."
+        for name in dict.fromkeys([*wanted, *slices, *covariates])
+        if name not in there
+    ]
+    if not wanted:
+        names = ", ".join(dict.fromkeys(column for metric in BUILTIN.values() for column in metric.columns))
+        faults.append(f"no column to measure: there is none of {names}. Name them with --columns clicks=...")
+    if faults:
+        raise MicrecError.of(where, faults)
+    layout = Layout(
+        kind=kind,
+        counts=tuple(dict.fromkeys(wanted)),
+        slices=tuple(dict.fromkeys(slices)),
+        covariates=tuple(dict.fromkeys(covariates)),
+        has_day="day" in there or "timestamp" in there,
+        has_active="active" in there,
+    )
+    return rows, layout, notes
+
+
+def _needed_by(name: str, plan: AnalysisPlan) -> str:
+    users = [metric.name for metric in plan.metrics or () if name in metric.columns or metric.slice.startswith(name)]
+    return f"metric {', '.join(users)}" if users else "the plan"
+
+
+def _without_repeats(rows: pl.LazyFrame, keys: tuple[str, ...]) -> tuple[pl.LazyFrame, str]:
+    kept = rows.unique(subset=list(keys), keep="first", maintain_order=True).collect(engine="streaming")
+    total = rows.select(pl.len()).collect(engine="streaming").item()
+    return kept.lazy(), f"{total - len(kept):,} of {total:,} rows repeat another's {', '.join(keys)} and were dropped."
+
+
+def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[str]]:
+    """A 0/1 column for each kind of event that has a count."""
+    there = rows.collect_schema().names()
+    missing = [name for name in ("timestamp", "event") if name not in there]
+    if missing:
+        raise MicrecError.of(where, [f"{no_column(name, there)} An event log needs it." for name in missing])
+    kind = pl.col("event").cast(pl.String)
+    found = rows.group_by(kind.alias("event")).len().collect(engine="streaming")
+    events = dict(zip(found["event"].to_list(), found["len"].to_list(), strict=True))
+    unknown = sorted(str(name) for name in events if name not in EVENTS)
+    notes = [f"Events {', '.join(unknown)} are activity and no count."] if unknown else []
+    made = {
+        count: (kind == event).fill_null(False).cast(pl.Int64) for event, count in EVENTS.items() if event in events
+    }
+    if not made:
+        raise MicrecError(
+            f"{where}: event: none of {', '.join(EVENTS)} occurs, only {', '.join(unknown[:10])}: "
+            "rename the events, or give columns with counts."
+        )
+    if "dwell_s" in there:
+        made["dwell_s"] = pl.col("dwell_s").fill_null(0)
+    return rows.with_columns(**made), notes
+
+
+def _split(rows: pl.LazyFrame, plan: AnalysisPlan) -> pl.LazyFrame:
+    """Two equal arms by a hash of the user's id, the same on any machine."""
+    salt = str(plan.split_salt).encode()[:16]
+    ids = rows.select(pl.col("user_id")).unique().collect(engine="streaming")["user_id"]
+    text = ids.cast(pl.String).fill_null("").to_list()
+    bits = [hashlib.blake2b(name.encode(), digest_size=1, salt=salt).digest()[0] & 1 for name in text]
+    arms = pl.DataFrame({"user_id": ids, "arm": [plan.arms[bit] for bit in bits]})
+    return rows.drop("arm", strict=False).join(arms.lazy(), on="user_id", how="left")

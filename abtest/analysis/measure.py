@@ -1,0 +1,109 @@
+"""Everything that the tests need of the users, taken in as few passes over the log as there are questions."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from abtest.analysis.expressions import Expression
+from abtest.analysis.metrics import ALL, Metric
+from abtest.analysis.userlog import UserLog, slice_column, slice_name
+from abtest.stats.cells import CellMoments
+from abtest.stats.moments import Moments
+from abtest.stats.terms import Term
+
+CAP = 0.99  # winsorised metrics are capped at this quantile of all arms' users together
+_CAPPED = "capped\x1f"
+
+
+class Slice(NamedTuple):
+    """Users with one label of one slice column; or all users.
+
+    Attributes:
+        name: In reports: "all", "cold", "country=NO".
+        column: The slice column, None for all.
+        label: Its value.
+    """
+
+    name: str
+    column: str | None = None
+    label: str | None = None
+
+
+EVERYBODY = Slice(ALL)
+
+
+class Measured(NamedTuple):
+    """Moments of all metrics and covariates by arm and slice.
+
+    Attributes:
+        cells: Keyed by arm and every slice column.
+        slices: All slices there are, without "all".
+        covariates: Their columns.
+        caps: Threshold of each capped metric.
+    """
+
+    cells: CellMoments
+    slices: tuple[Slice, ...]
+    covariates: tuple[str, ...]
+    caps: dict[str, float]
+
+    def of(self, arm: str, where: Slice = EVERYBODY) -> Moments:
+        """Users of an arm, or of a slice of it."""
+        if where.column is None:
+            return self.cells.total(arm=arm)
+        return self.cells.total(**{"arm": arm, slice_column(where.column): str(where.label)})
+
+    def rest(self, arm: str, where: Slice) -> Moments:
+        """Users of an arm outside a slice."""
+        assert where.column is not None
+        key = slice_column(where.column)
+        others = [label for label in self.cells.labels(key) if label != where.label]
+        return self.cells.total(**{"arm": arm, key: others})
+
+    def slice_of(self, metric: Metric) -> Slice:
+        """The slice that a metric is about."""
+        return next((found for found in self.slices if found.name == metric.slice), Slice(metric.slice, "", ""))
+
+
+def term(metric: Metric) -> Term:
+    """A metric as the statistics know it."""
+    return metric.value.text if metric.per is None else (metric.value.text, metric.per.text)
+
+
+def capped(metric: Metric) -> str:
+    """Name of the column with a mean metric's values capped."""
+    return _CAPPED + metric.value.text
+
+
+def measure(log: UserLog, arms: Sequence[str]) -> Measured:
+    """Moments of every cell."""
+    columns = values(log.metrics)
+    caps = _caps(log, columns)
+    columns |= {_CAPPED + text: columns[text].clip(upper_bound=cap) for text, cap in caps.items()}
+    columns |= {name: pl.col(name) for name in log.covariates}
+    keys = [slice_column(name) for name in log.slices]
+    table = log.users.select(pl.col("arm").cast(pl.String), *keys, **columns)
+    cells = CellMoments.of(table, list(columns), ["arm", *keys])
+    slices = [
+        Slice(slice_name(column, label), column, label) for column, labels in log.slices.items() for label in labels
+    ]
+    return Measured(cells, tuple(slices), log.covariates, caps)
+
+
+def values(metrics: Iterable[Metric]) -> dict[str, pl.Expr]:
+    """What the metrics need of each user, by the text of its expression."""
+    expressions: list[Expression] = []
+    for metric in metrics:
+        expressions += [metric.value, *([metric.per] if metric.per else [])]
+    return {e.text: pl.col(e.plain) if e.plain else e.expr for e in expressions}
+
+
+def _caps(log: UserLog, columns: dict[str, pl.Expr]) -> dict[str, float]:
+    """One threshold for all arms: thresholds by arm would bias the comparison."""
+    primary = dict.fromkeys(m.value.text for m in log.metrics if m.role == "primary" and m.per is None)
+    if not primary:
+        return {}
+    found = log.users.select(**{text: columns[text].quantile(CAP, "higher") for text in primary})
+    row = found.collect(engine="streaming").row(0, named=True)
+    return {text: float(cap) for text, cap in row.items() if cap is not None}

@@ -1,0 +1,101 @@
+"""The plan of an analysis: what was to be compared, when, and how strictly. Fixed before any effect is read."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from abtest.analysis.metrics import Metric
+from micrec.errors import MicrecError
+
+Looks = Literal["final", "daily", "open"]
+RowKind = Literal["auto", "users", "days", "parts", "events"]
+LOOKS: tuple[Looks, ...] = ("final", "daily", "open")
+ROW_KINDS: tuple[RowKind, ...] = ("auto", "users", "days", "parts", "events")
+
+
+@dataclass(frozen=True)
+class AnalysisPlan:
+    """What an analysis needs to know beside the log.
+
+    Attributes:
+        control: Name of the control arm in the log.
+        treatments: Names of the treatment arms; each is compared with control.
+        metrics: What is measured; None for the named metrics whose columns the log has.
+        slices: Per-user columns known before exposure; ``cold`` is always one if the log has it.
+        covariates: Per-user columns from before exposure, for CUPED and balance; None for all ``pre_*``.
+        alpha: Share of false alarms allowed over the primary metrics together.
+        planned_days: Length the test was planned for.
+        looks: "final": one look at the planned end; "daily": a planned look a day, with group-sequential bounds;
+            "open": any number of looks, with a confidence sequence.
+        weights: Planned share of users by arm, up to a factor; equal if empty.
+        srm_alpha: A sample-ratio mismatch below this p is an alarm.
+        min_users: Fewest users an arm of a slice must have for its effects to be read.
+        ignored_arms: Arms of the log left out on purpose.
+        columns: Our column names by what they are in the file: a column or an expression, ``clicks="n_click"``.
+        rows: What one row of the log is; "auto" tells by the columns.
+        dedupe: Columns whose equal values make rows repeats of each other; the first is kept.
+        split_salt: Makes an A/A of any log: users are split by a hash with this salt into control and treatment.
+        quantiles, checks: Whether the slower looks at the users' distribution are taken.
+        seed: Of the bootstrap.
+        command: What repeats the analysis, for the report.
+    """
+
+    control: str
+    treatments: tuple[str, ...]
+    metrics: tuple[Metric, ...] | None = None
+    slices: tuple[str, ...] = ()
+    covariates: tuple[str, ...] | None = None
+    alpha: float = 0.05
+    planned_days: int = 7
+    looks: Looks = "final"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    srm_alpha: float = 0.001
+    min_users: int = 100
+    ignored_arms: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    rows: RowKind = "auto"
+    dedupe: tuple[str, ...] = ()
+    split_salt: str | None = None
+    quantiles: bool = True
+    checks: bool = True
+    seed: int = 1
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        faults = list(self._faults())
+        if faults:
+            raise MicrecError.of("plan", faults)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Control first."""
+        return (self.control, *self.treatments)
+
+    def weight(self, arm: str) -> float:
+        return float(self.weights.get(arm, 1.0))
+
+    def _faults(self) -> list[str]:
+        faults = []
+        if not self.treatments:
+            faults.append("treatment: give at least one arm to compare with control.")
+        repeated = [arm for arm in dict.fromkeys(self.arms) if self.arms.count(arm) > 1]
+        faults += [f"arm {arm!r} is named {self.arms.count(arm)} times: each arm has one part." for arm in repeated]
+        faults += [f"arm {arm!r} is compared and ignored: choose." for arm in self.arms if arm in self.ignored_arms]
+        for name in ("alpha", "srm_alpha"):
+            if not 0.0 < getattr(self, name) < 0.5:
+                faults.append(f"{name}: must lie within (0, 0.5), got {getattr(self, name)}.")
+        if not 1 <= self.planned_days <= 366:
+            faults.append(f"planned-days: must lie within 1 and 366, got {self.planned_days}.")
+        if self.looks not in LOOKS:
+            faults.append(f"looks: must be one of {', '.join(LOOKS)}, got {self.looks!r}.")
+        if self.rows not in ROW_KINDS:
+            faults.append(f"rows: must be one of {', '.join(ROW_KINDS)}, got {self.rows!r}.")
+        if self.min_users < 2:
+            faults.append(f"min-users: must be >= 2, got {self.min_users}.")
+        faults += [f"weight of {arm!r}: no such arm in this test." for arm in self.weights if arm not in self.arms]
+        if self.weights:
+            missing = [arm for arm in self.arms if arm not in self.weights]
+            faults += [f"weight of {arm!r} is missing: give all arms a weight or none." for arm in missing]
+        bad = [arm for arm, weight in self.weights.items() if not (math.isfinite(weight) and weight > 0)]
+        return faults + [f"weight of {arm!r}: must be > 0, got {self.weights[arm]}." for arm in bad]

@@ -1,0 +1,122 @@
+"""A log as one row per user: read, checked, and explicitly summed where it was finer."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from abtest.analysis.guards import Facts, check_metrics, check_rows, check_users, is_missing, label
+from abtest.analysis.layout import Layout, named_rows
+from abtest.analysis.metrics import COLD, Metric, default_metrics
+from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.rollup import Days, to_users
+from abtest.analysis.source import Source, hash_files, hash_frame, renamed, scan
+from micrec.errors import MicrecError
+
+
+@dataclass(frozen=True)
+class UserLog:
+    """One row per user, checked: ``user_id``, ``arm``, counts, slices, covariates, and what the days left.
+
+    Attributes:
+        users: Lazy, so that a per-user file is read in chunks and never held whole.
+        source: Name and hash of the data.
+        unit: How rows became users, in words.
+        rows: Rows of the log.
+        metrics: What can be measured.
+        slices: Values of each slice column that occur, ``cold`` first.
+        covariates: Columns from before exposure.
+        days: The window of days, None where the log has none.
+        notes: What was left out or assumed, in words.
+    """
+
+    users: pl.LazyFrame
+    source: Source
+    unit: str
+    rows: int
+    metrics: tuple[Metric, ...]
+    slices: dict[str, tuple[str, ...]]
+    covariates: tuple[str, ...]
+    days: Days | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_log(path: Path, plan: AnalysisPlan) -> UserLog:
+    """Read a Parquet or CSV file, or a folder of parts, for an analysis.
+
+    Raises:
+        MicrecError: If it cannot be read, or breaks a rule; all faults at once.
+    """
+    rows, files = scan(path)
+    with ThreadPoolExecutor(1) as beside:  # reading the bytes again for the hash hides behind the checks
+        digest = beside.submit(hash_files, files)
+        try:
+            log = log_of(rows, plan, Source(str(path), ""))
+        except pl.exceptions.PolarsError as fault:
+            reason = str(fault).strip().splitlines()[0][:200]
+            raise MicrecError(f"{path}: cannot be read to its end ({reason}): check the file.") from None
+        return replace(log, source=Source(str(path), digest.result()))
+
+
+def log_of(rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source | None = None) -> UserLog:
+    """The same for a table in memory, such as a simulator's.
+
+    Args:
+        rows: One row per user, user and day, event or impression; see ``AnalysisPlan.rows``.
+        plan: Names of arms and columns, and what is to be measured.
+        source: Name and hash of the data; by default made from the table.
+
+    Raises:
+        MicrecError: If the table breaks a rule; all faults at once.
+    """
+    source = source or Source("table in memory", hash_frame(rows.lazy().collect()))
+    where = source.name
+    named, layout, notes = named_rows(renamed(rows.lazy(), plan.columns, where), plan, where)
+    facts = check_rows(named, layout, plan, where)
+    if plan.ignored_arms:
+        named = named.filter(pl.col("arm").cast(pl.String).is_in(plan.arms))
+        notes.append(f"Rows of arm {', '.join(plan.ignored_arms)} were left out, as asked.")
+    users, unit, days = to_users(named, layout, _daily(layout, plan), where)
+    if days is not None or layout.kind != "users":
+        check_users(users, layout, where)
+    users, covariates = _covariates(users, layout, facts)
+    users = users.with_columns(**{slice_column(name): label(name) for name in layout.slices})
+    there = set(users.collect_schema().names())
+    if plan.metrics is None:
+        found, left_out = default_metrics(there)
+        notes += left_out
+    else:
+        found = list(plan.metrics)
+    if not any(metric.role == "primary" for metric in found):
+        raise MicrecError(f"{where}: no primary metric can be measured: the log needs clicks or dwell_s, or --metrics.")
+    check_metrics(users, found, where)
+    if layout.kind != "users":
+        count = users.select(pl.len()).collect().item()
+        unit = f"{facts.rows:,} {unit} summed to {count:,} users"
+    return UserLog(users, source, unit, facts.rows, tuple(found), facts.labels, covariates, days, tuple(notes))
+
+
+def slice_column(name: str) -> str:
+    """Column of ``UserLog.users`` with the labels of a slice column."""
+    return f"slice\x1f{name}"
+
+
+def slice_name(column: str, label: str) -> str:
+    """What reports call a slice: ``cold``, ``warm``, ``country=NO``."""
+    return label if column == COLD else f"{column}={label}"
+
+
+def _daily(layout: Layout, plan: AnalysisPlan) -> tuple[str, ...]:
+    """Counts of primary metrics: they are looked at day by day."""
+    metrics = plan.metrics if plan.metrics is not None else default_metrics(set(layout.counts))[0]
+    columns = dict.fromkeys(column for metric in metrics if metric.role == "primary" for column in metric.columns)
+    return tuple(column for column in columns if column in layout.counts)
+
+
+def _covariates(users: pl.LazyFrame, layout: Layout, facts: Facts) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+    """Missing ones become 0, and one more covariate says where: a new user has no past."""
+    schema = users.collect_schema()
+    flags = {f"{name} missing": is_missing(name, schema).cast(pl.Float64) for name in facts.missing}
+    filled = {name: pl.col(name).cast(pl.Float64).fill_nan(None).fill_null(0.0) for name in facts.missing}
+    return users.with_columns(**flags, **filled), (*layout.covariates, *flags)
