@@ -1,0 +1,95 @@
+"""What the providers that a user follows have published."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from simulator.channels.channel import HOUR_S, ChannelKeys, ChannelTrainer, Shelf
+from simulator.channels.item_cf import padded_rows
+from simulator.channels.lists import Lookup, sum_by_item
+from simulator.ports import Candidates, Matcher, ObservedLog, Requests
+
+
+class FollowKeys(ChannelKeys):
+    """Keys of the follow channel."""
+
+    provider: str = Field("provider", description="Item field that names who is followed.")
+    providers: PositiveInt = Field(20, description="Most followed providers per user, the latest.")
+    order: Literal["newest", "popular"] = Field("newest", description="Which of a provider's items come first.")
+    half_life_h: PositiveFloat = Field(
+        72.0, description="Hours of age that halve an item's score; or, by popular, that halve a click."
+    )
+    items: PositiveInt = Field(50, description="Most items kept per provider.")
+    likes: bool = Field(False, description="Whether a like follows the provider too.")
+
+
+class FollowTrainer(ChannelTrainer[FollowKeys]):
+    """Items of the followed providers, newest first or most clicked first."""
+
+    kind = "follow"
+
+    def learn(self, log: ObservedLog) -> dict[str, NDArray]:
+        keys, shelf = self.keys, Shelf(log)
+        names = shelf.field(keys.provider).cast(pl.String)
+        labels = names.unique().drop_nulls().sort()
+        provider = names.cast(pl.Enum(labels)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        score = self._scores(shelf)
+        order = np.lexsort((shelf.ids, -score, provider))
+        order = order[provider[order] >= 0]
+        place = np.arange(len(order)) - np.searchsorted(provider[order], provider[order])
+        kept = order[place < keys.items]
+        users, followed = self._followed(log, np.append(provider, -1)[shelf.lookup.rows(_ids(log.clicks))])
+        known, counts = np.unique(users, return_counts=True)
+        return {
+            "items": shelf.ids[kept],
+            "scores": score[kept].astype(np.float32),
+            "provider_offsets": np.searchsorted(provider[kept], np.arange(len(labels) + 1)),
+            "users": known,
+            "user_offsets": np.append(0, np.cumsum(counts)),
+            "followed": followed.astype(np.int32),
+        }
+
+    def _scores(self, shelf: Shelf) -> NDArray[np.float64]:
+        """Score of each item in (0, 1], shape (n,)."""
+        if self.keys.order == "popular":
+            clicks = shelf.clicks(self.keys.half_life_h)
+            return (clicks + 1.0) / (clicks.max(initial=0.0) + 1.0)
+        return np.maximum(np.exp2(-shelf.age_s / (self.keys.half_life_h * HOUR_S)), 1e-5)
+
+    def _followed(self, log: ObservedLog, provider: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Users, ascending, and whom they follow, the latest first and at most so many each."""
+        signal = log.clicks["follow"].to_numpy()
+        if self.keys.likes:
+            signal = signal | log.clicks["like"].to_numpy()
+        rows = np.flatnonzero(signal & (provider >= 0))
+        pairs = pl.DataFrame({"user": log.clicks["user_id"].to_numpy()[rows], "provider": provider[rows], "row": rows})
+        latest = (
+            pairs.group_by("user", "provider").agg(pl.col("row").max()).sort("user", "row", descending=[False, True])
+        )
+        latest = latest.filter(pl.col("row").cum_count().over("user") <= self.keys.providers)
+        return latest["user"].cast(pl.Int64).to_numpy(), latest["provider"].to_numpy()
+
+    def serve(self, arrays: Mapping[str, NDArray]) -> Matcher:
+        return _Follow(self, arrays)
+
+
+def _ids(clicks: pl.DataFrame) -> NDArray[np.int64]:
+    return clicks["item_id"].cast(pl.Int64).to_numpy()
+
+
+class _Follow:
+    def __init__(self, trainer: FollowTrainer, arrays: Mapping[str, NDArray]) -> None:
+        self._trainer, self._users = trainer, Lookup(arrays["users"])
+        followed = arrays["followed"].astype(np.int64)
+        self._followed, _ = padded_rows(arrays["user_offsets"], followed, np.zeros(len(followed), np.float32))
+        self._items, self._scores = padded_rows(arrays["provider_offsets"], arrays["items"], arrays["scores"])
+
+    def retrieve(self, requests: Requests, k: int) -> Candidates:
+        providers = self._followed[self._users.rows(requests.user_ids)]  # -1 is the empty last row
+        flat = (len(providers), -1)
+        items, scores = self._items[providers].reshape(flat), self._scores[providers].reshape(flat)
+        return sum_by_item(items, scores, k, self._trainer.hidden(requests))
