@@ -17,7 +17,7 @@ from simulator.world.config import WorldConfig
 from simulator.world.world import Shard, World
 
 PART_CLICKS, PART_USERS = 2_000_000, 1 << 18  # of a part; the first on average
-BATCH_CLICKS, BATCH_USERS = 400_000, 1 << 15  # drawn at a time: large enough for NumPy, small enough for the caches
+BATCH_CLICKS, BATCH_USERS = 600_000, 1 << 15  # drawn at a time: large enough to share work, small enough for caches
 ROWS_PER_GROUP = 1 << 20
 BUILD = "build"  # folder of what is not part of the dataset
 

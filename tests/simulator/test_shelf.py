@@ -65,3 +65,20 @@ def test_later_items_do_not_move_earlier_draws():
 def test_a_half_life_too_short_to_tell_weights_apart_is_refused():
     with pytest.raises(ValueError, match="raise it or shorten the log"):
         Shelf.build([Segments(SEGMENT, 3, EVERGREEN)], APPEAL, PUBLISHED, half_life_s=0.1, bucket_s=HOUR, buckets=3)
+
+
+def test_every_item_of_a_large_catalogue_is_reached():
+    """Rounding leaves no item out, though each has a millionth of the weight and other segments lie below."""
+    n, many = 1_000_000, 20_000
+    segment = (np.arange(n) % many).astype(np.int32)
+    shelf = Shelf.build(
+        [Segments(segment, many, np.ones(n, bool)), Segments(np.zeros(n, np.int32), 1, np.ones(n, bool))],
+        np.ones(n),
+        -np.arange(n, dtype=np.float64),
+        half_life_s=1e9,
+        bucket_s=HOUR,
+        buckets=1,
+    )
+    even = (np.arange(n) + 0.5) / n
+    items = shelf.pick(np.full(n, many), np.zeros(n, np.int64), even)
+    np.testing.assert_array_equal(np.sort(items), np.arange(n))
