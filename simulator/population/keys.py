@@ -70,6 +70,10 @@ class SatisfactionKeys(Keys):
 class LifecycleKeys(Keys):
     """When users leave a visit, come back, or stay away for good."""
 
+    requests: Annotated[float, Field(gt=1.0, le=100.0)] = Field(
+        3.0,
+        description="Mean requests of a visit, at satisfaction 0 and without fatigue [5 clicks a visit, 1.8 a slate].",
+    )
     stay_satisfaction: NonNegativeFloat = Field(
         0.3, description="What one sd of satisfaction in the visit adds to the log odds of one more request."
     )

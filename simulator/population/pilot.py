@@ -1,0 +1,103 @@
+"""Calibration on reference slates: what an intercept must be for the configured click rate, and what a slate is worth.
+
+The pilot's users are in no world; each sees one slate at the start of a visit, at a moment within the log. A place of a
+reference slate holds, with even chance, an item from one of the user's interests or one from the whole catalogue, drawn
+by appeal.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micrec.errors import MicrecError
+from simulator.draws import Draws, halves, mixed, to_uniform
+from simulator.population.attraction import Attraction
+from simulator.population.examination import Examination, Noise
+from simulator.population.keys import PopulationKeys
+from simulator.population.responses import DayVisits
+from simulator.population.satisfaction import Pleasure
+from simulator.population.traits import Traits
+from simulator.population.visiting import Carried, Visiting
+from simulator.world.users import interest_cumulative
+from simulator.world.visits import DAY_S, pilot_users
+from simulator.world.world import World
+
+PILOT_SLATES = 16_384
+_WIDEST = 25.0  # log odds
+_PRECISION = 1e-4
+
+
+class Calibration(NamedTuple):
+    """What the pilot found."""
+
+    intercept: float  # log odds, added to every utility
+    worth: float  # mean worth of a reference slate
+    worth_sd: float
+
+
+def calibrate(
+    world: World, keys: PopulationKeys, attraction: Attraction, examination: Examination, pleasure: Pleasure
+) -> Calibration:
+    """Intercept by bisection, then the worth of the slates.
+
+    Raises:
+        MicrecError: If no intercept gives the click rate.
+    """
+    users = np.arange(PILOT_SLATES)
+    traits = Traits.of(world, pilot_users(PILOT_SLATES))
+    key = Draws(keys.seed, f"pilot of world {world.config.seed}").bits(users)
+    now_s = to_uniform(key) * world.config.days * DAY_S
+    visiting = Visiting(traits, keys, DayVisits(users, now_s, 0 * users, key), Carried.nothing(PILOT_SLATES))
+    items = reference_slates(world, keys, visiting.subcategory, now_s, key)
+    utility = attraction(items, visiting.situation(users, now_s)).utility
+    start = mixed(key, np.asarray(0))
+    bits = mixed(start, items)
+    noise, real = Noise(*halves(bits), start), items >= 0
+
+    def clicked(intercept: float) -> NDArray[np.bool_]:
+        return examination(utility + np.float32(intercept), real, noise)[1]
+
+    def rate(intercept: float) -> float:
+        return float(clicked(intercept).sum() / real.sum())
+
+    low, high = -_WIDEST, _WIDEST
+    least, most = rate(low), rate(high)
+    if not least <= keys.click_rate <= most:
+        raise MicrecError(
+            f"population.click_rate: {keys.click_rate:g} cannot be reached: with examination.kind "
+            f"{keys.examination.kind} and slates of {keys.slate_size} it lies between {least:.3g} and {most:.3g}; "
+            "lower it, or let more of the slate be looked at (examination.decay, after_click, after_skip, again)."
+        )
+    while high - low > _PRECISION:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if rate(middle) < keys.click_rate else (low, middle)
+    intercept = 0.5 * (low + high)
+    place, column = np.nonzero(clicked(intercept))
+    aftermath = pleasure(bits[place, column], items[place, column], *visiting.habits[:, column])
+    worth = np.bincount(column, aftermath.worth, minlength=PILOT_SLATES)
+    return Calibration(intercept, float(worth.mean()), max(float(worth.std()), 1e-9))
+
+
+def reference_slates(
+    world: World,
+    keys: PopulationKeys,
+    subcategory: NDArray[np.int32],
+    now_s: NDArray[np.float64],
+    key: NDArray[np.uint64],
+) -> NDArray[np.int64]:
+    """Distinct items (K, B) for users whose interests (S, B) at times (B,) are known; -1 where one came twice."""
+    config, shelf = world.config, world.shelf
+    start = mixed(mixed(key, np.asarray(-4)), np.arange(keys.slate_size)[:, None])
+    kind, which = halves(start)
+    slot = np.searchsorted(interest_cumulative(config), which)
+    everything = config.items.categories * config.items.subcategories * (1 + config.items.groups)
+    segment = np.where(kind < 0.5, np.take_along_axis(subcategory, slot, axis=0), everything)
+    bucket = np.broadcast_to((now_s // shelf.bucket_s).astype(np.int64), segment.shape)
+    picked = shelf.pick(segment.ravel(), bucket.ravel(), to_uniform(mixed(start, np.asarray(1))).ravel())
+    items = picked.reshape(segment.shape).astype(np.int64)
+    order = np.argsort(items, axis=0, kind="stable")
+    ranked = np.take_along_axis(items, order, axis=0)
+    ranked[1:][ranked[1:] == ranked[:-1]] = -1
+    np.put_along_axis(items, order, ranked, axis=0)
+    return items

@@ -1,0 +1,91 @@
+"""What is given of the users of a world: interests, habits, activity, and when they enter."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.draws import Draws, mixed, to_uniform
+from simulator.world.config import WorldConfig
+from simulator.world.users import Habits, UserDraws, interest_cumulative
+from simulator.world.visits import DAY_S, Calendar, VisitDraws
+from simulator.world.world import World
+
+_STAPLE = np.asarray(3)  # as the history has it
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Of n users; a row is one of them.
+
+    Attributes:
+        users: Ids, shape (n,).
+        activity: Relative visit rate, shape (n,).
+        arrived_s: When each enters, shape (n,); 0 for those who are there from the start.
+        habits: The world's :class:`Habits`.
+        interests: Subcategory of each interest in each epoch of drift, shape (n, epochs, S).
+    """
+
+    world: World
+    users: NDArray[np.int64]
+    activity: NDArray[np.float64]
+    arrived_s: NDArray[np.float64]
+    habits: Habits
+    interests: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, world: World, users: NDArray[np.int64]) -> Self:
+        config, draws, visits = world.config, UserDraws(world.config), VisitDraws(world.config, world.rate)
+        epochs = draws.epochs(config.days)
+        chunks = [users[first : first + _CHUNK] for first in range(0, len(users), _CHUNK)]
+        return cls(
+            world=world,
+            users=users,
+            activity=visits.activity(users),
+            arrived_s=_arrivals(config, users),
+            habits=draws.habits(users),
+            interests=np.concatenate([draws.interests(chunk, epochs) for chunk in chunks]),
+        )
+
+    def interests_at(self, rows: NDArray[np.int64], time_s: NDArray[np.float64]) -> NDArray[np.int32]:
+        """Subcategory of each interest at a time, shape (S, B), for rows (B,)."""
+        draws = UserDraws(self.world.config)
+        slots = self.interests.shape[2]
+        now = np.empty((slots, len(rows)), np.int32)
+        for slot in range(slots):
+            epoch = draws.epoch_at(self.users[rows], np.full(len(rows), slot), time_s)
+            now[slot] = self.interests[rows, epoch, slot]
+        return now
+
+    def staples(self, rows: NDArray[np.int64], subcategory: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Items that users return to, shape (T, B), -1 where there is none, given their interests now (S, B)."""
+        config, shelf = self.world.config, self.world.shelf
+        which = np.arange(config.choice.staples)[:, None]
+        key = Draws(config.seed, "staple").bits(self.users[rows], which)
+        slot = np.searchsorted(interest_cumulative(config), to_uniform(key))
+        segment = np.take_along_axis(subcategory, slot, axis=0).astype(np.int64).ravel()
+        items = shelf.pick(segment, np.zeros(len(segment), np.int64), to_uniform(mixed(key, _STAPLE)).ravel())
+        return items.reshape(key.shape).astype(np.int32)
+
+    def affinity(self, opening: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Weight of each interest in a visit, shape (S, B), 0 … 1; uniforms (B,) decide which interest opened it.
+
+        The square root of the chance that a click from taste follows the interest, so that minor ones count.
+        """
+        config, cumulative = self.world.config, interest_cumulative(self.world.config)
+        weights = np.diff(cumulative, prepend=0.0)[:, None]
+        opened = np.searchsorted(cumulative, opening) == np.arange(len(cumulative))[:, None]
+        share = config.sessions.focus * opened + (1.0 - config.sessions.focus) * weights
+        return np.sqrt(share).astype(np.float32)
+
+
+def _arrivals(config: WorldConfig, users: NDArray[np.int64]) -> NDArray[np.float64]:
+    """0 for old users; new ones at the moment of their first visit in the history."""
+    calendar = Calendar(config, config.window_days)
+    kind, place = Draws(config.seed, "entry").two_uniforms(users)
+    entry = np.minimum(place, 1.0 - 1e-12) * calendar.before[-1]
+    day = np.searchsorted(calendar.before, entry, side="right") - 1
+    second = calendar.second_at((entry - calendar.before[day]) / calendar.weight[day])
+    return np.where(kind < config.users.new_share, day * DAY_S + second, 0.0)
