@@ -107,8 +107,7 @@ def make_examination(keys: ExaminationKeys) -> Examination:
 
 
 def _place_weights(places: int, decay: float) -> NDArray[np.float64]:
-    weights: NDArray[np.float64] = (np.arange(1, places + 1) ** -decay)[:, None]
-    return weights
+    return np.power(np.arange(1.0, places + 1.0), -decay)[:, None]
 
 
 def _attracts(utility: NDArray[np.float32], uniform: NDArray[np.float64]) -> NDArray[np.bool_]:
