@@ -62,7 +62,7 @@ def fault_lines(model: type[BaseModel], error: ValidationError, data: Mapping[st
 def _settings(node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str) -> Iterator[Setting]:
     for name, prop in node.get("properties", {}).items():
         inner = _resolve(prop, defs)
-        values = inner.get("additionalProperties")
+        values = next(iter(inner.get("patternProperties", {}).values()), inner.get("additionalProperties"))
         if "properties" in inner:
             yield from _settings(inner, defs, f"{prefix}{name}.")
         elif isinstance(values, dict) and "properties" in _resolve(values, defs):

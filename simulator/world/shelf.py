@@ -67,7 +67,7 @@ class Shelf:
         if spread > _MOST_NATS:
             raise ValueError(
                 f"half_life_s={half_life_s:g} fades items by {spread:,.0f} nats within the log, "
-                f"at most {_MOST_NATS:,.0f} can be told apart: raise it or shorten the log."
+                f"at most {_MOST_NATS:,.0f} can be told apart: raise it or shorten the log"
             )
         n_segments = sum(division.size for division in divisions)
         rows, ids = _rows(divisions, n_segments)

@@ -3,9 +3,10 @@
 import dataclasses
 import datetime
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -25,6 +26,9 @@ from simulator.world.visits import OPENS_H, VisitDraws, calibrate_rate, pilot_us
 SESSION_S = 3_590.0  # a session's clicks start within this time
 _PILOT_CLICKS = 200_000
 _BROWSE = np.asarray(19)
+
+
+T = TypeVar("T")
 
 
 class Shard(NamedTuple):
@@ -66,8 +70,8 @@ class World:
             catalogue = make_catalogue(config.model_copy(update={"days": days}))
             if not (catalogue.published_s < 0).any():
                 raise ValueError("items.new_share: leaves no item at the start of the log: lower it")
-            shelf = build_shelf(config, catalogue, days)
-            BehaviourModel(config.behaviour)
+            shelf = _of("items.half_life_h", lambda: build_shelf(config, catalogue, days))
+            _of("behaviour", lambda: BehaviourModel(config.behaviour))
             draft = cls(config, catalogue, shelf, np.zeros(len(catalogue)), calibrate_rate(config))
         except ValueError as fault:
             raise MicrecError(f"{config.name}: {fault}.") from None
@@ -195,6 +199,14 @@ class World:
                 "interests": pl.Series(interests).cast(pl.List(pl.Int32)),
             }
         )
+
+
+def _of(key: str, make: Callable[[], T]) -> T:
+    """What ``make`` makes; its complaint names the key."""
+    try:
+        return make()
+    except ValueError as fault:
+        raise ValueError(f"{key}: {fault}") from None
 
 
 def _arrays(world: World) -> dict[str, NDArray]:
