@@ -46,17 +46,19 @@ def from_pool(pool: np.ndarray, size: int = SIZE) -> Show:
 
 
 def live(of: Population, days: range | int, show: Show = anything) -> pl.DataFrame:
-    """Every impression of some days, one row each."""
+    """Every impression of some days, one row each; the first visits of the day's users run before their second ones."""
     frames = []
     for day in range(days) if isinstance(days, int) else days:
         visits = of.begin_day(day)
-        rows, now_s, request = np.arange(len(visits.user)), visits.start_s.copy(), 0
-        while len(rows):
-            slates = show(of, visits, rows, now_s, request)
-            done = of.respond(rows, slates, now_s, np.full(len(rows), request))
-            frames.append(_frame(day, request, visits, rows, slates, now_s, done))
-            stays = ~done.leave
-            rows, now_s, request = rows[stays], (now_s + done.busy_s)[stays], request + 1
+        for ordinal in range(visits.ordinal.max(initial=-1) + 1):
+            rows = np.flatnonzero(visits.ordinal == ordinal)
+            now_s, request = visits.start_s[rows], 0
+            while len(rows):
+                slates = show(of, visits, rows, now_s, request)
+                done = of.respond(rows, slates, now_s, np.full(len(rows), request))
+                frames.append(_frame(day, request, visits, rows, slates, now_s, done))
+                stays = ~done.leave
+                rows, now_s, request = rows[stays], (now_s + done.busy_s)[stays], request + 1
         of.end_day(day)
     return pl.concat(frames)
 
