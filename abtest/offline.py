@@ -248,14 +248,14 @@ def _model_row(dataset: Dataset, label: str, arm: str | None, seed: int | None, 
 
 def _generated_world(scenario: OfflineScenario, folder: Path, progress: Progress) -> Path:
     """The scenario's world, drawn unless the very same one lies there."""
-    from simulator.world.simple import make_simple_world
+    from simulator.world.generate import generate_world
 
-    wanted = jsonable(scenario.world.model_dump())
+    wanted = scenario.world.model_dump(mode="json")
     schema = folder / "dataset.yaml"
-    if schema.exists() and jsonable(load_yaml(schema)).get("provenance", {}).get("config") == wanted:
+    if schema.exists() and load_yaml(schema).get("provenance", {}).get("config") == wanted:
         return folder
-    progress.say("no data given: drawing a small world")
-    return make_simple_world(scenario.world, folder, overwrite=True)
+    progress.say("no data given: drawing a world")
+    return generate_world(scenario.world, folder, overwrite=True, progress=progress).folder
 
 
 def _check_arms(scenario: OfflineScenario, dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.presets import PRESETS
 from micrec.settings import Setting, apply_overrides, build_config, check, explain, load_yaml, merge
-from simulator.world.simple_config import SimpleWorld
+from simulator.world.config import WorldConfig
 
 CONTROL = "control"
 
@@ -47,7 +47,7 @@ class OfflineScenario(Frozen):
     kind: Literal["offline_ab"] = Field(description="The question.")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
     data: Path | None = Field(None, description="Dataset folder, from the working directory; null = a generated world.")
-    world: SimpleWorld = Field(default_factory=SimpleWorld, description="The generated world, used if data is null.")
+    world: WorldConfig = Field(default_factory=WorldConfig, description="The generated world, used if data is null.")
     seeds: PositiveInt = Field(5, description="Training seeds; every arm uses the same ones.")
     first_seed: NonNegativeInt = Field(0, description="The seeds are first_seed, first_seed + 1 …")
     preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every arm; never mixed in one table.")

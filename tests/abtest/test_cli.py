@@ -99,7 +99,7 @@ class TestScenario:
         everything, one = call("scenario", "explain").stdout, call("scenario", "explain", "alpha").stdout
         assert one == "alpha: number > 0 and < 0.5; default 0.05\n    Level of the tests; intervals 1 - alpha.\n"
         assert one in everything
-        assert "world.link_strength: " in everything
+        assert "world.links.strength: " in everything
         wrong = call("scenario", "explain", "alhpa")
         assert (wrong.exit_code, "did you mean alpha" in wrong.stderr) == (2, True)
 
@@ -107,7 +107,7 @@ class TestScenario:
 class TestComposition:
     def test_the_commands_of_all_packages_are_there(self):
         text = call("--help").stdout
-        for command in ("convert", "describe", "world-simple", "run", "scenario"):
+        for command in ("convert", "describe", "world", "run", "scenario"):
             assert f" {command} " in text
         assert call("--version").stdout.startswith("micrec ")
 

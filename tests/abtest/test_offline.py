@@ -89,17 +89,17 @@ class TestRun:
         assert switches["arms"]["treatment"]["contrast.semantic.weight"] == 0.3
 
     def test_a_generated_world_is_drawn_once(self, tmp_path):
-        sets = ["data=null", "world.users=40", "world.items=30", "world.tags=40", "world.days=3"]
+        sets = ["data=null", "world.users.count=40", "world.items.count=30", "world.tags.count=40"]
         dies = FakeTrainer(dies_at=2)
         with pytest.raises(KeyboardInterrupt):
             run_fake(tmp_path / "run", sets=sets, train=dies, read=None)
-        clicks = tmp_path / "run" / "world" / "clicks.parquet"
+        clicks = tmp_path / "run" / "world" / "clicks" / "part-00000.parquet"
         drawn = clicks.stat().st_mtime_ns
         results = run_fake(tmp_path / "run", sets=sets, read=None)
         assert clicks.stat().st_mtime_ns == drawn
         assert results["dataset"]["users"] == 40
         assert len(results["models"]) == 8
-        changed = run_fake(tmp_path / "run", sets=[*sets, "world.users=41"], read=None, force=True)
+        changed = run_fake(tmp_path / "run", sets=[*sets, "world.users.count=41"], read=None, force=True)
         assert changed["dataset"]["users"] == 41
 
 

@@ -55,14 +55,14 @@ class TestLoading:
         assert control.model.l2_normalize
 
     def test_the_resolved_file_loads_to_the_same_run(self, tmp_path):
-        sets = ["base.sessions.category_boost=.inf", "base.optim.eps=1e-9", "data=some/folder", "world.users=50"]
+        sets = ["base.sessions.category_boost=.inf", "base.optim.eps=1e-9", "data=some/folder", "world.users.count=50"]
         scenario, resolved = load_scenario(write(tmp_path, MINIMAL), sets)
         path = tmp_path / "scenario.resolved.yaml"
         path.write_text(scenario_yaml(resolved), encoding="utf-8")
         again, resolved_again = load_scenario(path)
         assert resolved_again == resolved
         assert again.config("treatment", 2) == scenario.config("treatment", 2)
-        assert again.world.users == 50
+        assert again.world.users.count == 50
         assert "seed" not in resolved["base"]["train"]
 
     def test_extends_is_relative_and_later_files_win(self, tmp_path):

@@ -1,0 +1,93 @@
+"""The presets hold to what they are named after, as read back by the data layer and its one-hour sessions."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from micrec.config import Config
+from micrec.data.describe import DatasetStatistics, describe
+from micrec.data.schema import EMBEDDABLE
+from micrec.data.store import read_dataset
+from simulator.world.files import load_world
+from simulator.world.generate import generate_world
+
+PRESETS = Path(__file__).parents[2] / "scenarios" / "worlds"
+SCALE = 0.002
+# Table 1 of the paper and its 5.1 and 5.3: users, items, sessions, clicks, tags, fields.
+TABLE_1 = {
+    "video": (25_476_322, 2_406_028, 58_595_540, 635_774_650, 202_000, 8),
+    "news": (6_364_403, 1_056_630, 11_455_920, 76_303_835, 141_000, 17),
+}
+
+
+@functools.cache
+def statistics(preset: str, scale: float) -> DatasetStatistics:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / preset
+        generate_world(load_world(PRESETS / f"{preset}.yaml", scale=scale), out)
+        return describe(read_dataset(out), Config().split, Config().sessions)
+
+
+@pytest.mark.parametrize("preset", TABLE_1)
+def test_table_1_at_a_small_scale(preset):
+    users, items, sessions, clicks, tags, _ = TABLE_1[preset]
+    got = statistics(preset, SCALE)
+    assert got.users == got.users_with_clicks == pytest.approx(users * SCALE, abs=1)
+    assert got.items == pytest.approx(items * SCALE, abs=1)
+    assert got.sessions / got.users == pytest.approx(sessions / users, rel=0.02)
+    assert got.clicks / got.sessions == pytest.approx(clicks / sessions, rel=0.02)
+    assert got.clicks_per_user_mean == pytest.approx(clicks / users, rel=0.03)
+    vocabulary = next(field.vocabulary for field in got.fields if field.name == "tags")
+    assert vocabulary == pytest.approx(tags * SCALE, rel=0.03)
+
+
+@pytest.mark.parametrize("preset", TABLE_1)
+def test_fields_are_as_many_as_the_paper_says(preset):
+    got = [field for field in statistics(preset, SCALE).fields if field.type in EMBEDDABLE]
+    assert len(got) == TABLE_1[preset][-1]
+
+
+@pytest.mark.parametrize("preset", TABLE_1)
+def test_scale_1_is_table_1(preset):
+    users, items, sessions, clicks, tags, _ = TABLE_1[preset]
+    config = load_world(PRESETS / f"{preset}.yaml")
+    assert (config.users.count, config.items.count, config.tags.count) == (users, items, tags)
+    assert config.sessions.per_user == pytest.approx(sessions / users, rel=1e-3)
+    assert config.sessions.clicks == pytest.approx(clicks / sessions, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 0.5, 2.0])
+@pytest.mark.parametrize("preset", ["video", "news", "tiny", "grocery"])
+def test_any_scale_is_a_world(preset, scale):
+    config = load_world(PRESETS / f"{preset}.yaml", scale=scale)
+    assert config.users.count == max(1, round(load_world(PRESETS / f"{preset}.yaml").users.count * scale))
+    assert config.items.subcategories >= 1
+
+
+def test_a_world_of_three_hundred_users_is_sensible():
+    got = statistics("video", 1e-5)
+    assert got.users == 255
+    assert got.items_with_clicks > 10
+    assert got.clicks_per_user_mean == pytest.approx(24.96, rel=0.25)
+
+
+def test_grocery_is_like_online_retail():
+    """Figures of micrec describe on Online Retail; the repeats and the medians are looser, as nothing sets them."""
+    got = statistics("grocery", 1.0)
+    assert (got.users, got.items) == (4_339, 3_665)
+    assert got.sessions / got.users == pytest.approx(3.91, rel=0.05)
+    assert got.session_clicks_mean == pytest.approx(23.43, rel=0.03)
+    assert got.session_clicks_median == pytest.approx(17, abs=2)
+    assert got.session_clicks_p95 == pytest.approx(68, rel=0.1)
+    assert got.clicks_per_user_median == pytest.approx(41, rel=0.15)
+    assert got.item_gini == pytest.approx(0.638, abs=0.05)
+    assert got.repeat_share == pytest.approx(0.33, abs=0.05)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_presets_begin_with_the_command_that_runs_them(preset):
+    assert f"#   micrec world scenarios/worlds/{preset.name} --out" in preset.read_text(encoding="utf-8")
+    assert isinstance(yaml.safe_load(preset.read_text(encoding="utf-8")), dict)
