@@ -1,0 +1,1 @@
+"""Online experiments: two arms on one simulated platform."""
