@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from micrec.console import report_errors, show
+from simulator.realism_cli import app as realism_commands
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.registered_commands += realism_commands.registered_commands
 
 
 @app.callback()

@@ -1,0 +1,1 @@
+"""How far a generated log is from a real one: fixed statistics, a classifier, and the order of recommenders."""

@@ -1,0 +1,89 @@
+"""The whole check of a synthetic dataset against a real one, from folders to results."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from micrec.data.dataset import Dataset
+from micrec.errors import MicrecError
+from simulator.realism.compare import Comparison, compare
+from simulator.realism.log import Log, count_users, load_sample, log_of
+from simulator.realism.statistics import statistics
+
+MOST_USERS = 20_000
+LEAST_CLICKS = 50
+LEAST_USERS = 10
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A real and a synthetic dataset with about as many users each.
+
+    Attributes:
+        real: The real log.
+        synthetic: The synthetic one.
+        datasets: The datasets they come from, with the clicks of the same users.
+    """
+
+    real: Log
+    synthetic: Log
+    datasets: tuple[Dataset, Dataset]
+
+
+@dataclass(frozen=True)
+class Realism:
+    """What a check found.
+
+    Attributes:
+        real: The real log.
+        synthetic: The synthetic one.
+        without: Groups or names of statistics left out.
+        comparisons: Every other statistic.
+    """
+
+    real: Log
+    synthetic: Log
+    without: tuple[str, ...]
+    comparisons: list[Comparison]
+
+
+def load_pair(real: Path, synthetic: Path, *, users: int = MOST_USERS, utc_offset_h: float = 0.0) -> Pair:
+    """Two dataset folders, the larger one thinned to as many users as the smaller has, both to ``users``.
+
+    What depends on how many users there are, such as the clicks of an item, is then compared on equal terms.
+
+    Args:
+        real: The real dataset.
+        synthetic: The synthetic one.
+        users: Most users to read of either.
+        utc_offset_h: Hours to add to the clock of the real one; a world's clock is the users' own.
+
+    Raises:
+        MicrecError: If a folder is at fault or its log is too small to say anything.
+    """
+    sizes = [size for folder in (real, synthetic) if (size := count_users(folder))]
+    most = min([users, *sizes])
+    pairs = []
+    for folder, offset in ((real, utc_offset_h), (synthetic, 0.0)):
+        dataset, sampled = load_sample(folder, most)
+        log = log_of(dataset, utc_offset_h=offset, sampled=sampled)
+        if len(log) < LEAST_CLICKS or log.n_users < LEAST_USERS:
+            raise MicrecError(
+                f"{folder}: has {len(log)} clicks of {log.n_users} users: {LEAST_CLICKS} clicks of {LEAST_USERS} users "
+                "are the least that statistics are taken of."
+            )
+        if log.span_s == 0:
+            raise MicrecError(
+                f"{folder}: all clicks have the same time: check the timestamps and time_unit in dataset.yaml."
+            )
+        pairs.append((log, dataset))
+    (real_log, real_set), (synthetic_log, synthetic_set) = pairs
+    return Pair(real_log, synthetic_log, (real_set, synthetic_set))
+
+
+def check_realism(pair: Pair, *, without: tuple[str, ...] = ()) -> Realism:
+    """Compare a pair on every statistic but those of ``without``.
+
+    Raises:
+        MicrecError: If ``without`` names what there is not, or nothing can be compared.
+    """
+    return Realism(pair.real, pair.synthetic, without, compare(pair.real, pair.synthetic, statistics(without)))

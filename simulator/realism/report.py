@@ -1,0 +1,217 @@
+"""A realism check as tables: for a terminal, for programs (realism.json), for readers (realism.md)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
+
+from simulator.realism.check import Realism
+from simulator.realism.compare import ALIKE, NEAR, Comparison, Verdict, mean_distance, mean_ks
+from simulator.realism.log import Log
+from simulator.realism.statistics import Kind
+
+PLOT_FILE = "statistics.png"
+COLOURS = {Verdict.ALIKE: "green", Verdict.NEAR: "yellow", Verdict.APART: "red", Verdict.MISSING: "dim"}
+READING = (
+    f"KS: largest difference of the distribution functions (for curves of shares: of two points). Distance: "
+    f"Wasserstein over the real standard deviation, on the scale log(1 + x) but for times; for curves the relative difference, "
+    f"0 … 2. Floor: the same distance between two halves of the real users, the users drawn by a key. "
+    f"alike: KS and distance at most {ALIKE:g}; near: at most {NEAR:g}; apart: above."
+)
+
+
+def statistics_table(comparisons: Sequence[Comparison], title: str) -> Table:
+    """Every statistic that both logs have, with its distances, for a terminal."""
+    grid = Table("statistic", title=escape(title), title_justify="left")
+    for name in ("real", "synthetic", "KS", "distance", "floor", "verdict"):
+        grid.add_column(name, justify="right")
+    for part in _by_group(comparisons):
+        grid.add_section()
+        for comparison in part:
+            verdict = comparison.verdict
+            if verdict is Verdict.MISSING:
+                continue
+            grid.add_row(
+                escape(comparison.statistic.name),
+                _value(comparison, comparison.real),
+                _value(comparison, comparison.synthetic),
+                _number(comparison.ks),
+                _number(comparison.distance),
+                _number(comparison.floor),
+                f"[{COLOURS[verdict]}]{verdict}[/]",
+            )
+    return grid
+
+
+def missing(comparisons: Sequence[Comparison]) -> list[str]:
+    """A line for each reason why statistics are missing."""
+    reasons: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        if comparison.reason:
+            reasons.setdefault(comparison.reason, []).append(comparison.statistic.name)
+    return [f"missing ({reason}): {', '.join(names)}" for reason, names in reasons.items()]
+
+
+def change_table(before: Sequence[Comparison], after: Sequence[Comparison], base: str) -> Table:
+    """Distances of a base world and of the fitted one, for a terminal."""
+    grid = Table("statistic", title="distance to the real log", title_justify="left")
+    for name in (f"KS {base}", "KS fitted", f"distance {base}", "distance fitted", "floor", "verdict"):
+        grid.add_column(escape(name), justify="right")
+    for old, new in zip(before, after, strict=True):
+        if new.distance is None and old.distance is None:
+            continue
+        grid.add_row(
+            escape(new.statistic.name),
+            _number(old.ks),
+            _number(new.ks),
+            _number(old.distance),
+            _number(new.distance),
+            _number(new.floor),
+            f"[{COLOURS[new.verdict]}]{new.verdict}[/]",
+        )
+    grid.add_section()
+    grid.add_row(
+        "mean",
+        *(_number(value) for value in (mean_ks(before), mean_ks(after), mean_distance(before), mean_distance(after))),
+    )
+    return grid
+
+
+def as_dict(realism: Realism) -> dict[str, Any]:
+    """The contents of realism.json."""
+    comparisons = realism.comparisons
+    return {
+        "schema": 1,
+        "real": _log(realism.real),
+        "synthetic": _log(realism.synthetic),
+        "without": list(realism.without),
+        "thresholds": {"alike": ALIKE, "near": NEAR},
+        "mean_ks": mean_ks(comparisons),
+        "mean_distance": mean_distance(comparisons),
+        "verdicts": {verdict: sum(c.verdict is verdict for c in comparisons) for verdict in Verdict},
+        "statistics": [_statistic(comparison) for comparison in comparisons],
+    }
+
+
+def markdown(realism: Realism) -> str:
+    """The contents of realism.md."""
+    real, synthetic = realism.real, realism.synthetic
+    lines = [
+        f"# Realism: {_cell(synthetic.name)} against {_cell(real.name)}",
+        "",
+        summary(realism),
+        "",
+        "| log | users | items | clicks | sessions | sample |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {_cell(log.name)} | {log.n_users:,} | {log.n_items:,} | {len(log):,} | {len(log.session_start):,} "
+            f"| {_sample(log)} |"
+            for log in (real, synthetic)
+        ),
+        "",
+        "| statistic | real | synthetic | KS | distance | floor | verdict |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {c.statistic.name} | {_value(c, c.real)} | {_value(c, c.synthetic)} | {_number(c.ks)} "
+            f"| {_number(c.distance)} | {_number(c.floor)} | {_cell(c.reason) if c.reason else c.verdict} |"
+            for c in realism.comparisons
+        ),
+        "",
+        READING,
+        "",
+        f"![Statistics]({PLOT_FILE})",
+        "",
+        "What each statistic is:",
+        "",
+        *(f"- `{c.statistic.name}` ({c.statistic.group}): {c.statistic.meaning}" for c in realism.comparisons),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def summary(realism: Realism) -> str:
+    """One sentence of verdicts."""
+    counts = {verdict: sum(c.verdict is verdict for c in realism.comparisons) for verdict in Verdict}
+    parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return (
+        f"{parts}; mean KS {mean_ks(realism.comparisons):.3f}, mean distance {mean_distance(realism.comparisons):.3f}"
+        f"{', left out: ' + ', '.join(realism.without) if realism.without else ''}."
+    )
+
+
+def _by_group(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    groups = dict.fromkeys(c.statistic.group for c in comparisons)
+    return [[c for c in comparisons if c.statistic.group == group] for group in groups]
+
+
+def _log(log: Log) -> dict[str, Any]:
+    return {
+        "name": log.name,
+        "users": log.n_users,
+        "items": log.n_items,
+        "clicks": len(log),
+        "sessions": len(log.session_start),
+        "sample_of_users": log.sampled[1] if log.sampled else None,
+    }
+
+
+def _sample(log: Log) -> str:
+    return f"{log.sampled[0]:,} of {log.sampled[1]:,} users" if log.sampled else "all users"
+
+
+def _statistic(comparison: Comparison) -> dict[str, Any]:
+    statistic = comparison.statistic
+    return {
+        "name": statistic.name,
+        "group": statistic.group,
+        "kind": str(statistic.kind),
+        "unit": statistic.unit,
+        "meaning": statistic.meaning,
+        "ks": comparison.ks,
+        "distance": comparison.distance,
+        "floor": comparison.floor,
+        "verdict": str(comparison.verdict),
+        "reason": comparison.reason or None,
+        "points": list(statistic.points) or None,
+        "real": _figures(comparison, comparison.real),
+        "synthetic": _figures(comparison, comparison.synthetic),
+    }
+
+
+def _figures(comparison: Comparison, values: NDArray[np.float64]) -> Any:
+    """Points of a curve, or size, mean and quantiles of a sample; None if missing."""
+    if not len(values):
+        return None
+    if comparison.statistic.kind is Kind.CURVE:
+        return [None if np.isnan(value) else float(value) for value in values]
+    quantiles = np.quantile(values, (0.1, 0.5, 0.9))
+    return {
+        "n": len(values),
+        "mean": float(values.mean()),
+        "sd": float(values.std()),
+        **{f"p{level}": float(value) for level, value in zip((10, 50, 90), quantiles, strict=True)},
+    }
+
+
+def _value(comparison: Comparison, values: NDArray[np.float64]) -> str:
+    """A curve's first points, or a sample's mean and median."""
+    if not len(values):
+        return "-"
+    if comparison.statistic.kind is Kind.CURVE:
+        shown = [f"{value:.3g}" for value in values[:4] if not np.isnan(value)]
+        return " ".join(shown) + (" …" if len(values) > 4 else "")
+    return f"{values.mean():.3g} / {np.median(values):.3g}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _cell(text: str) -> str:
+    """Text of data in a cell of a Markdown table."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    for char in "\\`*_{}[]<>|":
+        plain = plain.replace(char, f"\\{char}")
+    return plain
