@@ -1,0 +1,1 @@
+"""A platform on a simulated clock: channels, merging, ranking, queues, faults, logs and daily training."""

@@ -1,0 +1,53 @@
+"""Arms: what each changes of the pipeline, and who belongs to which."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micrec.errors import MicrecError
+from micrec.settings import check, merge
+from simulator.draws import Draws
+from simulator.platform.config import PipelineKeys, PlatformKeys
+
+
+def arm_pipelines(keys: PlatformKeys, *, where: str = "platform") -> dict[str, PipelineKeys]:
+    """The whole pipeline of each arm.
+
+    Args:
+        keys: The platform.
+        where: What the user wrote; heads the error.
+
+    Raises:
+        MicrecError: Every key of an arm that is unknown or out of range, or an arm left without channels.
+    """
+    pipelines, faults = {}, []
+    for name, arm in keys.arms.items():
+        at = f"arms.{name}.pipeline"
+        data = without_nulls(merge(keys.pipeline.model_dump(mode="json"), arm.pipeline))
+        pipeline, found = check(PipelineKeys, data, at=at)
+        faults += found
+        if pipeline is not None and not pipeline.channels:
+            faults.append(f"{at}.channels: none is left: keep at least one")
+        if pipeline is not None:
+            pipelines[name] = pipeline
+    if faults:
+        raise MicrecError.of(where, faults)
+    return pipelines
+
+
+def without_nulls(data: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline without the channels that are set to null."""
+    channels = data.get("channels")
+    if not isinstance(channels, Mapping):
+        return data
+    return {**data, "channels": {name: channel for name, channel in channels.items() if channel is not None}}
+
+
+def assign(users: NDArray[np.int64], keys: PlatformKeys) -> NDArray[np.int64]:
+    """Number of each user's arm, shape (B,), in the order of ``keys.arms``: a salted hash of the id."""
+    weights = np.array([arm.weight for arm in keys.arms.values()])
+    bounds = np.cumsum(weights)[:-1] / weights.sum()
+    uniform = Draws(keys.seed, f"arm {keys.salt}").uniform(users)
+    return np.searchsorted(bounds, uniform, side="right")

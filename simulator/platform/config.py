@@ -1,0 +1,170 @@
+"""Every key of a platform: channels, merging and ranking, how fast and how reliably they answer, and the arms."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from simulator.world.config import Keys, Share
+
+
+class LatencyKeys(Keys):
+    """How long the work on a request takes, once a server has it."""
+
+    kind: Literal["constant", "exponential", "lognormal"] = Field(
+        "lognormal", description="Distribution of the service time."
+    )
+    mean_ms: NonNegativeFloat = Field(10.0, description="Mean service time in milliseconds.")
+    log_sd: Annotated[float, Field(ge=0.0, le=3.0)] = Field(
+        0.5, description="lognormal: sd of its logarithm; the mean is kept."
+    )
+
+
+class FaultKeys(Keys):
+    """Something that goes wrong for a while. Days count from the first day after the warm-up; negative = before it."""
+
+    from_day: float = Field(description="Day, with fraction, at which it begins.")
+    to_day: float = Field(description="Day, with fraction, at which it is over.")
+    down: bool = Field(False, description="Requests are refused at once.")
+    slow: PositiveFloat = Field(1.0, description="Factor on service times.")
+    error_rate: Share = Field(0.0, description="Share of the answers that are errors.")
+    frozen: bool = Field(False, description="No new snapshot is deployed: what served at the beginning goes on.")
+
+    @model_validator(mode="after")
+    def _check_effect(self) -> Self:
+        if not self.to_day > self.from_day:
+            raise ValueError(f"to_day must be > from_day {self.from_day:g}, got {self.to_day:g}")
+        if not (self.down or self.slow != 1.0 or self.error_rate > 0 or self.frozen):
+            raise ValueError("does nothing: set down, slow, error_rate or frozen")
+        return self
+
+
+class StageKeys(Keys):
+    """A stage that requests pass: one queue, first come, first served."""
+
+    servers: Annotated[int, Field(ge=1, le=10_000)] = Field(8, description="Servers, each busy with one job at a time.")
+    latency: LatencyKeys = Field(default_factory=LatencyKeys, description="Service time of a job.")
+    window_ms: NonNegativeFloat = Field(
+        0.0,
+        description="Requests that come within such a window make one job, which joins the queue at its end; 0: "
+        "each request is a job.",
+    )
+    deadline_ms: PositiveFloat = Field(150.0, description="The platform goes on without an answer after this time.")
+    faults: tuple[FaultKeys, ...] = Field((), description="What goes wrong and when.")
+
+
+class ModelKeys(StageKeys):
+    """A stage that serves snapshots of a model, trained each morning on the log up to then."""
+
+    kind: str = Field(description="Kind of model, by the name under which the scenario knows it.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the kind; it checks them.")
+    every_days: PositiveInt = Field(1, description="Days from one training to the next.")
+    lag_days: NonNegativeInt = Field(0, description="Days from a training until its snapshot is deployed.")
+
+
+class ChannelKeys(ModelKeys):
+    """A matching channel."""
+
+    k: PositiveInt = Field(200, description="Items asked of the channel.")
+    quota: PositiveInt = Field(100, description="Most of its items among the candidates (merge.kind quota).")
+
+
+class RankingKeys(ModelKeys):
+    """The ranking stage."""
+
+    kind: str = Field("ctr", description="Kind of model, by the name under which the scenario knows it.")
+    latency: LatencyKeys = Field(LatencyKeys(mean_ms=20.0), description="Service time of a job.")
+
+
+class MergeKeys(Keys):
+    """How the channels' lists become one list of distinct items."""
+
+    kind: Literal["quota", "snake", "score"] = Field(
+        "quota", description="quota: up to a quota from each; snake: in turns, back and forth; score: by their scores."
+    )
+    candidates: PositiveInt = Field(300, description="Most candidates that go on to ranking.")
+
+
+class DiversityKeys(Keys):
+    """Re-ranking of the slate."""
+
+    field: str | None = Field(None, description="Field of the item table to spread over the slate; null: no spreading.")
+    at_most: PositiveInt = Field(3, description="Items of one value in a slate, as long as there are others.")
+
+
+def _channels() -> dict[str, ChannelKeys]:
+    kinds = ("popular", "item_cf", "fresh", "tag", "follow")
+    return {kind: ChannelKeys(kind=kind) for kind in kinds}
+
+
+class PipelineKeys(Keys):
+    """From a request to a slate."""
+
+    channels: dict[str, ChannelKeys] = Field(default_factory=_channels, description="Matching channels by name.")
+    merge: MergeKeys = Field(default_factory=MergeKeys, description="How their lists become one.")
+    ranking: RankingKeys = Field(default_factory=RankingKeys, description="The ranking stage.")
+    diversity: DiversityKeys = Field(default_factory=DiversityKeys, description="Re-ranking of the slate.")
+    explore: Share = Field(
+        0.0, description="Chance that the last place of a slate is given to a candidate drawn evenly from the rest."
+    )
+    slate_size: Annotated[int, Field(ge=1, le=100)] = Field(10, description="Items of a slate.")
+    repeats: bool = Field(False, description="Whether an item may be shown again in the same visit.")
+
+    @field_validator("channels")
+    @classmethod
+    def _check_names(cls, channels: dict[str, ChannelKeys]) -> dict[str, ChannelKeys]:
+        for name in channels:
+            if not name.replace("_", "").isalnum() or name in RESERVED:
+                raise ValueError(f"a channel's name is letters, digits and _, and not one of {', '.join(RESERVED)}")
+        return channels
+
+
+RESERVED = ("ranking", "fallback")
+
+
+class ArmKeys(Keys):
+    """One arm of an experiment."""
+
+    weight: PositiveFloat = Field(1.0, description="Share of the users, relative to the other arms.")
+    pipeline: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keys that replace those of the platform's pipeline, at any depth; a channel set to null is gone.",
+    )
+
+
+class PlatformKeys(Keys):
+    """A platform and the experiment that runs on it."""
+
+    seed: NonNegativeInt = Field(0, description="Seed of latencies, errors, exploration, assignment and training.")
+    pipeline: PipelineKeys = Field(
+        default_factory=PipelineKeys, description="What serves everybody in the warm-up, and each arm but for its keys."
+    )
+    arms: dict[str, ArmKeys] = Field(
+        default_factory=lambda: {"control": ArmKeys()}, description="Arms by name; every user belongs to one for good."
+    )
+    salt: str = Field("", description="Salt of the assignment: another salt, another split of the users.")
+    warmup_days: NonNegativeInt = Field(3, description="Days before the experiment under the production pipeline.")
+    training: Literal["shared", "diverted"] = Field(
+        "shared", description="Whether models learn from the log of all arms, or each arm's from its own users."
+    )
+    log_days: PositiveInt | None = Field(None, description="Latest days of the log that trainers see; null: all.")
+    gather_s: PositiveFloat = Field(
+        1_800.0,
+        description="Simulated seconds whose requests are worked on together; for speed. No log depends on it where "
+        "no request queues; where some do, one that its user makes within the same time joins the queue after the "
+        "others were told their waits.",
+    )
+
+    @field_validator("arms")
+    @classmethod
+    def _check_arms(cls, arms: dict[str, ArmKeys]) -> dict[str, ArmKeys]:
+        if not arms:
+            raise ValueError("must name at least one arm")
+        return arms

@@ -1,0 +1,179 @@
+"""Logs as Parquet tables: rows wait in memory in columns and are written in order of time, part after part.
+
+What is written does not depend on how requests were gathered, only where one part ends and the next begins.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from micrec.errors import MicrecError
+
+PART_ROWS = 500_000
+FALLBACKS = ("none", "partial", "popular")
+RESULTS = ("slate", "empty", "abandoned")
+OUTCOMES = ("answered", "late", "error", "down")
+CAUSES = ("taste", "popular", "fresh", "similar", "repeat", "link")
+
+
+class Table(NamedTuple):
+    """Name of a table, its columns and their types; a tuple of texts stands for a column of these words."""
+
+    name: str
+    columns: Mapping[str, Any]
+
+
+def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
+    """The tables of a platform with these arms and channels.
+
+    Times: ``timestamp`` in whole seconds since 1970-01-01 UTC, ``…_s`` in seconds since the start of the log.
+    """
+    request = {"day": pl.Int32, "visit": pl.Int32, "request": pl.Int16, "user_id": pl.Int64, "arm": tuple(arms)}
+    found = [
+        Table(
+            "requests",
+            {
+                **request,
+                "asked_s": pl.Float64,
+                "answered_s": pl.Float64,  # when the slate was ready, whether or not the user still waited
+                "result": RESULTS,
+                "fallback": FALLBACKS,  # partial: a channel gave no answer; popular: the fallback list served
+                "ranked": pl.Boolean,
+                "candidates": pl.Int32,
+                "shown": pl.Int16,
+            },
+        ),
+        Table(
+            "impressions",
+            {
+                **request,
+                "timestamp": pl.Int64,
+                "item_id": pl.Int64,
+                "position": pl.Int16,  # from 0
+                "channel": (*channels, "fallback"),
+                "score": pl.Float32,
+                "propensity": pl.Float32,  # chance of the item at its position, given the candidates
+                "clicked": pl.Boolean,
+            },
+        ),
+        Table(
+            "behaviours",
+            {
+                **request,
+                "timestamp": pl.Int64,
+                "item_id": pl.Int64,
+                "position": pl.Int16,
+                "channel": (*channels, "fallback"),
+                "dwell_s": pl.Float32,
+                "like": pl.Boolean,
+                "follow": pl.Boolean,
+            },
+        ),
+        Table(
+            "serving",
+            {
+                **request,
+                "stage": (*channels, "ranking"),
+                "arrived_s": pl.Float64,
+                "wait_ms": pl.Float32,
+                "service_ms": pl.Float32,
+                "outcome": OUTCOMES,
+                "offered": pl.Int32,  # items not yet seen in the visit; candidates scored, for ranking
+            },
+        ),
+        Table(
+            "oracle", {**request, "item_id": pl.Int64, "position": pl.Int16, "examined": pl.Boolean, "cause": CAUSES}
+        ),
+    ]
+    return {table.name: table for table in found}
+
+
+class TableWriter:
+    """Writes one table of a day.
+
+    Args:
+        table: Columns; a column of words is given as their numbers, and beyond the last one as null.
+        folder: Existing folder for the parts.
+    """
+
+    def __init__(self, table: Table, folder: Path) -> None:
+        self._table, self._folder = table, folder
+        self._blocks: list[tuple[NDArray[np.float64], NDArray[np.int64], dict[str, NDArray]]] = []
+        self._rows = self._parts = 0
+
+    def add(self, asked_s: NDArray[np.float64], visit: NDArray[np.int64], columns: Mapping[str, NDArray]) -> None:
+        """Rows (n,), with the moment of their request to sort by; those of one request in their order."""
+        if len(asked_s):
+            self._blocks.append((asked_s, visit, {name: columns[name] for name in self._table.columns}))
+            self._rows += len(asked_s)
+
+    def flush(self, *, last: bool = False) -> None:
+        """Write what has gathered if it is enough for a part, or the ``last``; no earlier row will come."""
+        if not last and self._rows < PART_ROWS:
+            return
+        if self._rows or (last and not self._parts):
+            self._write(self._frame())
+        self._blocks, self._rows = [], 0
+
+    def _frame(self) -> pl.DataFrame:
+        names = list(self._table.columns)
+        if not self._blocks:
+            return pl.DataFrame(
+                {name: _series(name, np.zeros(0, np.int64), self._table.columns[name]) for name in names}
+            )
+        asked_s = np.concatenate([block[0] for block in self._blocks])
+        visit = np.concatenate([block[1] for block in self._blocks])
+        order = np.lexsort((visit, asked_s))
+        return pl.DataFrame(
+            {
+                name: _series(name, np.concatenate([block[2][name] for block in self._blocks])[order], dtype)
+                for name, dtype in self._table.columns.items()
+            }
+        )
+
+    def _write(self, frame: pl.DataFrame) -> None:
+        path = self._folder / f"{self._table.name}-{self._parts:03d}.parquet"
+        try:
+            frame.write_parquet(path, compression="zstd", compression_level=1)
+        except (pl.exceptions.PolarsError, OSError) as fault:
+            raise MicrecError(
+                f"{path}: cannot be written ({fault}): free some space or name another folder."
+            ) from fault
+        self._parts += 1
+
+
+class DayLog:
+    """All tables of a day.
+
+    Args:
+        known: The tables.
+        folder: Existing folder of the day; oracle tables go into ``oracle`` inside it.
+    """
+
+    def __init__(self, known: Mapping[str, Table], folder: Path) -> None:
+        (folder / "oracle").mkdir(exist_ok=True)
+        self._writers = {
+            name: TableWriter(table, folder / "oracle" if name == "oracle" else folder) for name, table in known.items()
+        }
+
+    def add(
+        self, table: str, asked_s: NDArray[np.float64], visit: NDArray[np.int64], columns: Mapping[str, NDArray]
+    ) -> None:
+        """Rows of a table; see :meth:`TableWriter.add`."""
+        self._writers[table].add(asked_s, visit, columns)
+
+    def flush(self, *, last: bool = False) -> None:
+        """Write what is enough for a part; see :meth:`TableWriter.flush`."""
+        for writer in self._writers.values():
+            writer.flush(last=last)
+
+
+def _series(name: str, values: NDArray, dtype: Any) -> pl.Series:
+    if not isinstance(dtype, tuple):
+        return pl.Series(name, values).cast(dtype)
+    words = pl.Series(name, [*dtype, None], dtype=pl.String)
+    return words.gather(np.minimum(values.astype(np.uint32), len(dtype)))  # NO_CAUSE and -1 are beyond the last

@@ -1,0 +1,300 @@
+"""From a batch of requests to their slates: retrieve, merge, rank, spread. When each is ready, the timetable says."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.draws import halves, mixed
+from simulator.merge import merge
+from simulator.platform.plan import Plan, Shape
+from simulator.platform.shown import Shown
+from simulator.platform.stage import Outcome
+from simulator.platform.timetable import Asked, Passage, Timetable
+from simulator.ports import Candidates, Matcher, Ranker, Requests
+
+CHUNK = 256  # requests in one call of a model
+FALLBACK = -2  # in place of a channel's number: from the fallback list
+PADDING = -2  # in place of an item's value
+_DEEP = 5  # slates' worth of ranked items among which a slate is spread
+_EXPLORE = np.asarray(2)
+
+
+class Slates(NamedTuple):
+    """Of requests (B,), K places."""
+
+    items: NDArray[np.int64]  # (B, K), -1 as padding at the end
+    channel: NDArray[np.int8]  # (B, K) number in ``plan.channels`` of who brought the item, FALLBACK, or -1
+    scores: NDArray[np.float32]  # (B, K) of ranking, or of merging where that gave none; -inf beside padding
+    propensity: NDArray[np.float32]  # (B, K) chance of the item at its place given the candidates; 0 beside padding
+    candidates: NDArray[np.int32]  # (B,) that went on to ranking
+    offered: NDArray[np.int32]  # (B, S) by each channel, after what the visit has seen is taken out
+
+
+@dataclass
+class Kitchen:
+    """All that slates are made of, for a day.
+
+    Attributes:
+        plan: Who serves whom.
+        matchers: By id of the model.
+        rankers: By id of the model.
+        popular: Fallback list where no channel answers, best first, shape (n,).
+        values: Code of each item's value by field of the item table, shape (N,), -1 = none: to spread by.
+        shown: What visits have seen.
+    """
+
+    plan: Plan
+    matchers: Mapping[str, Matcher]
+    rankers: Mapping[str, Ranker]
+    popular: NDArray[np.int64]
+    values: Mapping[str, NDArray[np.int32]]
+    shown: Shown
+
+    def make(self, asked: Asked, recent: NDArray[np.int64], timetable: Timetable) -> Slates:
+        """Slates of requests (B,) whose users' latest clicks are ``recent`` (B, H)."""
+        shapes = [arm.shape for arm in self.plan.arms]
+        distinct = list(dict.fromkeys(shapes))
+        of_arm = np.array([distinct.index(shape) for shape in shapes])[asked.arm]
+        most = max(shape.slate_size for shape in shapes)
+        whole = _empty(len(asked.at_s), most, len(self.plan.channels))
+        for number, shape in enumerate(distinct):
+            for rows in _chunks(np.flatnonzero(of_arm == number)):
+                part = self._of_shape(shape, rows, asked, recent, timetable, most)
+                for name in Slates._fields:
+                    getattr(whole, name)[rows] = getattr(part, name)
+        return whole
+
+    def see(self, asked: Asked, rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+        """The visits in ``rows`` (B,) are shown ``items`` (B, K)."""
+        once = np.array([not arm.shape.repeats for arm in self.plan.arms])[asked.arm[rows]]
+        if once.any():
+            self.shown.add(self.shown.slots(asked.visit[rows][once]), items[once])
+
+    def _of_shape(
+        self,
+        shape: Shape,
+        rows: NDArray[np.int64],
+        asked: Asked,
+        recent: NDArray[np.int64],
+        timetable: Timetable,
+        most: int,
+    ) -> Slates:
+        """Slates of the requests in ``rows``, all of one shape."""
+        requests = Requests(asked.user[rows], recent[rows], asked.at_s[rows], asked.key[rows])
+        slots = None if shape.repeats else self.shown.slots(asked.visit[rows])
+        place = np.full(len(asked.at_s), -1)
+        place[rows] = np.arange(len(rows))
+        lists: list[Candidates | None] = []
+        offered = np.zeros((len(rows), len(self.plan.channels)), np.int32)
+        for name, k, _ in shape.channels:
+            some = self._retrieve(name, k, requests, place, timetable.channels)
+            if some is not None and slots is not None:
+                some = without(some, self.shown.mask(slots, some.items))
+            lists.append(some)
+            if some is not None:
+                offered[:, self.plan.channels.index(name)] = (some.items >= 0).sum(axis=1)
+        pool = self._merge(shape, lists, len(rows), slots)
+        scores, ranked = self._rank(requests, pool.items, place, timetable.ranking)
+        order = np.where(ranked[:, None], scores, _falling(pool.items))
+        final = np.where(ranked[:, None], scores, pool.scores)
+        chosen, chance = self._choose(shape, order, pool.items, asked.key[rows])
+        slates = _empty(len(rows), most, len(self.plan.channels))
+        k = chosen.shape[1]
+        row = np.arange(len(rows))[:, None]
+        slates.items[:, :k] = pool.items[row, chosen]
+        there = slates.items >= 0
+        slates.channel[:, :k] = pool.channel[row, chosen]
+        slates.scores[:, :k] = final[row, chosen]
+        slates.propensity[:, :k] = np.where(there[:, :k], chance, 0.0)
+        slates.scores[~there] = -np.inf
+        slates.channel[~there] = -1
+        return slates._replace(candidates=(pool.items >= 0).sum(axis=1).astype(np.int32), offered=offered)
+
+    def _retrieve(
+        self, name: str, k: int, requests: Requests, place: NDArray[np.int64], passages: Sequence[Passage]
+    ) -> Candidates | None:
+        """The channel's lists, empty for requests that it did not answer; None if it answered none."""
+        lists = None
+        for passage in passages:
+            if passage.name != name:
+                continue
+            answered = passage.rows[passage.served.outcome == Outcome.ANSWERED]
+            at = place[answered]
+            at = at[at >= 0]
+            if not len(at):
+                continue
+            whole = len(at) == len(requests.user_ids)
+            some = Requests(*(part[at] for part in requests)) if not whole else requests
+            found = self.matchers[passage.model].retrieve(some, k)
+            if whole:
+                return found
+            if lists is None:
+                lists = _no_lists(len(requests.user_ids), k)
+            width = found.items.shape[1]
+            lists.items[at, :width] = found.items
+            lists.scores[at, :width] = found.scores
+        return lists
+
+    def _merge(
+        self,
+        shape: Shape,
+        lists: Sequence[Candidates | None],
+        batch: int,
+        slots: NDArray[np.int64] | None,
+    ) -> "_Pool":
+        """The candidates; where there are none, those of the fallback list."""
+        size = shape.merge.candidates
+        if any(part is not None for part in lists):
+            merged = merge(lists, shape.merge.kind, [quota for _, _, quota in shape.channels], size)
+            numbers = np.array([self.plan.channels.index(name) for name, _, _ in shape.channels] + [-1], np.int8)
+            pool = _Pool(merged.items, numbers[merged.channel], merged.scores)
+        else:
+            pool = _Pool(
+                np.full((batch, size), -1),
+                np.full((batch, size), -1, np.int8),
+                np.full((batch, size), -np.inf, np.float32),
+            )
+        alone = np.flatnonzero(pool.items[:, 0] < 0)
+        if len(alone) and len(self.popular):
+            n = min(size, len(self.popular))
+            items = np.repeat(self.popular[None, :n], len(alone), axis=0)
+            if slots is not None:
+                items[self.shown.mask(slots[alone], items)] = -1
+            pool.items[alone, :n] = items
+            pool.channel[alone, :n] = np.where(items >= 0, FALLBACK, -1)
+            pool.scores[alone, :n] = np.where(items >= 0, 0.0, -np.inf)
+        return pool
+
+    def _rank(
+        self, requests: Requests, items: NDArray[np.int64], place: NDArray[np.int64], passages: Sequence[Passage]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Scores of the candidates, and which rows have them."""
+        ranked = np.zeros(len(items), bool)
+        scores = np.full(items.shape, -np.inf, np.float32)
+        for passage in passages:
+            answered = passage.rows[passage.served.outcome == Outcome.ANSWERED]
+            at = place[answered]
+            at = at[at >= 0]
+            if not len(at):
+                continue
+            ranked[at] = True
+            if len(at) == len(items):
+                return self.rankers[passage.model].score(requests, items), ranked
+            some = Requests(*(part[at] for part in requests))
+            scores[at] = self.rankers[passage.model].score(some, items[at])
+        return scores, ranked
+
+    def _choose(
+        self, shape: Shape, order: NDArray[np.float32], items: NDArray[np.int64], keys: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Columns of the slate's items and their propensities, shape (B, K)."""
+        k = min(shape.slate_size, order.shape[1])
+        deep = order.shape[1] if shape.explore else min(order.shape[1], k * _DEEP if shape.diversity_field else k)
+        ranking = best_columns(order, deep)
+        if shape.diversity_field is not None:
+            codes = self.values[shape.diversity_field]
+            row = np.arange(len(items))[:, None]
+            ahead = items[row, ranking[:, : k * _DEEP]]
+            spread = spread_out(np.where(ahead >= 0, codes[ahead], PADDING), shape.diversity_at_most)
+            ranking[:, : k * _DEEP] = np.take_along_axis(ranking[:, : k * _DEEP], spread, axis=1)
+        chance = np.ones((len(items), k), np.float32)
+        if shape.explore:
+            explore(ranking, chance, shape.explore, k, (items >= 0).sum(axis=1), keys)
+        return ranking[:, :k], chance
+
+
+class _Pool(NamedTuple):
+    """Candidates (B, C)."""
+
+    items: NDArray[np.int64]
+    channel: NDArray[np.int8]
+    scores: NDArray[np.float32]
+
+
+def without(lists: Candidates, mask: NDArray[np.bool_]) -> Candidates:
+    """The lists less the items under ``mask`` (B, K), what follows moved up."""
+    touched = np.flatnonzero(mask.any(axis=1))
+    if not len(touched):
+        return lists
+    keep = ~mask[touched]
+    to = np.cumsum(keep, axis=1) - 1
+    row, column = np.nonzero(keep)
+    items, scores = lists.items.copy(), lists.scores.copy()
+    items[touched], scores[touched] = -1, -np.inf
+    items[touched[row], to[row, column]] = lists.items[touched[row], column]
+    scores[touched[row], to[row, column]] = lists.scores[touched[row], column]
+    return Candidates(items, scores)
+
+
+def best_columns(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Columns of the ``k`` highest scores of each row, best first, ties by column, shape (B, k)."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def spread_out(values: NDArray[np.int32], at_most: int) -> NDArray[np.int64]:
+    """An order of each row's items, shape (B, L): those beyond ``at_most`` of one value come after all others.
+
+    Args:
+        values: Value of each item, best item first; -1 = none, of which there may be any number; PADDING stays last.
+            Shape (B, L).
+        at_most: Items of one value that stay where they are.
+    """
+    earlier = np.tril(np.ones((values.shape[1], values.shape[1]), bool), -1)
+    same = (values[:, :, None] == values[:, None, :]) & earlier
+    excess = (same.sum(axis=2) >= at_most) & (values >= 0)
+    return np.argsort(np.where(values == PADDING, 2, excess), axis=1, kind="stable")
+
+
+def explore(
+    ranking: NDArray[np.int64],
+    chance: NDArray[np.float32],
+    rate: float,
+    k: int,
+    n: NDArray[np.int64],
+    keys: NDArray[np.uint64],
+) -> None:
+    """With chance ``rate`` swap place k - 1 with one drawn evenly from those after it, in place.
+
+    Args:
+        ranking: Columns, best first, shape (B, C).
+        chance: Chance of each place's item, shape (B, k); that of the last place is set.
+        rate: How often.
+        k: Places of the slate.
+        n: Items in each row, shape (B,).
+        keys: Key of each row.
+    """
+    whether, which = halves(mixed(keys, _EXPLORE))
+    rest = np.maximum(n - k, 0)
+    row = np.flatnonzero((whether < rate) & (rest > 0))
+    chance[:, k - 1] = np.where(rest > 0, 1.0 - rate, 1.0)
+    chance[row, k - 1] = rate / rest[row]
+    place = k + (which[row] * rest[row]).astype(np.int64)
+    ranking[row, k - 1], ranking[row, place] = ranking[row, place], ranking[row, k - 1].copy()
+
+
+def _falling(items: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Scores that keep the order in which candidates stand."""
+    return np.where(items >= 0, -np.arange(items.shape[1], dtype=np.float32), -np.inf).astype(np.float32)
+
+
+def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, len(rows), CHUNK):
+        yield rows[first : first + CHUNK]
+
+
+def _no_lists(batch: int, k: int) -> Candidates:
+    return Candidates(np.full((batch, k), -1), np.full((batch, k), -np.inf, np.float32))
+
+
+def _empty(batch: int, k: int, channels: int) -> Slates:
+    return Slates(
+        items=np.full((batch, k), -1),
+        channel=np.full((batch, k), -1, np.int8),
+        scores=np.full((batch, k), -np.inf, np.float32),
+        propensity=np.zeros((batch, k), np.float32),
+        candidates=np.zeros(batch, np.int32),
+        offered=np.zeros((batch, channels), np.int32),
+    )
