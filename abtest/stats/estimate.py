@@ -25,7 +25,8 @@ class Estimate:
     Attributes:
         method: How it was estimated and tested, in words.
         alpha: 1 - level of the intervals.
-        control: Users and metric of the control, unadjusted: what the lift is relative to.
+        control: Users and metric of the control, what the lift is relative to: unadjusted under CUPED, the average of
+            the strata under post-stratification.
         treatment: Users and metric of the treatment; under CUPED and post-stratification the adjusted value, which is
             control + difference.
         difference: treatment - control, in the metric's unit.

@@ -16,7 +16,7 @@ from abtest.stats.moments import Moments
 Term = str | tuple[str, str]
 Floats = NDArray[np.float64]
 
-_ROUNDING = 1e-13  # a variance this small beside what cancelled to make it is rounding and not noise
+ROUNDING = 1e-13  # a variance this small beside what cancelled to make it is rounding and not noise
 
 
 class Linear(NamedTuple):
@@ -54,7 +54,7 @@ def linear(moments: Moments, terms: Sequence[Term]) -> Linear:
     cov = weights @ moments.comoment @ weights.T / (moments.n - 1)
     size = np.abs(weights) @ np.sqrt(np.diag(moments.comoment) / (moments.n - 1))
     level = np.abs(weights) @ np.abs(moments.mean)
-    still = np.diag(cov) <= np.maximum(_ROUNDING * size**2, (10 * np.finfo(float).eps * level) ** 2)
+    still = np.diag(cov) <= np.maximum(ROUNDING * size**2, (10 * np.finfo(float).eps * level) ** 2)
     cov[still, :] = 0.0
     cov[:, still] = 0.0
     return Linear(moments.n, value, cov)

@@ -1,0 +1,99 @@
+"""Post-stratification: arms compared within strata that exposure cannot move (cold and warm), then averaged.
+
+Each stratum weighs as its share w of all users. The noise is that within strata, ``sum w^2 Var``, plus that of the
+shares themselves, ``Var_w(effect of the stratum) / N``: users are a draw from a population whose shares are not known
+(as in gbstats). The lift is relative to the control averaged with the same weights.
+"""
+
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+
+from abtest.stats.contrast import Contrast, Distribution, LiftMethod, Part, judge
+from abtest.stats.estimate import Estimate, Group
+from abtest.stats.moments import Moments
+from abtest.stats.terms import Term, linear, undefined
+from abtest.stats.welch import unusable
+
+
+def post_stratified(
+    control: Mapping[Hashable, Moments],
+    treatment: Mapping[Hashable, Moments],
+    metric: Term,
+    *,
+    alpha: float = 0.05,
+    lift: LiftMethod = "welch-fieller",
+    distribution: Distribution = "t",
+) -> Estimate:
+    """Treatment against control, averaged over strata.
+
+    Args:
+        control: Moments of the control's users per stratum.
+        treatment: Moments of the treatment's users for the same strata.
+        metric: A column, or (numerator, denominator) for the ratio of the weighted sums.
+        alpha: 1 - level of the intervals.
+        lift: As in ``welch``.
+        distribution: ``normal`` for z instead of t.
+
+    Raises:
+        ValueError: If the strata of the arms differ, there are none, or alpha or a column is not valid.
+    """
+    if set(control) != set(treatment) or not control:
+        raise ValueError(f"strata must be the same in both arms, got {list(control)} and {list(treatment)}.")
+    method = f"{'Welch t' if distribution == 't' else 'z'}, post-stratified over {len(control)} strata"
+    whole_c, whole_t = sum(control.values(), start=_nothing(control)), sum(treatment.values(), start=_nothing(control))
+    if blank := unusable(whole_c, whole_t, (metric,), method, alpha):
+        return blank
+    columns = (metric,) if isinstance(metric, str) else metric
+    arms = (("control", control), ("treatment", treatment))
+    faults = [
+        f"stratum {stratum}: {fault}"
+        for stratum in control
+        for arm, cells in arms
+        for column in columns
+        if (fault := undefined(cells[stratum], column, arm))
+    ]
+    if faults:
+        groups = Group(whole_c.n, None), Group(whole_t.n, None)
+        return Estimate(method, alpha, *groups, reason="; ".join(dict.fromkeys(faults)))
+    total = whole_c.n + whole_t.n
+    share = np.array([(control[s].n + treatment[s].n) / total for s in control])
+    value_c, inner_c, noise_c = _arm(control, metric, share)
+    value_t, inner_t, noise_t = _arm({s: treatment[s] for s in control}, metric, share)
+    effect = inner_t - inner_c  # of each stratum, less the average one: what the shares' noise moves
+    shares = Part(
+        float(share @ effect**2) / total,
+        -float(share @ (effect * inner_c)) / total,
+        float(share @ inner_c**2) / total,
+        total - 1,
+    )
+    within_c = [Part(v, v, v, control[s].n - 1) for s, v in zip(control, noise_c, strict=True)]
+    within_t = [Part(v, 0.0, 0.0, treatment[s].n - 1) for s, v in zip(control, noise_t, strict=True)]
+    contrast = Contrast(value_t - value_c, value_c, (*within_c, *within_t, shares))
+    return judge(contrast, whole_c.n, whole_t.n, method=method, alpha=alpha, lift=lift, distribution=distribution)
+
+
+def _arm(cells: Mapping[Hashable, Moments], metric: Term, share: np.ndarray) -> tuple[float, np.ndarray, list[float]]:
+    """The arm's weighted value, each stratum's linearised distance from it, and each one's squared standard error."""
+    if isinstance(metric, str):
+        means = np.array([cell.mean_of(metric) for cell in cells.values()])
+        value = float(share @ means)
+        noise = [
+            float(w) ** 2 * float(linear(cell, (metric,)).cov[0, 0]) / cell.n
+            for w, cell in zip(share, cells.values(), strict=True)
+        ]
+        return value, means - value, noise
+    top = np.array([cell.mean_of(metric[0]) for cell in cells.values()])
+    bottom = np.array([cell.mean_of(metric[1]) for cell in cells.values()])
+    per = float(share @ bottom)
+    value = float(share @ top) / per
+    noise = []
+    for w, cell in zip(share, cells.values(), strict=True):
+        cov = linear(cell, metric).cov
+        variance = cov[0, 0] - 2.0 * value * cov[0, 1] + value**2 * cov[1, 1]
+        noise.append(float(w) ** 2 * float(variance) / per**2 / cell.n)
+    return value, (top - value * bottom) / per, noise
+
+
+def _nothing(cells: Mapping[Hashable, Moments]) -> Moments:
+    return Moments.empty(next(iter(cells.values())).names)
