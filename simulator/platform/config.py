@@ -155,11 +155,11 @@ class PlatformKeys(Keys):
         "shared", description="Whether models learn from the log of all arms, or each arm's from its own users."
     )
     log_days: PositiveInt | None = Field(None, description="Latest days of the log that trainers see; null: all.")
-    gather_s: PositiveFloat = Field(
-        1_800.0,
-        description="Simulated seconds whose requests are worked on together; for speed. No log depends on it where "
-        "no request queues; where some do, one that its user makes within the same time joins the queue after the "
-        "others were told their waits.",
+    gather_s: PositiveFloat | None = Field(
+        None,
+        description="Simulated seconds whose requests are worked on together, for speed; null: as many as bring 4,000 "
+        "visits. Logs do not depend on it where no request queues. Where some do, one that its user makes within the "
+        "same time joins the queue after the others were told their waits; the checkpoint counts those overtaken.",
     )
 
     @field_validator("arms")

@@ -36,6 +36,7 @@ RUN_FILE = "platform.json"
 CHECKPOINT = "platform checkpoint"
 WARM_UP = "warmup"  # arm of everybody before the experiment
 _POPULAR_ITEMS = 1_000
+_GATHER_VISITS = 4_000
 
 
 class Engine:
@@ -163,7 +164,8 @@ class Engine:
             self._progress.advance(service.n_over - over, f"{rate:,.0f} requests/s")
             return replies
 
-        run_day(day * DAY_S, _comings(visits), self._keys.gather_s, service.settle, serve)
+        gather_s = self._keys.gather_s or DAY_S / max(1, round(len(visits.user) / _GATHER_VISITS))
+        run_day(day * DAY_S, _comings(visits), gather_s, service.settle, serve)
         service.settle(np.inf)
         self._progress.finish(f"{service.n_requests:,} requests")
 

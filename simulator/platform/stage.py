@@ -84,9 +84,8 @@ class Stage:
         if not self._window_s:
             service_s = self._service_s(arrive_s, bits)
             return self.queue.join(arrive_s, service_s, bits) - arrive_s, service_s
-        closes_s: Floats
         window, job = np.unique(np.floor(arrive_s / self._window_s).astype(np.int64), return_inverse=True)
-        closes_s = (window + 1) * self._window_s
+        closes_s: Floats = (window + 1).astype(np.float64) * self._window_s
         service_s = self._service_s(closes_s, self._draws.bits(window))
         new = ~np.isin(window, self._windows)
         begins_s = self.queue.join(closes_s[new], service_s[new], window[new].astype(np.uint64))
