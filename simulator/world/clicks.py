@@ -1,4 +1,10 @@
-"""Which items are clicked: step k makes the k-th click of every session that has one, all at once."""
+"""Which items are clicked: step k makes the k-th click of every session that has one, all at once.
+
+Exact: the shares of the causes, the weights of the items that are out, who links to whom. Approximate: what is out, and
+how far it has faded, is that of the bucket of hours the session starts in (:func:`build_shelf`); a session avoids
+items it has seen by 64 classes of items, so a few that it has not seen as well, and after three tries it takes what it
+draws; sessions longer than a thousand clicks are cut.
+"""
 
 from enum import IntEnum
 from typing import NamedTuple

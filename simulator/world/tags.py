@@ -35,7 +35,8 @@ def draw_tags(config: WorldConfig, catalogue: Catalogue) -> ItemTags:
         anywhere = (place * config.tags.count).astype(np.int64)
         items.append(rows)
         tags.append(np.where(stray < config.tags.stray, anywhere, own))
-    key = np.unique(np.concatenate(items) * config.tags.count + np.concatenate(tags))
+    key = np.sort(np.concatenate(items) * config.tags.count + np.concatenate(tags))
+    key = key[np.diff(key, prepend=-1) > 0]
     return ItemTags(item=key // config.tags.count, tag=key % config.tags.count, first=first)
 
 

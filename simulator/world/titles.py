@@ -19,10 +19,12 @@ _FIRST_LURE, _FIRST_SUBCATEGORY, _FIRST_TAG, _WORDS = FILLERS, 1_000, 500_000, 1
 def title_series(config: WorldConfig, catalogue: Catalogue, tags: ItemTags) -> pl.Series:
     """The title of every item."""
     words = title_words(config, catalogue, tags)
-    used = np.unique(words[words >= 0])
+    used = np.flatnonzero(np.bincount(words[words >= 0], minlength=_WORDS))
     texts = pl.Series([_spell(int(word)) for word in used])
+    place = np.zeros(_WORDS, np.int32)
+    place[used] = np.arange(len(used))
     columns = [
-        texts.gather(pl.Series(np.searchsorted(used, column)).set(pl.Series(column < 0), None)).alias(str(slot))
+        texts.gather(pl.Series(place[column]).set(pl.Series(column < 0), None)).alias(str(slot))
         for slot, column in enumerate(words.T)
     ]
     joined = pl.concat_str([pl.col(column.name) for column in columns], separator=" ", ignore_nulls=True)

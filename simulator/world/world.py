@@ -128,11 +128,15 @@ class World:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The world that was saved, its arrays mapped, not read: processes share them."""
+
+        def mapped(name: str) -> NDArray:
+            return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+
         head = json.loads((folder / "world.json").read_text(encoding="utf-8"))
 
         def part(kind: type, prefix: str) -> dict[str, NDArray]:
             return {
-                field.name: np.load(folder / f"{prefix}.{field.name}.npy", mmap_mode="r")
+                field.name: mapped(f"{prefix}.{field.name}")
                 for field in dataclasses.fields(kind)
                 if field.name != "bucket_s"
             }
@@ -141,7 +145,7 @@ class World:
             config=WorldConfig.model_validate_json(json.dumps(head["config"])),
             catalogue=Catalogue(**part(Catalogue, "catalogue")),
             shelf=Shelf(**part(Shelf, "shelf"), bucket_s=head["bucket_s"]),
-            quality=np.load(folder / "quality.npy", mmap_mode="r"),
+            quality=mapped("quality"),
             rate=head["rate"],
         )
 
@@ -160,15 +164,15 @@ class World:
         A session that would last more than an hour is squeezed into it, as if items were opened side by side.
         """
         browse_s = -self.config.sessions.browse_s * np.log(to_uniform(mixed(clicks.bits, _BROWSE)))
-        gap_s = dwell_s + browse_s
+        gap_us = np.rint(1e6 * (dwell_s + browse_s)).astype(np.int64)  # whole numbers: sums do not depend on the range
         end = np.cumsum(sessions.length)
         begin = end - sessions.length
-        total = np.append(0.0, np.cumsum(gap_s))
-        elapsed = total[:-1] - np.repeat(total[begin], sessions.length)
-        last = total[np.maximum(end - 1, 0)] - total[begin]
-        squeeze = np.minimum(1.0, SESSION_S / np.maximum(last, 1e-9))
+        total = np.append(0, np.cumsum(gap_us))
+        elapsed_s = 1e-6 * (total[:-1] - np.repeat(total[begin], sessions.length))
+        last_s = 1e-6 * (total[np.maximum(end - 1, 0)] - total[begin])
+        squeeze = np.minimum(1.0, SESSION_S / np.maximum(last_s, 1e-6))
         start = np.repeat(self.start_s + sessions.visits.start_s, sessions.length)
-        return np.floor(start + np.maximum(elapsed, 0.0) * np.repeat(squeeze, sessions.length)).astype(np.int64)
+        return np.floor(start + elapsed_s * np.repeat(squeeze, sessions.length)).astype(np.int64)
 
     def _quality_over_clicks(self) -> NDArray[np.float64]:
         """Quality by its rank among clicks: the clicks of a pilot are spread as those of the log."""
