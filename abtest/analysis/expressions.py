@@ -63,15 +63,19 @@ class Expression(NamedTuple):
         return bare if bare is not None and self.text.strip() in (bare, f"`{bare}`") else None
 
 
-def parse(text: str) -> Expression:
+def parse(text: str, column: Callable[[str], pl.Expr] = pl.col) -> Expression:
     """Read an expression.
+
+    Args:
+        text: What the user wrote.
+        column: What the name of a column stands for; by default that column.
 
     Raises:
         MicrecError: If it is no expression; the message shows the place.
     """
     if len(text) > _MAX_LENGTH:
         raise MicrecError(f"expression of {len(text)} characters: at most {_MAX_LENGTH} are read.")
-    parser = _Parser(text)
+    parser = _Parser(text, column)
     value = parser.whole()
     return Expression(text, tuple(dict.fromkeys(parser.columns)), value)
 
@@ -91,8 +95,9 @@ class _Token(NamedTuple):
 class _Parser:
     """Recursive descent, one method per level of binding; numbers and conditions are kept apart."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, column: Callable[[str], pl.Expr]) -> None:
         self._text = text
+        self._column = column
         self._tokens = list(self._read())
         self._next = 0
         self._depth = 0
@@ -142,7 +147,7 @@ class _Parser:
         if token.kind == "quoted" or (token.kind == "word" and token.text not in _WORDS):
             self._next += 1
             self.columns.append(token.text)
-            return pl.col(token.text).cast(pl.Float64)
+            return self._column(token.text).cast(pl.Float64)
         raise self._fault("expected a number, a column or a function")
 
     def _call(self, name: _Token) -> pl.Expr:

@@ -1,0 +1,209 @@
+"""Effects: every metric of every treatment against control, as planned, and by other means beside it."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from abtest.analysis.comparison import LiftChange, between_groups
+from abtest.analysis.measure import EVERYBODY, Measured, Slice, capped, term
+from abtest.analysis.metrics import ALL, COLD, Metric
+from abtest.analysis.plan import AnalysisPlan
+from abtest.stats.cuped import cuped
+from abtest.stats.estimate import Estimate
+from abtest.stats.moments import Moments
+from abtest.stats.multiplicity import benjamini_hochberg, holm
+from abtest.stats.strata import post_stratified
+from abtest.stats.welch import welch
+
+Question = tuple[str, str, str]  # metric, slice, treatment
+Adjustment = Callable[[Sequence[float | None]], list[float | None]]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One metric of one treatment in one slice.
+
+    Attributes:
+        metric: What was measured.
+        slice: Among whom.
+        arm: The treatment.
+        family: "primary", "secondary", "guardrail" or "slice": what its p is adjusted with.
+        estimate: Welch's test with the Welch-Fieller lift: what is judged.
+        p_adjusted: By Holm among primary metrics, by Benjamini-Hochberg elsewhere; guardrails stand alone.
+        significant: p_adjusted < alpha; None where nothing may be said.
+        valid: False where the comparison itself is broken, such as by a sample-ratio mismatch.
+        reason: Why it is not valid, not judged or not defined.
+        others: The same question by other means: CUPED, post-stratified, capped.
+        variance_reduction: Share of the variance that CUPED took away.
+        truth: True lift and its standard error, where only a simulator can know it.
+    """
+
+    metric: Metric
+    slice: str
+    arm: str
+    family: str
+    estimate: Estimate
+    p_adjusted: float | None = None
+    significant: bool | None = None
+    valid: bool = True
+    reason: str | None = None
+    others: Mapping[str, Estimate] = field(default_factory=dict)
+    variance_reduction: float | None = None
+    truth: tuple[float, float] | None = None
+
+    @property
+    def question(self) -> Question:
+        return self.metric.name, self.slice, self.arm
+
+    @property
+    def outcome(self) -> str:
+        """ "gain", "loss" or "even", by the metric's good direction; even where not significant."""
+        if not self.significant or self.estimate.difference is None:
+            return "even"
+        return "gain" if (self.estimate.difference > 0) == (self.metric.direction == "up") else "loss"
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Whether a slice's lift differs from that of all other users.
+
+    Attributes:
+        metric: What was measured.
+        slice: Among whom.
+        arm: The treatment.
+        test: Lift of the slice minus lift of the rest.
+        p_adjusted: Benjamini-Hochberg over all interactions.
+    """
+
+    metric: Metric
+    slice: str
+    arm: str
+    test: LiftChange
+    p_adjusted: float | None = None
+
+
+def effects_of(measured: Measured, metrics: Sequence[Metric], plan: AnalysisPlan) -> list[Effect]:
+    """All effects, not yet judged: metrics as planned, then primary metrics by slice."""
+    found = []
+    for arm in plan.treatments:
+        for metric in metrics:
+            where = EVERYBODY if metric.slice == ALL else measured.slice_of(metric)
+            found.append(_effect(measured, metric, where, arm, metric.role, plan))
+        for metric in metrics:
+            if metric.role == "primary" and metric.slice == ALL:
+                found += [_effect(measured, metric, where, arm, "slice", plan) for where in measured.slices]
+    return found
+
+
+def interactions_of(measured: Measured, metrics: Sequence[Metric], plan: AnalysisPlan) -> list[Interaction]:
+    """Each slice against the rest; "significant here, not there" is no evidence of a difference."""
+    found = []
+    for arm in plan.treatments:
+        for metric in metrics:
+            if metric.role != "primary" or metric.slice != ALL:
+                continue
+            for where in _told_apart(measured.slices):
+                inside = measured.of(plan.control, where), measured.of(arm, where)
+                outside = measured.rest(plan.control, where), measured.rest(arm, where)
+                small = min(m.n for m in (*inside, *outside)) < plan.min_users
+                test = (
+                    LiftChange(reason=f"fewer than {plan.min_users:,} users in an arm of the slice or the rest")
+                    if small
+                    else between_groups(inside, outside, term(metric), alpha=plan.alpha)
+                )
+                found.append(Interaction(metric, where.name, arm, test))
+    adjusted = benjamini_hochberg([one.test.p for one in found])
+    return [replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True)]
+
+
+def judged(
+    effects: Sequence[Effect],
+    plan: AnalysisPlan,
+    faults: Mapping[str, str],
+    *,
+    early: str | None = None,
+    level: float | None = None,
+    repeated: Mapping[Question, float] | None = None,
+) -> list[Effect]:
+    """Adjust p within each family and say what is significant.
+
+    Args:
+        effects: From ``effects_of``.
+        plan: Alpha and the minimum of users.
+        faults: By slice ("all" for everybody): why its comparison is not valid.
+        early: Why nothing may be called significant yet, if so.
+        level: Nominal level of this look for what has no repeated p; the plan's alpha by default.
+        repeated: p-values of primary metrics that count all looks so far, judged at the plan's alpha.
+    """
+    repeated, level = repeated or {}, plan.alpha if level is None else level
+    screened = [_screened(effect, plan, faults) for effect in effects]
+    families: dict[str, Adjustment] = {
+        "primary": holm,
+        "secondary": benjamini_hochberg,
+        "guardrail": list,
+        "slice": benjamini_hochberg,
+    }
+    done: dict[int, Effect] = {}
+    for family, adjust in families.items():
+        members = [i for i, effect in enumerate(screened) if effect.family == family]
+        planned = family == "primary" and bool(repeated)
+        readable = [
+            (repeated.get(screened[i].question) if planned else screened[i].estimate.p)
+            if screened[i].significant is not None
+            else None
+            for i in members
+        ]
+        for i, p in zip(members, adjust(readable), strict=True):
+            done[i] = _judgement(screened[i], p, plan.alpha if planned else level, early)
+    return [done[i] for i in range(len(screened))]
+
+
+def _effect(measured: Measured, metric: Metric, where: Slice, arm: str, family: str, plan: AnalysisPlan) -> Effect:
+    control, treatment = measured.of(plan.control, where), measured.of(arm, where)
+    question = term(metric)
+    estimate = welch(control, treatment, question, alpha=plan.alpha)
+    effect = Effect(metric, where.name, arm, family, estimate)
+    if family == "slice":
+        return effect
+    others: dict[str, Estimate] = {}
+    reduction = None
+    if measured.covariates:
+        adjusted = cuped(control, treatment, question, measured.covariates, alpha=plan.alpha)
+        others["cuped"], reduction = adjusted.estimate, adjusted.variance_reduction
+    strata = [one for one in measured.slices if one.column == COLD]
+    if metric.role == "primary" and where.column is None and len(strata) > 1:
+        cells: list[dict[Hashable, Moments]] = [
+            {one.name: measured.of(side, one) for one in strata} for side in (plan.control, arm)
+        ]
+        others["post-stratified"] = post_stratified(cells[0], cells[1], question, alpha=plan.alpha)
+    if metric.role == "primary" and metric.per is None and metric.value.text in measured.caps:
+        others["capped"] = welch(control, treatment, capped(metric), alpha=plan.alpha)
+    return replace(effect, others=others, variance_reduction=reduction)
+
+
+def _screened(effect: Effect, plan: AnalysisPlan, faults: Mapping[str, str]) -> Effect:
+    """Marked with what forbids reading it; ``significant`` is False where it may be read."""
+    fault = faults.get(ALL) or faults.get(effect.slice)
+    if fault:
+        return replace(effect, valid=False, reason=fault)
+    if effect.estimate.p is None:
+        return replace(effect, reason=effect.estimate.reason or "undefined")
+    fewest = min(effect.estimate.control.n, effect.estimate.treatment.n)
+    if effect.slice != ALL and fewest < plan.min_users:
+        return replace(effect, reason=f"only {fewest:,} users in an arm: below {plan.min_users:,} nothing is judged")
+    return replace(effect, significant=False, reason=effect.estimate.reason)
+
+
+def _judgement(effect: Effect, p: float | None, alpha: float, early: str | None) -> Effect:
+    if effect.significant is None or p is None:
+        return effect
+    if early is not None:
+        return replace(effect, p_adjusted=p, significant=None, reason=early)
+    return replace(effect, p_adjusted=p, significant=p < alpha)
+
+
+def _told_apart(slices: Iterable[Slice]) -> list[Slice]:
+    """One side of a column with two labels says it all."""
+    by_column: dict[str, list[Slice]] = {}
+    for one in slices:
+        by_column.setdefault(str(one.column), []).append(one)
+    return [one for members in by_column.values() for one in (members[:1] if len(members) == 2 else members)]

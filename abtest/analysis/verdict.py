@@ -1,0 +1,114 @@
+"""Ship, hold or stop: one rule, the same for every test, with its reasons in plain words.
+
+Reads the contents of results.json and nothing else, so that what is said and what is stored cannot differ.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from abtest.report import numbers
+
+RULE = (
+    "Hold, whatever the numbers say, if the comparison is not valid: a sample-ratio mismatch, or users who differed "
+    "before exposure.",
+    "Stop if a primary metric is significantly worse, or a guardrail is worse than its margin allows.",
+    "Ship if at least one primary metric is significantly better, none is significantly worse, and every guardrail is "
+    "within its margin (without a margin: not shown to be worse).",
+    "Hold otherwise. A test that is read once is not read before its planned end.",
+    "Significant means: p below alpha after Holm's adjustment over primary metrics and treatments. Secondary metrics "
+    "and slices inform; they never ship.",
+)
+
+
+class Verdict(NamedTuple):
+    """What to do about one treatment.
+
+    Attributes:
+        arm: The treatment.
+        decision: "ship", "hold" or "stop".
+        headline: One sentence.
+        reasons: Sentences, the strongest first.
+    """
+
+    arm: str
+    decision: str
+    headline: str
+    reasons: list[str]
+
+
+def verdicts_of(results: Mapping[str, Any]) -> list[Verdict]:
+    """One verdict for every treatment, in the order of the plan."""
+    return [_verdict(results, arm) for arm in results["scenario"]["treatments"]]
+
+
+def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
+    mine = [effect for effect in results["effects"] if effect["treatment"]["arm"] == arm]
+    primary = [effect for effect in mine if effect["family"] == "primary"]
+    guards = [effect for effect in mine if effect["family"] == "guardrail"]
+    control = results["scenario"]["control"]
+    broken = [effect for effect in primary if not effect["valid"]]
+    if broken:
+        reasons = list(dict.fromkeys([*results["alarms"], *(str(effect["reason"]) for effect in broken)]))
+        return Verdict(arm, "hold", f"The comparison of {arm} with {control} is not valid.", reasons)
+    better = [effect for effect in primary if effect["outcome"] == "gain"]
+    worse = [effect for effect in primary if effect["outcome"] == "loss"]
+    harmed = [effect for effect in guards if guardrail(effect) == "harmed"]
+    unsure = [effect for effect in guards if guardrail(effect) == "unsure"]
+    open_ = [effect for effect in primary if effect["significant"] is None]
+    reasons = [_told(effect) for effect in (*worse, *better)]
+    reasons += [f"Guardrail {_measured(effect)}: worse than its margin allows." for effect in harmed]
+    reasons += [f"Guardrail {_measured(effect)}: not shown to lie within its margin." for effect in unsure]
+    rest = [effect for effect in primary if effect not in (*better, *worse, *open_)]
+    reasons += [_told(effect) for effect in rest]
+    reasons += [f"{_measured(effect)}: not judged ({effect['reason']})." for effect in open_]
+    if worse or harmed:
+        names = _names([*worse, *harmed])
+        return Verdict(arm, "stop", f"{arm} is worse than {control} on {names}.", reasons)
+    if better and not unsure and not open_:
+        names = _names(better)
+        return Verdict(
+            arm, "ship", f"{arm} is better than {control} on {names}, and worse on no primary metric.", reasons
+        )
+    if open_ and len(open_) == len(primary):
+        why = next(str(effect["reason"]) for effect in open_)
+        return Verdict(arm, "hold", f"There is nothing to decide yet: {why}.", reasons)
+    if better:
+        why = "a guardrail is not yet shown to be safe" if unsure else "not every primary metric could be judged"
+        return Verdict(arm, "hold", f"{arm} is better on {_names(better)}, but {why}.", reasons)
+    return Verdict(arm, "hold", f"No primary metric tells {arm} from {control}.", [*reasons, *_detectable(results)])
+
+
+def guardrail(effect: Mapping[str, Any]) -> str:
+    """ "safe" if the whole interval lies within the margin, "harmed" if none of it does, else "unsure"."""
+    margin, interval = effect["margin"], effect["lift_ci"]
+    if interval is None or not effect["valid"] or (effect["significant"] is None and effect["p"] is not None):
+        return "unsure"
+    low, high = interval if effect["direction"] == "up" else (-interval[1], -interval[0])
+    if high < -margin:
+        return "harmed"
+    return "safe" if low >= -margin or margin == 0 else "unsure"
+
+
+def _told(effect: Mapping[str, Any]) -> str:
+    words = {"gain": "significantly better", "loss": "significantly worse", "even": "no significant difference"}
+    return f"{_measured(effect)}: {words[effect['outcome']]} (adjusted p {numbers.p_value(effect['p_adjusted'])})."
+
+
+def _measured(effect: Mapping[str, Any]) -> str:
+    interval = f" {numbers.percent_interval(effect['lift_ci'])}" if effect["lift_ci"] else ""
+    return f"{effect['metric']} {numbers.percent(effect['lift'])}{interval}"
+
+
+def _names(effects: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(effect["metric"] for effect in effects))
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _detectable(results: Mapping[str, Any]) -> list[str]:
+    """What a test of this size could have seen."""
+    known = [curve for curve in results["power"] if curve["mde"] is not None]
+    return [
+        f"With these users a true lift of {numbers.percent(curve['mde'])} in {curve['metric']} would have been found "
+        f"{curve['power']:.0%} of the time."
+        for curve in known
+    ]

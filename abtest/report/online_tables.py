@@ -1,0 +1,272 @@
+"""The tables of an experiment's report as plain text cells; each form of the report draws and escapes them itself."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from abtest.report import numbers
+from abtest.report.tables import Results, Table
+
+Data = Mapping[str, Any]
+
+FAMILIES = {
+    "primary": "Primary metrics",
+    "guardrail": "Guardrails",
+    "secondary": "Secondary metrics",
+    "slice": "Primary metrics by slice",
+}
+ADJUSTED = {"primary": "Holm p", "guardrail": "p", "secondary": "BH p", "slice": "BH p"}
+OTHERS = {"cuped": "CUPED", "post-stratified": "post-stratified", "capped": "capped at the 99th percentile"}
+
+
+def effects(results: Results, family: str) -> list[Data]:
+    """Effects of a family, in the order of the plan."""
+    return [effect for effect in results["effects"] if effect["family"] == family]
+
+
+def effect_table(results: Results, family: str) -> Table:
+    """Metric, both arms, lift with interval, p and what it amounts to."""
+    rows = [
+        (
+            effect_name(results, effect),
+            numbers.value(effect["control"]["mean"]),
+            numbers.value(effect["treatment"]["mean"]),
+            numbers.percent(effect["lift"]),
+            numbers.percent_interval(effect["lift_ci"]),
+            numbers.p_value(effect["p"]),
+            numbers.p_value(effect["p_adjusted"]),
+            outcome(effect),
+        )
+        for effect in effects(results, family)
+    ]
+    several = len(results["scenario"]["treatments"]) > 1
+    header = (
+        "metric",
+        results["scenario"]["control"],
+        "treatment" if several else results["scenario"]["treatments"][0],
+        "lift",
+        f"{level(results)} interval",
+        "p",
+        ADJUSTED[family],
+        "outcome",
+    )
+    return Table(FAMILIES[family], header, rows, reasons(results, effects(results, family)))
+
+
+def paper_table(results: Results) -> Table:
+    """The layout of the paper's Table 3: one row per treatment, the lift of each metric, a star where significant."""
+    shown = [e for family in ("primary", "guardrail", "secondary") for e in effects(results, family)]
+    names = list(dict.fromkeys(effect["metric"] for effect in shown))
+    rows = []
+    for arm in results["scenario"]["treatments"]:
+        mine = {effect["metric"]: effect for effect in shown if effect["treatment"]["arm"] == arm}
+        rows.append((arm, *(starred(mine[name]) for name in names)))
+        rows.append(
+            (f"{level(results)} interval", *(numbers.percent_interval(mine[name]["lift_ci"]) for name in names))
+        )
+        rows.append(("adjusted p", *(numbers.p_value(mine[name]["p_adjusted"]) for name in names)))
+    legend = "* adjusted p below alpha; † not valid; no mark: not significant or not judged."
+    return Table(f"Lift over {results['scenario']['control']}", ("arm", *names), rows, [legend])
+
+
+def srm_table(results: Results) -> Table:
+    """Users per arm against plan, everybody and by slice; the last day stands for all days."""
+    arms = [results["scenario"]["control"], *results["scenario"]["treatments"]]
+    days = [check for check in results["srm"] if check["scope"] == "day"]
+    rows = []
+    for check in [*(check for check in results["srm"] if check["scope"] != "day"), *days[-1:]]:
+        name = {"all": "all users", "slice": check["slice"], "day": f"daily looks to {check['day']}"}[check["scope"]]
+        counts = (f"{check['counts'][arm]:,}" for arm in arms)
+        rows.append((name, *counts, numbers.p_value(check["p"]), "ALARM" if check["alarm"] else "as planned"))
+    return Table("Users per arm", ("users", *arms, "p", "sample ratio"), rows, [])
+
+
+def balance_table(results: Results) -> Table:
+    """Covariates from before exposure."""
+    several = len(results["scenario"]["treatments"]) > 1
+    rows = [
+        (
+            f"{check['covariate']}, {check['arm']}" if several else check["covariate"],
+            numbers.value(check["control"]),
+            numbers.value(check["treatment"]),
+            numbers.UNDEFINED if check["standardised"] is None else f"{check['standardised']:+.4f}",
+            numbers.p_value(check["p_adjusted"]),
+            "ALARM" if check["alarm"] else "balanced",
+        )
+        for check in results["balance"]
+    ]
+    header = ("before exposure", "control", "treatment", "difference / sd", "Holm p", "balance")
+    return Table("Balance before exposure", header, rows, [])
+
+
+def interaction_table(results: Results) -> Table:
+    """Each slice's lift against everybody else's."""
+    rows = [
+        (
+            _name(results, one["metric"], one["slice"], one["arm"]),
+            numbers.percent(one["change"]),
+            numbers.percent_interval(one["change_ci"]),
+            numbers.p_value(one["p"]),
+            numbers.p_value(one["p_adjusted"]),
+        )
+        for one in results["interactions"]
+    ]
+    notes = [
+        f"{_name(results, one['metric'], one['slice'], one['arm'])}: {one['reason']}."
+        for one in results["interactions"]
+        if one["reason"]
+    ]
+    header = ("slice", "lift minus the rest's", f"{level(results)} interval", "p", "BH p")
+    return Table("Does the lift differ between slices?", header, rows, notes)
+
+
+def novelty_table(results: Results) -> Table:
+    """First two days against later ones."""
+    rows = [
+        (
+            _name(results, one["metric"], "all", one["arm"]),
+            numbers.percent(one["early"]["lift"]),
+            numbers.percent(one["late"]["lift"]),
+            numbers.percent(one["change"]),
+            numbers.percent_interval(one["change_ci"]),
+            numbers.p_value(one["p"]),
+        )
+        for one in results["novelty"]
+    ]
+    header = ("metric", "lift, days 1–2", "lift, later days", "change", f"{level(results)} interval", "p")
+    return Table("Does the lift last?", header, rows, [])
+
+
+def look_table(results: Results) -> Table:
+    """Every planned look."""
+    rows = [
+        (
+            f"{_name(results, look['metric'], 'all', look['arm'])}, {look['label']}",
+            f"{look['control_n'] + look['treatment_n']:,}",
+            numbers.percent(look["on_day"]["lift"]),
+            numbers.percent(look["so_far"]["lift"]),
+            numbers.percent_interval(look["so_far"]["lift_ci"]),
+            numbers.UNDEFINED if look["so_far"]["t"] is None else f"{look['so_far']['t']:+.2f}",
+            numbers.UNDEFINED if look["bound"] is None else f"±{look['bound']:.2f}",
+            {True: "crossed", False: "within", None: numbers.UNDEFINED}[look["crossed"]],
+        )
+        for look in results["looks"]
+    ]
+    header = ("look", "users so far", "lift that day", "lift so far", "repeated interval", "t", "bound", "stopping")
+    return Table("Every look", header, rows, [])
+
+
+def other_table(results: Results) -> Table:
+    """The main metrics by other means, beside the plain test."""
+    rows = []
+    for effect in results["effects"]:
+        if effect["family"] == "slice" or not effect["others"]:
+            continue
+        name = effect_name(results, effect)
+        rows.append((f"{name}: as judged", *_other_cells(effect), ""))
+        for kind, other in effect["others"].items():
+            gain = effect["variance_reduction"] if kind == "cuped" else None
+            less = "" if gain is None else f"{gain:.1%}".replace("%", " %")
+            rows.append((f"{name}: {OTHERS.get(kind, kind)}", *_other_cells(other), less))
+    header = ("metric", "lift", f"{level(results)} interval", "p", "variance removed")
+    return Table("The same questions by other means", header, rows, [])
+
+
+def quantile_table(results: Results) -> Table:
+    """Where the middle and the heavy end of the users moved."""
+    rows = [
+        (
+            f"{_name(results, one['metric'], 'all', one['arm'])}, P{100 * one['quantile']:.0f}",
+            numbers.value(one["control"]),
+            numbers.value(one["treatment"]),
+            numbers.percent(one["lift"]),
+            numbers.percent_interval(one["lift_ci"]),
+        )
+        for one in results.get("quantiles", [])
+    ]
+    header = ("quantile", "control", "treatment", "lift", f"{level(results)} interval")
+    return Table("Users in the middle and at the top", header, rows, [])
+
+
+def check_table(results: Results) -> Table:
+    """Checks that assume less."""
+    rows = [
+        (
+            f"{_name(results, one['metric'], 'all', one['arm'])}: {one['test']}",
+            one["statistic"],
+            numbers.percent_interval(one["lift_ci"]),
+            numbers.p_value(one["p"]),
+        )
+        for one in results.get("checks", [])
+    ]
+    header = ("check", "finding", f"{level(results)} interval of the lift", "p")
+    return Table("Checks that assume less", header, rows, [])
+
+
+def power_table(results: Results) -> Table:
+    """What the test could have found."""
+    rows = [
+        (
+            _name(results, curve["metric"], "all", curve["arm"]),
+            f"{curve['n_control']:,} and {curve['n_treatment']:,}",
+            numbers.percent(curve["mde"]).removeprefix("+"),
+        )
+        for curve in results["power"]
+    ]
+    header = ("metric", "users", "smallest lift found 80 % of the time")
+    return Table("What this test can see", header, rows, [])
+
+
+def outcome(effect: Data) -> str:
+    """What an effect amounts to, in a word or two."""
+    if not effect["valid"]:
+        return "not valid"
+    if effect["guardrail"]:
+        return {"safe": "within margin", "harmed": "beyond margin", "unsure": "not shown safe"}[effect["guardrail"]]
+    if effect["significant"] is None:
+        return "not judged"
+    return {"gain": "better", "loss": "worse", "even": "no difference shown"}[effect["outcome"]]
+
+
+def starred(effect: Data) -> str:
+    """A lift with the mark of the paper's table."""
+    mark = "" if effect["lift"] is None else "†" if not effect["valid"] else "*" if effect["significant"] else ""
+    return numbers.percent(effect["lift"]) + mark
+
+
+def reasons(results: Results, found: Iterable[Data]) -> list[str]:
+    """Why something is undefined, not judged or not valid; equal reasons once."""
+    by_reason: dict[str, list[str]] = {}
+    for effect in found:
+        if effect["reason"]:
+            by_reason.setdefault(effect["reason"], []).append(effect_name(results, effect))
+    return [f"{', '.join(names)}: {reason.rstrip('.')}." for reason, names in by_reason.items()]
+
+
+def effect_name(results: Results, effect: Data) -> str:
+    """Metric, slice where the name does not say it, treatment where there are several."""
+    where = effect["slice"] if effect["family"] == "slice" else "all"
+    return _name(results, effect["metric"], where, effect["treatment"]["arm"])
+
+
+def level(results: Results) -> str:
+    """Level of the intervals, in percent."""
+    share = 100 * (1 - results["scenario"]["level"])
+    return f"{share:.4g} %"
+
+
+def filled(tables: Sequence[Table]) -> list[Table]:
+    """Those with rows."""
+    return [table for table in tables if table.rows]
+
+
+def _name(results: Results, metric: str, where: str, arm: str) -> str:
+    parts = [
+        metric,
+        *([where] if where != "all" else []),
+        *([arm] if len(results["scenario"]["treatments"]) > 1 else []),
+    ]
+    return ", ".join(parts)
+
+
+def _other_cells(test: Data) -> tuple[str, str, str]:
+    return numbers.percent(test["lift"]), numbers.percent_interval(test["lift_ci"]), numbers.p_value(test["p"])
