@@ -39,7 +39,7 @@ class Population:
         intercept: Log odds that every utility is raised by, for the configured click rate.
     """
 
-    def __init__(self, world: World, keys: PopulationKeys) -> None:
+    def __init__(self, world: World, keys: PopulationKeys, first_day: int = 0) -> None:
         self._world, self._keys = world, keys
         self._attraction = Attraction(world, keys.utility)
         self._examination = make_examination(keys.examination)
@@ -52,17 +52,22 @@ class Population:
         self.arrived_s = self._traits.arrived_s
         self.satisfaction, self.gone = np.zeros(users), np.zeros(users, bool)
         self._carried = Carried.nothing(users)
-        self._day = 0
+        self._day = first_day
         self._visiting: Visiting | None = None
 
     @classmethod
-    def build(cls, world: World, keys: PopulationKeys) -> Self:
+    def build(cls, world: World, keys: PopulationKeys, *, first_day: int = 0) -> Self:
         """A population on its first morning, its intercept calibrated on a pilot of users who are in no world.
+
+        Args:
+            world: The world; its own history of the days before ``first_day`` has left no mood behind.
+            keys: How its users respond.
+            first_day: The day that begins with the first morning.
 
         Raises:
             MicrecError: If the keys contradict each other, such as a click rate beyond what is looked at.
         """
-        return cls(world, keys)
+        return cls(world, keys, first_day)
 
     def users_on(self, day: int) -> NDArray[np.int64]:
         """Ids, shape (n,), of users who have entered before the end of ``day`` and not left for good, in order."""
