@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from micrec.data.dataset import Clicks
+from micrec.evaluation.link_recall import NeighbourScores
 from micrec.evaluation.scores import ScoreBlock
 from micrec.evaluation.task import EvalTask, expand_ranges
 
@@ -24,6 +25,12 @@ def popularity_scores(task: EvalTask) -> ScoreBlock:
     ranks = np.unique(task.train_clicks, return_inverse=True)[1]
     scores = torch.from_numpy(ranks.astype(np.float32))
     return lambda start, stop: scores.expand(stop - start, -1)
+
+
+def popularity_neighbours(task: EvalTask) -> NeighbourScores:
+    """Every item's nearest neighbours are the most clicked train items."""
+    scores = popularity_scores(task)
+    return lambda items: scores(0, len(items))
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,10 @@ class ItemKNN:
             return torch.from_numpy((profile @ self.similarity).toarray())
 
         return block
+
+    def neighbours(self, items: NDArray[np.int64]) -> Tensor:
+        """Similarities of ``items`` (B,) to all items, shape (B, N)."""
+        return torch.from_numpy(self.similarity[items].toarray())
 
 
 def _similarity_blocks(held: sp.csr_array, neighbours: int | None, self_similarity: bool) -> Iterator[sp.csr_array]:

@@ -10,8 +10,9 @@ from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
 from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, evaluation_task
+from micrec.evaluation.link_recall import read_links
 from micrec.evaluation.task import Part
-from micrec.experiment import FLOORS, evaluate_floor
+from micrec.experiment import FLOORS, evaluate_floor, evaluate_model
 from micrec.fitting import Fitted
 from micrec.presets import PRESETS
 from micrec.settings import differences
@@ -19,6 +20,8 @@ from micrec.settings import differences
 
 def compare_with_floors(fitted: Fitted, dataset: Dataset, part: Part = "test") -> dict[str, EvalResult]:
     """Every offline metric of the model, of popularity and of item-kNN, by name, the model first.
+
+    In a generated world with planted links this includes link recall, see ``micrec.evaluation.link_recall``.
 
     Raises:
         MicrecError: If the model was trained on clicks of the part, or the part has nothing to evaluate.
@@ -33,8 +36,9 @@ def compare_with_floors(fitted: Fitted, dataset: Dataset, part: Part = "test") -
         )
     task = evaluation_task(dataset, split, config.evaluation, part)
     before = dataset.clicks[: rows.start]
-    results = {model_label(config): fitted.evaluate(task)}
-    return results | {name: evaluate_floor(name, task, before, config) for name in FLOORS}
+    links = read_links(dataset)
+    results = {model_label(config): evaluate_model(fitted, task, links)}
+    return results | {name: evaluate_floor(name, task, before, config, links=links) for name in FLOORS}
 
 
 def model_label(config: Config) -> str:

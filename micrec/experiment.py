@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from micrec.baselines import ItemKNN, popularity_scores
+from micrec.baselines import ItemKNN, popularity_neighbours, popularity_scores
 from micrec.config import Config
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.sessions import assign_sessions
 from micrec.data.split import temporal_split
 from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, EvalTask, evaluate, evaluation_task
+from micrec.evaluation.link_recall import Links, NeighbourScores, cosine_scores, link_recall, read_links
 from micrec.fitting import Fitted, fit
+from micrec.inference import encode_items
 from micrec.progress import Progress
 
 FLOORS = ("popularity", "item_knn")
@@ -45,7 +47,7 @@ def run_model(
     fitted = fit(dataset, config, folder=folder, progress=progress)
     split = temporal_split(dataset.clicks, config.split)
     task = evaluation_task(dataset, split, config.evaluation, "test")
-    return _result(fitted.evaluate(task), training_info(fitted))
+    return _result(evaluate_model(fitted, task, read_links(dataset)), training_info(fitted))
 
 
 def run_floor(name: str, dataset: Dataset, config: Config) -> ModelResult:
@@ -59,21 +61,47 @@ def run_floor(name: str, dataset: Dataset, config: Config) -> ModelResult:
     """
     split = temporal_split(dataset.clicks, config.split)
     task = evaluation_task(dataset, split, config.evaluation, "test")
-    return _result(evaluate_floor(name, task, dataset.clicks[split.fit], config), {})
+    links = read_links(dataset)
+    return _result(evaluate_floor(name, task, dataset.clicks[split.fit], config, links=links), {})
 
 
-def evaluate_floor(name: str, task: EvalTask, train: Clicks, config: Config) -> EvalResult:
+def evaluate_model(fitted: Fitted, task: EvalTask, links: Links | None) -> EvalResult:
+    """Metrics of a trained model on a task, link recall included where the links of the world are known."""
+    result = fitted.evaluate(task)
+    if links is not None:
+        item_emb = encode_items(fitted.model, fitted.fields.items)[1]
+        _add_link_recall(result, cosine_scores(item_emb), links, task, fitted.config)
+    return result
+
+
+def evaluate_floor(
+    name: str, task: EvalTask, train: Clicks, config: Config, *, links: Links | None = None
+) -> EvalResult:
     """Metrics of a floor on a task; ``train`` are the clicks before the task's period."""
     if name == "popularity":
-        scores = popularity_scores(task)
+        scores, neighbours = popularity_scores(task), popularity_neighbours(task)
     elif name == "item_knn":
         sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)
-        scores = ItemKNN.fit(train, sessions, len(task.candidates)).scores(
-            task, history_length=config.model.history_length
-        )
+        knn = ItemKNN.fit(train, sessions, len(task.candidates))
+        scores, neighbours = knn.scores(task, history_length=config.model.history_length), knn.neighbours
     else:
         raise MicrecError(f"floors: no floor {name!r}: choose from {', '.join(FLOORS)}.")
-    return evaluate(scores, task, config.evaluation)
+    result = evaluate(scores, task, config.evaluation)
+    if links is not None:
+        _add_link_recall(result, neighbours, links, task, config)
+    return result
+
+
+def _add_link_recall(result: EvalResult, scores: NeighbourScores, links: Links, task: EvalTask, config: Config) -> None:
+    result.metrics.update(
+        link_recall(
+            scores,
+            links,
+            train_clicks=task.train_clicks,
+            cutoffs=config.evaluation.cutoffs,
+            cold_clicks=config.evaluation.cold_clicks,
+        )
+    )
 
 
 def training_info(fitted: Fitted) -> dict[str, Any]:
