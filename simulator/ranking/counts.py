@@ -1,0 +1,192 @@
+"""What the ranking model knows of items and users at a moment: arrays counted from the log up to then."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from micrec.config import SessionsConfig
+from micrec.data.sessions import assign_sessions
+from simulator.channels.channel import HOUR_S, Shelf
+from simulator.channels.item_cf import ItemCfKeys, similarities
+from simulator.channels.lists import Lookup
+from simulator.ports import ObservedLog
+from simulator.ranking.keys import RankerKeys
+
+ITEM_FEATURES = ("item rate", "item shown", "item trend", "item clicks", "item likes", "item dwell", "item age", "new")
+USER_FEATURES = ("user rate", "user clicks")
+Arrays = dict[str, NDArray]
+
+
+class Field(NamedTuple):
+    """Values of an item field and who clicked them."""
+
+    codes: NDArray[np.int64]  # (n + 1,) 0 = unknown, as is the last row, which is every unknown item
+    clicks: sp.csr_array  # (U + 1, C) clicks of each user on each value, the last row empty
+    share: NDArray[np.float64]  # (C,) of all clicks, smoothed
+
+
+def up_to(log: ObservedLog, now_s: float) -> ObservedLog:
+    """The log as it stood at a moment."""
+    end = log.start_s + now_s
+    return dataclasses.replace(
+        log,
+        items=log.items.filter(pl.col("published") <= end) if "published" in log.items.columns else log.items,
+        clicks=log.clicks.filter(pl.col("timestamp") < end),
+        impressions=log.impressions.filter(pl.col("timestamp") < end),
+        now_s=now_s,
+    )
+
+
+def count(log: ObservedLog, keys: RankerKeys) -> Arrays:
+    """Everything that the features need, as plain arrays; n items and U users in order of their ids."""
+    shelf = Shelf(log)
+    users = log.users.sort("user_id")
+    user_ids = users["user_id"].cast(pl.Int64).to_numpy()
+    item = shelf.lookup.rows(log.clicks["item_id"].cast(pl.Int64).to_numpy())
+    user = Lookup(user_ids).rows(log.clicks["user_id"].cast(pl.Int64).to_numpy())
+    arrays: Arrays = {
+        "items": shelf.ids,
+        "users": user_ids,
+        "item_features": _item_features(log, shelf, item, keys),
+        "user_features": _user_features(log, user_ids, user, keys),
+    }
+    known = (item >= 0) & (user >= 0)
+    for name in keys.fields:
+        arrays |= _field(name, shelf.field(name), item[known], user[known], len(user_ids))
+    arrays |= _crosses(users, arrays, item[known], user[known], keys)
+    arrays |= _tags(shelf.field(keys.tags))
+    return arrays | _neighbours(log, item, len(shelf), keys)
+
+
+def _item_features(log: ObservedLog, shelf: Shelf, item: NDArray[np.int64], keys: RankerKeys) -> NDArray[np.float32]:
+    """One column per item feature, one row per item and a last one for items that are not known yet."""
+    shown, clicked = shelf.impressions(), shelf.impression_clicks()
+    known = item >= 0
+    clicks = np.bincount(item[known], minlength=len(shelf))
+    dwell = np.log1p(log.clicks["dwell_s"].cast(pl.Float64).to_numpy())
+    mean_dwell = dwell.mean() if len(dwell) else 0.0
+    slack = np.bincount(item[known], dwell[known] - mean_dwell, minlength=len(shelf))
+    likes = np.bincount(item[known], log.clicks["like"].cast(pl.Float64).to_numpy()[known], minlength=len(shelf))
+    columns = [
+        _log_lift(clicked, shown, keys.prior_impressions),
+        np.log1p(shown),
+        np.log1p(shelf.clicks(keys.half_life_h)),
+        np.log1p(clicks),
+        _log_lift(likes, clicks, keys.prior_impressions),
+        slack / (clicks + keys.prior_clicks),
+        np.log1p(shelf.age_s / HOUR_S),
+        np.zeros(len(shelf)),
+    ]
+    unknown = np.zeros((1, len(columns)))
+    unknown[0, -1] = 1.0
+    return np.concatenate([np.stack(columns, axis=1), unknown]).astype(np.float32)
+
+
+def _user_features(
+    log: ObservedLog, user_ids: NDArray[np.int64], user: NDArray[np.int64], keys: RankerKeys
+) -> NDArray[np.float32]:
+    """One column per user feature, one row per user and a last one for those who are not known yet."""
+    row = Lookup(user_ids).rows(log.impressions["user_id"].cast(pl.Int64).to_numpy())
+    known, n = row >= 0, len(user_ids)
+    clicked = np.bincount(row[known], log.impressions["clicked"].cast(pl.Float64).to_numpy()[known], minlength=n)
+    rate = _log_lift(clicked, np.bincount(row[known], minlength=n), keys.prior_impressions)
+    clicks = np.log1p(np.bincount(user[user >= 0], minlength=n))
+    return np.append(np.stack([rate, clicks], axis=1), [[0.0, 0.0]], axis=0).astype(np.float32)
+
+
+def _log_lift(hits: NDArray, tries: NDArray, prior: float) -> NDArray[np.float64]:
+    """Log of a rate, smoothed towards the average, over the average."""
+    average = (hits.sum() + 1.0) / (tries.sum() + 20.0)
+    lift: NDArray[np.float64] = np.log((hits + prior * average) / ((tries + prior) * average))
+    return lift
+
+
+def _field(name: str, values: pl.Series, item: NDArray[np.int64], user: NDArray[np.int64], n_users: int) -> Arrays:
+    codes = np.append(_codes(values), 0)
+    size = int(codes.max(initial=0)) + 1
+    clicks = sp.csr_array((np.ones(len(item)), (user, codes[item])), shape=(n_users + 1, size))
+    share = (np.bincount(codes[item], minlength=size) + 1.0) / (len(item) + size)
+    return {
+        f"{name}.codes": codes,
+        f"{name}.share": share,
+        f"{name}.data": clicks.data.astype(np.float32),
+        f"{name}.indices": clicks.indices.astype(np.int32),
+        f"{name}.indptr": clicks.indptr.astype(np.int64),
+    }
+
+
+def field_of(name: str, arrays: Arrays) -> Field:
+    """What ``count`` has taken apart."""
+    share, indptr = arrays[f"{name}.share"], arrays[f"{name}.indptr"]
+    parts = (arrays[f"{name}.data"], arrays[f"{name}.indices"], indptr)
+    return Field(arrays[f"{name}.codes"], sp.csr_array(parts, shape=(len(indptr) - 1, len(share))), share)
+
+
+def _crosses(
+    users: pl.DataFrame, arrays: Arrays, item: NDArray[np.int64], user: NDArray[np.int64], keys: RankerKeys
+) -> Arrays:
+    """Lift of each item value among the users of each user-field value: rows of all user fields one below another.
+
+    ``cross.rows`` (U + 1, fields) leads from a user to them; row 0 is for unknown users and missing values.
+    """
+    codes, share = arrays[f"{keys.crossed}.codes"], arrays[f"{keys.crossed}.share"]
+    names = [name for name, dtype in users.schema.items() if name != "user_id" and not dtype.is_nested()]
+    names = [name for name in names if not users.schema[name].is_float()]
+    tables, rows, first = [np.zeros((1, len(share)))], [], 1
+    for name in names:
+        values = _codes(users[name])
+        size = int(values.max(initial=0)) + 1
+        counts = np.zeros((size, len(share)))
+        np.add.at(counts, (values[user], codes[item]), 1.0)
+        tables.append(lift_of(counts, share, keys.prior_clicks * 10.0))
+        rows.append(np.append(values + first, 0))
+        first += size
+    table = np.concatenate(tables).astype(np.float32)
+    return {
+        "cross.table": table,
+        "cross.rows": np.stack(rows, axis=1) if rows else np.zeros((len(users) + 1, 0), np.int64),
+    }
+
+
+def lift_of(counts: NDArray, share: NDArray[np.float64], prior: float) -> NDArray[np.float64]:
+    """Log of a smoothed share of clicks over everybody's share, shape (n, C); 0 for code 0, the unknown value."""
+    total = counts.sum(axis=1, keepdims=True)
+    lift: NDArray[np.float64] = np.log((counts / share + prior) / (total + prior))
+    lift[:, 0] = 0.0
+    return lift
+
+
+def _tags(lists: pl.Series) -> Arrays:
+    """Tags of each item as a rectangle (n + 1, T) of codes, 0 as padding, and one over their number."""
+    frame = pl.DataFrame({"row": np.arange(len(lists)), "tag": lists.cast(pl.List(pl.String))}).explode("tag")
+    frame = frame.drop_nulls().unique(maintain_order=True)
+    codes, row = _codes(frame["tag"]), frame["row"].to_numpy()
+    counts = np.bincount(row, minlength=len(lists) + 1)
+    place = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+    rectangle = np.zeros((len(lists) + 1, max(1, int(counts.max(initial=0)))), np.int64)
+    rectangle[row, place] = codes
+    return {"tags": rectangle, "tag_share": (1.0 / np.maximum(counts, 1)).astype(np.float32)}
+
+
+def _codes(values: pl.Series) -> NDArray[np.int64]:
+    """Number of each value in the order of the values as text, from 1; 0 = missing."""
+    texts = values.cast(pl.String)
+    labels = texts.unique().drop_nulls().sort()
+    return (texts.cast(pl.Enum(labels)).to_physical().cast(pl.Int64) + 1).fill_null(0).to_numpy()
+
+
+def _neighbours(log: ObservedLog, item: NDArray[np.int64], n: int, keys: RankerKeys) -> Arrays:
+    """Nearest items by sessions in common; see the item-CF channel."""
+    known = item >= 0
+    time_ms = (log.clicks["timestamp"].cast(pl.Float64).to_numpy()[known] * 1_000).astype(np.int64)
+    sessions = assign_sessions(log.clicks["user_id"].to_numpy()[known], time_ms, SessionsConfig())
+    near = similarities(sessions, item[known], n, ItemCfKeys(neighbours=keys.neighbours))
+    return {
+        "near.offsets": near.indptr.astype(np.int64),
+        "near.rows": near.indices.astype(np.int32),
+        "near.similarity": near.data.astype(np.float32),
+    }

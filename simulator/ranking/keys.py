@@ -1,0 +1,36 @@
+"""Keys of the ranking model."""
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from simulator.world.config import Keys, OpenShare
+
+
+class RankerKeys(Keys):
+    """A click model on logged impressions: logistic regression over counts of the log."""
+
+    fields: tuple[str, ...] = Field(
+        ("category", "subcategory", "provider"), description="Item fields crossed with what a user has clicked."
+    )
+    crossed: str = Field("subcategory", description="The one of them that is crossed with the user fields too.")
+    tags: str = Field("tags", description="Item field, a list, whose values are matched with the latest clicks.")
+    days: PositiveInt = Field(
+        2, description="Days of impressions that are learnt from; features of each day are counted up to its start."
+    )
+    most_rows: PositiveInt = Field(200_000, description="Most impressions learnt from, the latest.")
+    least_rows: PositiveInt = Field(
+        500, description="Below so many impressions, or without a click among them, the prior is served."
+    )
+    prior_impressions: PositiveFloat = Field(
+        30.0, description="Impressions at the average rate that each item and user is credited with."
+    )
+    prior_clicks: PositiveFloat = Field(
+        3.0, description="Clicks spread as everybody's that each user and user-field value is credited with."
+    )
+    half_life_h: PositiveFloat = Field(48.0, description="Hours after which a click counts half in the trend.")
+    neighbours: PositiveInt = Field(50, description="Items kept per item by sessions in common.")
+    recency: OpenShare = Field(0.85, description="Weight of each click of the history relative to the one after it.")
+    positions: PositiveInt = Field(10, description="Positions with an effect of their own; those behind share one.")
+    ridge: PositiveFloat = Field(
+        1.0, description="Precision, 1 / sd², with which the first version holds to the prior."
+    )
+    memory: PositiveFloat = Field(20.0, description="The same with which a later one holds to the weights before it.")
