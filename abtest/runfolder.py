@@ -30,6 +30,7 @@ from micrec.errors import MicrecError
 SCENARIO_FILE = "scenario.resolved.yaml"
 RESULTS_FILE = "results.json"
 REPORT_FILE = "report.md"
+HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"
 CELLS_FOLDER = "cells"
 WORLD_FOLDER = "world"

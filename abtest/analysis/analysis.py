@@ -1,17 +1,28 @@
 """From a checked log to everything that a report says: validity first, then effects, then the verdict."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from abtest.analysis.daily import DailyMoments, measure_days
 from abtest.analysis.effects import Effect, Interaction, Question, effects_of, interactions_of, judged
-from abtest.analysis.looks import DayLook, Novelty, looks_of, novelty_of, plan_of_looks, repeated_p
+from abtest.analysis.looks import (
+    DayLook,
+    Level,
+    Novelty,
+    anytime_p,
+    levels_of,
+    looks_of,
+    novelty_of,
+    repeated_p,
+)
 from abtest.analysis.measure import measure
 from abtest.analysis.metrics import ALL
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.userlog import UserLog
 from abtest.analysis.validity import Validity, check_validity
+from abtest.stats.contrast import critical_t
 from micrec.errors import MicrecError
 
 Truth = Mapping[Question, tuple[float, float]]  # the true lift and its standard error
@@ -30,7 +41,7 @@ class Analysis:
         interactions: Slices against the rest.
         looks: Day by day, empty where the log has no days.
         novelty: First days against later ones.
-        level: Nominal level of the effects' intervals: alpha, or less at a planned look before the last.
+        levels: Nominal alpha of each treatment's intervals: the plan's, or less where it is looked at repeatedly.
         runtime_s: Seconds from the first row to here.
     """
 
@@ -42,7 +53,7 @@ class Analysis:
     interactions: list[Interaction]
     looks: list[DayLook]
     novelty: list[Novelty]
-    level: float
+    levels: Mapping[str, float]
     runtime_s: float
 
 
@@ -67,10 +78,11 @@ def analyse(
     daily = measure_days(log)
     validity = check_validity(measured, plan, _new_users(daily, log, plan))
     looks = looks_of(daily, plan, log.days) if daily and log.days else []
-    level, early = _level(log, plan)
-    found = effects_of(measured, log.metrics, replace(plan, alpha=level))
-    repeated = _repeated(found, looks, log, plan)
-    found = judged(found, plan, validity.faults, early=early, level=level, repeated=repeated)
+    levels = _levels(daily, plan)
+    alphas = {arm: level.alpha for arm, level in levels.items()}
+    found = effects_of(measured, log.metrics, plan, alphas)
+    repeated = _repeated(found, looks, levels, log, plan)
+    found = judged(found, plan, validity.faults, alphas, early=_early(log, plan), repeated=repeated)
     if truth:
         found = [replace(e, truth=truth.get(e.question)) for e in found]
     return Analysis(
@@ -82,7 +94,7 @@ def analyse(
         interactions=interactions_of(measured, log.metrics, plan),
         looks=looks,
         novelty=novelty_of(daily, plan) if daily else [],
-        level=level,
+        levels=alphas,
         runtime_s=time.perf_counter() - started_s,
     )
 
@@ -96,35 +108,42 @@ def _new_users(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> 
     ]
 
 
-def _level(log: UserLog, plan: AnalysisPlan) -> tuple[float, str | None]:
-    """Level of the intervals at this point of the plan, and why nothing may be called significant yet, if so."""
-    if log.days is None:
-        return plan.alpha, None
-    days = log.days.length
-    if plan.looks == "daily":
-        return plan_of_looks(plan, log.days)[-1].alpha, None
-    if plan.looks == "final" and days < plan.planned_days:
-        return plan.alpha, (
-            f"this is day {days} of {plan.planned_days}: a test that is read once is read at its planned end; "
-            "for earlier looks plan them with --looks daily"
-        )
-    return plan.alpha, None
+def _levels(daily: DailyMoments | None, plan: AnalysisPlan) -> dict[str, Level]:
+    """How strictly each treatment is read at this point of the plan."""
+    once = Level(plan.alpha, critical_t(plan.alpha, math.inf))
+    if daily is None or plan.looks == "final":
+        return dict.fromkeys(plan.treatments, once)
+    return {arm: levels_of(plan, daily.users(plan.control, arm))[-1] for arm in plan.treatments}
 
 
-def _repeated(found: list[Effect], looks: list[DayLook], log: UserLog, plan: AnalysisPlan) -> dict[Question, float]:
-    """p-values of primary metrics that count every planned look so far."""
-    if plan.looks != "daily" or log.days is None:
+def _early(log: UserLog, plan: AnalysisPlan) -> str | None:
+    """Why nothing may be called significant yet, if so."""
+    if log.days is None or plan.looks != "final" or log.days.length >= plan.planned_days:
+        return None
+    return (
+        f"this is day {log.days.length} of {plan.planned_days}: a test that is read once is read at its planned end; "
+        "for earlier looks plan them with --looks daily"
+    )
+
+
+def _repeated(
+    found: list[Effect], looks: list[DayLook], levels: dict[str, Level], log: UserLog, plan: AnalysisPlan
+) -> dict[Question, float]:
+    """p-values of primary metrics that count every look so far."""
+    if plan.looks == "final" or log.days is None:
         return {}
     repeated = {}
     for effect in found:
         if effect.family != "primary":
             continue
-        tails: list[float | None] = [
-            look.so_far.log10_p for look in looks if (look.metric.name, ALL, look.arm) == effect.question
-        ]
-        if not tails:  # a metric that is not followed by day is looked at now only
-            tails = [*(None for _ in range(log.days.length - 1)), effect.estimate.log10_p]
-        p = repeated_p(tails, plan.planned_days)
+        mine = [look for look in looks if (look.metric.name, ALL, look.arm) == effect.question]
+        # a metric that is not followed by day is looked at now only
+        tests = [(look.so_far, look.level) for look in mine] or [(effect.estimate, levels[effect.arm])]
+        if plan.looks == "open":
+            p = anytime_p(tests, plan.alpha)
+        else:
+            skipped = [None for _ in range(log.days.length - len(tests))]
+            p = repeated_p([*skipped, *(estimate.log10_p for estimate, _ in tests)], plan.planned_days)
         if p is not None:
             repeated[effect.question] = p
     return repeated

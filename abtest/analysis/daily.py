@@ -1,6 +1,7 @@
 """A test day by day: moments of every day and of all days so far, by arm and by the day a user was first seen."""
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import NamedTuple
 
 import polars as pl
@@ -32,6 +33,11 @@ class DailyMoments(NamedTuple):
     def of(self, arm: str, until: int) -> Moments:
         """Users of an arm first seen on day ``until`` or before; later ones were not in the test yet."""
         return self.cells.total(arm=arm, **{FIRST_DAY: list(range(1, until + 1))})
+
+    def users(self, *arms: str) -> list[int]:
+        """Users of these arms together at the end of each day."""
+        new = [sum(self.new_users(arm, day) for arm in arms) for day in range(1, self.days + 1)]
+        return list(accumulate(new))
 
     def new_users(self, arm: str, day: int) -> int:
         return self.cells.total(arm=arm, **{FIRST_DAY: day}).n

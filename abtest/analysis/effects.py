@@ -81,16 +81,28 @@ class Interaction:
     p_adjusted: float | None = None
 
 
-def effects_of(measured: Measured, metrics: Sequence[Metric], plan: AnalysisPlan) -> list[Effect]:
-    """All effects, not yet judged: metrics as planned, then primary metrics by slice."""
+def effects_of(
+    measured: Measured, metrics: Sequence[Metric], plan: AnalysisPlan, alphas: Mapping[str, float]
+) -> list[Effect]:
+    """All effects, not yet judged: metrics as planned, then primary metrics by slice.
+
+    Args:
+        measured: Moments.
+        metrics: What is asked.
+        plan: The arms.
+        alphas: Nominal level of each treatment's intervals.
+    """
     found = []
     for arm in plan.treatments:
+        alpha = alphas[arm]
         for metric in metrics:
             where = EVERYBODY if metric.slice == ALL else measured.slice_of(metric)
-            found.append(_effect(measured, metric, where, arm, metric.role, plan))
+            found.append(_effect(measured, metric, where, plan.control, arm, metric.role, alpha))
         for metric in metrics:
             if metric.role == "primary" and metric.slice == ALL:
-                found += [_effect(measured, metric, where, arm, "slice", plan) for where in measured.slices]
+                found += [
+                    _effect(measured, metric, where, plan.control, arm, "slice", alpha) for where in measured.slices
+                ]
     return found
 
 
@@ -119,9 +131,9 @@ def judged(
     effects: Sequence[Effect],
     plan: AnalysisPlan,
     faults: Mapping[str, str],
+    alphas: Mapping[str, float],
     *,
     early: str | None = None,
-    level: float | None = None,
     repeated: Mapping[Question, float] | None = None,
 ) -> list[Effect]:
     """Adjust p within each family and say what is significant.
@@ -130,11 +142,11 @@ def judged(
         effects: From ``effects_of``.
         plan: Alpha and the minimum of users.
         faults: By slice ("all" for everybody): why its comparison is not valid.
+        alphas: Nominal level of each treatment at this look, for what has no repeated p.
         early: Why nothing may be called significant yet, if so.
-        level: Nominal level of this look for what has no repeated p; the plan's alpha by default.
         repeated: p-values of primary metrics that count all looks so far, judged at the plan's alpha.
     """
-    repeated, level = repeated or {}, plan.alpha if level is None else level
+    repeated = repeated or {}
     screened = [_screened(effect, plan, faults) for effect in effects]
     families: dict[str, Adjustment] = {
         "primary": holm,
@@ -153,30 +165,30 @@ def judged(
             for i in members
         ]
         for i, p in zip(members, adjust(readable), strict=True):
-            done[i] = _judgement(screened[i], p, plan.alpha if planned else level, early)
+            done[i] = _judgement(screened[i], p, plan.alpha if planned else alphas[screened[i].arm], early)
     return [done[i] for i in range(len(screened))]
 
 
-def _effect(measured: Measured, metric: Metric, where: Slice, arm: str, family: str, plan: AnalysisPlan) -> Effect:
-    control, treatment = measured.of(plan.control, where), measured.of(arm, where)
+def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: str, family: str, alpha: float) -> Effect:
+    control, treatment = measured.of(base, where), measured.of(arm, where)
     question = term(metric)
-    estimate = welch(control, treatment, question, alpha=plan.alpha)
+    estimate = welch(control, treatment, question, alpha=alpha)
     effect = Effect(metric, where.name, arm, family, estimate)
     if family == "slice":
         return effect
     others: dict[str, Estimate] = {}
     reduction = None
     if measured.covariates:
-        adjusted = cuped(control, treatment, question, measured.covariates, alpha=plan.alpha)
+        adjusted = cuped(control, treatment, question, measured.covariates, alpha=alpha)
         others["cuped"], reduction = adjusted.estimate, adjusted.variance_reduction
     strata = [one for one in measured.slices if one.column == COLD]
     if metric.role == "primary" and where.column is None and len(strata) > 1:
         cells: list[dict[Hashable, Moments]] = [
-            {one.name: measured.of(side, one) for one in strata} for side in (plan.control, arm)
+            {one.name: measured.of(side, one) for one in strata} for side in (base, arm)
         ]
-        others["post-stratified"] = post_stratified(cells[0], cells[1], question, alpha=plan.alpha)
+        others["post-stratified"] = post_stratified(cells[0], cells[1], question, alpha=alpha)
     if metric.role == "primary" and metric.per is None and metric.value.text in measured.caps:
-        others["capped"] = welch(control, treatment, capped(metric), alpha=plan.alpha)
+        others["capped"] = welch(control, treatment, capped(metric), alpha=alpha)
     return replace(effect, others=others, variance_reduction=reduction)
 
 

@@ -3,10 +3,11 @@
 "daily": every day is a planned look; information is counted in days of the plan. Users who come on several days make
 successive looks more alike than the bounds assume, which errs on the safe side.
 "final": the same bounds are drawn to be looked at, and the test is read once, at its planned end.
-"open": a confidence sequence, for tests without a planned end.
+"open": a confidence sequence, for tests without a planned end, tuned to the first day's users times the planned days.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,13 +16,28 @@ from abtest.analysis.daily import EARLY_DAYS, DailyMoments, over
 from abtest.analysis.metrics import Metric
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import Days
+from abtest.stats.confidence_sequence import anytime_difference, multiplier
 from abtest.stats.estimate import Estimate
-from abtest.stats.spending import Look, bounds
-from abtest.stats.tails import two_sided_log10_p
+from abtest.stats.spending import bounds
+from abtest.stats.tails import norm_logsf, two_sided_log10_p
 from abtest.stats.welch import welch
 from micrec.errors import MicrecError
 
 _LEAST_LOG10_P = -12.0  # repeated p-values are told apart down to here
+
+
+class Level(NamedTuple):
+    """How strictly one look is read.
+
+    Attributes:
+        alpha: Nominal two-sided level: the test at this level, and its intervals, hold at all looks together.
+        z: The same as a bound on \\|z\\|.
+        tuned_for: Users that a confidence sequence is tuned for; None for planned looks.
+    """
+
+    alpha: float
+    z: float
+    tuned_for: float | None = None
 
 
 class DayLook(NamedTuple):
@@ -33,7 +49,7 @@ class DayLook(NamedTuple):
         day: 1, 2, ...
         label: Its name in the log.
         so_far: All days so far, with an interval that holds at this and every other planned look.
-        bound: \\|z\\| beyond which the test may stop; None for an open test, whose intervals say it.
+        level: How strictly this look is read.
         crossed: Whether it did; None where undefined.
         on_day: That day alone, each with a plain interval; users not there that day count 0.
     """
@@ -43,7 +59,7 @@ class DayLook(NamedTuple):
     day: int
     label: str
     so_far: Estimate
-    bound: float | None
+    level: Level
     crossed: bool | None
     on_day: Estimate
 
@@ -66,33 +82,53 @@ class Novelty(NamedTuple):
     test: LiftChange
 
 
-def plan_of_looks(plan: AnalysisPlan, days: Days) -> list[Look]:
-    """Bounds of the looks that have been reached.
+def levels_of(plan: AnalysisPlan, users: Sequence[int]) -> list[Level]:
+    """The level of every look so far.
+
+    Args:
+        plan: How often it is looked.
+        users: Of control and one treatment, at the end of each day.
 
     Raises:
-        MicrecError: If the log goes on after the planned end.
+        MicrecError: If a test with a planned end goes on after it.
     """
-    if days.length > plan.planned_days:
+    days = len(users)
+    if plan.looks == "open":
+        tuned_for = float(max(users[0], 1) * plan.planned_days)
+        widths = [multiplier(max(n, 1), n_star=tuned_for, alpha=plan.alpha) for n in users]
+        return [Level(2.0 * math.exp(float(norm_logsf(width))), width, tuned_for) for width in widths]
+    if days > plan.planned_days:
         raise MicrecError(
-            f"day: the log spans {days.length} days, the plan {plan.planned_days}: give --planned-days {days.length} "
+            f"day: the log spans {days} days, the plan {plan.planned_days}: give --planned-days {days} "
             "if that was the plan, or cut the log at the planned end."
         )
-    return bounds([day / plan.planned_days for day in range(1, days.length + 1)], alpha=plan.alpha)
+    schedule = bounds([day / plan.planned_days for day in range(1, days + 1)], alpha=plan.alpha)
+    return [Level(max(look.alpha, sys.float_info.min), look.z) for look in schedule]
 
 
 def looks_of(daily: DailyMoments, plan: AnalysisPlan, days: Days) -> list[DayLook]:
     """Every day of every followed metric and treatment."""
     found = []
-    schedule = plan_of_looks(plan, days)
     for arm in plan.treatments:
+        levels = levels_of(plan, daily.users(plan.control, arm))
         for metric in daily.metrics:
-            for day, look in enumerate(schedule, start=1):
+            for day, level in enumerate(levels, start=1):
                 control, treatment = daily.of(plan.control, day), daily.of(arm, day)
-                so_far = welch(control, treatment, over(metric, 1, day), alpha=max(look.alpha, 1e-300))
+                so_far = welch(control, treatment, over(metric, 1, day), alpha=level.alpha)
                 on_day = welch(control, treatment, over(metric, day, day), alpha=plan.alpha)
-                crossed = None if so_far.p is None else so_far.p < look.alpha
-                found.append(DayLook(metric, arm, day, days.labels[day - 1], so_far, look.z, crossed, on_day))
+                crossed = None if so_far.p is None else so_far.p < level.alpha
+                found.append(DayLook(metric, arm, day, days.labels[day - 1], so_far, level, crossed, on_day))
     return found
+
+
+def anytime_p(tests: Sequence[tuple[Estimate, Level]], alpha: float) -> float | None:
+    """p that holds however often one looked: the smallest so far of a confidence sequence."""
+    found = [
+        anytime_difference(estimate, n_star=level.tuned_for, alpha=alpha).p
+        for estimate, level in tests
+        if level.tuned_for is not None
+    ]
+    return min((p for p in found if p is not None), default=None)
 
 
 def repeated_p(log10_p: Sequence[float | None], planned_looks: int) -> float | None:

@@ -1,9 +1,10 @@
 """The plan of an analysis: what was to be compared, when, and how strictly. Fixed before any effect is read."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from abtest.analysis.metrics import Metric
 from micrec.errors import MicrecError
@@ -12,6 +13,63 @@ Looks = Literal["final", "daily", "open"]
 RowKind = Literal["auto", "users", "days", "parts", "events"]
 LOOKS: tuple[Looks, ...] = ("final", "daily", "open")
 ROW_KINDS: tuple[RowKind, ...] = ("auto", "users", "days", "parts", "events")
+
+
+def plan_from_text(
+    *,
+    treatments: Sequence[str],
+    slices: Sequence[str] = (),
+    covariates: Sequence[str] | None = None,
+    columns: Sequence[str] = (),
+    weights: Sequence[str] = (),
+    ignored_arms: Sequence[str] = (),
+    dedupe: Sequence[str] = (),
+    **more: Any,
+) -> "AnalysisPlan":
+    """A plan from what the command line holds: lists with commas, and ``name=value`` pairs.
+
+    Raises:
+        MicrecError: If a pair has no ``=``, a share is no number, or the plan is at fault.
+    """
+    faults: list[str] = []
+    shares: dict[str, float] = {}
+    for arm, share in _pairs("--weights", weights, faults).items():
+        try:
+            shares[arm] = float(share)
+        except ValueError:
+            faults.append(f"--weights {arm}={share}: the share must be a number.")
+    mapping = _pairs("--columns", columns, faults)
+    if faults:
+        raise MicrecError.of("plan", faults)
+    return AnalysisPlan(
+        treatments=tuple(treatments),
+        slices=_listed(slices),
+        covariates=_listed(covariates) if covariates is not None else None,
+        columns=mapping,
+        weights=shares,
+        ignored_arms=tuple(ignored_arms),
+        dedupe=_listed(dedupe),
+        **more,
+    )
+
+
+def _listed(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
+
+
+def _pairs(option: str, texts: Sequence[str], faults: list[str]) -> dict[str, str]:
+    """``a=b,c=d`` as a mapping; a comma within parentheses belongs to an expression."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        for pair in re.split(r",(?![^(]*\))", text):
+            name, sign, value = pair.partition("=")
+            if not (sign and name.strip() and value.strip()):
+                faults.append(f"{option} {pair!r}: must be NAME=VALUE.")
+            elif name.strip() in pairs:
+                faults.append(f"{option} {name.strip()}: stands twice: keep one.")
+            else:
+                pairs[name.strip()] = value.strip()
+    return pairs
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,6 @@ def _plan(plan: AnalysisPlan, analysis: Analysis) -> dict[str, Any]:
         "slices": list(analysis.log.slices),
         "covariates": list(analysis.log.covariates),
         "alpha": plan.alpha,
-        "level": analysis.level,
         "planned_days": plan.planned_days,
         "looks": plan.looks,
         "srm_alpha": plan.srm_alpha,
@@ -183,7 +182,7 @@ def _look(look: DayLook) -> dict[str, Any]:
         "treatment_n": look.so_far.treatment.n,
         "so_far": estimate_data(look.so_far),
         "on_day": estimate_data(look.on_day),
-        "bound": look.bound,
+        "bound": look.level.z if look.level.z < 1e6 else None,
         "level": 1 - look.so_far.alpha,
         "crossed": look.crossed,
     }

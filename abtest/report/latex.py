@@ -1,5 +1,7 @@
 """table.tex: the paper's Table 2 with what it lacks, a lift, an interval and a p-value under each metric."""
 
+from collections.abc import Sequence
+
 from abtest.report import numbers
 from abtest.report.tables import Results, arm_label, metric_names, model_table, switch_lines
 
@@ -17,6 +19,9 @@ _ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "−": "$-$",
+    "–": "--",
 }
 
 
@@ -24,15 +29,15 @@ def latex_table(results: Results) -> str:
     """One ``tabular`` that needs no package; the command and the switches stand above it as comments."""
     metrics = metric_names(results)
     models = model_table(results)
-    body = [_row(row) for row in models.rows]
+    body = [row_line(row) for row in models.rows]
     for arm in [arm for arm in results["scenario"]["arms"] if arm != "control"]:
-        body += [r"\hline", *(_row(row) for row in _test_rows(results, arm, metrics))]
+        body += [r"\hline", *(row_line(row) for row in _test_rows(results, arm, metrics))]
     comments = [f"command: {results['command']}", *(f"{who}: {keys}" for who, keys in switch_lines(results))]
     lines = [
-        *(f"% {' '.join(comment.split())}" for comment in comments),
+        *comment_lines(comments),
         rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
         r"\hline",
-        _row(models.header),
+        row_line(models.header),
         r"\hline",
         *body,
         r"\hline",
@@ -57,5 +62,11 @@ def _test_rows(results: Results, arm: str, metrics: list[str]) -> list[tuple[str
     ]
 
 
-def _row(cells: tuple[str, ...]) -> str:
+def comment_lines(comments: Sequence[str]) -> list[str]:
+    """Comments, one line each whatever they hold."""
+    return [f"% {' '.join(comment.split())}" for comment in comments]
+
+
+def row_line(cells: tuple[str, ...]) -> str:
+    """One row of a tabular."""
     return " & ".join(escape(cell) for cell in cells) + r" \\"

@@ -52,7 +52,7 @@ def _lines(results: Results) -> Iterator[str]:
     yield from (f"- {escape(line)}" for line in verdict(results))
     for table in report_tables(results):
         yield from ("", f"## {escape(table.title)}", "")
-        yield from _table(table)
+        yield from table_lines(table)
         yield from ("", "Switches: " + "; ".join(f"{escape(who)}: {code(keys)}" for who, keys in switch_lines(results)))
     yield from ("", "## How to read this", "")
     yield from (f"- {line}" for line in HOW_TO_READ)
@@ -65,7 +65,8 @@ def _lines(results: Results) -> Iterator[str]:
     )
 
 
-def _table(table: Table) -> Iterator[str]:
+def table_lines(table: Table) -> Iterator[str]:
+    """A table and its notes, every cell escaped."""
     yield "| " + " | ".join(escape(cell) for cell in table.header) + " |"
     yield "|" + " --- |" + " ---: |" * (len(table.header) - 1)
     yield from ("| " + " | ".join(escape(cell) for cell in row) + " |" for row in table.rows)

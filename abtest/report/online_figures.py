@@ -5,7 +5,7 @@ from typing import Any
 
 from abtest.report import numbers
 from abtest.report.figures import Bars, Intervals, Lines, Row, Series, Tone
-from abtest.report.online_tables import effect_name, effects, level
+from abtest.report.online_tables import effect_name, effects, interval
 from abtest.report.tables import Results
 
 _TONES: tuple[Tone, ...] = ("first", "second", "third", "fourth")
@@ -20,7 +20,7 @@ def lift_figure(results: Results) -> Intervals:
             if "cuped" in effect["others"]:
                 other = effect["others"]["cuped"]
                 rows.append(_plain_row("with CUPED", other, tone=_tone(effect), hollow=True))
-    caption = f"Relative lift with its {level(results)} interval. Coloured where significant after adjustment."
+    caption = f"Relative lift with its {interval(results)}. Coloured where significant after adjustment."
     if any(effect["truth"] for effect in results["effects"]):
         caption += " The diamond is the true lift, which only a simulator knows."
     return Intervals("Lift by metric", rows, caption)
@@ -38,7 +38,7 @@ def slice_figure(results: Results) -> Intervals:
         if mine:
             rows += [_row(effect_name(results, effect), effect)]
             rows += [_row(f"· {effect_name(results, one)} ({_users(one)})", one) for one in mine]
-    return Intervals("Lift by slice", rows, f"{level(results)} intervals; in brackets, users of both arms.")
+    return Intervals("Lift by slice", rows, f"{interval(results)}s; in brackets, users of both arms.")
 
 
 def daily_figures(results: Results) -> list[Lines]:

@@ -44,7 +44,7 @@ def effect_table(results: Results, family: str) -> Table:
         results["scenario"]["control"],
         "treatment" if several else results["scenario"]["treatments"][0],
         "lift",
-        f"{level(results)} interval",
+        interval(results),
         "p",
         ADJUSTED[family],
         "outcome",
@@ -60,9 +60,7 @@ def paper_table(results: Results) -> Table:
     for arm in results["scenario"]["treatments"]:
         mine = {effect["metric"]: effect for effect in shown if effect["treatment"]["arm"] == arm}
         rows.append((arm, *(starred(mine[name]) for name in names)))
-        rows.append(
-            (f"{level(results)} interval", *(numbers.percent_interval(mine[name]["lift_ci"]) for name in names))
-        )
+        rows.append((interval(results), *(numbers.percent_interval(mine[name]["lift_ci"]) for name in names)))
         rows.append(("adjusted p", *(numbers.p_value(mine[name]["p_adjusted"]) for name in names)))
     legend = "* adjusted p below alpha; † not valid; no mark: not significant or not judged."
     return Table(f"Lift over {results['scenario']['control']}", ("arm", *names), rows, [legend])
@@ -115,7 +113,7 @@ def interaction_table(results: Results) -> Table:
         for one in results["interactions"]
         if one["reason"]
     ]
-    header = ("slice", "lift minus the rest's", f"{level(results)} interval", "p", "BH p")
+    header = ("slice", "lift minus the rest's", interval(results), "p", "BH p")
     return Table("Does the lift differ between slices?", header, rows, notes)
 
 
@@ -132,7 +130,7 @@ def novelty_table(results: Results) -> Table:
         )
         for one in results["novelty"]
     ]
-    header = ("metric", "lift, days 1–2", "lift, later days", "change", f"{level(results)} interval", "p")
+    header = ("metric", "lift, days 1–2", "lift, later days", "change", interval(results), "p")
     return Table("Does the lift last?", header, rows, [])
 
 
@@ -167,7 +165,7 @@ def other_table(results: Results) -> Table:
             gain = effect["variance_reduction"] if kind == "cuped" else None
             less = "" if gain is None else f"{gain:.1%}".replace("%", " %")
             rows.append((f"{name}: {OTHERS.get(kind, kind)}", *_other_cells(other), less))
-    header = ("metric", "lift", f"{level(results)} interval", "p", "variance removed")
+    header = ("metric", "lift", interval(results), "p", "variance removed")
     return Table("The same questions by other means", header, rows, [])
 
 
@@ -183,7 +181,7 @@ def quantile_table(results: Results) -> Table:
         )
         for one in results.get("quantiles", [])
     ]
-    header = ("quantile", "control", "treatment", "lift", f"{level(results)} interval")
+    header = ("quantile", "control", "treatment", "lift", interval(results))
     return Table("Users in the middle and at the top", header, rows, [])
 
 
@@ -198,7 +196,7 @@ def check_table(results: Results) -> Table:
         )
         for one in results.get("checks", [])
     ]
-    header = ("check", "finding", f"{level(results)} interval of the lift", "p")
+    header = ("check", "finding", f"{interval(results)} of the lift", "p")
     return Table("Checks that assume less", header, rows, [])
 
 
@@ -248,10 +246,10 @@ def effect_name(results: Results, effect: Data) -> str:
     return _name(results, effect["metric"], where, effect["treatment"]["arm"])
 
 
-def level(results: Results) -> str:
-    """Level of the intervals, in percent."""
-    share = 100 * (1 - results["scenario"]["level"])
-    return f"{share:.4g} %"
+def interval(results: Results) -> str:
+    """What the intervals are called: those of a test that is looked at repeatedly hold at all looks together."""
+    name = {"final": "interval", "daily": "repeated interval", "open": "anytime interval"}[results["scenario"]["looks"]]
+    return f"{100 * (1 - results['scenario']['alpha']):.4g} % {name}"
 
 
 def filled(tables: Sequence[Table]) -> list[Table]:

@@ -8,21 +8,21 @@ from rich.text import Text
 from abtest.report.tables import Results, Table, effect_table, model_table, switch_lines
 from abtest.report.verdict import verdict
 
-_PLAIN_WIDTH = 220  # columns where no terminal tells: wide enough that no cell is folded
+PLAIN_WIDTH = 220  # columns where no terminal tells: wide enough that no cell is folded
 
 
 def print_results(results: Results, console: Console | None = None) -> None:
     """Models, primary and secondary effects, the switches that were on, and the verdict."""
     console = console or Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
+        console.width = PLAIN_WIDTH
     for table in (
         model_table(results),
         effect_table(results, "primary", "Primary metrics"),
         effect_table(results, "secondary", "Secondary metrics"),
     ):
         if table.rows:
-            console.print(_drawn(table))
+            console.print(drawn(table))
             console.print(*(Text(f"  {note}") for note in table.notes), sep="\n", end="\n" if table.notes else "")
     for who, keys in switch_lines(results):
         console.print(Text(f"{who}: {keys}"))
@@ -30,7 +30,8 @@ def print_results(results: Results, console: Console | None = None) -> None:
     console.print(*(Text(line) for line in verdict(results)), sep="\n")
 
 
-def _drawn(table: Table) -> RichTable:
+def drawn(table: Table) -> RichTable:
+    """A table whose cells are shown as they are."""
     drawn = RichTable(box=box.SIMPLE_HEAD, title=Text(table.title, style="bold"), title_justify="left")
     for place, name in enumerate(table.header):
         drawn.add_column(Text(name), justify="right" if place else "left")
