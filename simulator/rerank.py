@@ -32,7 +32,7 @@ def rerank(items: Ids, scores: NDArray[np.float32], groups: Ids, size: int, keys
     A position is filled at a time, for all requests at once. Ties go to the earlier column.
 
     - ``mmr`` (Carbonell & Goldstein, 1998): the candidate of the highest ``relevance`` x score, scaled to [0, 1] within
-      the request, less (1 - ``relevance``) x its greatest likeness to an item of the slate, 1 in the same group, else 0.
+      the request, less (1 - ``relevance``) x its greatest likeness to an item of the slate; 1 in one group, else 0.
     - ``window``: the best candidate whose group has fewer than ``most`` items among the last ``window`` - 1 positions;
       if there is none, the best of all.
 
