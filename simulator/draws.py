@@ -57,13 +57,12 @@ class Draws:
 def mixed(state: Bits, key: NDArray) -> Bits:
     """The state after taking in ``key``, of any integer type; negative keys are fine."""
     words = key.astype(np.uint64, copy=False)
-    with np.errstate(over="ignore"):
-        h = np.asarray(words * _GOLDEN + state)
-        h ^= h >> _S30
-        h *= _MIX_1
-        h ^= h >> _S27
-        h *= _MIX_2
-        h ^= h >> _S31
+    h = np.asarray(np.add(np.multiply(words, _GOLDEN), state))  # ufuncs wrap around in silence, scalars would warn
+    h ^= h >> _S30
+    h *= _MIX_1
+    h ^= h >> _S27
+    h *= _MIX_2
+    h ^= h >> _S31
     return h
 
 

@@ -38,7 +38,7 @@ class Situation(NamedTuple):
     readiness: Numbers  # (B,) to follow links: strength times susceptibility, 0 … 1
     lately: NDArray[np.int64]  # (LATELY + 1, B) items clicked in the visit, newest first; then the latest before it
     link_left: Numbers  # (LATELY + 1, B) what is left of the pull of each one's links
-    fatigue: Numbers  # (B,) items looked at and not rested from
+    fatigue: NDArray[np.float64]  # (B,) items looked at and not rested from
 
 
 class Appraisal(NamedTuple):
@@ -46,6 +46,7 @@ class Appraisal(NamedTuple):
 
     utility: Numbers  # (K, B) log odds, links left out, intercept too
     link: Numbers | None  # (K, B) what links add; None where they add nothing
+    reasons: dict[Cause, Numbers]  # (K, B) what some causes add
 
 
 class Attraction:
@@ -77,33 +78,22 @@ class Attraction:
         keys, s = self.keys, situation
         subcategory, group = self._subcategory.take(items), self._group.take(items)
         popular, fresh = self._appeal_now(items, s)
-        utility = self._taste(subcategory, s)
-        utility += popular
+        taste = self._taste(subcategory, s)
+        staple = (s.staples[:, None] == items).any(axis=0) * np.float32(keys.staple)
+        reasons = {Cause.TASTE: taste, Cause.POPULAR: popular, Cause.FRESH: fresh, Cause.REPEAT: staple}
+        utility = taste + popular
         utility += fresh
+        utility += staple
         utility += self._title.take(items)
-        utility += np.float32(keys.weariness) * s.fatigue
-        utility += np.float32(keys.staple) * (s.staples[:, None] == items).any(axis=0)
+        utility += (keys.weariness * s.fatigue).astype(np.float32)
         if (s.lately[0] >= 0).any():
             visit = s.lately[:LATELY]
-            utility += np.float32(keys.similarity) * (self._group.take(visit[0]) == group)
-            utility += np.float32(keys.clicked) * (visit[:, None] == items).any(axis=0)
+            reasons[Cause.SIMILAR] = (self._group.take(visit[0]) == group) * np.float32(keys.similarity)
+            utility += reasons[Cause.SIMILAR]
+            utility += (visit[:, None] == items).any(axis=0) * np.float32(keys.clicked)
             same = self._subcategory.take(visit)[:, None] == subcategory
-            utility += np.float32(keys.satiation) * same.view(np.int8).sum(axis=0, dtype=np.int8)
-        return Appraisal(utility, self._links(group, s))
-
-    def causes(self, items: Items, situation: Situation) -> NDArray[np.uint8]:
-        """The strongest reason for n items, each with a situation of its own (B = n), links aside."""
-        s, subcategory = situation, self._subcategory[items]
-        popular, fresh = self._appeal_now(items, s)
-        reasons = np.zeros((5, len(items)), np.float32)
-        reasons[Cause.TASTE] = self._taste(subcategory[None], s)[0]
-        reasons[Cause.POPULAR] = np.maximum(popular, np.float32(1e-6))  # also where nothing speaks for the item
-        reasons[Cause.FRESH] = fresh
-        reasons[Cause.SIMILAR] = self.keys.similarity * (
-            (s.lately[0] >= 0) & (self._group[s.lately[0]] == self._group[items])
-        )
-        reasons[Cause.REPEAT] = self.keys.staple * (s.staples == items).any(axis=0)
-        return reasons.argmax(axis=0).astype(np.uint8)
+            utility += np.add.reduce(same.view(np.int8), axis=0, dtype=np.int8) * np.float32(keys.satiation)
+        return Appraisal(utility, self._links(group, s), reasons)
 
     def _taste(self, subcategory: NDArray[np.int32], s: Situation) -> Numbers:
         matches = s.subcategory[:, None] == subcategory
@@ -133,6 +123,17 @@ class Attraction:
         pull: Numbers = left.max(axis=0)
         pull *= np.float32(self.keys.link) * s.readiness
         return pull
+
+
+def causes(reasons: dict[Cause, Numbers], place: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The strongest reason for n items of slates, links aside; appeal where nothing speaks for the item."""
+    strongest = np.full(len(place), Cause.POPULAR, np.uint8)
+    most = np.maximum(reasons[Cause.POPULAR][place, column], np.float32(1e-6))
+    for cause, pull in reasons.items():
+        here = pull[place, column]
+        strongest[here > most] = cause
+        np.maximum(most, here, out=most)
+    return strongest
 
 
 def _padded(values: NDArray, padding: float) -> NDArray:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import halves, mixed, to_uniform
-from simulator.population.attraction import Attraction, Situation
+from simulator.population.attraction import Attraction, causes
 from simulator.population.comings import Comings
 from simulator.population.examination import Noise, make_examination
 from simulator.population.keys import PopulationKeys
@@ -116,7 +116,7 @@ class Population:
         start = mixed(visiting.visits.key[visits], request)
         bits = mixed(start, items)
         noise, real = Noise(*halves(bits), start), items >= 0
-        utility, link = self._attraction(items, situation)
+        utility, link, reasons = self._attraction(items, situation)
         utility += np.float32(self.intercept)
         examined, clicked = self._examination(utility if link is None else utility + link, real, noise)
         place, column = np.nonzero(clicked)
@@ -124,14 +124,15 @@ class Population:
         after = self._pleasure(bits[place, column], bought, *visiting.habits[:, visits[column]])
         cause = np.full(items.shape, NO_CAUSE, np.uint8)
         if len(bought):
-            cause[place, column] = self._attraction.causes(bought, _columns(situation, column))
+            cause[place, column] = causes(reasons, place, column)
             if link is not None:
                 self._credit_links(cause, utility, link, clicked, real, noise)
         worth = np.bincount(column, after.worth, minlength=len(visits))
         mood = (worth - self._calibration.worth) / self._calibration.worth_sd
-        visiting.record(visits, now_s, items, clicked, examined.sum(axis=0), mood)
+        looked = examined.sum(axis=0)
+        visiting.record(visits, now_s, items, clicked, looked, mood)
         dwell_s = np.bincount(column, after.dwell_s, minlength=len(visits))
-        busy_s, leave = self._go_on(visits, now_s, start, dwell_s)
+        busy_s, leave = self._go_on(visits, now_s, start, dwell_s, situation.fatigue + looked)
         return Responses(
             examined=examined.T,
             clicked=clicked.T,
@@ -236,7 +237,12 @@ class Population:
             cause[place, linked[column]] = Cause.LINK
 
     def _go_on(
-        self, visits: NDArray[np.int64], now_s: NDArray[np.float64], start: NDArray[np.uint64], dwell_s: NDArray
+        self,
+        visits: NDArray[np.int64],
+        now_s: NDArray[np.float64],
+        start: NDArray[np.uint64],
+        dwell_s: NDArray[np.float64],
+        fatigue: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Seconds until the next request, and who leaves instead."""
         visiting, keys = self._under_way(), self._keys.lifecycle
@@ -244,8 +250,7 @@ class Population:
         busy_s = dwell_s - self._world.config.sessions.browse_s * np.log(browses)
         more = (keys.requests - 1.0) * visiting.patience(visits)  # odds of one more request: visits are geometric
         more = more * np.exp(
-            keys.stay_satisfaction * np.clip(visiting.mood_so_far(visits), -3.0, 3.0)
-            - keys.stay_fatigue * visiting.fatigue(visits, now_s)
+            keys.stay_satisfaction * np.clip(visiting.mood_so_far(visits), -3.0, 3.0) - keys.stay_fatigue * fatigue
         )
         leave = goes * (1.0 + more) >= more
         leave |= now_s + busy_s - visiting.visits.start_s[visits] > SESSION_S
@@ -259,7 +264,3 @@ def _spread(
     laid = np.zeros(clicked.shape[::-1], values.dtype)
     laid[column, place] = values
     return laid
-
-
-def _columns(situation: Situation, columns: NDArray[np.int64]) -> Situation:
-    return Situation._make(values[..., columns] for values in situation)

@@ -1,7 +1,7 @@
 """The visits of one day: what each user brings along, and what the visit has come to so far.
 
-Every array has one column per visit; a batch reads and writes its own columns only, so that batches cannot matter. A
-second visit of the day takes up where the user's first one ended.
+A batch reads and writes what belongs to its own visits only, so that batches cannot matter. A second visit of the day
+takes up where the user's first one ended.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Visiting:
         self.static[0], self.static[1] = traits.habits.novelty[rows], readiness
         self.static[2], self.static[_STATIC:] = traits.habits.patience[rows], affinity
         self.habits = np.stack([traits.habits.dwell[rows], traits.habits.like[rows]])
-        self.lately = np.full((LATELY, n), -1, np.int32)
+        self.lately = np.full((n, LATELY), -1, np.int32)  # items clicked in the visit, newest first
         self.brought = carried.of(rows)
         self.clicks, self.requests = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.last_s = visits.start_s.copy()  # of the latest request
@@ -85,7 +85,7 @@ class Visiting:
         """Of visits (B,)."""
         static = self.static.take(rows, axis=1)
         lately = np.empty((LATELY + 1, len(rows)), np.int64)
-        lately[:LATELY] = self.lately.take(rows, axis=1)
+        lately[:LATELY] = self.lately.take(rows, axis=0).T
         lately[LATELY] = self.brought.item[rows]
         memory_s = self._keys.utility.link_memory_h * 3_600.0
         left = np.empty(lately.shape, np.float32)
@@ -101,7 +101,7 @@ class Visiting:
             readiness=static[1],
             lately=lately,
             link_left=left,
-            fatigue=self.fatigue(rows, now_s).astype(np.float32),
+            fatigue=self.fatigue(rows, now_s),
         )
 
     def fatigue(self, rows: NDArray[np.int64], now_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -114,7 +114,7 @@ class Visiting:
 
     def patience(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Of the users of visits (B,), mean 1."""
-        return self.static[2, rows].astype(np.float64)
+        return self.static[2].take(rows).astype(np.float64)
 
     def mood_so_far(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Mean satisfaction with the requests of visits (B,)."""
@@ -142,15 +142,15 @@ class Visiting:
         place, column = np.nonzero(clicked)
         back = clicks[column] - np.cumsum(clicked, axis=0)[place, column]  # clicks of the slate after this one
         late = back < LATELY
-        lately = self.lately.take(rows, axis=1)
+        lately = self.lately.take(rows, axis=0).T
         steps = np.arange(LATELY)[:, None]
         moved = np.take_along_axis(lately, np.maximum(steps - clicks, 0), axis=0)  # back, behind the slate's clicks
         moved[back[late], column[late]] = items[place[late], column[late]]
-        self.lately[:, rows] = moved
+        self.lately[rows] = moved.T
 
     def left_with(self, rows: NDArray[np.int64]) -> Carried:
         """What the users of visits (B,) carry on from them."""
-        item, last_s = self.lately[0, rows].astype(np.int64), self.last_s[rows]
+        item, last_s = self.lately[rows, 0].astype(np.int64), self.last_s[rows]
         clicked = item >= 0
         return Carried(
             item=np.where(clicked, item, self.brought.item[rows]),

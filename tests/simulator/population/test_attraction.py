@@ -180,7 +180,7 @@ def test_clicks_by_links_are_those_that_would_not_have_happened(kind):
     rows, zeros = np.arange(len(visits.user)), np.zeros(len(visits.user), int)
     catalogue = small_world(*world).catalogue
     of.respond(rows, anything(of, visits, rows, visits.start_s, 0), visits.start_s, zeros)
-    source = of._visiting.lately[0]
+    source = of._visiting.lately[:, 0]
     wanted = catalogue.link_targets[catalogue.group[source], 0]
     slates = anything(of, visits, rows, visits.start_s, 1)
     for row in np.flatnonzero(source >= 0):

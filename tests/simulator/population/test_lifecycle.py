@@ -34,6 +34,11 @@ def visits(log, days):
     return log.filter(pl.col("day").is_in(list(days))).select("day", "visit").n_unique()
 
 
+def days_of(log):
+    """Who came on which day."""
+    return log.select("day", "user").unique().sort("day", "user")
+
+
 def test_good_slates_please(fortnights):
     (bad, after_bad), (good, after_good) = fortnights
     active = np.unique(bad["user"])
@@ -55,16 +60,10 @@ def test_good_slates_keep_users(fortnights):
 def test_next_day_return_rises_with_satisfaction(fortnights):
     """Nobody tosses a coin: with the weights of satisfaction at 0, good and bad slates bring back the same users."""
     indifferent = ("lifecycle.return_satisfaction=0", "lifecycle.churn_satisfaction=0")
-    came = [
-        live(population(*indifferent, world=WORLD), 14, from_pool(pool))
-        .select("day", "user")
-        .unique()
-        .sort("day", "user")
-        for pool in pools()
-    ]
+    came = [days_of(live(population(*indifferent, world=WORLD), 10, from_pool(pool))) for pool in pools()]
     assert came[0].equals(came[1])
     (bad, _), (good, _) = fortnights
-    assert not bad.select("day", "user").unique().sort("day", "user").equals(came[0])
+    assert not days_of(bad).equals(days_of(good))
     assert visits(good, range(1, 14)) > visits(bad, range(1, 14))
 
 
@@ -79,10 +78,8 @@ def test_lying_titles_are_clicked_and_regretted():
         of = population(world=world)
         logs.append(live(of, 10, from_pool(pool)))
         moods.append(of.satisfaction[np.unique(logs[-1]["user"])].mean())
-    assert (
-        logs[1].filter(pl.col("day") == 0)["clicked"].mean()
-        > 1.3 * logs[0].filter(pl.col("day") == 0)["clicked"].mean()
-    )
+    honest_rate, lying_rate = (log.filter(pl.col("day") == 0)["clicked"].mean() for log in logs)
+    assert lying_rate > 1.3 * honest_rate
     assert moods[1] < moods[0] - 0.1
     assert visits(logs[1], range(5, 10)) < visits(logs[0], range(5, 10))
 

@@ -227,16 +227,15 @@ def waiting(of: Population) -> float:
     return float(np.median(of.wait_s(rows, 0 * rows)))
 
 
+CASCADE = ("examination.kind=cascade", "click_rate=0.1")
 LONG = ("lifecycle.requests=8", "lifecycle.stay_fatigue=0", "click_rate=0.15")
 EFFECTS = {
     "click_rate": Effect("0.08", "0.2", click_rate),
     "slate_size": Effect("5", "20", click_rate, ("click_rate=0.1",)),
     "examination.kind": Effect("position", "choice", looks),
     "examination.decay": Effect("0.2", "1.2", first_place, ("click_rate=0.1",)),
-    "examination.after_click": Effect(
-        "0.3", "0.9", next_look_after(True), ("examination.kind=cascade", "click_rate=0.1")
-    ),
-    "examination.after_skip": Effect("0.7", "0.98", next_look_after(False), ("examination.kind=cascade",)),
+    "examination.after_click": Effect("0.3", "0.9", next_look_after(True), CASCADE),
+    "examination.after_skip": Effect("0.7", "0.98", next_look_after(False), CASCADE),
     "examination.again": Effect("0.2", "0.9", several_clicks, ("examination.kind=choice", "click_rate=0.08")),
     "utility.variant": Effect("popularity", "taste", interest),
     "utility.taste": Effect("1", "4", interest),
