@@ -1,6 +1,6 @@
 """One list of candidates out of several channels' lists: no item twice, and who offered what."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -11,6 +11,9 @@ from simulator.ports import Candidates
 Method = Literal["quota", "snake", "score"]
 METHODS: tuple[Method, ...] = get_args(Method)
 MOST_CHANNELS = 32
+Ints = NDArray[np.int64]
+Lists = dict[int, Candidates]  # of the channels that answered
+
 _UNIT = float(1 << 20)
 _LOW = (1 << 32) - 1
 
@@ -44,19 +47,15 @@ def merge(candidates: Sequence[Candidates | None], method: Method, quotas: Seque
     Raises:
         ValueError: If no channel answered, there are more than 32, or the quotas do not fit.
     """
-    present = [s for s, lists in enumerate(candidates) if lists is not None]
-    if not present or len(candidates) > MOST_CHANNELS:
-        raise ValueError(f"{len(candidates)} channels, {len(present)} of them answered: give 1 to {MOST_CHANNELS}.")
-    lists = [part for part in candidates if part is not None]
-    channel = np.repeat(np.array(present), [part.items.shape[1] for part in lists])  # (L,)
-    place = np.concatenate([np.arange(part.items.shape[1]) for part in lists])
-    items = np.concatenate([part.items for part in lists], axis=1)
+    lists = {s: part for s, part in enumerate(candidates) if part is not None}
+    if not lists or len(candidates) > MOST_CHANNELS:
+        raise ValueError(f"{len(candidates)} channels, {len(lists)} of them answered: give 1 to {MOST_CHANNELS}.")
+    widths = [part.items.shape[1] for part in lists.values()]
+    channel = np.repeat(list(lists), widths)  # (L,)
     if method == "score":
-        scores = np.concatenate([_scaled(part) for part in lists], axis=1)
-        return _by_score(items, scores, channel, size)
-    scores = np.concatenate([part.scores for part in lists], axis=1)
-    order = _turns(channel, place, _limits(method, quotas, len(candidates)))
-    return _by_order(items[:, order], scores[:, order], channel[order], size)
+        return _by_score(lists, channel, size)
+    place = np.concatenate([np.arange(width) for width in widths])
+    return _by_turns(lists, channel, _turns(channel, place, _limits(method, quotas, len(candidates))), size)
 
 
 def _limits(method: Method, quotas: Sequence[int] | None, n_channels: int) -> NDArray[np.int64]:
@@ -77,65 +76,92 @@ def _turns(channel: NDArray[np.int64], place: NDArray[np.int64], limits: NDArray
     return np.lexsort((np.where(later, back, place), np.where(later, place, channel), later))
 
 
-def _by_order(items: NDArray[np.int64], scores: NDArray[np.float32], channel: NDArray[np.int64], size: int) -> Merged:
-    """The first ``size`` distinct items of each row in the order of the columns, shape (B, L)."""
-    batch, width = items.shape
-    entries = (items << 32) | np.arange(width)
+def _by_turns(lists: Lists, channel: Ints, order: Ints, size: int) -> Merged:
+    """The first ``size`` distinct items of each row; ``order`` is the column to look at first, second …, shape (L,)."""
+    turn = np.empty_like(order)
+    turn[order] = np.arange(len(order))
+    entries, stops = _entries(lists, len(order)), np.cumsum([part.items.shape[1] for part in lists.values()])
+    for part, stop in zip(lists.values(), stops, strict=True):
+        columns = slice(stop - part.items.shape[1], stop)
+        entries[:, columns] = (part.items << 32) | turn[columns]
     entries.sort(axis=1)
-    item, column = entries >> 32, entries & _LOW
-    first = np.ones(item.shape, np.bool_)
-    np.not_equal(item[:, 1:], item[:, :-1], out=first[:, 1:])
-    masks = _masks(first, channel[column])
-    taken = np.zeros(item.shape, np.bool_)
-    offered = np.zeros(item.shape, np.uint32)
-    row, at = np.nonzero(first & (item >= 0))
-    taken[row, column[row, at]] = True
-    offered[row, column[row, at]] = masks[row, at]
-    rank = np.cumsum(taken, axis=1, dtype=np.int32)
-    row, at = np.nonzero(taken & (rank <= size))
-    to = rank[row, at] - 1
-    merged = _nothing(batch, size)
-    merged.items[row, to] = items[row, at]
-    merged.channel[row, to] = channel[at]
-    merged.offered_by[row, to] = offered[row, at]
-    merged.scores[row, to] = scores[row, at]
-    return merged
+    item, turns = entries >> 32, entries & _LOW
+    is_first = item >= 0
+    is_first[:, 1:] &= item[:, 1:] != item[:, :-1]
+    is_first[:, -1] = False  # beyond all items
+    row, at, found = _chosen(turns, is_first, size)
+    turns[turns >= len(order)] = 0  # the entry beyond
+    source = order[turns[row, at]]
+    bits = (np.uint32(1) << channel.astype(np.uint32))[order]
+    scores = np.concatenate([part.scores for part in lists.values()], axis=1)
+    offered = _offered(item, lambda row, at: bits[turns[row, at]], row, at, step=1)
+    return _merged(item[row, at], channel[source], offered, scores[row, source], found, size)
 
 
-def _by_score(items: NDArray[np.int64], scores: NDArray[np.float64], channel: NDArray[np.int64], size: int) -> Merged:
+def _by_score(lists: Lists, channel: Ints, size: int) -> Merged:
     """The ``size`` items of the highest summed scores, which are whole numbers of 2^-20 so that the order is exact."""
-    batch = len(items)
-    fixed = np.rint(scores * _UNIT).astype(np.int64)
-    entries = (items << 32) | (channel << 24) | fixed
+    entries, stop = _entries(lists, len(channel)), 0
+    for s, part in lists.items():
+        start, stop = stop, stop + part.items.shape[1]
+        fixed = np.rint(_scaled(part) * _UNIT).astype(np.int64)
+        entries[:, start:stop] = (part.items << 32) | (MOST_CHANNELS - 1 - s) << 24 | fixed
+    entries[:, -1] = -2 << 32  # before all items
     entries.sort(axis=1)
-    item, by = entries >> 32, (entries >> 24) & 0xFF
-    first = np.ones(item.shape, np.bool_)
-    np.not_equal(item[:, 1:], item[:, :-1], out=first[:, 1:])
-    masks = _masks(first, by)
-    starts = np.flatnonzero(first)
-    sums = np.zeros(item.shape, np.int64)
-    sums.flat[starts] = np.add.reduceat((entries & 0xFFFFFF).ravel(), starts)
-    key = np.where(first & (item >= 0), (sums << 32) | (_LOW - item), -1)
-    order = np.argsort(-key, axis=1, kind="stable")[:, :size]
-    row = np.arange(batch)[:, None]
-    merged = _nothing(batch, size)
-    found = key[row, order] >= 0
-    width = order.shape[1]
-    merged.items[:, :width] = np.where(found, item[row, order], -1)
-    merged.channel[:, :width] = np.where(found, by[row, order], -1)
-    merged.offered_by[:, :width] = np.where(found, masks[row, order], 0)
-    merged.scores[:, :width] = np.where(found, sums[row, order] / _UNIT, -np.inf)
-    return merged
+    item, by, fixed = entries >> 32, MOST_CHANNELS - 1 - (entries >> 24 & 0xFF), entries & 0xFFFFFF
+    is_last = item >= 0
+    is_last[:, :-1] &= item[:, 1:] != item[:, :-1]
+    upto = np.where(item >= 0, fixed, 0).cumsum(axis=1)
+    sums = upto.copy()
+    sums[:, 1:] -= np.maximum.accumulate(np.where(is_last, upto, 0), axis=1)[:, :-1]
+    row, at, found = _chosen(_LOW - sums, is_last, size)
+    offered = _offered(item, lambda row, at: np.uint32(1) << by[row, at].astype(np.uint32), row, at, step=-1)
+    return _merged(item[row, at], by[row, at], offered, sums[row, at] / _UNIT, found, size)
 
 
-def _masks(first: NDArray[np.bool_], channel: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """At the first entry of each item the bits of all channels that offer it, 0 elsewhere; rows of sorted entries."""
-    starts = np.flatnonzero(first)
-    masks = np.zeros(first.shape, np.uint32)
-    bits = np.uint32(1) << channel.astype(np.uint32)
-    if len(starts):
-        masks.flat[starts] = np.bitwise_or.reduceat(bits.ravel(), starts)
-    return masks
+def _entries(lists: Lists, width: int) -> Ints:
+    """Room for all entries and one that no list holds, the largest there is, shape (B, L + 1)."""
+    batch = len(next(iter(lists.values())).items)
+    return np.full((batch, width + 1), np.iinfo(np.int64).max)
+
+
+def _chosen(keys: Ints, usable: NDArray[np.bool_], size: int) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """Rows (B, 1), columns (B, C) of the lowest usable keys, the first column among equals; and which there are."""
+    ranked = np.where(usable, (keys << 24) | np.arange(keys.shape[1]), np.iinfo(np.int64).max)
+    if ranked.shape[1] > 2 * size:
+        ranked = np.partition(ranked, size, axis=1)[:, :size]
+    ranked.sort(axis=1)
+    ranked = ranked[:, :size]
+    found = ranked != np.iinfo(np.int64).max
+    return np.arange(len(keys))[:, None], np.where(found, ranked & 0xFFFFFF, 0), found
+
+
+def _offered(
+    item: Ints, bits: Callable[[Ints, Ints], NDArray[np.uint32]], row: Ints, at: Ints, *, step: int
+) -> NDArray[np.uint32]:
+    """Bits of all entries of the chosen ones' items, which follow or precede them."""
+    masks, wanted, n = bits(row, at), item[row, at], item.shape[1]
+    while True:
+        at = np.clip(at + step, 0, n - 1)
+        same = (item[row, at] == wanted) & (wanted >= 0)
+        if not same.any():
+            return masks
+        masks |= np.where(same, bits(row, at), np.uint32(0))
+
+
+def _merged(
+    items: Ints, channel: Ints, offered: NDArray[np.uint32], scores: NDArray, found: NDArray[np.bool_], size: int
+) -> Merged:
+    def padded(values: NDArray, filler: float, dtype: type) -> NDArray:
+        whole: NDArray = np.full((len(values), size), filler, dtype)
+        whole[:, : values.shape[1]] = np.where(found, values, filler)
+        return whole
+
+    return Merged(
+        items=padded(items, -1, np.int64),
+        channel=padded(channel, -1, np.int8),
+        offered_by=padded(offered, 0, np.uint32),
+        scores=padded(scores, -np.inf, np.float32),
+    )
 
 
 def _scaled(lists: Candidates) -> NDArray[np.float64]:
@@ -147,12 +173,3 @@ def _scaled(lists: Candidates) -> NDArray[np.float64]:
     spread = best - worst
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(inside, np.where(spread > 0, (scores - worst) / spread, 1.0), 0.0)
-
-
-def _nothing(batch: int, size: int) -> Merged:
-    return Merged(
-        items=np.full((batch, size), -1),
-        channel=np.full((batch, size), -1, np.int8),
-        offered_by=np.zeros((batch, size), np.uint32),
-        scores=np.full((batch, size), -np.inf, np.float32),
-    )
