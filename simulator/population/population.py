@@ -50,7 +50,7 @@ class Population:
         self._traits = Traits.of(world, np.arange(users))
         self._comings = Comings(self._traits, keys)
         self.arrived_s = self._traits.arrived_s
-        self.satisfaction, self.gone = np.zeros(users), np.zeros(users, bool)
+        self.satisfaction, self.gone = np.zeros(users), self._traits.left_s < first_day * DAY_S
         self._carried = Carried.nothing(users)
         self._day = first_day
         self._visiting: Visiting | None = None
@@ -60,7 +60,8 @@ class Population:
         """A population on its first morning, its intercept calibrated on a pilot of users who are in no world.
 
         Args:
-            world: The world; its own history of the days before ``first_day`` has left no mood behind.
+            world: The world; its own history of the days before ``first_day`` leaves no mood behind, but whoever left
+                for good in it stays away.
             keys: How its users respond.
             first_day: The day that begins with the first morning.
 
@@ -131,7 +132,7 @@ class Population:
         mood = (worth - self._calibration.worth) / self._calibration.worth_sd
         looked = examined.sum(axis=0)
         visiting.record(visits, now_s, items, clicked, looked, mood)
-        dwell_s = np.bincount(column, after.dwell_s, minlength=len(visits))
+        dwell_s = np.bincount(column, after.dwell_s, minlength=len(visits)).astype(np.float64, copy=False)
         busy_s, leave = self._go_on(visits, now_s, start, dwell_s, situation.fatigue + looked)
         return Responses(
             examined=examined.T,

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import Draws, mixed, to_uniform
-from simulator.world.config import WorldConfig
 from simulator.world.users import Habits, UserDraws, interest_cumulative
-from simulator.world.visits import DAY_S, Calendar, VisitDraws
+from simulator.world.visits import VisitDraws
 from simulator.world.world import World
 
 _STAPLE = np.asarray(3)  # as the history has it
@@ -24,6 +23,7 @@ class Traits:
         users: Ids, shape (n,).
         activity: Relative visit rate, shape (n,).
         arrived_s: When each enters, shape (n,); 0 for those who are there from the start.
+        left_s: When each leaves for good in the world's own history, shape (n,).
         habits: The world's :class:`Habits`.
         interests: Subcategory of each interest in each epoch of drift, shape (n, epochs, S).
     """
@@ -32,6 +32,7 @@ class Traits:
     users: NDArray[np.int64]
     activity: NDArray[np.float64]
     arrived_s: NDArray[np.float64]
+    left_s: NDArray[np.float64]
     habits: Habits
     interests: NDArray[np.int32]
 
@@ -40,11 +41,14 @@ class Traits:
         config, draws, visits = world.config, UserDraws(world.config), VisitDraws(world.config, world.rate)
         epochs = draws.epochs(config.days)
         chunks = [users[first : first + _CHUNK] for first in range(0, len(users), _CHUNK)]
+        activity = visits.activity(users)
+        first_s, left_s = visits.presence(users, activity)
         return cls(
             world=world,
             users=users,
-            activity=visits.activity(users),
-            arrived_s=_arrivals(config, users),
+            activity=activity,
+            arrived_s=np.where(visits.is_new(users), first_s, 0.0),
+            left_s=left_s,
             habits=draws.habits(users),
             interests=np.concatenate([draws.interests(chunk, epochs) for chunk in chunks]),
         )
@@ -79,13 +83,3 @@ class Traits:
         opened = np.searchsorted(cumulative, opening) == np.arange(len(cumulative))[:, None]
         share = config.sessions.focus * opened + (1.0 - config.sessions.focus) * weights
         return np.sqrt(share).astype(np.float32)
-
-
-def _arrivals(config: WorldConfig, users: NDArray[np.int64]) -> NDArray[np.float64]:
-    """0 for old users; new ones at the moment of their first visit in the history."""
-    calendar = Calendar(config, config.window_days)
-    kind, place = Draws(config.seed, "entry").two_uniforms(users)
-    entry = np.minimum(place, 1.0 - 1e-12) * calendar.before[-1]
-    day = np.searchsorted(calendar.before, entry, side="right") - 1
-    second = calendar.second_at((entry - calendar.before[day]) / calendar.weight[day])
-    return np.where(kind < config.users.new_share, day * DAY_S + second, 0.0)

@@ -81,10 +81,10 @@ class VisitDraws:
         appears at a moment spread like everybody's visits.
         """
         whole = self._window.before[-1]
-        kind, place = self._entry.two_uniforms(users)
+        _, place = self._entry.two_uniforms(users)
         rate = self._rate * activity
         old = -np.log1p(place * np.expm1(-rate * whole)) / rate
-        return np.minimum(np.where(kind < self._config.users.new_share, place * whole, old), whole * (1 - 1e-12))
+        return np.minimum(np.where(self.is_new(users), place * whole, old), whole * (1 - 1e-12))
 
     def draw(self, users: NDArray[np.int64], activity: NDArray[np.float64], days: int) -> Visits:
         """All visits of users (B,) within the first ``days`` days."""
@@ -94,14 +94,33 @@ class VisitDraws:
         """How many visits :meth:`draw` makes."""
         return sum(len(rows) for rows, _, _ in self._found(users, activity, days))
 
+    def is_new(self, users: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Who appears only during the window, shape (B,)."""
+        kind, _ = self._entry.two_uniforms(users)
+        return kind < self._config.users.new_share
+
+    def presence(
+        self, users: NDArray[np.int64], activity: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Start of the first visit of users (B,), and the moment after which they never come again; seconds."""
+        day, share = self._first(users, activity, self._window)
+        first_s = day * DAY_S + self._window.second_at(share)
+        return first_s, first_s + self._lifetime_s(users)
+
+    def _first(
+        self, users: NDArray[np.int64], activity: NDArray[np.float64], calendar: Calendar
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Day of the first visit, and the share of the day's intensity before it."""
+        entry = self.entry(users, activity)
+        day = np.searchsorted(calendar.before, entry, side="right") - 1
+        return day, (entry - calendar.before[day]) / calendar.weight[day]
+
     def _found(
         self, users: NDArray[np.int64], activity: NDArray[np.float64], days: int
     ) -> list[tuple[NDArray, NDArray, NDArray]]:
         """Row, start and ordinal of all visits: day by day, and within a day the first of everybody, the second …"""
         calendar = Calendar(self._config, max(days, self._config.window_days))
-        entry = self.entry(users, activity)
-        first_day = np.searchsorted(calendar.before, entry, side="right") - 1
-        first_share = (entry - calendar.before[first_day]) / calendar.weight[first_day]
+        first_day, first_share = self._first(users, activity, calendar)
         first_s = first_day * DAY_S + calendar.second_at(first_share)
         last_s = first_s + self._lifetime_s(users)
         found: list[tuple[NDArray, NDArray, NDArray]] = []

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.simulator.population.driving import population
-from tests.simulator.worlds import small_config
+from simulator.population.population import Population
+from tests.simulator.population.driving import keys, population
+from tests.simulator.worlds import small_config, small_world
 
 DAY_S = 86_400
 STEADY = ("users.count=8000", "users.new_share=0", "users.churn_per_day=0")
@@ -81,6 +82,21 @@ def test_who_is_gone_never_comes_again():
         gone = of.gone.copy()
         assert not np.isin(of.users_on(day + 1), np.flatnonzero(gone)).any()
     assert stats.binomtest(int(gone.sum()), 4_000, 1 - 0.9**6).pvalue > 1e-3  # nobody is pleased or displeased
+
+
+def test_the_history_before_the_first_day_goes_on():
+    """Whoever left for good in the world's own history is not there; nobody else is missing."""
+    world = small_world("users.churn_per_day=0.2")
+    of = Population.build(world, keys(), first_day=7)
+    clicks = world.history(0, 1_500).clicks
+    day = (clicks["timestamp"].to_numpy() - world.start_s) // DAY_S
+    later = np.unique(clicks["user_id"].to_numpy()[day >= 7])
+    assert not of.gone[later].any()
+    assert 0.3 < of.gone.mean() < 0.9
+    visits = of.begin_day(7)
+    assert (visits.start_s >= 7 * DAY_S).all()
+    assert not of.gone[visits.user].any()
+    assert not Population.build(world, keys()).gone.any()
 
 
 @pytest.mark.parametrize("happy", [-2.0, 1.0, 3.0])
