@@ -1,5 +1,8 @@
 """Statistics of experiments: moments per cell in, estimates with intervals and tails out."""
 
+from abtest.stats.aa import Calibration, calibrate
+from abtest.stats.bootstrap import Bootstrap, poisson_bootstrap
+from abtest.stats.buckets import BucketSums
 from abtest.stats.cells import CellMoments
 from abtest.stats.confidence_sequence import AnytimeEstimate, anytime, anytime_difference
 from abtest.stats.cuped import Cuped, cuped
@@ -8,15 +11,23 @@ from abtest.stats.looks import FixedHorizon, SequentialLook, fixed_horizon, grou
 from abtest.stats.margins import NonInferiority, non_inferiority
 from abtest.stats.moments import Moments
 from abtest.stats.multiplicity import benjamini_hochberg, holm
+from abtest.stats.power import Baseline, Plan, baseline, detectable_lift, power_of, users_needed
+from abtest.stats.quantiles import quantile_difference
+from abtest.stats.ranks import MannWhitney, mann_whitney
 from abtest.stats.spending import Look, bounds, information_fraction
 from abtest.stats.srm import Srm, anytime_srm, daily_srm, srm, srm_by
 from abtest.stats.strata import post_stratified
 from abtest.stats.tails import format_p
 from abtest.stats.terms import Term
 from abtest.stats.welch import welch
+from abtest.stats.winsor import Winsorised, winsorised
 
 __all__ = [
     "AnytimeEstimate",
+    "Baseline",
+    "Bootstrap",
+    "BucketSums",
+    "Calibration",
     "CellMoments",
     "Cuped",
     "Estimate",
@@ -24,26 +35,38 @@ __all__ = [
     "Group",
     "Interval",
     "Look",
+    "MannWhitney",
     "Moments",
     "NonInferiority",
+    "Plan",
     "SequentialLook",
     "Srm",
     "Term",
+    "Winsorised",
     "anytime",
     "anytime_difference",
     "anytime_srm",
+    "baseline",
     "benjamini_hochberg",
     "bounds",
+    "calibrate",
     "cuped",
     "daily_srm",
+    "detectable_lift",
     "fixed_horizon",
     "format_p",
     "group_sequential",
     "holm",
     "information_fraction",
+    "mann_whitney",
     "non_inferiority",
+    "poisson_bootstrap",
     "post_stratified",
+    "power_of",
+    "quantile_difference",
     "srm",
     "srm_by",
+    "users_needed",
     "welch",
+    "winsorised",
 ]

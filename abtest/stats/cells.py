@@ -18,7 +18,7 @@ from micrec.errors import MicrecError
 if TYPE_CHECKING:
     import polars as pl
 
-    Batch = pl.DataFrame | Mapping[str, ArrayLike]
+    Batch = pl.DataFrame | Mapping[str, ArrayLike]  # a table in memory; a mapping holds vectors of one length
     Source = Batch | pl.LazyFrame | Path | str | Iterable[Batch]
 
 Label = Hashable  # a text, an integer or a truth value
@@ -56,7 +56,7 @@ class CellMoments:
         Raises:
             MicrecError: If a column is missing or not numeric, a key is missing in some row, or a value is not finite.
         """
-        values = [_numbers(batch, name) for name in self.columns]
+        values = [numbers(batch, name) for name in self.columns]
         codes, labels = _cell_codes(batch, self.keys, len(values[0]) if values else None)
         if any(len(column) != len(codes) for column in values):
             raise MicrecError(f"columns must have one length, got {[len(column) for column in values]}.")
@@ -162,7 +162,15 @@ def _column(batch: "Batch", name: str) -> Any:
         raise MicrecError(f"no column {name}: there are {', '.join(known)}.") from fault
 
 
-def _numbers(batch: "Batch", name: str) -> NDArray[np.generic]:
+def as_series(batch: "Batch", name: str) -> "pl.Series":
+    """A column as a polars series."""
+    import polars as pl
+
+    column = _column(batch, name)
+    return column if isinstance(column, pl.Series) else pl.Series(name, np.asarray(column))
+
+
+def numbers(batch: "Batch", name: str) -> NDArray[np.generic]:
     """A column as numbers; what is missing becomes nan."""
     column = _column(batch, name)
     values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
@@ -197,8 +205,7 @@ def _coded(batch: "Batch", key: str) -> tuple[NDArray[np.unsignedinteger], list[
     """A key column as codes into its sorted values."""
     import polars as pl
 
-    column = _column(batch, key)
-    series = column if isinstance(column, pl.Series) else pl.Series(key, np.asarray(column))
+    series = as_series(batch, key)
     if missing := series.null_count():
         raise MicrecError(f"{key}: {missing:,} of {len(series):,} rows have no value: give each row one or drop them.")
     if series.dtype == pl.Boolean or series.dtype.is_integer():

@@ -82,7 +82,7 @@ def anytime(value: float, se: float, n: int, *, n_star: float, alpha: float = 0.
 
 
 def anytime_difference(estimate: Estimate, *, n_star: float, alpha: float | None = None) -> AnytimeEstimate:
-    """The sequence for the difference of an estimate; for that of its lift run ``welch`` as z test at the alpha returned.
+    """The sequence for a difference; for that of the lift run ``welch`` as z test at the alpha this returns.
 
     Args:
         estimate: Of the users so far.

@@ -123,3 +123,11 @@ def _quadratic(arm: Linear, weights: NDArray[np.float64]) -> float:
     variance = float(weights @ arm.cov @ weights)
     size = float(np.abs(weights) @ np.sqrt(np.diag(arm.cov)))
     return variance if variance > ROUNDING * size**2 else 0.0
+
+
+def residual_share(moments: Moments, metric: Term, covariates: Sequence[Term]) -> float:
+    """Share of a metric's variance that the covariates leave: 1 - R^2 over these users."""
+    terms = (metric, *covariates)
+    weights = np.concatenate([[1.0], -theta(moments, terms)])
+    whole = linear(moments, terms)
+    return _quadratic(whole, weights) / float(whole.cov[0, 0])

@@ -64,8 +64,7 @@ def undefined(moments: Moments, term: Term, arm: str) -> str | None:
     """Why a term and its variance cannot be computed for this arm, or None."""
     if moments.n < 2:
         return f"{arm} has {moments.n:,} user{'s' if moments.n != 1 else ''}: at least 2 are needed to see any spread"
-    columns = (term,) if isinstance(term, str) else term
-    for column in columns:
+    for column in columns_of(term):
         at = moments.at(column)
         if not (np.isfinite(moments.mean[at]) and np.isfinite(moments.comoment[at, at])):
             return f"{column} of {arm} is not finite"
@@ -91,3 +90,8 @@ def value_of(moments: Moments, term: Term) -> float | None:
 def name_of(term: Term) -> str:
     """A term in words: ``clicks`` or ``clicks / impressions``."""
     return term if isinstance(term, str) else " / ".join(term)
+
+
+def columns_of(term: Term) -> tuple[str, ...]:
+    """The columns that a term needs."""
+    return (term,) if isinstance(term, str) else term
