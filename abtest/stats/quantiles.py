@@ -1,9 +1,9 @@
 """Difference of a quantile between the arms: P50 and P90 of dwell, which a mean hides.
 
-Woodruff's method (1952) needs no density: the share of values at or below the arm's quantile has a known standard error,
-binomial for one value per user and that of a linearised ratio for several, and the values at q -+ z times that error
-bound the quantile. Their half-distance over z is the quantile's standard error. The arms are then compared by a z test,
-whose inversion gives the interval of the lift.
+Woodruff's method (1952) needs no density: the share of values at or below the arm's quantile has a known standard
+error, binomial for one value per user and that of a linearised ratio for several, and the values at q -+ z times that
+error bound the quantile. Their half-distance over z is the quantile's standard error. The arms are then compared by a
+z test, whose inversion gives the interval of the lift.
 """
 
 import math

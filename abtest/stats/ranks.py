@@ -1,4 +1,4 @@
-"""Mann-Whitney's rank-sum test: does a treatment user beat a control user more often than not? A check beside the mean."""
+"""Mann-Whitney's rank-sum test, a check of the mean: is a treatment user above a control user more often than not?"""
 
 import math
 from typing import NamedTuple

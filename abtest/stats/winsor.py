@@ -1,4 +1,4 @@
-"""Sensitivity to the largest values: the same test with both arms capped at one pooled quantile, shown beside the primary.
+"""Sensitivity to the largest values: the same test with both arms capped at one pooled quantile, beside the primary.
 
 A threshold per arm would bias the comparison, and a cap on the primary would hide what it did.
 """
@@ -49,5 +49,6 @@ def winsorised(control: ArrayLike, treatment: ArrayLike, *, quantile: float = 0.
     pooled = np.concatenate([c, t])
     cap = float(np.quantile(pooled, quantile)) if len(pooled) else float("nan")
     plain = welch(Moments.of({"value": c}), Moments.of({"value": t}), "value", alpha=alpha)
-    cut = [Moments.of({"value": np.minimum(arm, cap)}) for arm in (c, t)]
-    return Winsorised(welch(*cut, "value", alpha=alpha), plain, cap, int((c > cap).sum()), int((t > cap).sum()))
+    cut_c, cut_t = Moments.of({"value": np.minimum(c, cap)}), Moments.of({"value": np.minimum(t, cap)})
+    estimate = welch(cut_c, cut_t, "value", alpha=alpha)
+    return Winsorised(estimate, plain, cap, int((c > cap).sum()), int((t > cap).sum()))
