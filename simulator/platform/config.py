@@ -157,9 +157,10 @@ class PlatformKeys(Keys):
     log_days: PositiveInt | None = Field(None, description="Latest days of the log that trainers see; null: all.")
     gather_s: PositiveFloat | None = Field(
         None,
-        description="Simulated seconds whose requests are worked on together, for speed; null: as many as bring 4,000 "
-        "visits. Logs do not depend on it where no request queues. Where some do, one that its user makes within the "
-        "same time joins the queue after the others were told their waits; the checkpoint counts those overtaken.",
+        description="Most simulated seconds whose requests are worked on together, for speed; null: as many as bring "
+        "4,000 visits. Logs do not depend on it where no request queues. Where some do, one that its user makes within "
+        "the same time is put into the queue after others were told their waits: the day's checkpoint counts the waits "
+        "that it would have changed, and less is gathered where they are more than 1 %.",
     )
 
     @field_validator("arms")

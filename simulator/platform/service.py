@@ -94,11 +94,14 @@ class Service:
     def __post_init__(self) -> None:
         self._draws = Draws(self.seed, "request")
 
-    def settle(self, before_s: float) -> None:
-        """No request from before this moment will come any more."""
+    def settle(self, before_s: float) -> float:
+        """No request from before this moment will come any more; the share of the settled jobs that were overtaken."""
+        before = self._jobs()
         for stage in self.stages.values():
             stage.settle(before_s)
         self.log.flush()
+        overtaken, settled = self._jobs() - before
+        return float(overtaken / max(settled, 1))
 
     def serve(self, visits: NDArray[np.int64], requests: NDArray[np.int64], at_s: NDArray[np.float64]) -> Replies:
         """One request each of distinct visits (B,), made at ``at_s`` (B,)."""
@@ -118,6 +121,11 @@ class Service:
         self.n_requests += len(visits)
         self.n_over += int(replies.leave.sum())
         return replies
+
+    def _jobs(self) -> NDArray[np.int64]:
+        """Jobs overtaken and jobs settled, of all stages."""
+        queues = [stage.queue for stage in self.stages.values()]
+        return np.array([sum(queue.overtaken for queue in queues), sum(queue.settled for queue in queues)])
 
     def _respond(
         self,

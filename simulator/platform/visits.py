@@ -14,6 +14,8 @@ import simpy
 from numpy.typing import NDArray
 
 Moments = NDArray[np.float64]
+MOST_WRONG = 0.01  # of waits, before less is gathered
+LEAST_SPAN_S = 1.0
 
 
 class Coming(NamedTuple):
@@ -106,23 +108,31 @@ def rounds(
     env: simpy.Environment,
     desk: Desk,
     gather_s: float,
-    begin: Callable[[float], None],
+    begin: Callable[[float], float],
     serve: Callable[[NDArray[np.int64], NDArray[np.int64], Moments], Replies],
 ) -> Generator:
     """The desk at work.
 
+    A queue is told of the requests of one round after those of the round before, though some come earlier. Where that
+    would have changed waits, less is gathered at a time, down to a second; where it would not, more.
+
     Args:
         env: The clock.
         desk: Where requests lie.
-        gather_s: Simulated seconds whose requests are worked on together.
-        begin: Told the beginning of such a time; no request from before it will come any more.
+        gather_s: Most simulated seconds whose requests are worked on together.
+        begin: Told the beginning of such a time, from before which no request will come any more; gives the share of
+            the past waits that requests told of later would have changed.
         serve: Given visits, numbers of request and moments of requests (B,), says what becomes of the visits.
     """
+    span_s = gather_s
     while True:
         yield desk.someone()
-        number = np.floor(desk.earliest_s() / gather_s)
-        ends_s = (number + 1) * gather_s
-        begin(float(number * gather_s))
+        wrong = begin(float(np.floor(desk.earliest_s() / span_s) * span_s))
+        if wrong > MOST_WRONG:
+            span_s = max(span_s / 8, min(LEAST_SPAN_S, gather_s))
+        elif wrong == 0.0:
+            span_s = min(span_s * 2, gather_s)
+        ends_s = (np.floor(desk.earliest_s() / span_s) + 1) * span_s
         yield env.timeout(max(0.0, ends_s - env.now))
         while asks := desk.take(ends_s):
             visits, requests, at_s, events = zip(*asks, strict=True)
@@ -137,7 +147,7 @@ def run_day(
     opens_s: float,
     comings: Iterable[Coming],
     gather_s: float,
-    begin: Callable[[float], None],
+    begin: Callable[[float], float],
     serve: Callable[[NDArray[np.int64], NDArray[np.int64], Moments], Replies],
 ) -> None:
     """Run the clock from ``opens_s`` until the last visit is over; see :func:`rounds`."""
