@@ -4,11 +4,14 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from micrec.console import report_errors
+
+if TYPE_CHECKING:
+    from abtest.analysis.plan import AnalysisPlan
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -101,3 +104,88 @@ def analyze(
     print_analysis(results)
     if out is not None:
         typer.echo(f"\nreport: {out / HTML_FILE}")
+
+
+@app.command()
+@report_errors()
+def power(
+    log: Annotated[Path | None, typer.Argument(help="A log of the past, with or without arms.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Mean per user, where there is no log.")] = None,
+    sd: Annotated[float | None, typer.Option(help="Standard deviation per user, where there is no log.")] = None,
+    lift: Annotated[list[float] | None, typer.Option(help="True lift to find; repeatable. 0.02 = 2 %.")] = None,
+    target: Annotated[float, typer.Option("--power", help="Chance to find it.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="Two-sided level.")] = 0.05,
+    treatment_share: Annotated[float, typer.Option(help="Share of the users in the treatment.")] = 0.5,
+    users: Annotated[
+        int | None, typer.Option(help="Users of both arms, to tell the smallest lift.", show_default="the log's")
+    ] = None,
+    users_per_day: Annotated[float | None, typer.Option(help="New users of both arms a day, to tell days.")] = None,
+    columns: Columns = None,
+    metrics: Metrics = None,
+    rows: Rows = "auto",
+    dedupe: Dedupe = None,
+) -> None:
+    """Plan a test: users and days for a lift, and the smallest lift that given users find.
+
+    For example: micrec power log.parquet --lift 0.02; micrec power --mean 2.5 --sd 4 --lift 0.02 --users-per-day 20000
+    """
+    from abtest.analysis.planning import Question, plan_from_log, plan_from_numbers, read_history
+    from abtest.report.online_terminal import print_tables
+    from micrec.errors import MicrecError
+
+    question = Question(tuple(lift or (0.01, 0.02, 0.05)), target, alpha, treatment_share, users, users_per_day)
+    try:
+        if log is not None:
+            if mean is not None or sd is not None:
+                raise MicrecError("--mean and --sd are for plans without a log: leave them out, or the log.")
+            tables = plan_from_log(read_history(log, _history_plan(columns, metrics, rows, dedupe)), question)
+        elif mean is None or sd is None:
+            raise MicrecError("give a log, or both --mean and --sd of the metric per user.")
+        else:
+            tables = plan_from_numbers(mean, sd, question)
+    except ValueError as fault:  # a number out of range
+        raise MicrecError(str(fault)) from None
+    print_tables(tables)
+
+
+@app.command()
+@report_errors()
+def aa(
+    log: Log,
+    deals: Annotated[int, typer.Option(min=1, help="Random splits.")] = 10_000,
+    alpha: Annotated[float, typer.Option(help="Level of each test.")] = 0.05,
+    lift: Annotated[list[float] | None, typer.Option(help="Lift to plant, for coverage and power; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
+    columns: Columns = None,
+    metrics: Metrics = None,
+    rows: Rows = "auto",
+    dedupe: Dedupe = None,
+) -> None:
+    """Thousands of A/A splits of a log: do its metrics cry wolf, and do their intervals hold a planted lift?"""
+    from abtest.analysis.planning import calibration_table, read_history
+    from abtest.report.online_terminal import print_tables
+    from micrec.errors import MicrecError
+
+    history = read_history(log, _history_plan(columns, metrics, rows, dedupe))
+    try:
+        table = calibration_table(history, deals=deals, alpha=alpha, lifts=tuple(lift or (0.02, 0.05)), seed=seed)
+    except ValueError as fault:
+        raise MicrecError(str(fault)) from None
+    print_tables([table])
+
+
+def _history_plan(
+    columns: list[str] | None, metrics: Path | None, rows: str, dedupe: list[str] | None
+) -> "AnalysisPlan":
+    from abtest.analysis.metrics import load_metrics
+    from abtest.analysis.plan import plan_from_text
+
+    chosen = load_metrics(metrics)[0] if metrics else None
+    return plan_from_text(
+        control="A",
+        treatments=["B"],
+        metrics=tuple(chosen) if chosen is not None else None,
+        columns=columns or [],
+        rows=rows,
+        dedupe=dedupe or [],
+    )

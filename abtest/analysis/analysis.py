@@ -11,15 +11,14 @@ from abtest.analysis.looks import (
     DayLook,
     Level,
     Novelty,
-    anytime_p,
     levels_of,
     looks_of,
     novelty_of,
-    repeated_p,
+    p_of_all_looks,
 )
 from abtest.analysis.measure import measure
-from abtest.analysis.metrics import ALL
 from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.sensitivity import PowerCurve, power_curves
 from abtest.analysis.userlog import UserLog
 from abtest.analysis.validity import Validity, check_validity
 from abtest.stats.contrast import critical_t
@@ -41,6 +40,7 @@ class Analysis:
         interactions: Slices against the rest.
         looks: Day by day, empty where the log has no days.
         novelty: First days against later ones.
+        power: What the test could have found.
         levels: Nominal alpha of each treatment's intervals: the plan's, or less where it is looked at repeatedly.
         runtime_s: Seconds from the first row to here.
     """
@@ -53,6 +53,7 @@ class Analysis:
     interactions: list[Interaction]
     looks: list[DayLook]
     novelty: list[Novelty]
+    power: list[PowerCurve]
     levels: Mapping[str, float]
     runtime_s: float
 
@@ -81,7 +82,7 @@ def analyse(
     levels = _levels(daily, plan)
     alphas = {arm: level.alpha for arm, level in levels.items()}
     found = effects_of(measured, log.metrics, plan, alphas)
-    repeated = _repeated(found, looks, levels, log, plan)
+    repeated = _repeated(found, levels, log, plan)
     found = judged(found, plan, validity.faults, alphas, early=_early(log, plan), repeated=repeated)
     if truth:
         found = [replace(e, truth=truth.get(e.question)) for e in found]
@@ -94,6 +95,7 @@ def analyse(
         interactions=interactions_of(measured, log.metrics, plan),
         looks=looks,
         novelty=novelty_of(daily, plan) if daily else [],
+        power=power_curves(measured, log.metrics, plan, alphas),
         levels=alphas,
         runtime_s=time.perf_counter() - started_s,
     )
@@ -126,24 +128,10 @@ def _early(log: UserLog, plan: AnalysisPlan) -> str | None:
     )
 
 
-def _repeated(
-    found: list[Effect], looks: list[DayLook], levels: dict[str, Level], log: UserLog, plan: AnalysisPlan
-) -> dict[Question, float]:
-    """p-values of primary metrics that count every look so far."""
+def _repeated(found: list[Effect], levels: dict[str, Level], log: UserLog, plan: AnalysisPlan) -> dict[Question, float]:
+    """p-values of primary metrics that hold although it was looked before."""
     if plan.looks == "final" or log.days is None:
         return {}
-    repeated = {}
-    for effect in found:
-        if effect.family != "primary":
-            continue
-        mine = [look for look in looks if (look.metric.name, ALL, look.arm) == effect.question]
-        # a metric that is not followed by day is looked at now only
-        tests = [(look.so_far, look.level) for look in mine] or [(effect.estimate, levels[effect.arm])]
-        if plan.looks == "open":
-            p = anytime_p(tests, plan.alpha)
-        else:
-            skipped = [None for _ in range(log.days.length - len(tests))]
-            p = repeated_p([*skipped, *(estimate.log10_p for estimate, _ in tests)], plan.planned_days)
-        if p is not None:
-            repeated[effect.question] = p
-    return repeated
+    primary = [effect for effect in found if effect.family == "primary"]
+    tests = {e.question: p_of_all_looks(e.estimate, levels[e.arm], plan, log.days.length) for e in primary}
+    return {question: p for question, p in tests.items() if p is not None}

@@ -80,3 +80,10 @@ def _name(expression: Expression, first: int, last: int) -> str:
 def _sum_of(first: int, last: int) -> Callable[[str], pl.Expr]:
     """A column of the metric's expression, summed over these days."""
     return lambda column: pl.sum_horizontal([pl.col(on_day(column, day)) for day in range(first, last + 1)])
+
+
+def new_users_per_day(log: UserLog) -> float | None:
+    """Mean of the users first seen on a day; None where the log has no days."""
+    if log.days is None:
+        return None
+    return float(log.users.select(pl.len()).collect(engine="streaming").item()) / log.days.length

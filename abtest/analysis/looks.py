@@ -121,42 +121,35 @@ def looks_of(daily: DailyMoments, plan: AnalysisPlan, days: Days) -> list[DayLoo
     return found
 
 
-def anytime_p(tests: Sequence[tuple[Estimate, Level]], alpha: float) -> float | None:
-    """p that holds however often one looked: the smallest so far of a confidence sequence."""
-    found = [
-        anytime_difference(estimate, n_star=level.tuned_for, alpha=alpha).p
-        for estimate, level in tests
-        if level.tuned_for is not None
-    ]
-    return min((p for p in found if p is not None), default=None)
+def p_of_all_looks(estimate: Estimate, level: Level, plan: AnalysisPlan, day: int) -> float | None:
+    """p at this look that holds although others were taken: the smallest level of the whole plan that rejects here.
 
-
-def repeated_p(log10_p: Sequence[float | None], planned_looks: int) -> float | None:
-    """The smallest level at which some look so far would have crossed its bound (Jennison, Turnbull 1989).
+    Unadjusted for other metrics it lies below the plan's alpha exactly when the interval at ``level`` excludes 0.
 
     Args:
-        log10_p: Nominal p of each planned look so far, in order; None where it was not taken or is undefined.
-        planned_looks: Of the whole plan, equally spaced.
+        estimate: Of all users so far.
+        level: Of this look.
+        plan: Planned looks (Jennison, Turnbull 1989: repeated p), or an open test (anytime-valid p).
+        day: Of this look.
     """
-    if all(tail is None for tail in log10_p):
+    if estimate.log10_p is None:
         return None
-    information = [(k + 1) / planned_looks for k in range(len(log10_p))]
+    if level.tuned_for is not None:
+        return anytime_difference(estimate, n_star=level.tuned_for, alpha=plan.alpha).p
+    tail, information = estimate.log10_p, [k / plan.planned_days for k in range(1, day + 1)]
 
-    def crosses(log10_alpha: float) -> bool:
-        schedule = bounds(information, alpha=10.0**log10_alpha)
-        return any(
-            tail is not None and tail < float(two_sided_log10_p(look.z, math.inf))
-            for tail, look in zip(log10_p, schedule, strict=True)
-        )
+    def rejects(log10_alpha: float) -> bool:
+        look = bounds(information, alpha=10.0**log10_alpha)[-1]
+        return tail < float(two_sided_log10_p(look.z, math.inf))
 
     low, high = _LEAST_LOG10_P, math.log10(0.999)
-    if not crosses(high):
+    if not rejects(high):
         return 1.0
-    if crosses(low):
+    if rejects(low):
         return 10.0**low
-    while high - low > 1e-4:
+    while high - low > 1e-9:
         middle = (low + high) / 2
-        low, high = (low, middle) if crosses(middle) else (middle, high)
+        low, high = (low, middle) if rejects(middle) else (middle, high)
     return float(10.0**high)
 
 

@@ -61,7 +61,7 @@ def results_of(
         "interactions": [_interaction(one) for one in analysis.interactions],
         "looks": [_look(look) for look in analysis.looks],
         "novelty": [_novelty(one) for one in analysis.novelty],
-        "power": [],
+        "power": [{**curve._asdict(), "metric": curve.metric.name} for curve in analysis.power],
         "models": [],
         "sections": [section_data(section) for section in extra_sections],
         **more,

@@ -106,9 +106,9 @@ def _names(effects: Sequence[Mapping[str, Any]]) -> str:
 
 def _detectable(results: Mapping[str, Any]) -> list[str]:
     """What a test of this size could have seen."""
-    known = [curve for curve in results["power"] if curve["mde"] is not None]
     return [
         f"With these users a true lift of {numbers.percent(curve['mde'])} in {curve['metric']} would have been found "
-        f"{curve['power']:.0%} of the time."
-        for curve in known
+        f"{100 * curve['power']:.0f} % of the time."
+        for curve in results["power"]
+        if curve["mde"] is not None
     ]

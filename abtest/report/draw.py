@@ -60,7 +60,7 @@ def _intervals(figure: Intervals, width: int) -> Drawing:
         marks.append(Mark("line", "zero", x(0), 4, x(0), bottom))
     for place, row in enumerate(figure.rows):
         top = 8 + place * row_h
-        y = top + (row_h - 10 if narrow else row_h / 2)
+        y = top + (28 if narrow else row_h / 2)
         line = top + 14 if narrow else y + 4
         room = int((width - 150 if narrow else left - 8) / _LETTER)
         marks.append(Mark("text", "label quiet" if row.hollow else "label", 0, line, text=_short(row.label, room)))

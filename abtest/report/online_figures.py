@@ -126,7 +126,7 @@ def power_figure(results: Results) -> Lines:
             curve["powers"],
             tone=_TONES[place % len(_TONES)],
         )
-        for place, curve in enumerate(results["power"])
+        for place, curve in enumerate(curve for curve in results["power"] if curve["lifts"])
     ]
     return Lines(
         "Power of this test",

@@ -45,11 +45,12 @@ def effect_table(results: Results, family: str) -> Table:
         "treatment" if several else results["scenario"]["treatments"][0],
         "lift",
         interval(results),
-        "p",
+        "p" if results["scenario"]["looks"] == "final" else "nominal p",
         ADJUSTED[family],
         "outcome",
     )
-    return Table(FAMILIES[family], header, rows, reasons(results, effects(results, family)))
+    notes = reasons(results, effects(results, family))
+    return Table(FAMILIES[family], header, rows, notes, folded=family == "slice")
 
 
 def paper_table(results: Results) -> Table:
@@ -75,7 +76,13 @@ def srm_table(results: Results) -> Table:
         name = {"all": "all users", "slice": check["slice"], "day": f"daily looks to {check['day']}"}[check["scope"]]
         counts = (f"{check['counts'][arm]:,}" for arm in arms)
         rows.append((name, *counts, numbers.p_value(check["p"]), "ALARM" if check["alarm"] else "as planned"))
-    return Table("Users per arm", ("users", *arms, "p", "sample ratio"), rows, [])
+    return Table(
+        "Sample ratio",
+        ("users", *arms, "p", "sample ratio"),
+        rows,
+        [],
+        folded=not any(check["alarm"] for check in results["srm"]),
+    )
 
 
 def balance_table(results: Results) -> Table:
@@ -113,7 +120,7 @@ def interaction_table(results: Results) -> Table:
         for one in results["interactions"]
         if one["reason"]
     ]
-    header = ("slice", "lift minus the rest's", interval(results), "p", "BH p")
+    header = ("slice", "lift minus the rest's", plain_interval(results), "p", "BH p")
     return Table("Does the lift differ between slices?", header, rows, notes)
 
 
@@ -130,7 +137,7 @@ def novelty_table(results: Results) -> Table:
         )
         for one in results["novelty"]
     ]
-    header = ("metric", "lift, days 1–2", "lift, later days", "change", interval(results), "p")
+    header = ("metric", "lift, days 1–2", "lift, later days", "change", plain_interval(results), "p")
     return Table("Does the lift last?", header, rows, [])
 
 
@@ -150,7 +157,7 @@ def look_table(results: Results) -> Table:
         for look in results["looks"]
     ]
     header = ("look", "users so far", "lift that day", "lift so far", "repeated interval", "t", "bound", "stopping")
-    return Table("Every look", header, rows, [])
+    return Table("Every look", header, rows, [], folded=True)
 
 
 def other_table(results: Results) -> Table:
@@ -210,8 +217,13 @@ def power_table(results: Results) -> Table:
         )
         for curve in results["power"]
     ]
+    notes = [
+        f"{_name(results, curve['metric'], 'all', curve['arm'])}: {curve['reason'].rstrip('.')}."
+        for curve in results["power"]
+        if curve["reason"]
+    ]
     header = ("metric", "users", "smallest lift found 80 % of the time")
-    return Table("What this test can see", header, rows, [])
+    return Table("What this test can see", header, rows, notes)
 
 
 def outcome(effect: Data) -> str:
@@ -244,6 +256,11 @@ def effect_name(results: Results, effect: Data) -> str:
     """Metric, slice where the name does not say it, treatment where there are several."""
     where = effect["slice"] if effect["family"] == "slice" else "all"
     return _name(results, effect["metric"], where, effect["treatment"]["arm"])
+
+
+def plain_interval(results: Results) -> str:
+    """What the intervals of single questions are called."""
+    return f"{100 * (1 - results['scenario']['alpha']):.4g} % interval"
 
 
 def interval(results: Results) -> str:

@@ -1,10 +1,12 @@
 """An experiment's verdict and main tables on the terminal: validity first."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
 from abtest.report import online_tables as tables
-from abtest.report.tables import Results
+from abtest.report.tables import Results, Table
 from abtest.report.terminal import PLAIN_WIDTH, drawn
 
 _COLOURS = {"ship": "bold green", "hold": "bold yellow", "stop": "bold red"}
@@ -12,16 +14,11 @@ _COLOURS = {"ship": "bold green", "hold": "bold yellow", "stop": "bold red"}
 
 def print_analysis(results: Results, console: Console | None = None) -> None:
     """Sample ratios, effects, what was left out, the verdict."""
-    console = console or Console(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
+    console = console or _console()
     for line in results["alarms"]:
         console.print(Text(f"NOT VALID: {line}", style="bold red"))
     families = [tables.effect_table(results, family) for family in tables.FAMILIES]
-    for table in tables.filled([tables.srm_table(results), tables.balance_table(results), *families]):
-        console.print(drawn(table))
-        for note in table.notes:
-            console.print(Text(f"  {note}"))
+    print_tables(tables.filled([tables.srm_table(results), tables.balance_table(results), *families]), console)
     for note in results["notes"]:
         console.print(Text(f"note: {note}"))
     for verdict in results["verdicts"]:
@@ -30,3 +27,19 @@ def print_analysis(results: Results, console: Console | None = None) -> None:
         console.print(Text.assemble((decision.upper(), _COLOURS[decision]), f": {verdict['headline']}"))
         for reason in verdict["reasons"]:
             console.print(Text(f"  {reason}"))
+
+
+def print_tables(found: Sequence[Table], console: Console | None = None) -> None:
+    """Tables with their notes."""
+    console = console or _console()
+    for table in found:
+        console.print(drawn(table))
+        for note in table.notes:
+            console.print(Text(f"  {note}"))
+
+
+def _console() -> Console:
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    return console

@@ -153,6 +153,6 @@ def _others(results: Results) -> Section:
 
 
 def _power(results: Results) -> Section:
-    if not results["power"]:
+    if not any(curve["lifts"] for curve in results["power"]):
         return Section("Power")
     return Section("Power", (), [figures.power_figure(results), *tables.filled([tables.power_table(results)])])

@@ -45,4 +45,10 @@ def section_of(data: Mapping[str, Any]) -> Section:
 def _block(data: Mapping[str, Any]) -> Block:
     if data["kind"] != "table":
         return from_data(data)
-    return Table(data["title"], tuple(data["header"]), [tuple(row) for row in data["rows"]], list(data["notes"]))
+    return Table(
+        data["title"],
+        tuple(data["header"]),
+        [tuple(row) for row in data["rows"]],
+        list(data["notes"]),
+        bool(data["folded"]),
+    )

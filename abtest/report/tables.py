@@ -19,12 +19,13 @@ _COSTS = {
 
 
 class Table(NamedTuple):
-    """Rows of text under a header; ``notes`` say why something is undefined."""
+    """Rows of text under a header; ``notes`` say why something is undefined, ``folded`` ones open on demand."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     notes: list[str]
+    folded: bool = False
 
 
 def report_tables(results: Results) -> list[Table]:
