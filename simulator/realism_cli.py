@@ -31,19 +31,29 @@ def realism(
     without: Without = None,
     utc_offset: Offset = 0.0,
     users: Annotated[int, typer.Option(min=100, help="Most users to read of each, drawn by a key.")] = 20_000,
+    ranking: Annotated[bool, typer.Option(help="Compare the order of recommenders, a minute or two.")] = True,
+    classifier: Annotated[bool, typer.Option(help="Let a classifier try to tell the two apart.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace the check in OUT.")] = False,
 ) -> None:
-    """Compare a world with a real log: fixed statistics with distances and verdicts."""
+    """Compare a world with a real log: fixed statistics, a classifier that tries to tell them apart, and whether
+    recommenders come in the same order."""
+    from micrec.progress import LineProgress
     from simulator.realism.check import check_realism, load_pair
     from simulator.realism.folder import refuse_taken
-    from simulator.realism.report import READING, missing, statistics_table, summary
+    from simulator.realism.report import READING, missing, statistics_table, summary, verdict_lines
     from simulator.realism.write import write_report
 
     if out is not None:
         refuse_taken(out, overwrite=force)
-    result = check_realism(load_pair(real, world, users=users, utc_offset_h=utc_offset), without=_names(without))
+    result = check_realism(
+        load_pair(real, world, users=users, utc_offset_h=utc_offset),
+        without=_names(without),
+        classifier=classifier,
+        ranking=ranking,
+        progress=LineProgress(),
+    )
     show(statistics_table(result.comparisons, f"{result.synthetic.name} against {result.real.name}"), READING)
-    show(*missing(result.comparisons), summary(result))
+    show(*missing(result.comparisons), *verdict_lines(result), summary(result))
     if out is not None:
         write_report(result, out, overwrite=force)
         show(f"report: {out / 'realism.md'}")

@@ -10,7 +10,7 @@ from simulator.realism.log import DAY_S, HOUR_S, Log
 from simulator.realism.visit_statistics import sessions_per_user, within_gaps_s
 from simulator.world.visits import OPENS_H
 
-LEAST_GAP_S = 0.05  # shorter gaps are read as this where a logarithm is taken
+LEAST_GAP_S = 0.001  # shorter gaps are read as this where a logarithm is taken
 LEAST_WEEKDAY = 0.001
 _QUIET_SHARE = 0.02
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
+from micrec.progress import Progress
+from simulator.realism.classifier import TwoSample, two_sample_tests
 from simulator.realism.compare import Comparison, compare
 from simulator.realism.log import Log, count_users, load_sample, log_of
+from simulator.realism.ranking import Agreement, ranking_agreement
 from simulator.realism.statistics import statistics
 
 MOST_USERS = 20_000
@@ -38,12 +41,16 @@ class Realism:
         synthetic: The synthetic one.
         without: Groups or names of statistics left out.
         comparisons: Every other statistic.
+        tests: The classifier's tests, or none if they were skipped.
+        ranking: The agreement of the order of recommenders, or None if it was skipped.
     """
 
     real: Log
     synthetic: Log
     without: tuple[str, ...]
     comparisons: list[Comparison]
+    tests: list[TwoSample]
+    ranking: Agreement | None
 
 
 def load_pair(real: Path, synthetic: Path, *, users: int = MOST_USERS, utc_offset_h: float = 0.0) -> Pair:
@@ -80,10 +87,32 @@ def load_pair(real: Path, synthetic: Path, *, users: int = MOST_USERS, utc_offse
     return Pair(real_log, synthetic_log, (real_set, synthetic_set))
 
 
-def check_realism(pair: Pair, *, without: tuple[str, ...] = ()) -> Realism:
+def check_realism(
+    pair: Pair,
+    *,
+    without: tuple[str, ...] = (),
+    classifier: bool = True,
+    ranking: bool = True,
+    progress: Progress | None = None,
+) -> Realism:
     """Compare a pair on every statistic but those of ``without``.
+
+    Args:
+        pair: The two datasets.
+        without: Groups or names of statistics to leave out; the classifier does without the features of groups.
+        classifier: Whether to let a classifier try to tell the two apart.
+        ranking: Whether to compare the order of recommenders, which takes a minute or two.
+        progress: Where to report.
 
     Raises:
         MicrecError: If ``without`` names what there is not, or nothing can be compared.
     """
-    return Realism(pair.real, pair.synthetic, without, compare(pair.real, pair.synthetic, statistics(without)))
+    comparisons = compare(pair.real, pair.synthetic, statistics(without))
+    return Realism(
+        real=pair.real,
+        synthetic=pair.synthetic,
+        without=without,
+        comparisons=comparisons,
+        tests=two_sample_tests(pair.real, pair.synthetic, without) if classifier else [],
+        ranking=ranking_agreement(*pair.datasets, progress) if ranking else None,
+    )

@@ -18,6 +18,7 @@ from micrec.errors import MicrecError
 from simulator.draws import Draws
 
 DAY_S, HOUR_S = 86_400, 3_600
+LEAST_WEEKDAYS = 13  # days of a log that shows each day of the week about twice
 _MS_FROM = 100_000_000_000  # larger timestamps of item fields are milliseconds
 
 

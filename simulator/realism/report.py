@@ -11,14 +11,16 @@ from rich.table import Table
 from simulator.realism.check import Realism
 from simulator.realism.compare import ALIKE, NEAR, Comparison, Verdict, mean_distance, mean_ks
 from simulator.realism.log import Log
+from simulator.realism.ranking import Agreement
 from simulator.realism.statistics import Kind
 
+LEAST_DROP = 0.005  # of the AUC, for a feature to be named
 PLOT_FILE = "statistics.png"
 COLOURS = {Verdict.ALIKE: "green", Verdict.NEAR: "yellow", Verdict.APART: "red", Verdict.MISSING: "dim"}
 READING = (
     f"KS: largest difference of the distribution functions (for curves of shares: of two points). Distance: "
-    f"Wasserstein over the real standard deviation, on the scale log(1 + x) but for times; for curves the relative difference, "
-    f"0 … 2. Floor: the same distance between two halves of the real users, the users drawn by a key. "
+    f"Wasserstein over the real standard deviation, on the scale log(1 + x) but for times; for curves the relative "
+    f"difference, 0 … 2. Floor: the same distance between two halves of the real users, the users drawn by a key. "
     f"alike: KS and distance at most {ALIKE:g}; near: at most {NEAR:g}; apart: above."
 )
 
@@ -93,6 +95,11 @@ def as_dict(realism: Realism) -> dict[str, Any]:
         "mean_distance": mean_distance(comparisons),
         "verdicts": {verdict: sum(c.verdict is verdict for c in comparisons) for verdict in Verdict},
         "statistics": [_statistic(comparison) for comparison in comparisons],
+        "classifier": [
+            {**test._asdict(), "giveaways": [giveaway._asdict() for giveaway in test.giveaways]}
+            for test in realism.tests
+        ],
+        "ranking": None if realism.ranking is None else _ranking(realism.ranking),
     }
 
 
@@ -122,6 +129,8 @@ def markdown(realism: Realism) -> str:
         "",
         READING,
         "",
+        *(f"- {line}" for line in verdict_lines(realism)),
+        "",
         f"![Statistics]({PLOT_FILE})",
         "",
         "What each statistic is:",
@@ -129,6 +138,42 @@ def markdown(realism: Realism) -> str:
         *(f"- `{c.statistic.name}` ({c.statistic.group}): {c.statistic.meaning}" for c in realism.comparisons),
     ]
     return "\n".join(lines) + "\n"
+
+
+def verdict_lines(realism: Realism) -> list[str]:
+    """What the classifier and the recommenders say, a line each."""
+    lines = []
+    for test in realism.tests:
+        told = [giveaway for giveaway in test.giveaways[:4] if giveaway.drop > LEAST_DROP]
+        by = ", ".join(f"{g.feature} ({g.drop:.2f}; alone {g.alone:.2f})" for g in told) or "nothing in particular"
+        lines.append(
+            f"classifier on {test.rows} ({test.n_real:,} real, {test.n_synthetic:,} synthetic): AUC {test.auc:.3f} "
+            f"[{test.low:.3f}, {test.high:.3f}], .5 = cannot tell; told by {by}"
+        )
+    if (agreement := realism.ranking) is not None:
+        for order in (agreement.real, agreement.synthetic):
+            best = sorted(order.hit.items(), key=lambda entry: -entry[1])
+            hits = ", ".join(f"{model} {hit:.4f}" for model, hit in best)
+            lines.append(f"HIT@{agreement.cutoff} on {_plain(order.name)} ({order.clicks:,} clicks): {hits}")
+        tau = "undefined (all tied)" if np.isnan(agreement.tau) else f"{agreement.tau:.2f}"
+        lines.append(
+            f"order of the recommenders: Kendall tau {tau}; of {agreement.decided} pairs that both logs decide beyond "
+            f"chance, {agreement.agreed} are decided alike"
+        )
+    return lines
+
+
+def _ranking(agreement: Agreement) -> dict[str, Any]:
+    return {
+        "cutoff": agreement.cutoff,
+        "tau": None if np.isnan(agreement.tau) else agreement.tau,
+        "pairs_decided": agreement.decided,
+        "pairs_agreed": agreement.agreed,
+        **{
+            side: {"clicks": order.clicks, "hit": order.hit, "z": {" - ".join(pair): z for pair, z in order.z.items()}}
+            for side, order in (("real", agreement.real), ("synthetic", agreement.synthetic))
+        },
+    }
 
 
 def summary(realism: Realism) -> str:
@@ -209,9 +254,13 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def _cell(text: str) -> str:
     """Text of data in a cell of a Markdown table."""
-    plain = "".join(char if char.isprintable() else " " for char in text)
+    plain = _plain(text)
     for char in "\\`*_{}[]<>|":
         plain = plain.replace(char, f"\\{char}")
     return plain

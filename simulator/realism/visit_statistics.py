@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from simulator.realism.log import DAY_S, HOUR_S, Log
+from simulator.realism.log import DAY_S, HOUR_S, LEAST_WEEKDAYS, Log
 from simulator.realism.statistics import Floats, Kind, Missing, Statistic
 
 RETURN_DAYS = 7
-LEAST_WEEKDAYS = 13  # days of a log that shows each day of the week about twice
 
 
 def within_gaps_s(log: Log) -> Floats:
