@@ -22,7 +22,17 @@ from micrec.progress import NoProgress, Progress
 from simulator.world.config import WorldConfig
 from simulator.world.disk import check_space, folder_bytes
 from simulator.world.item_table import dataset_schema, item_frame, oracle_items, oracle_links, published_items
-from simulator.world.parts import BUILD, Part, Tally, join_parts, make_folders, plan, write_whole, written
+from simulator.world.parts import (
+    BUILD,
+    Part,
+    Tally,
+    join_parts,
+    make_folders,
+    plan,
+    remove_cut_files,
+    write_whole,
+    written,
+)
 from simulator.world.workers import draw_parts
 from simulator.world.world import World
 
@@ -78,6 +88,7 @@ def generate_world(
         progress.say("joining the user tables")
         join_parts(folder, f"{BUILD}/users", folder / "users.parquet")
         join_parts(folder, f"{BUILD}/oracle_users", folder / "oracle" / "users.parquet")
+        remove_cut_files(folder)
         shutil.rmtree(folder / BUILD)
         write_schema(folder, dataset_schema(config))
     seconds = time.perf_counter() - started_s

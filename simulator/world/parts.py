@@ -76,6 +76,13 @@ def make_folders(folder: Path) -> None:
         (folder / place).mkdir(parents=True, exist_ok=True)
 
 
+def remove_cut_files(folder: Path) -> None:
+    """Remove what killed writers left half-written."""
+    for place in _places():
+        for path in (folder / place).glob(".part-*"):
+            path.unlink(missing_ok=True)
+
+
 def join_parts(folder: Path, place: str, out: Path) -> None:
     """One file of the parts in ``folder / place``, in order and streamed: memory does not grow with the users."""
     with writable(out):

@@ -2,13 +2,16 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
+from micrec.errors import MicrecError
 from simulator.world.parts import BUILD, Part, Tally, write_part
 from simulator.world.world import World
 
@@ -25,7 +28,8 @@ def draw_parts(world: World, folder: Path, parts: Sequence[Part], workers: int) 
     """Draw and write the parts; each is told when it is done, in any order.
 
     Raises:
-        MicrecError: What a worker raised, such as that the disk is full; the others finish their part and stop.
+        MicrecError: What a worker raised, such as that the disk is full, or that one was killed; the others finish
+            their part and stop.
     """
     workers = min(workers, len(parts))
     if workers <= 1:
@@ -41,6 +45,11 @@ def draw_parts(world: World, folder: Path, parts: Sequence[Part], workers: int) 
             while pending:
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     yield pending.pop(future), future.result()
+        except BrokenProcessPool:
+            raise MicrecError(
+                f"{world.config.name}: a worker was killed, perhaps for want of memory: run the same command again, it "
+                f"goes on where it stopped; with fewer --workers than {workers} it takes less memory."
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -73,6 +82,7 @@ class _Worker:
 
 
 def _start(folder: Path, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it lets parts under way be finished
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     _Worker.world = World.load(folder / _WORLD)
     _Worker.folder = folder

@@ -1,6 +1,7 @@
 """The same bytes for any number of workers, shard order, hash seed, kill and resume; more users or days move nobody."""
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from micrec.errors import MicrecError
+from micrec.progress import NoProgress
 from simulator.world import parts, workers
 from simulator.world.generate import generate_world, world_key
 from simulator.world.world import World
@@ -76,12 +79,28 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, whole, workers):
     done = {path: path.stat().st_mtime_ns for path in (partial / "clicks").glob("part-*.parquet")}
     assert len(done) >= 2
     (partial / "clicks" / "part-00000.parquet").write_bytes(b"cut short by a power cut")
+    (partial / "clicks" / ".part-00004.parquet.123").write_bytes(b"cut short by a kill")
     assert run(out, 3 - workers, kill_after=1) == -signal.SIGKILL
     kept = {path: time for path, time in done.items() if path.name != "part-00000.parquet"}
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert run(out, workers) == 0
     assert contents(out) == whole
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
+
+
+def test_a_killed_worker_is_told_and_the_next_run_goes_on(tmp_path, whole, monkeypatch):
+    class Killer(NoProgress):
+        def advance(self, amount: int, note: str = "") -> None:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    monkeypatch.setattr(parts, "PART_CLICKS", 6_000)
+    with pytest.raises(
+        MicrecError, match="a worker was killed, perhaps for want of memory: run the same command again"
+    ):
+        generate_world(small_config(), tmp_path / "world", workers=2, progress=Killer())
+    assert not (tmp_path / "world").exists()
+    generate_world(small_config(), tmp_path / "world")
+    assert contents(tmp_path / "world") == whole
 
 
 def test_another_world_does_not_take_up_a_killed_one(tmp_path, monkeypatch):
