@@ -60,6 +60,7 @@ def analyze(
         str | None, typer.Option(metavar="SALT", help="Make an A/A of any log: split users by a hash with this salt.")
     ] = None,
     min_users: Annotated[int, typer.Option(help="Fewest users per arm for a slice to be judged.")] = 100,
+    checks: Annotated[bool, typer.Option(help="Quantiles, bootstrap and ranks: slower, they read every value.")] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and reports.", show_default="none")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished analysis in --out.")] = False,
 ) -> None:
@@ -96,6 +97,7 @@ def analyze(
         dedupe=dedupe or [],
         split_salt=split_by_hash,
         min_users=min_users,
+        checks=checks,
         command=shlex.join(["micrec", *sys.argv[1:]]),
     )
     results = results_of(analyse(read_log(log, plan), plan, started_s=started_s))

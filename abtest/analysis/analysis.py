@@ -18,6 +18,7 @@ from abtest.analysis.looks import (
 )
 from abtest.analysis.measure import measure
 from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.robust import Check, QuantileCheck, distribution_checks
 from abtest.analysis.sensitivity import PowerCurve, power_curves
 from abtest.analysis.userlog import UserLog
 from abtest.analysis.validity import Validity, check_validity
@@ -41,6 +42,8 @@ class Analysis:
         looks: Day by day, empty where the log has no days.
         novelty: First days against later ones.
         power: What the test could have found.
+        quantiles: P50 and P90 of dwell.
+        checks: Bootstrap and ranks of primary metrics.
         levels: Nominal alpha of each treatment's intervals: the plan's, or less where it is looked at repeatedly.
         runtime_s: Seconds from the first row to here.
     """
@@ -54,6 +57,8 @@ class Analysis:
     looks: list[DayLook]
     novelty: list[Novelty]
     power: list[PowerCurve]
+    quantiles: list[QuantileCheck]
+    checks: list[Check]
     levels: Mapping[str, float]
     runtime_s: float
 
@@ -84,6 +89,7 @@ def analyse(
     found = effects_of(measured, log.metrics, plan, alphas)
     repeated = _repeated(found, levels, log, plan)
     found = judged(found, plan, validity.faults, alphas, early=_early(log, plan), repeated=repeated)
+    quantiles, checks = distribution_checks(log, plan, alphas)
     if truth:
         found = [replace(e, truth=truth.get(e.question)) for e in found]
     return Analysis(
@@ -96,6 +102,8 @@ def analyse(
         looks=looks,
         novelty=novelty_of(daily, plan) if daily else [],
         power=power_curves(measured, log.metrics, plan, alphas),
+        quantiles=quantiles,
+        checks=checks,
         levels=alphas,
         runtime_s=time.perf_counter() - started_s,
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from abtest.analysis.expressions import Expression
-from abtest.analysis.metrics import ALL, Metric
+from abtest.analysis.metrics import ALL, COLD, Metric
 from abtest.analysis.userlog import UserLog, slice_column, slice_name
 from abtest.stats.cells import CellMoments
 from abtest.stats.moments import Moments
@@ -62,8 +62,9 @@ class Measured(NamedTuple):
         return self.cells.total(**{"arm": arm, key: others})
 
     def slice_of(self, metric: Metric) -> Slice:
-        """The slice that a metric is about."""
-        return next((found for found in self.slices if found.name == metric.slice), Slice(metric.slice, "", ""))
+        """The slice that a metric is about; nobody may be in it."""
+        column, sign, label = metric.slice.partition("=")
+        return Slice(metric.slice, column, label) if sign else Slice(metric.slice, COLD, metric.slice)
 
 
 def term(metric: Metric) -> Term:

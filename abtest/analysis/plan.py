@@ -94,7 +94,7 @@ class AnalysisPlan:
         rows: What one row of the log is; "auto" tells by the columns.
         dedupe: Columns whose equal values make rows repeats of each other; the first is kept.
         split_salt: Makes an A/A of any log: users are split by a hash with this salt into control and treatment.
-        quantiles, checks: Whether the slower looks at the users' distribution are taken.
+        checks: Whether quantiles, bootstrap and ranks are computed, which look at every user's value.
         seed: Of the bootstrap.
         command: What repeats the analysis, for the report.
     """
@@ -115,7 +115,6 @@ class AnalysisPlan:
     rows: RowKind = "auto"
     dedupe: tuple[str, ...] = ()
     split_salt: str | None = None
-    quantiles: bool = True
     checks: bool = True
     seed: int = 1
     command: str = ""

@@ -8,6 +8,7 @@ from abtest.analysis.effects import Effect, Interaction
 from abtest.analysis.looks import DayLook, Novelty
 from abtest.analysis.metrics import describe
 from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.robust import QuantileCheck
 from abtest.analysis.validity import BalanceCheck, RatioCheck
 from abtest.analysis.verdict import RULE, guardrail, verdicts_of
 from abtest.report.sections import Section, section_data
@@ -62,6 +63,8 @@ def results_of(
         "looks": [_look(look) for look in analysis.looks],
         "novelty": [_novelty(one) for one in analysis.novelty],
         "power": [{**curve._asdict(), "metric": curve.metric.name} for curve in analysis.power],
+        "quantiles": [_quantile(one) for one in analysis.quantiles],
+        "checks": [{**one._asdict(), "metric": one.metric.name} for one in analysis.checks],
         "models": [],
         "sections": [section_data(section) for section in extra_sections],
         **more,
@@ -169,6 +172,20 @@ def _interaction(one: Interaction) -> dict[str, Any]:
         "arm": one.arm,
         **one.test._asdict(),
         "p_adjusted": one.p_adjusted,
+    }
+
+
+def _quantile(one: QuantileCheck) -> dict[str, Any]:
+    estimate = one.estimate
+    return {
+        "metric": one.metric.name,
+        "arm": one.arm,
+        "quantile": one.quantile,
+        "control": estimate.control.mean,
+        "treatment": estimate.treatment.mean,
+        "lift": estimate.lift,
+        "lift_ci": estimate.lift_ci,
+        "reason": estimate.reason,
     }
 
 

@@ -75,7 +75,7 @@ def to_users(
     users = rows.group_by("user_id").agg(parts)
     if days is not None:
         users = _stays(users, days)
-    table = users.collect(engine="streaming")
+    table = users.sort("user_id").collect(engine="streaming")  # groups come in any order, and sums round by it
     noun = {"days": "user-day rows", "events": "events", "parts": "rows"}[layout.kind]
     return table.lazy(), noun, days
 

@@ -1,0 +1,94 @@
+"""Looks at the users' distribution that a mean hides, and checks that assume less than the plain test."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from abtest.analysis.measure import values
+from abtest.analysis.metrics import ALL, Metric
+from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.userlog import UserLog
+from abtest.stats.bootstrap import poisson_bootstrap
+from abtest.stats.estimate import Estimate, Interval
+from abtest.stats.quantiles import quantile_difference
+from abtest.stats.ranks import mann_whitney
+
+QUANTILES = (0.5, 0.9)
+_DWELL = "dwell_s"
+
+
+class QuantileCheck(NamedTuple):
+    """One quantile of one metric: P50 and P90 of dwell."""
+
+    metric: Metric
+    arm: str
+    quantile: float
+    estimate: Estimate
+
+
+class Check(NamedTuple):
+    """One metric of one treatment by a method that assumes less.
+
+    Attributes:
+        metric: What was measured.
+        arm: The treatment.
+        test: Name of the method.
+        statistic: What it found, in words.
+        lift_ci: Interval of the lift, where it gives one.
+        p: Two-sided, where it gives one.
+        reason: Why neither is there.
+    """
+
+    metric: Metric
+    arm: str
+    test: str
+    statistic: str
+    lift_ci: Interval | None
+    p: float | None
+    reason: str | None
+
+
+def distribution_checks(
+    log: UserLog, plan: AnalysisPlan, alphas: Mapping[str, float]
+) -> tuple[list[QuantileCheck], list[Check]]:
+    """Quantiles of dwell, and bootstrap and ranks of every primary mean; one column is in memory at a time."""
+    quantiles: list[QuantileCheck] = []
+    checks: list[Check] = []
+    if not plan.checks:
+        return quantiles, checks
+    chosen = [metric for metric in log.metrics if metric.role == "primary" and metric.slice == ALL and not metric.per]
+    for metric in chosen:
+        column = _by_arm(log, metric, plan.arms)
+        for arm in plan.treatments:
+            control, treatment, alpha = column[plan.control], column[arm], alphas[arm]
+            if metric.value.plain == _DWELL:
+                quantiles += [
+                    QuantileCheck(metric, arm, q, quantile_difference(control, treatment, q, alpha=alpha))
+                    for q in QUANTILES
+                ]
+            rng = np.random.default_rng([plan.seed, len(checks)])
+            checks += [_bootstrap(metric, arm, control, treatment, alpha, rng), _ranks(metric, arm, control, treatment)]
+    return quantiles, checks
+
+
+def _by_arm(log: UserLog, metric: Metric, arms: Sequence[str]) -> dict[str, NDArray[Any]]:
+    ((_, expr),) = values([metric]).items()
+    table = log.users.select(pl.col("arm").cast(pl.String), value=expr).collect(engine="streaming")
+    return {arm: table.filter(pl.col("arm") == arm)["value"].to_numpy() for arm in arms}
+
+
+def _bootstrap(
+    metric: Metric, arm: str, control: NDArray[Any], treatment: NDArray[Any], alpha: float, rng: np.random.Generator
+) -> Check:
+    found = poisson_bootstrap(control, treatment, rng=rng, replicates=1000, alpha=max(alpha, 0.01))
+    words = f"{found.replicates:,} resamples"
+    return Check(metric, arm, "Poisson bootstrap", words, found.lift_ci, None, found.reason)
+
+
+def _ranks(metric: Metric, arm: str, control: NDArray[Any], treatment: NDArray[Any]) -> Check:
+    found = mann_whitney(control, treatment)
+    words = "undefined" if found.superiority is None else f"a treatment user is above {100 * found.superiority:.1f} %"
+    return Check(metric, arm, "Mann-Whitney", words, None, found.p, found.reason)
