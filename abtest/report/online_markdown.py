@@ -17,7 +17,7 @@ def _lines(results: Results) -> Iterator[str]:
     page = page_of(results)
     yield from (f"# {escape(page.title)}", "", escape(page.lede), "")
     if page.alarms:
-        yield from ("## These results are not valid", "", *(f"- {escape(line)}" for line in page.alarms), "")
+        yield from (f"## {page.alarm_title}", "", *(f"- {escape(line)}" for line in page.alarms), "")
     yield "## Verdict"
     for verdict in page.verdicts:
         yield from ("", f"**{escape(verdict['decision'].upper())}**: {escape(verdict['headline'])}", "")

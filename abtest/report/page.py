@@ -26,7 +26,8 @@ class Page(NamedTuple):
         kicker: Above the title.
         title: What was compared.
         lede: On whom, for how long.
-        alarms: Why nothing may be believed.
+        alarm_title: How far the alarms reach.
+        alarms: Why nothing, or not everything, may be believed.
         verdicts: One per treatment: arm, decision, headline, reasons.
         rule: How verdicts are made.
         sections: In order.
@@ -36,6 +37,7 @@ class Page(NamedTuple):
     kicker: str
     title: str
     lede: str
+    alarm_title: str
     alarms: Sequence[str]
     verdicts: Sequence[Mapping[str, Any]]
     rule: Sequence[str]
@@ -60,6 +62,7 @@ def page_of(results: Results) -> Page:
         kicker="Simulated A/B test" if results["kind"] != "analyze" else "A/B test",
         title=f"{' and '.join(scenario['treatments'])} against {scenario['control']}",
         lede=lede(results),
+        alarm_title="Some of these results are not valid" if results["valid"] else "These results are not valid",
         alarms=results["alarms"],
         verdicts=results["verdicts"],
         rule=results["rule"],
