@@ -114,7 +114,7 @@ def _lines(figure: Lines, width: int) -> Drawing:
     places = [n for s in figure.series for n in s.x]
     first, last = span(min(places, default=0.0), max(places, default=1.0), pad=0.05)
     y_ticks = ticks(low, high, 4 if narrow else 5)
-    signed = figure.y_percent and low < 0
+    signed = figure.y_percent and min(numbers, default=0.0) < 0
     texts = [tick_text(t, _step(y_ticks), percent=figure.y_percent, signed=signed) for t in y_ticks]
     left = 14 + round(_LETTER * max((len(text) for text in texts), default=4))
     x, y = Scale(first, last, left, width - 6), Scale(low, high, height - 42, 22)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from abtest.report import online_tables as tables
+from abtest.report.sections import section_of
 from abtest.report.tables import Results, Table
 from abtest.report.terminal import PLAIN_WIDTH, drawn
 
@@ -27,6 +28,16 @@ def print_analysis(results: Results, console: Console | None = None) -> None:
         console.print(Text.assemble((decision.upper(), _COLOURS[decision]), f": {verdict['headline']}"))
         for reason in verdict["reasons"]:
             console.print(Text(f"  {reason}"))
+
+
+def print_sections(results: Results, console: Console | None = None) -> None:
+    """The tables of sections that a simulator added, without the folded ones."""
+    console = console or _console()
+    for data in results["sections"]:
+        section = section_of(data)
+        for text in section.text:
+            console.print(Text(text))
+        print_tables([table for table in section.tables if not table.folded], console)
 
 
 def print_tables(found: Sequence[Table], console: Console | None = None) -> None:

@@ -113,3 +113,10 @@ def test_it_prints(browser, page_file):
 def brightness(colour: str) -> float:
     red, green, blue = (float(part) for part in colour.split("(")[1].rstrip(")").split(",")[:3])
     return (red + green + blue) / 3
+
+
+def test_no_table_is_cut_off_in_print(browser, page_file):
+    page, _ = opened(browser, page_file, viewport={"width": 680, "height": 1000})  # A4 less its margins
+    page.emulate_media(media="print")
+    wide = "[...document.querySelectorAll('.table')].filter(f => f.scrollWidth > f.clientWidth + 1).length"
+    assert page.evaluate(wide) == 0
