@@ -4,8 +4,8 @@ ICAN with and without the session loss, everything else alike, on small worlds w
 one. Each seed is a world and a training of its own, the same for both models; the gain is the paired difference of
 cross-category link recall, with a 95 % t interval over the seeds.
 
-    python tests/benchmarks/bench_link_recovery.py                  # 5 seeds, a few minutes on one core
-    python tests/benchmarks/bench_link_recovery.py --seeds 2 --epochs 2
+    python tests/benchmarks/bench_link_recovery.py                  # 5 seeds, a minute and a half on one core
+    python tests/benchmarks/bench_link_recovery.py --seeds 3 --strengths 0 0.1 0.3
 """
 
 import argparse
@@ -76,8 +76,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.0, 0.6])
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--users", type=int, default=1_500)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--users", type=int, default=1_000)
     parser.add_argument("--weight", type=float, default=0.5, help="weight of the session loss where it is on")
     parser.add_argument("--preset", default="modern")
     args = parser.parse_args()
