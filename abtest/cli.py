@@ -6,7 +6,7 @@ Commands parse, call and print. Heavy libraries are imported inside the commands
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -72,29 +72,35 @@ def run(
 ) -> None:
     """Run a scenario and write its report; an interrupted run goes on where it stopped."""
     from abtest.offline import run_offline
+    from abtest.online.run import run_online
+    from abtest.report.online_terminal import print_analysis, print_sections
     from abtest.report.terminal import print_results
-    from abtest.runfolder import REPORT_FILE
-    from abtest.scenario import load_scenario
+    from abtest.runfolder import HTML_FILE, REPORT_FILE
+    from abtest.scenario import OfflineScenario, load_scenario
     from micrec.progress import LineProgress
 
     sets = [*(overrides or []), *([f"seeds={seeds}"] if seeds is not None else [])]
     loaded, resolved = load_scenario(scenario, sets)
     folder = out or Path("runs") / loaded.name
+    given: dict[str, Any] = {
+        "resolved": resolved,
+        "force": force,
+        "command": _command(scenario, sets, out),
+        "workers": workers,
+    }
     try:
-        results = run_offline(
-            loaded,
-            folder,
-            resolved=resolved,
-            force=force,
-            command=_command(scenario, sets, out),
-            workers=workers,
-            progress=LineProgress(),
-        )
+        if isinstance(loaded, OfflineScenario):
+            print_results(run_offline(loaded, folder, **given, progress=LineProgress()))
+            report = folder / REPORT_FILE
+        else:
+            results = run_online(loaded, folder, **given, progress=LineProgress())
+            print_sections(results)
+            print_analysis(results)
+            report = folder / HTML_FILE
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted: the same command goes on from {folder}", err=True)
         raise typer.Exit(130) from None
-    print_results(results)
-    typer.echo(f"\nreport: {folder / REPORT_FILE}")
+    typer.echo(f"\nreport: {report}")
 
 
 @scenario_commands.command()
@@ -116,12 +122,17 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Check a scenario without running it."""
-    from abtest.scenario import load_scenario
+    from abtest.scenario import OfflineScenario, load_scenario
 
     loaded, _ = load_scenario(file, overrides or [])
-    cells = len(loaded.arms) * loaded.seeds
     arms = ", ".join(f"{name} ({arm.label})" for name, arm in loaded.arms.items())
-    typer.echo(f"{file}: valid: {loaded.kind}, preset {loaded.preset}, {arms}, {loaded.seeds} seeds: {cells} models")
+    if isinstance(loaded, OfflineScenario):
+        work = f"{loaded.seeds} seeds: {len(loaded.arms) * loaded.seeds} models"
+    else:
+        from abtest.online.simulate import simulations_of
+
+        work = f"{loaded.days} days: {len(simulations_of(loaded))} worlds"
+    typer.echo(f"{file}: valid: {loaded.kind}, preset {loaded.preset}, {arms}, {work}")
 
 
 def _command(scenario: Path, sets: list[str], out: Path | None) -> str:

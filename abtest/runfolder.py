@@ -5,6 +5,7 @@
     scenario.resolved.yaml   every key of the run; `micrec run` on it repeats the run
     cells/                   one folder per trained model, see abtest.cells
     world/                   the generated dataset, if the scenario named none
+    worlds/                  days and measures of the simulated worlds, see abtest.online.simulate
     results.json             the numbers, for programs: abtest/schema/results.schema.json
     report.md  table.tex     the numbers, for people
 """
@@ -34,6 +35,7 @@ HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"
 CELLS_FOLDER = "cells"
 WORLD_FOLDER = "world"
+WORLDS_FOLDER = "worlds"
 
 
 def open_run(out: Path, *, force: bool) -> None:
@@ -133,9 +135,9 @@ def _remove_run(out: Path) -> None:
 
     Results go first and the scenario last, so that what a kill leaves is still known as an unfinished run.
     """
-    for name in (RESULTS_FILE, REPORT_FILE, LATEX_FILE):
+    for name in (RESULTS_FILE, HTML_FILE, REPORT_FILE, LATEX_FILE, ".runtime_s"):
         (out / name).unlink(missing_ok=True)
-    for name in (CELLS_FOLDER, WORLD_FOLDER):
+    for name in (CELLS_FOLDER, WORLD_FOLDER, WORLDS_FOLDER):
         if (out / name).exists():
             shutil.rmtree(out / name)
     (out / SCENARIO_FILE).unlink(missing_ok=True)

@@ -73,7 +73,7 @@ def run_jobs(jobs: Sequence[Job], data: Path, *, workers: int, progress: Progres
     """
     context = multiprocessing.get_context("spawn")
     lines = context.SimpleQueue()
-    listener = threading.Thread(target=_listen, args=(lines, progress), daemon=True)
+    listener = threading.Thread(target=listen, args=(lines, progress), daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(data, lines, os.getpid()))
     try:
@@ -92,7 +92,7 @@ def run_jobs(jobs: Sequence[Job], data: Path, *, workers: int, progress: Progres
         listener.join()
 
 
-def _listen(lines: Any, progress: Progress) -> None:
+def listen(lines: Any, progress: Progress) -> None:
     while (line := lines.get()) is not None:
         progress.say(line)
 
@@ -107,12 +107,12 @@ class _Worker:
 def _start(data: Path, lines: Any, parent: int) -> None:
     from micrec.data.store import read_dataset
 
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=watch, args=(parent,), daemon=True).start()
     _Worker.dataset = read_dataset(data)
     _Worker.lines = lines
 
 
-def _watch(parent: int) -> None:
+def watch(parent: int) -> None:
     """End this process when its parent was killed: two runs must never write one checkpoint."""
     while os.getppid() == parent:
         time.sleep(WATCH_EVERY_S)
@@ -125,12 +125,12 @@ def _work(job: Job) -> Finished:
     started_s = time.perf_counter()
     with cpu_threads(job.config):
         result = run_model(
-            _Worker.dataset, job.config, folder=job.folder, progress=_SentProgress(job.label, _Worker.lines)
+            _Worker.dataset, job.config, folder=job.folder, progress=SentProgress(job.label, _Worker.lines)
         )
     return Finished(job, result, time.perf_counter() - started_s)
 
 
-class _SentProgress(NoProgress):
+class SentProgress(NoProgress):
     """Sends lines to the parent: what is worth keeping at once, the rest now and then."""
 
     def __init__(self, label: str, lines: Any) -> None:

@@ -4,17 +4,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import faiss
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveFloat
 from torch import Tensor
 
 from abtest.online.exact_search import ExactSearch
+from abtest.online.keys import TwoTowerKeys
 from abtest.online.observed import to_dataset
 from abtest.online.warm_start import carry_over, table_labels
 from micrec.checkpoint import load_checkpoint, save_checkpoint
@@ -31,31 +30,10 @@ from micrec.retrieval import Bundle, build_index, load_bundle, save_bundle, sear
 from micrec.training import Trainer
 from simulator.channels.lists import Lookup, no_candidates
 from simulator.ports import Candidates, ObservedLog, Requests
-from simulator.world.config import Keys
 
 SERVING, PROJECTORS = "serving", "projectors"
 PAD = 8  # user embeddings are computed for whole multiples: BLAS treats smaller products in another way
 DAY_MS = 86_400_000
-
-
-class TwoTowerKeys(Keys):
-    """How a two-tower model lives on the platform."""
-
-    warm_epochs: NonNegativeInt = Field(
-        2, description="Passes over the clicks from the second version on; the first makes train.epochs."
-    )
-    warm_days: PositiveFloat | None = Field(
-        3.0, description="Days of clicks that those passes go over, the latest; null = the whole log."
-    )
-    min_clicks: NonNegativeInt = Field(
-        1,
-        description="Least clicks of an item to be retrieved. Without one it has no id embedding and was never a "
-        "negative, so that nothing has held its score down; 0 lets such items in, by their fields alone.",
-    )
-    index: Literal["exact", "ivf", "hnsw"] = Field(
-        "exact", description="exact: every item is compared; ivf, hnsw: approximate, by FAISS, for large catalogues."
-    )
-    hide_recent: bool = Field(True, description="Leave out the items among the latest clicks that a request carries.")
 
 
 class TwoTowerTrainer:

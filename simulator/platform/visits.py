@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Moments = NDArray[np.float64]
 MOST_WRONG = 0.01  # of waits, before less is gathered
 LEAST_SPAN_S = 1.0
+CALM = 16  # spans without a wrong wait, before more is gathered again
 
 
 class Coming(NamedTuple):
@@ -114,7 +115,7 @@ def rounds(
     """The desk at work.
 
     A queue is told of the requests of one round after those of the round before, though some come earlier. Where that
-    would have changed waits, less is gathered at a time, down to a second; where it would not, more.
+    would have changed waits, less is gathered at a time, down to a second; after a while in which it would not, more.
 
     Args:
         env: The clock.
@@ -124,14 +125,15 @@ def rounds(
             the past waits that requests told of later would have changed.
         serve: Given visits, numbers of request and moments of requests (B,), says what becomes of the visits.
     """
-    span_s = gather_s
+    span_s, calm = gather_s, 0
     while True:
         yield desk.someone()
         wrong = begin(float(np.floor(desk.earliest_s() / span_s) * span_s))
+        calm = calm + 1 if wrong == 0.0 else 0
         if wrong > MOST_WRONG:
             span_s = max(span_s / 8, min(LEAST_SPAN_S, gather_s))
-        elif wrong == 0.0:
-            span_s = min(span_s * 2, gather_s)
+        elif calm >= CALM:
+            span_s, calm = min(span_s * 2, gather_s), 0
         ends_s = (np.floor(desk.earliest_s() / span_s) + 1) * span_s
         yield env.timeout(max(0.0, ends_s - env.now))
         while asks := desk.take(ends_s):

@@ -237,8 +237,14 @@ SCENARIO = {
     "arms": {"control": {"label": "ICAN"}, "treatment": {"label": "MicRec", "config": {}}},
 }
 SCENARIO_FAULTS: dict[str, tuple[dict[str, object], str]] = {
-    "an unknown kind": ({"kind": "offline"}, 'kind: must be one of offline_ab, got "offline"'),
-    "no kind": ({"kind": None}, "kind: must be one of offline_ab, got null"),
+    "an unknown kind": (
+        {"kind": "offline"},
+        'kind: must be one of offline_ab, online_ab, aa, dose_response, interference, faults, misspecified, got "offline"',
+    ),
+    "no kind": (
+        {"kind": None},
+        "kind: must be one of offline_ab, online_ab, aa, dose_response, interference, faults, misspecified, got null",
+    ),
     "an unknown key": ({"seedz": 3}, "seedz: unknown key, did you mean seeds?"),
     "a metric without a cutoff there": (
         {"metrics": {"primary": ["hit@7"]}},

@@ -120,7 +120,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("override", "message"),
         [
-            ("kind=offline", 'kind: must be one of offline_ab, got "offline"'),
+            (
+                "kind=offline",
+                'kind: must be one of offline_ab, online_ab, aa, dose_response, interference, faults, misspecified, got "offline"',
+            ),
             ("preset=old", 'preset: must be one of paper, modern, got "old"'),
             (
                 "metrics.primary=[hit@7]",
@@ -143,7 +146,10 @@ class TestRefusals:
         assert message in faults_of(path, override)
 
     def test_kind_is_required(self, tmp_path):
-        assert "kind: must be one of offline_ab, got null" in faults_of(write(tmp_path, {"arms": {}}))
+        assert (
+            "kind: must be one of offline_ab, online_ab, aa, dose_response, interference, faults, misspecified, got null"
+            in faults_of(write(tmp_path, {"arms": {}}))
+        )
 
     def test_circles(self, tmp_path):
         path = write(tmp_path, {"extends": "other.yaml"})

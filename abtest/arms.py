@@ -1,0 +1,76 @@
+"""Arms of models in a scenario: a preset, keys of all arms, and each arm's own, checked as the user wrote them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from micrec.config import Config, Frozen
+from micrec.presets import PRESETS
+from micrec.settings import check, merge
+
+CONTROL = "control"
+
+_SAME_IN_ALL_ARMS = ("split", "evaluation")
+_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class Arm(Frozen):
+    """One of the models that are compared."""
+
+    label: str = Field(description="Name of the model in tables.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Config keys of this arm, laid over base.")
+
+
+def config_faults(data: Mapping[str, Any]) -> list[str]:
+    """Faults of ``base`` and of each arm's config, under the keys the user wrote."""
+    preset = data.get("preset", "paper")
+    if preset not in PRESETS:
+        return []  # the scenario's own check has said so
+    base = mapping(data.get("base"))
+    start, chosen = PRESETS[preset].model_dump(), {"preset": preset}  # a wrong preset is a fault of _fixed_key_faults
+    faults = [*_fixed_key_faults(base, "base", preset), *check(Config, merge(start, base, chosen), at="base")[1]]
+    base_is_good = not faults
+    for name, arm in mapping(data.get("arms")).items():
+        own = mapping(mapping(arm).get("config"))
+        at = f"arms.{name}.config"
+        faults += _fixed_key_faults(own, at, preset)
+        faults += [
+            f"{at}.{part}: all arms share one {part}, or they would not be comparable: put it under base"
+            for part in _SAME_IN_ALL_ARMS
+            if part in own
+        ]
+        layers = (start, base, own, chosen) if base_is_good else (start, own, chosen)
+        faults += check(Config, merge(*layers), at=at)[1]
+    return faults
+
+
+def arm_faults(arms: Mapping[str, Arm]) -> list[str]:
+    """Names that cannot name a folder, or fewer than a control and a treatment."""
+    faults = [
+        f"arms.{name}: must be letters, digits, - and _, as it names a folder"
+        for name in arms
+        if not _ARM_NAME.fullmatch(name)
+    ]
+    if CONTROL not in arms or len(arms) < 2:
+        given = ", ".join(arms) or "none"
+        faults.append(f"arms: must hold {CONTROL} and at least one other arm, got {given}")
+    return faults
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping; the scenario's own check reports it otherwise."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _fixed_key_faults(config: Mapping[str, Any], at: str, preset: str) -> list[str]:
+    faults = []
+    if config.get("preset", preset) != preset:
+        faults.append(
+            f"{at}.preset: presets are never mixed in one table, and this one is {preset}: "
+            "set the scenario's preset, or run two scenarios"
+        )
+    if "seed" in mapping(config.get("train")):
+        faults.append(f"{at}.train.seed: every arm uses the same seeds: set seeds and first_seed of the scenario")
+    return faults

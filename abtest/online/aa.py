@@ -1,0 +1,111 @@
+"""A/A: identical arms, many assignments. The same log is split again and again, and each split is judged as a test.
+
+That is what running the experiment again with another salt would give: identical arms give identical logs, whoever is
+in which (tested), as long as both arms' models learn from the shared log.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from abtest.analysis.measure import values
+from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.userlog import log_of
+from abtest.report.sections import Section
+from abtest.report.tables import Table
+from abtest.stats.cells import CellMoments
+from abtest.stats.welch import welch
+from simulator.draws import Draws
+
+
+class FalseAlarms(NamedTuple):
+    """One metric over many splits.
+
+    Attributes:
+        metric: Its name.
+        splits: Splits that could be judged.
+        alarms: Those with p < alpha.
+        band: The least and most alarms that are to be expected of a sound test, 99 %.
+        uniform_p: Of a Kolmogorov-Smirnov test that the p-values are uniform; splits of one log are not independent,
+            so read it as a warning light.
+        covered: Splits whose interval of the lift holds 0.
+    """
+
+    metric: str
+    splits: int
+    alarms: int
+    band: tuple[int, int]
+    uniform_p: float
+    covered: int
+
+    @property
+    def sound(self) -> bool:
+        return self.band[0] <= self.alarms <= self.band[1]
+
+
+def false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, seed: int) -> list[FalseAlarms]:
+    """Judge every metric over ``splits`` salted assignments of the users.
+
+    Args:
+        days: User-days, see ``measures.user_days``.
+        plan: Of one control and one treatment.
+        splits: Number of salts.
+        seed: Of the salts.
+    """
+    from scipy.stats import binom, kstest
+
+    log = log_of(days, plan)
+    columns = {text: expr.alias(text) for text, expr in values(log.metrics).items()}
+    metrics = [metric for metric in log.metrics if metric.slice == "all"]
+    users = log.users.select("user_id", *columns.values()).sort("user_id").collect()
+    ids = users["user_id"].to_numpy()
+    found: dict[str, list[float]] = {metric.name: [] for metric in metrics}
+    covered = dict.fromkeys(found, 0)
+    for split in range(splits):
+        side = Draws(seed, f"salt {split}").uniform(ids) < 0.5
+        table = users.lazy().with_columns(arm=pl.Series(np.where(side, "a", "b")))
+        cells = CellMoments.of(table.drop("user_id"), list(columns), ["arm"])
+        for metric in metrics:
+            term = metric.value.text if metric.per is None else (metric.value.text, metric.per.text)
+            estimate = welch(cells.total(arm="a"), cells.total(arm="b"), term, alpha=plan.alpha)
+            if estimate.p is not None:
+                found[metric.name].append(estimate.p)
+                covered[metric.name] += estimate.lift_ci is None or estimate.lift_ci[0] <= 0 <= estimate.lift_ci[1]
+    return [
+        FalseAlarms(
+            name,
+            len(p),
+            sum(value < plan.alpha for value in p),
+            (int(binom.ppf(0.005, len(p), plan.alpha)), int(binom.ppf(0.995, len(p), plan.alpha))),
+            float(kstest(p, "uniform").pvalue),
+            covered[name],
+        )
+        for name, p in found.items()
+        if p
+    ]
+
+
+def aa_section(found: Sequence[FalseAlarms], alpha: float) -> Section:
+    """The calibration as a section of the report."""
+    rows = [
+        (
+            one.metric,
+            f"{one.splits:,}",
+            f"{one.alarms} ({one.alarms / one.splits:.1%})",
+            f"{one.band[0]} to {one.band[1]}",
+            f"{one.uniform_p:.3f}",
+            f"{one.covered / one.splits:.1%}",
+            "sound" if one.sound else "NOT SOUND",
+        )
+        for one in found
+    ]
+    header = ("metric", "splits", f"p < {alpha:g}", "expected (99 %)", "uniformity p", "interval holds 0", "verdict")
+    bad = [one.metric for one in found if not one.sound]
+    text = (
+        f"The test cries wolf too often or too seldom on {', '.join(bad)}: do not trust it there."
+        if bad
+        else "Arms are identical, so every alarm is false: their share is what it should be."
+    )
+    return Section("Calibration over many assignments", (text,), [Table("A/A", header, rows, [])])

@@ -1,0 +1,83 @@
+"""One replication of a scenario, judged: the experiment's log as an analyst would read it, and the truth beside it."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from abtest.analysis.analysis import Analysis, analyse
+from abtest.analysis.effects import Question
+from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.source import Source, hash_files
+from abtest.analysis.userlog import log_of
+from abtest.arms import CONTROL
+from abtest.online.measures import DAYS_FILE, FACTS_FILE
+from abtest.online.scenario import OnlineScenario
+from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation
+from abtest.online.truth import TrueLift, true_lifts
+
+
+class Replication(NamedTuple):
+    """What one replication of a variant found.
+
+    Attributes:
+        variant: Its name.
+        number: Of the replication.
+        scenario: The variant.
+        analysis: Of the experiment's log; None if it was not run.
+        truth: True lifts; empty if the worlds of the arms were not run.
+        facts: Counts of the funnel by part: the experiment, and each arm's world.
+        root: Folder of its worlds.
+    """
+
+    variant: str
+    number: int
+    scenario: OnlineScenario
+    analysis: Analysis | None
+    truth: dict[Question, TrueLift]
+    facts: dict[str, dict[str, Any]]
+    root: Path
+
+
+def judge(scenario: OnlineScenario, root: Path, variant: str, number: int, *, command: str) -> Replication:
+    """Read what was measured of a replication's worlds.
+
+    Raises:
+        MicrecError: If a file cannot be read, or the log breaks a rule of the analysis.
+    """
+    chosen = scenario.variant(variant)
+    parts = [EXPERIMENT] if chosen.experiment else []
+    parts += list(chosen.arms) if chosen.truth else []
+    folders = {part: root / Simulation(variant, number, part).path / MEASURES for part in parts}
+    truth: dict[Question, TrueLift] = {}
+    if chosen.truth:
+        worlds = {arm: pl.read_parquet(folders[arm] / DAYS_FILE) for arm in chosen.arms}
+        for arm in chosen.treatments:
+            truth |= true_lifts(worlds[CONTROL], worlds[arm], plan_of(chosen, (arm,), command))
+    analysis = None
+    if chosen.experiment:
+        file = folders[EXPERIMENT] / DAYS_FILE
+        plan = plan_of(chosen, tuple(chosen.treatments), command)
+        log = log_of(pl.scan_parquet(file), plan, Source(f"experiment of {scenario.name}", hash_files([file])))
+        analysis = analyse(log, plan, {question: (one.lift, one.se) for question, one in truth.items()})
+    facts = {part: json.loads((folder / FACTS_FILE).read_text(encoding="utf-8")) for part, folder in folders.items()}
+    return Replication(variant, number, chosen, analysis, truth, facts, root / Simulation(variant, number, "").path)
+
+
+def plan_of(scenario: OnlineScenario, treatments: tuple[str, ...], command: str) -> AnalysisPlan:
+    """The plan of the analysis: fixed by the scenario before anything is simulated. Arms go by their labels."""
+    labels = {name: arm.label for name, arm in scenario.arms.items()}
+    chosen = (CONTROL, *treatments)
+    return AnalysisPlan(
+        control=labels[CONTROL],
+        treatments=tuple(labels[arm] for arm in treatments),
+        alpha=scenario.alpha,
+        planned_days=scenario.days,
+        looks=scenario.looks if scenario.days > 1 else "final",
+        weights={labels[arm]: scenario.arms[arm].weight for arm in chosen},
+        ignored_arms=tuple(label for arm, label in labels.items() if arm not in chosen),
+        rows="days",
+        seed=scenario.seed + 1,
+        command=command,
+    )

@@ -1,0 +1,180 @@
+"""What is kept of a simulated world: a row per user and day for the statistics, and counts of the funnel.
+
+Only the days of the experiment count; everything a row says of the past comes from before it.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from abtest.online.scenario import OnlineScenario
+from abtest.runfolder import write_json
+from simulator.platform.archive import Archive
+from simulator.platform.setting import Setting
+from simulator.world.visits import DAY_S
+
+DAYS_FILE, FACTS_FILE = "days.parquet", "facts.json"
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+def measure_world(
+    scenario: OnlineScenario,
+    setting: Setting,
+    arrived_s: NDArray[np.float64],
+    folder: Path,
+    base: Path | None,
+    *,
+    part: str,
+) -> None:
+    """Write ``measures`` into the world's folder; ``facts.json`` comes last and says that it is whole.
+
+    Args:
+        scenario: The variant that was run.
+        setting: What the platform was given, its history included.
+        arrived_s: When each user entered, shape (U,).
+        folder: Of the world.
+        base: Of the warm-up that it started from.
+        part: What the world was, see ``simulate.Simulation``.
+    """
+    target = folder / "measures"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    archive = Archive(folder, base, scenario.experiment_day if base is not None else setting.first_day)
+    days = range(scenario.experiment_day, scenario.experiment_day + scenario.days) if part != "warmup" else range(0)
+    folders = [archive.day(day) for day in days]
+    if folders:
+        before = [archive.day(day) for day in range(setting.first_day, scenario.experiment_day)]
+        user_days(scenario, setting, arrived_s, folders, before).write_parquet(target / DAYS_FILE)
+    write_json(target / FACTS_FILE, facts_of(folders))
+
+
+def user_days(
+    scenario: OnlineScenario,
+    setting: Setting,
+    arrived_s: NDArray[np.float64],
+    folders: list[Path],
+    before: list[Path],
+) -> pl.DataFrame:
+    """One row per user and day with a request: counts, and what was known before the experiment.
+
+    Columns: ``user_id, arm, day`` (1 = first of the experiment), ``requests, impressions, clicks, dwell_s, likes,
+    follows, link_clicks``; ``cold``: fewer than ``cold_clicks`` clicks before the experiment; ``pre_clicks``,
+    ``pre_dwell_s`` of the warm-up, null for users who came later.
+    """
+    keys = ["user_id", "arm", "day"]
+    asked = (
+        scan(folders, "requests")
+        .group_by(keys)
+        .agg(requests=pl.len(), impressions=pl.col("shown").clip(lower_bound=0).sum().cast(pl.Int64))
+    )
+    acted = (
+        scan(folders, "behaviours")
+        .group_by(keys)
+        .agg(
+            clicks=pl.len(),
+            dwell_s=pl.col("dwell_s").cast(pl.Float64).sum(),
+            likes=pl.col("like").cast(pl.Int64).sum(),
+            follows=pl.col("follow").cast(pl.Int64).sum(),
+        )
+    )
+    linked = scan(folders, "oracle").filter(pl.col("cause") == "link").group_by(keys).agg(link_clicks=pl.len())
+    table = asked.join(acted, on=keys, how="left").join(linked, on=keys, how="left")
+    past = _past(scenario, setting, arrived_s, before).lazy()
+    labels = {name: arm.label for name, arm in scenario.arms.items()}
+    counts = ("clicks", "dwell_s", "likes", "follows", "link_clicks")
+    return (
+        table.with_columns(pl.col(name).fill_null(0) for name in counts)
+        .join(past, on="user_id", how="left")
+        .with_columns(
+            day=pl.col("day") - scenario.experiment_day + 1, arm=pl.col("arm").replace(labels), active=pl.lit(True)
+        )
+        .sort("user_id", "day")
+        .collect()
+    )
+
+
+def facts_of(folders: list[Path]) -> dict[str, Any]:
+    """Counts of the funnel over days, by arm: requests, channels, causes, stages, days."""
+    if not folders:
+        return {}
+    requests, shown = scan(folders, "requests"), scan(folders, "impressions")
+    acted, serving, oracle = scan(folders, "behaviours"), scan(folders, "serving"), scan(folders, "oracle")
+    outcome = requests.group_by("arm", "result", "fallback").len()
+    by_channel = shown.group_by("arm", "channel").agg(impressions=pl.len(), clicks=pl.col("clicked").sum())
+    dwell = acted.group_by("arm", "channel").agg(
+        dwell_s=pl.col("dwell_s").cast(pl.Float64).sum(), likes=pl.col("like").sum(), follows=pl.col("follow").sum()
+    )
+    place = ["day", "visit", "request", "position"]
+    linked = (
+        oracle.filter(pl.col("cause") == "link")
+        .join(acted.select(*place, "channel"), on=place)
+        .group_by("arm", "channel")
+        .agg(link_clicks=pl.len())
+    )
+    offered = serving.group_by("arm", pl.col("stage").alias("channel")).agg(offered=pl.col("offered").sum())
+    took = pl.col("wait_ms") + pl.col("service_ms")
+    answered = pl.col("outcome") == "answered"
+    stages = serving.group_by("arm", "stage").agg(
+        jobs=pl.len(),
+        **{name: (pl.col("outcome") == name).sum() for name in ("answered", "late", "error", "down")},
+        wait_ms=pl.col("wait_ms").filter(answered).mean(),
+        **{f"p{round(100 * q)}_ms": took.filter(answered).quantile(q) for q in QUANTILES},
+    )
+    ready_ms = 1_000 * (pl.col("answered_s") - pl.col("asked_s"))
+    slates = requests.group_by("arm").agg(
+        requests=pl.len(), **{f"p{round(100 * q)}_ms": ready_ms.quantile(q) for q in QUANTILES}
+    )
+    channels = (
+        offered.join(by_channel, on=["arm", "channel"], how="full", coalesce=True)
+        .join(dwell, on=["arm", "channel"], how="left")
+        .join(linked, on=["arm", "channel"], how="left")
+        .filter(pl.col("channel") != "ranking")
+    )
+    daily = (
+        requests.group_by("arm", "day")
+        .agg(users=pl.col("user_id").n_unique(), requests=pl.len(), failed=(pl.col("result") != "slate").sum())
+        .join(acted.group_by("arm", "day").agg(clicks=pl.len()), on=["arm", "day"], how="left")
+    )
+    tables = {
+        "outcomes": outcome.sort("arm", "result", "fallback"),
+        "channels": channels.sort("arm", "channel"),
+        "stages": stages.sort("arm", "stage"),
+        "slates": slates.sort("arm"),
+        "causes": oracle.filter(pl.col("cause").is_not_null()).group_by("arm", "cause").len().sort("arm", "cause"),
+        "daily": daily.sort("arm", "day"),
+    }
+    return {name: table.collect().to_dicts() for name, table in tables.items()}
+
+
+def scan(folders: list[Path], table: str) -> pl.LazyFrame:
+    """A table of the platform's log over days."""
+    below = "oracle/" if table == "oracle" else ""
+    return pl.concat([pl.scan_parquet(folder / f"{below}{table}-*.parquet") for folder in folders])
+
+
+def _past(
+    scenario: OnlineScenario, setting: Setting, arrived_s: NDArray[np.float64], before: list[Path]
+) -> pl.DataFrame:
+    """What was known of every user when the experiment began."""
+    users = pl.DataFrame({"user_id": np.arange(len(arrived_s)), "arrived_s": arrived_s})
+    organic = setting.history.group_by("user_id").agg(organic=pl.len())
+    warm = pl.DataFrame(schema={"user_id": pl.Int64, "pre_clicks": pl.Float64, "pre_dwell_s": pl.Float64})
+    if before:
+        warm = (
+            scan(before, "behaviours")
+            .group_by("user_id")
+            .agg(pre_clicks=pl.len().cast(pl.Float64), pre_dwell_s=pl.col("dwell_s").cast(pl.Float64).sum())
+            .collect()
+        )
+    there = pl.col("arrived_s") < scenario.experiment_day * DAY_S
+    table = users.join(organic, on="user_id", how="left").join(warm, on="user_id", how="left")
+    known = pl.col("organic").fill_null(0) + pl.col("pre_clicks").fill_null(0)
+    found = table.select("user_id", cold=known < scenario.cold_clicks)
+    if before:
+        pre = [pl.when(there).then(pl.col(name).fill_null(0.0)).alias(name) for name in ("pre_clicks", "pre_dwell_s")]
+        found = found.with_columns(table.select(pre))
+    return found

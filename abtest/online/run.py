@@ -1,0 +1,135 @@
+"""Run a scenario on the simulated platform: worlds, verdicts, truth, report; taken up where it was interrupted."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from abtest.analysis.output import write_report
+from abtest.online.aa import aa_section, false_alarms
+from abtest.online.experiment import Replication, judge, plan_of
+from abtest.online.funnel import funnel_sections
+from abtest.online.measures import DAYS_FILE
+from abtest.online.parallel import simulate_all
+from abtest.online.scenario import OnlineScenario
+from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation, simulations_of
+from abtest.online.study import study_data, study_section, summarise
+from abtest.report.sections import Section
+from abtest.runfolder import SCENARIO_FILE, WORLDS_FOLDER, check_run, open_run, write_text
+from abtest.scenario import scenario_yaml
+from abtest.workers import default_workers
+from micrec.errors import MicrecError
+from micrec.progress import NoProgress, Progress
+from micrec.settings import load_yaml
+
+RUNTIME_FILE = "runtime_s"
+
+
+def run_online(
+    scenario: OnlineScenario,
+    out: Path,
+    *,
+    resolved: Mapping[str, Any],
+    force: bool = False,
+    command: str = "",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run a scenario into a run folder; an interrupted run goes on where it stopped, to the same result.
+
+    Args:
+        scenario: What to simulate.
+        out: The run folder, see ``abtest.runfolder``.
+        resolved: The scenario as plain data with every key, from ``load_scenario``.
+        force: Replace a finished run.
+        command: What the user typed, for the report.
+        workers: Worlds simulated at a time; None = one per core. Any number gives the same results.
+        progress: Where to report.
+
+    Returns:
+        The contents of ``results.json``.
+
+    Raises:
+        MicrecError: If the folder holds a finished or another run, keys contradict each other, or the disk is full.
+    """
+    started_s, progress = time.monotonic(), progress or NoProgress()
+    check_run(out, force=force)
+    open_run(out, force=force)
+    _same_scenario(out, resolved)
+    write_text(out / SCENARIO_FILE, scenario_yaml(resolved))
+    root, simulations = out / WORLDS_FOLDER, simulations_of(scenario)
+    simulate_all(
+        scenario,
+        root,
+        simulations,
+        workers=workers or default_workers("cpu", len(simulations)),
+        progress=progress,
+    )
+    asked = [(name, number) for name in scenario.named_variants() for number in range(scenario.replications)]
+    found = [judge(scenario, root, name, number, command=command) for name, number in asked]
+    runtime_s = _runtime(out, time.monotonic() - started_s)
+    return _write(scenario, out, found, resolved, runtime_s, command)
+
+
+def _write(
+    scenario: OnlineScenario,
+    out: Path,
+    found: list[Replication],
+    resolved: Mapping[str, Any],
+    runtime_s: float,
+    command: str,
+) -> dict[str, Any]:
+    """A report of each experiment, and one of all; the latter is returned."""
+    summaries = summarise(found, scenario.alpha)
+    more = {"kind": scenario.kind, "scenario": resolved, "runtime_s": runtime_s, "study": study_data(summaries)}
+    more["seeds"] = [scenario.seed + number for number in range(scenario.replications)]
+    study = study_section(scenario.kind, summaries, scenario.alpha)
+    single = len(found) == 1
+    results: dict[str, Any] = {}
+    for one in reversed(found):
+        if one.analysis is None:
+            continue
+        sections = _sections(one)
+        if scenario.kind == "aa":
+            sections.insert(0, _calibration(one, out, command))
+        if not single:
+            write_report(one.analysis, one.root, sections, **more)
+        if one is next(first for first in found if first.analysis is not None):
+            title = () if single else (f"What follows is variant {one.variant}, replication {one.number}.",)
+            head = [Section(study.title, (*study.text, *title), study.blocks)]
+            results = write_report(one.analysis, out, head + sections, **more)
+    if not results:
+        raise MicrecError(f"{scenario.name}: experiment: is off in every variant, so there is no log to report on.")
+    return results
+
+
+def _sections(one: Replication) -> list[Section]:
+    labels = {name: arm.label for name, arm in one.scenario.arms.items()}
+    return funnel_sections(one.facts[EXPERIMENT], labels, one.scenario.experiment_day)
+
+
+def _calibration(one: Replication, out: Path, command: str) -> Section:
+    folder = out / WORLDS_FOLDER / Simulation(one.variant, one.number, EXPERIMENT).path / MEASURES
+    plan = plan_of(one.scenario, (one.scenario.treatments[0],), command)
+    days = pl.read_parquet(folder / DAYS_FILE)
+    found = false_alarms(days, plan, splits=one.scenario.splits, seed=one.scenario.seed)
+    return aa_section(found, one.scenario.alpha)
+
+
+def _same_scenario(out: Path, resolved: Mapping[str, Any]) -> None:
+    """Refuse to go on with another scenario's worlds."""
+    path = out / SCENARIO_FILE
+    if path.exists() and load_yaml(path) != dict(resolved):
+        raise MicrecError(
+            f"--out {out}: holds an interrupted run of another scenario: use --force to start anew, or another folder."
+        )
+
+
+def _runtime(out: Path, now_s: float) -> float:
+    """Seconds of all attempts together."""
+    path = out / f".{RUNTIME_FILE}"
+    before_s = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
+    write_text(path, repr(before_s + now_s))
+    return round(before_s + now_s, 1)

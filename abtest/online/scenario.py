@@ -1,0 +1,187 @@
+"""The scenario of an experiment on the simulated platform: a world, its users, a pipeline, arms, and what is asked."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from abtest.arms import CONTROL, Arm
+from abtest.online.keys import TwoTowerKeys
+from micrec.config import Config, Frozen
+from micrec.errors import MicrecError
+from micrec.settings import apply_overrides, build_config, check, merge
+from simulator.platform.arms import arm_pipelines
+from simulator.platform.config import PlatformKeys
+from simulator.population.keys import PopulationKeys
+from simulator.world.config import WorldConfig
+
+OnlineKind = Literal["online_ab", "aa", "dose_response", "interference", "faults", "misspecified"]
+ONLINE_KINDS: tuple[str, ...] = get_args(OnlineKind)
+TWO_TOWER = "two_tower"  # kind of channel that an arm's model serves
+MAIN = "main"  # the variant of a scenario without variants
+_FIXED = ("arms", "seed", "salt")  # keys of the platform that the scenario sets itself
+
+
+class OnlineArm(Arm):
+    """One arm: its model, and what else it changes of the pipeline."""
+
+    pipeline: dict[str, Any] = Field(
+        default_factory=dict, description="Keys laid over platform.pipeline; a channel set to null is gone."
+    )
+    weight: PositiveFloat = Field(1.0, description="Share of the users, relative to the other arms.")
+
+
+class Doses(Frozen):
+    """One key at several values."""
+
+    key: str = Field("world.links.strength", description="The key that is varied.")
+    values: tuple[float, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=2, description="Its values.")
+
+
+class OnlineScenario(Frozen):
+    """An experiment on a simulated platform, with the truth that only a simulator knows."""
+
+    kind: OnlineKind = Field(description="The question.")
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
+    world: WorldConfig = Field(
+        default_factory=WorldConfig,
+        description="The world; days and window_days follow from history_days, warmup_days and days.",
+    )
+    scale: PositiveFloat = Field(1.0, description="Times the users, items and tags of the world.")
+    population: PopulationKeys = Field(default_factory=PopulationKeys, description="How its users respond to slates.")
+    history_days: PositiveInt = Field(14, description="Days of organic clicks before the platform opens.")
+    platform: PlatformKeys = Field(default_factory=PlatformKeys, description="The platform, as production runs it.")
+    days: PositiveInt = Field(7, description="Days of the experiment, after platform.warmup_days.")
+    seed: NonNegativeInt = Field(0, description="Seed of the users' responses, the platform, and the assignment.")
+    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every model; never mixed.")
+    base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all models, laid over the preset.")
+    serving: TwoTowerKeys = Field(default_factory=TwoTowerKeys, description="How the models live on the platform.")
+    arms: dict[str, OnlineArm] = Field(description="The arms: control, which is production, and treatments.")
+    truth: bool = Field(True, description="Whether all-control and all-treatment worlds are run for the true effect.")
+    experiment: bool = Field(True, description="Whether the experiment itself is run; without it only the truth.")
+    variants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Versions of the scenario by name: keys laid over it, at any depth."
+    )
+    doses: Doses | None = Field(None, description="Variants made of one key at several values.")
+    replications: PositiveInt = Field(1, description="Runs of each variant with seeds of their own.")
+    splits: PositiveInt = Field(200, description="aa: random assignments of the users that are judged.")
+    cold_clicks: PositiveInt = Field(3, description="Users with fewer clicks before the experiment are cold.")
+    looks: Literal["final", "daily"] = Field("daily", description="Whether the test is read each day, or at its end.")
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
+    keep_logs: bool = Field(True, description="Whether the platform's logs stay in the run folder.")
+
+    @property
+    def treatments(self) -> list[str]:
+        return [name for name in self.arms if name != CONTROL]
+
+    @property
+    def all_days(self) -> int:
+        """Days of the world: history, warm-up, experiment."""
+        return self.history_days + self.platform.warmup_days + self.days
+
+    @property
+    def experiment_day(self) -> int:
+        """First day of the experiment."""
+        return self.history_days + self.platform.warmup_days
+
+    def faults(self) -> list[str]:
+        """What the keys cannot say one by one, in every variant."""
+        faults = [
+            f"platform.{key}: belongs to the scenario: set {key} at the top level"
+            for key in _FIXED
+            if key in self.platform.model_fields_set
+        ]
+        if self.doses is not None and self.variants:
+            faults.append("doses: makes the variants, so there must be no others: remove one of the two")
+        if not (self.truth or self.experiment):
+            faults.append("experiment: with truth and experiment both off there is nothing to run: switch one on")
+        if self.kind == "aa" and not self.experiment:
+            faults.append("experiment: kind aa splits the users of the experiment: switch it on")
+        if faults:
+            return faults
+        try:
+            for variant in self.named_variants():
+                arm_pipelines(self.variant(variant).platform_keys(0), where=f"variant {variant}")
+        except MicrecError as fault:
+            faults.append(str(fault))
+        return faults
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data in which every key is explicit; ``base`` holds the whole config."""
+        config = build_config(self.preset, self.base).model_dump(exclude={"preset": True, "train": {"seed"}})
+        data = self.model_dump(exclude={"platform": set(_FIXED)})
+        plain = json.loads(json.dumps({**data, "base": config}, default=str))
+        assert isinstance(plain, dict)
+        return plain
+
+    def named_variants(self) -> dict[str, dict[str, Any]]:
+        """Keys laid over the scenario, by the name of the variant; one without keys if none is asked for."""
+        if self.doses is not None:
+            last = self.doses.key.rsplit(".", 1)[-1]
+            return {
+                f"{last} {value:g}": apply_overrides({}, [f"{self.doses.key}={value}"]) for value in self.doses.values
+            }
+        return self.variants or {MAIN: {}}
+
+    def variant(self, name: str) -> Self:
+        """The scenario with the keys of a variant.
+
+        Raises:
+            MicrecError: If the keys do not fit.
+        """
+        data = merge(self.resolved(), self.named_variants()[name], {"variants": {}, "doses": None})
+        found, faults = check(type(self), data, at=f"variants.{name}")
+        if found is None:
+            raise MicrecError.of(f"variant {name}", faults)
+        return found
+
+    def world_config(self, replication: int) -> WorldConfig:
+        """The world of a replication: each has users and items of its own."""
+        data = {**self.world.model_dump(), "days": self.all_days, "window_days": self.all_days}
+        world = WorldConfig.model_validate({**data, "seed": self.world.seed + replication})
+        return (
+            world if self.scale == 1.0 else WorldConfig.model_validate_json(json.dumps(world.scaled_keys(self.scale)))
+        )
+
+    def population_keys(self, replication: int) -> PopulationKeys:
+        """The population of a replication."""
+        return self.population.model_copy(update={"seed": self.population.seed + self.seed + replication})
+
+    def platform_keys(self, replication: int, only: str | None = None) -> PlatformKeys:
+        """The platform of a replication, with all arms, or with one that everybody belongs to."""
+        chosen = [only] if only is not None else list(self.arms)
+        data = self.platform.model_dump(mode="json")
+        data["pipeline"] = self._with_models(data["pipeline"], CONTROL)
+        data["seed"] = self.seed + replication
+        data["arms"] = {
+            name: {"weight": self.arms[name].weight, "pipeline": self._arm_pipeline(data["pipeline"], name)}
+            for name in chosen
+        }
+        return PlatformKeys.model_validate_json(json.dumps(data))
+
+    def config(self, arm: str) -> Config:
+        """The model of an arm."""
+        return build_config(self.preset, merge(self.base, self.arms[arm].config))
+
+    def _arm_pipeline(self, pipeline: Mapping[str, Any], arm: str) -> dict[str, Any]:
+        """What an arm changes: its own keys, and its model in every two-tower channel that is left."""
+        own = self.arms[arm].pipeline
+        channels = merge(pipeline, own).get("channels") or {}
+        models = {name: channels[name] for name in channels if isinstance(channels[name], Mapping)}
+        return merge(own, {"channels": dict(_model_options(models, self._options(arm)))})
+
+    def _with_models(self, pipeline: dict[str, Any], arm: str) -> dict[str, Any]:
+        return merge(pipeline, {"channels": dict(_model_options(pipeline["channels"], self._options(arm)))})
+
+    def _options(self, arm: str) -> dict[str, Any]:
+        config = self.config(arm).model_dump(mode="json", exclude={"train": {"seed"}})
+        return {"config": config, "serving": self.serving.model_dump(mode="json")}
+
+
+def _model_options(
+    channels: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, channel in channels.items():
+        if channel.get("kind") == TWO_TOWER:
+            yield name, {"options": dict(options)}

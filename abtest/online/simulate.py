@@ -1,0 +1,136 @@
+"""One simulated world of a scenario: the warm-up, the experiment, or all users in one arm; a folder of days each."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from abtest.online.keys import TwoTowerKeys
+from abtest.online.measures import measure_world
+from abtest.online.scenario import TWO_TOWER, OnlineScenario
+from micrec.config import Config
+from micrec.errors import MicrecError
+from micrec.progress import NoProgress, Progress
+from micrec.settings import validate
+
+WARM_UP, EXPERIMENT = "warmup", "experiment"
+MEASURES = "measures"
+
+
+class Simulation(NamedTuple):
+    """One world to be simulated.
+
+    Attributes:
+        variant: Name of the scenario's variant.
+        replication: Number of the replication.
+        part: ``warmup``, ``experiment`` (all arms side by side), or the arm that everybody is in.
+    """
+
+    variant: str
+    replication: int
+    part: str
+
+    @property
+    def path(self) -> Path:
+        """Folder within the run's."""
+        return Path(folder_name(self.variant)) / f"{self.replication:03d}" / self.part
+
+    @property
+    def title(self) -> str:
+        part = self.part if self.part in (WARM_UP, EXPERIMENT) else f"all {self.part}"
+        return f"{self.variant} {self.replication}, {part}"
+
+
+def folder_name(variant: str) -> str:
+    """A variant's name as a folder's."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in variant)
+
+
+def simulations_of(scenario: OnlineScenario) -> list[Simulation]:
+    """Every world that a scenario asks for; each warm-up before what starts from it."""
+    found = []
+    for replication in range(scenario.replications):
+        for name in scenario.named_variants():
+            variant = scenario.variant(name)
+            parts = [WARM_UP] if variant.platform.warmup_days else []
+            parts += [EXPERIMENT] if variant.experiment else []
+            parts += list(variant.arms) if variant.truth else []
+            found += [Simulation(name, replication, part) for part in parts]
+    return found
+
+
+def is_done(root: Path, simulation: Simulation) -> bool:
+    """Whether a world is finished and measured."""
+    return (root / simulation.path / MEASURES / "facts.json").is_file()
+
+
+def simulate(scenario: OnlineScenario, root: Path, simulation: Simulation, *, progress: Progress | None = None) -> None:
+    """Run one world, going on where it stopped, and measure it; nothing is done twice.
+
+    Args:
+        scenario: The whole scenario; the variant is taken from ``simulation``.
+        root: Folder of all worlds of the run.
+        simulation: Which one.
+        progress: Where to report.
+
+    Raises:
+        MicrecError: If the keys contradict each other, a model cannot be trained, or the disk is full.
+    """
+    from simulator.platform.engine import Engine
+    from simulator.platform.setting import Setting
+    from simulator.population.population import Population
+    from simulator.world.world import World
+
+    if is_done(root, simulation):
+        return
+    chosen, folder = scenario.variant(simulation.variant), root / simulation.path
+    world = World.build(chosen.world_config(simulation.replication))
+    first_day, warm_up = chosen.history_days, chosen.platform.warmup_days
+    only = None if simulation.part in (WARM_UP, EXPERIMENT) else simulation.part
+    base = root / simulation._replace(part=WARM_UP).path if simulation.part != WARM_UP and warm_up else None
+    setting = Setting.of(world, first_day=first_day)
+    population = Population.build(world, chosen.population_keys(simulation.replication), first_day=first_day)
+    engine = Engine(
+        chosen.platform_keys(simulation.replication, only),
+        setting,
+        population,
+        model_makers(),
+        folder,
+        base=base,
+        progress=progress or NoProgress(),
+    )
+    engine.run(warm_up if simulation.part == WARM_UP else warm_up + chosen.days)
+    measure_world(chosen, setting, population.arrived_s, folder, base, part=simulation.part)
+
+
+def drop_logs(root: Path, simulation: Simulation) -> None:
+    """Leave only what was measured of a world."""
+    folder = root / simulation.path
+    for day in [*folder.glob("day-*"), *folder.glob(".day-*")]:
+        shutil.rmtree(day, ignore_errors=True)
+
+
+def model_makers() -> Any:
+    """Every kind of model that a pipeline may name."""
+    from simulator.channels import CHANNELS, make_channel
+    from simulator.platform.snapshots import Makers
+    from simulator.ranking import CtrTrainer, RankerKeys
+
+    def channel(kind: str) -> Any:
+        return lambda options: make_channel(kind, options, where=f"options of kind {kind}")
+
+    def ranker(options: Mapping[str, Any]) -> CtrTrainer:
+        return CtrTrainer(validate(RankerKeys, options, where="ranking.options"))
+
+    return Makers({TWO_TOWER: _two_tower, **{kind: channel(kind) for kind in CHANNELS}}, {"ctr": ranker})
+
+
+def _two_tower(options: Mapping[str, Any]) -> Any:
+    from abtest.online.two_tower import TwoTowerTrainer
+
+    if set(options) != {"config", "serving"}:
+        raise MicrecError(f"kind {TWO_TOWER}: its options are the arm's model: set arms.<name>.config and serving.")
+    config = Config.model_validate_json(json.dumps(options["config"]))
+    serving = TwoTowerKeys.model_validate_json(json.dumps(options["serving"]))
+    return TwoTowerTrainer(config, serving)

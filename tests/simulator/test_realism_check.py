@@ -1,0 +1,112 @@
+"""The check from folders to reports."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from abtest.cli import app
+from micrec.data.store import write_dataset
+from micrec.errors import MicrecError
+from simulator.realism.check import check_realism, load_pair
+from simulator.realism.folder import write_folder
+from simulator.world.item_table import dataset_schema, item_frame
+from tests.simulator.worlds import small_history, small_world
+
+
+def save(folder, *overrides):
+    world, shard = small_world(*overrides), small_history(*overrides)
+    schema = dataset_schema(world.config)
+    write_dataset(folder, schema, shard.users, item_frame(world.config, world.catalogue), shard.clicks)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("realism")
+    busy = save(root / "busy", "name=busy", "seed=5", "sessions.clicks=9")
+    return save(root / "one", "name=one"), save(root / "twin", "name=twin", "seed=1"), busy
+
+
+def test_a_log_is_not_told_from_itself(folders):
+    result = check_realism(load_pair(folders[0], folders[0]), ranking=False)
+    assert {c.distance for c in result.comparisons} == {0.0}
+    assert {test.auc for test in result.tests} == {0.5}
+
+
+def test_another_seed_is_alike_and_longer_sessions_are_told(folders):
+    twin = check_realism(load_pair(folders[0], folders[1]), ranking=False)
+    busy = check_realism(load_pair(folders[0], folders[2]), ranking=False)
+    assert [test for test in twin.tests if not 0.4 < test.auc < 0.6] == []
+    sessions = busy.tests[0]
+    assert sessions.low > 0.55
+    assert {"clicks", "repeats of session"} & {giveaway.feature for giveaway in sessions.giveaways[:2]}
+    by_name = {c.statistic.name: c for c in busy.comparisons}
+    assert by_name["clicks_per_session"].verdict == "apart"
+    assert by_name["hour_of_day"].verdict == "alike"
+    assert by_name["hour_of_day"].floor > 0
+
+
+def test_the_larger_log_is_thinned_by_a_key(folders):
+    pair = load_pair(folders[0], folders[1], users=400)
+    assert 300 < pair.real.n_users < 500
+    assert pair.real.sampled is not None
+    again = load_pair(folders[0], folders[1], users=400)
+    assert np.array_equal(pair.real.item, again.real.item)
+
+
+def test_command_writes_the_same_report_twice(folders, tmp_path):
+    run = CliRunner().invoke
+    command = ["realism", str(folders[0]), str(folders[1]), "--no-ranking", "--without", "items"]
+    for name in ("a", "b"):
+        done = run(app, [*command, "--out", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+    for file in ("realism.json", "realism.md", "statistics.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    data = json.loads((tmp_path / "a" / "realism.json").read_text())
+    assert data["ranking"] is None
+    assert all(statistic["group"] != "items" for statistic in data["statistics"])
+    refused = run(app, [*command, "--out", str(tmp_path / "a")])
+    assert refused.exit_code == 2
+    assert "holds a realism check" in refused.stderr
+    assert not (tmp_path / ".a.partial").exists()
+
+
+def test_recommenders_of_one_log_come_in_one_order(folders):
+    agreement = check_realism(load_pair(folders[0], folders[0]), classifier=False).ranking
+    assert agreement.tau == pytest.approx(1.0)
+    assert agreement.agreed == agreement.decided
+    assert agreement.real.hit == agreement.synthetic.hit
+
+
+def test_errors_for_people(folders, tmp_path):
+    run = CliRunner().invoke
+    missing = run(app, ["realism", str(tmp_path / "none"), str(folders[0])])
+    assert missing.exit_code == 2
+    assert "there is no such dataset folder" in missing.stderr
+    unknown = run(app, ["realism", str(folders[0]), str(folders[1]), "--without", "dwel"])
+    assert unknown.exit_code == 2
+    assert "no such statistic" in unknown.stderr
+    world, shard = small_world("name=one"), small_history("name=one")
+    still = tmp_path / "still"
+    write_dataset(
+        still,
+        dataset_schema(world.config),
+        shard.users,
+        item_frame(world.config, world.catalogue),
+        shard.clicks.with_columns(pl.lit(1_700_000_000).alias("timestamp")),
+    )
+    for command in (["realism", str(still), str(folders[0])], ["fit", str(still), "--out", str(tmp_path / "w.yaml")]):
+        frozen = run(app, command)
+        assert frozen.exit_code == 2
+        assert "check the timestamps" in frozen.stderr
+    assert not (tmp_path / "w.yaml").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(MicrecError, match="holds no realism check"):
+        write_folder(tmp_path, {"realism.json": b"{}"}, overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
