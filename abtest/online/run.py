@@ -83,7 +83,12 @@ def _write(
 ) -> dict[str, Any]:
     """A report of each experiment, and one of all; the latter is returned."""
     summaries = summarise(found, scenario.alpha)
-    more = {"kind": scenario.kind, "scenario": resolved, "runtime_s": runtime_s, "study": study_data(summaries)}
+    more: dict[str, Any] = {
+        "kind": scenario.kind,
+        "scenario": resolved,
+        "runtime_s": runtime_s,
+        "study": study_data(summaries),
+    }
     more["seeds"] = [scenario.seed + number for number in range(scenario.replications)]
     study = study_section(scenario.kind, summaries, scenario.alpha)
     single = len(found) == 1
