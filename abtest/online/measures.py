@@ -4,6 +4,7 @@ Only the days of the experiment count; everything a row says of the past comes f
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def measure_world(
     base: Path | None,
     *,
     part: str,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``measures`` into the world's folder; ``facts.json`` comes last and says that it is whole.
 
@@ -39,6 +41,7 @@ def measure_world(
         folder: Of the world.
         base: Of the warm-up that it started from.
         part: What the world was, see ``simulate.Simulation``.
+        more: Facts that others found.
     """
     target = folder / "measures"
     shutil.rmtree(target, ignore_errors=True)
@@ -49,7 +52,7 @@ def measure_world(
     if folders:
         before = [archive.day(day) for day in range(setting.first_day, scenario.experiment_day)]
         user_days(scenario, setting, arrived_s, folders, before).write_parquet(target / DAYS_FILE)
-    write_json(target / FACTS_FILE, facts_of(folders))
+    write_json(target / FACTS_FILE, {**facts_of(folders), **(more or {})})
 
 
 def user_days(

@@ -101,7 +101,29 @@ def simulate(scenario: OnlineScenario, root: Path, simulation: Simulation, *, pr
         progress=progress or NoProgress(),
     )
     engine.run(warm_up if simulation.part == WARM_UP else warm_up + chosen.days)
-    measure_world(chosen, setting, population.arrived_s, folder, base, part=simulation.part)
+    more = {} if simulation.part == WARM_UP else {"link_recall": _link_recalls(chosen, world, simulation, folder, base)}
+    measure_world(chosen, setting, population.arrived_s, folder, base, part=simulation.part, more=more)
+
+
+def _link_recalls(
+    chosen: OnlineScenario, world: Any, simulation: Simulation, folder: Path, base: Path | None
+) -> list[dict[str, Any]]:
+    """Of the models of the last day; only the world can tell, once the run is over."""
+    from abtest.online.links import link_recalls
+    from simulator.platform.archive import Archive
+    from simulator.platform.arms import arm_pipelines
+
+    only = None if simulation.part == EXPERIMENT else simulation.part
+    keys = chosen.platform_keys(simulation.replication, only)
+    archive = Archive(folder, base, chosen.experiment_day if base is not None else chosen.history_days)
+    return link_recalls(
+        world,
+        arm_pipelines(keys),
+        archive,
+        chosen.all_days - 1,
+        diverted=keys.training == "diverted",
+        kind=TWO_TOWER,
+    )
 
 
 def drop_logs(root: Path, simulation: Simulation) -> None:
