@@ -16,7 +16,7 @@ from micrec.sampling import Positives, SharedTagNeighbours, WeightedNeighbours
 SIMILARITY_STEPS = 1 << 20
 """Similarities are ranked in steps of about 1e-6: rounding in a matrix product must not decide between equals."""
 
-CPU_BLOCK, GPU_BLOCK = 512, 16_384
+CPU_BLOCK, GPU_BLOCK, STRIPE = 512, 16_384, 8_192
 HEADING = "semantic positives"
 
 
@@ -144,14 +144,14 @@ def nearest_items(
     """The k items of highest cosine similarity to each item, by exact search.
 
     Items closer than 1e-6 in similarity are equals, and of equals the lower id comes first. An item is no neighbour
-    of itself, nor of another in its group; a zero vector neither has nor is a neighbour. Memory is O(block ** 2),
+    of itself, nor of another in its group; a zero vector neither has nor is a neighbour. Memory is O(16 block ** 2),
     time O(N ** 2 D).
 
     Args:
         embeddings: Any finite vectors, shape (N, D).
         k: Neighbours per item.
         groups: Items of one group do not see each other, shape (N,); None = no groups.
-        block: Items compared with as many others at a time.
+        block: Items compared at a time with as many others, or up to 16 times as many.
         device: Where the products are computed.
 
     Returns:
@@ -177,27 +177,63 @@ def nearest_items(
 
 
 def _best_keys(vectors: Tensor, groups: Tensor | None, rows: slice, k: int, block: int) -> Tensor:
-    """The k highest keys of ``rows`` over all items, one block of items after the other, shape (B, <= k)."""
+    """The k highest keys of ``rows`` over all items, one stripe of items after the other, shape (B, <= k)."""
     best = torch.empty((rows.stop - rows.start, 0), dtype=torch.int64, device=vectors.device)
-    for start in range(0, len(vectors), block):
-        columns = slice(start, min(start + block, len(vectors)))
-        keys = torch.cat([best, _rank_keys(vectors, groups, rows, columns)], dim=1)
-        best = keys.topk(min(k, keys.shape[1]), dim=1).values
+    stripe = max(block, min(STRIPE, 16 * block))
+    for start in range(0, len(vectors), stripe):
+        columns = slice(start, min(start + stripe, len(vectors)))
+        similarity = _of_neighbours(vectors, groups, rows, columns)
+        least = _reached(similarity, k)
+        if best.shape[1] == k:
+            least = torch.maximum(least, (best[:, -1:] >> 32).float() / SIMILARITY_STEPS - 1.0)
+        keys = _rank_keys(similarity, least - 3.0 / SIMILARITY_STEPS, len(vectors) - 1 - start)  # 3: of rounding
+        best = torch.cat([best, keys], dim=1)
+        best = best.topk(min(k, best.shape[1]), dim=1).values
     return best
 
 
-def _rank_keys(vectors: Tensor, groups: Tensor | None, rows: slice, columns: slice) -> Tensor:
-    """One integer per pair, distinct within a row: similarity first, then the lower id; -1 = not a neighbour."""
-    row_ids = torch.arange(rows.start, rows.stop, device=vectors.device)[:, None]
-    column_ids = torch.arange(columns.start, columns.stop, device=vectors.device)
-    similarity = vectors[rows] @ vectors[columns].T  # (B, C)
-    keys = similarity.add_(1.0).mul_(SIMILARITY_STEPS).round_().clamp_min_(0.0).long()
-    keys.bitwise_left_shift_(32).add_(len(vectors) - 1 - column_ids)
-    keys.masked_fill_(row_ids == column_ids, -1)
-    keys.masked_fill_((vectors[rows] == 0).all(dim=1, keepdim=True), -1)
-    keys.masked_fill_((vectors[columns] == 0).all(dim=1), -1)
+def _of_neighbours(vectors: Tensor, groups: Tensor | None, rows: slice, columns: slice) -> Tensor:
+    """Cosines, shape (B, C); -inf for those who are no neighbours."""
+    similarity = vectors[rows] @ vectors[columns].T
+    first, last = max(rows.start, columns.start), min(rows.stop, columns.stop)
+    both = torch.arange(first, max(first, last), device=vectors.device)
+    similarity[both - rows.start, both - columns.start] = -torch.inf
+    similarity[~vectors[rows].any(dim=1)] = -torch.inf
+    empty = ~vectors[columns].any(dim=1)
+    if empty.any():
+        similarity[:, empty] = -torch.inf
     if groups is not None:
-        keys.masked_fill_(groups[rows, None] == groups[columns], -1)
+        similarity.masked_fill_(groups[rows, None] == groups[columns], -torch.inf)
+    return similarity
+
+
+def _reached(similarity: Tensor, k: int) -> Tensor:
+    """What at least k of each row reach, shape (B, 1): the k-th highest of the maxima of disjoint sets of columns."""
+    size = min(64, similarity.shape[1] // (4 * k))
+    if size < 2:
+        return similarity.new_full((len(similarity), 1), -torch.inf)
+    sets = similarity.shape[1] // size
+    maxima = similarity[:, : size * sets].unflatten(1, (size, sets)).amax(dim=1)
+    return maxima.topk(k, dim=1).values[:, -1:]
+
+
+def _rank_keys(similarity: Tensor, least: Tensor, last: int) -> Tensor:
+    """One integer per pair of at least ``least`` (B, 1), distinct within a row: similarity first, then the lower id.
+
+    Args:
+        similarity: Of neighbours, shape (B, C); -inf for no neighbour.
+        least: What is below needs no key.
+        last: Key of the first column among equals, which falls by one per column.
+
+    Returns:
+        Shape (B, W), -1 as padding.
+    """
+    row, column = ((similarity >= least) & (similarity > -torch.inf)).nonzero(as_tuple=True)
+    counts = torch.bincount(row, minlength=len(similarity))
+    steps = similarity[row, column].add_(1.0).mul_(SIMILARITY_STEPS).round_().clamp_min_(0.0).long()
+    keys = torch.full((len(similarity), int(counts.max())), -1, dtype=torch.int64, device=similarity.device)
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    keys[row, place] = steps.bitwise_left_shift_(32).add_(last - column)
     return keys
 
 
