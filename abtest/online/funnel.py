@@ -32,7 +32,11 @@ def funnel_sections(facts: Mapping[str, Any], labels: Mapping[str, str], experim
                 "A channel offers its items, merging and ranking choose a slate of them, and users click. An item that "
                 "several channels offer counts for the first of them in the order of merging.",
             ),
-            [*_channel_figures(facts["channels"], named), _channel_table(facts["channels"], named)],
+            [
+                *_channel_figures(facts["channels"], named),
+                _channel_table(facts["channels"], named),
+                *_overlap_tables(facts["overlap"], named),
+            ],
         ),
         Section(
             "Why users clicked",
@@ -47,7 +51,11 @@ def funnel_sections(facts: Mapping[str, Any], labels: Mapping[str, str], experim
             ("Simulated latencies; late, failed and refused answers are replaced by the other channels'.",),
             [_stage_table(facts["stages"], named), _slate_table(facts, named)],
         ),
-        Section("Users by day", (), list(_daily_figures(facts["daily"], named, experiment_day))),
+        Section(
+            "Users by day",
+            (),
+            [*_daily_figures(facts["daily"], named, experiment_day), _return_figure(facts["returns"], named)],
+        ),
     ]
 
 
@@ -71,6 +79,7 @@ def _channel_table(rows: Rows, named: Any) -> Table:
                 named(row),
                 row["channel"],
                 f"{offered:,}" if offered is not None else "–",
+                f"{row['merged']:,}" if offered is not None else "–",
                 f"{shown:,}",
                 f"{shown / offered:.2%}" if offered else "–",
                 f"{clicks:,}",
@@ -80,10 +89,39 @@ def _channel_table(rows: Rows, named: Any) -> Table:
             )
         )
     header = (
-        *("arm", "channel", "offered", "shown", "shown of offered"),
+        *("arm", "channel", "offered", "after merging", "shown", "shown of offered"),
         *("clicks", "CTR", "dwell s a click", "clicks by links"),
     )
     return Table("The funnel by channel", header, found, [])
+
+
+def _overlap_tables(rows: Rows, named: Any) -> Iterator[Table]:
+    """For each arm, of the shown items that one channel offered the share that another offered too."""
+    for arm in dict.fromkeys(named(row) for row in rows):
+        own = [row for row in rows if named(row) == arm]
+        names = [row["channel"] for row in own]
+        found = [
+            (
+                row["channel"],
+                f"{row[row['channel']]:,}",
+                *(
+                    "" if other == row["channel"] else f"{row[other] / max(row[row['channel']], 1):.1%}"
+                    for other in names
+                ),
+            )
+            for row in own
+        ]
+        header = ("offered by", "shown", *(f"also {name}" for name in names))
+        yield Table(f"Overlap of channels, {arm}", header, found, [], folded=True)
+
+
+def _return_figure(rows: Rows, named: Any) -> Lines:
+    series = []
+    for place, arm in enumerate(dict.fromkeys(named(row) for row in rows)):
+        own = [row for row in rows if named(row) == arm]
+        shares = [row["users"] / max(row["cohort"], 1) for row in own]
+        series.append(Series(arm, [row["day"] for row in own], shares, tone=_TONES[place % len(_TONES)]))
+    return Lines("Users of the first day who are there again", "days later", "share", series)
 
 
 def _cause_table(rows: Rows, named: Any) -> Table:

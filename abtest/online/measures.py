@@ -4,7 +4,7 @@ Only the days of the experiment count; everything a row says of the past comes f
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from abtest.online.scenario import OnlineScenario
 from abtest.runfolder import write_json
 from simulator.platform.archive import Archive
+from simulator.platform.arms import arm_pipelines
 from simulator.platform.setting import Setting
 from simulator.world.visits import DAY_S
 
@@ -52,7 +53,8 @@ def measure_world(
     if folders:
         before = [archive.day(day) for day in range(setting.first_day, scenario.experiment_day)]
         user_days(scenario, setting, arrived_s, folders, before).write_parquet(target / DAYS_FILE)
-    write_json(target / FACTS_FILE, {**facts_of(folders), **(more or {})})
+    names = channel_names(scenario, None if part == "experiment" else part) if folders else ()
+    write_json(target / FACTS_FILE, {**facts_of(folders, names), **(more or {})})
 
 
 def user_days(
@@ -100,8 +102,19 @@ def user_days(
     )
 
 
-def facts_of(folders: list[Path]) -> dict[str, Any]:
-    """Counts of the funnel over days, by arm: requests, channels, causes, stages, days."""
+def channel_names(scenario: OnlineScenario, only: str | None) -> tuple[str, ...]:
+    """Channels in the order of the bits of ``impressions.offered_by``: of all arms, or of the only one."""
+    pipelines = arm_pipelines(scenario.platform_keys(0, only)).values()
+    return tuple(dict.fromkeys(name for pipeline in pipelines for name in pipeline.channels))
+
+
+def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str, Any]:
+    """Counts of the funnel over days, by arm: requests, channels and their overlap, causes, stages, days, returns.
+
+    Args:
+        folders: Of the days.
+        channels_in_order: Names by the bits of ``offered_by``.
+    """
     if not folders:
         return {}
     requests, shown = scan(folders, "requests"), scan(folders, "impressions")
@@ -118,7 +131,16 @@ def facts_of(folders: list[Path]) -> dict[str, Any]:
         .group_by("arm", "channel")
         .agg(link_clicks=pl.len())
     )
-    offered = serving.group_by("arm", pl.col("stage").alias("channel")).agg(offered=pl.col("offered").sum())
+    offered = serving.group_by("arm", pl.col("stage").alias("channel")).agg(pl.col("offered", "merged").sum())
+    bit = {name: (pl.col("offered_by").cast(pl.Int64) // 2**place) % 2 for place, name in enumerate(channels_in_order)}
+    overlap = pl.concat(
+        [
+            shown.filter(bit[name] == 1)
+            .group_by("arm")
+            .agg(pl.lit(name).alias("channel"), **{other: bit[other].sum() for other in bit})
+            for name in bit
+        ]
+    )
     took = pl.col("wait_ms") + pl.col("service_ms")
     answered = pl.col("outcome") == "answered"
     stages = serving.group_by("arm", "stage").agg(
@@ -149,14 +171,34 @@ def facts_of(folders: list[Path]) -> dict[str, Any]:
         "slates": slates.sort("arm"),
         "causes": oracle.filter(pl.col("cause").is_not_null()).group_by("arm", "cause").len().sort("arm", "cause"),
         "daily": daily.sort("arm", "day"),
+        "overlap": overlap.sort("arm", "channel"),
+        "returns": _returns(requests),
     }
-    return {name: table.collect().to_dicts() for name, table in tables.items()}
+    return {name: table.collect().to_dicts() for name, table in tables.items()} | {"models": _ages(folders)}
+
+
+def _returns(requests: pl.LazyFrame) -> pl.LazyFrame:
+    """Users of the first day who are there again on each later day."""
+    seen = requests.select("arm", "user_id", pl.col("day") - pl.col("day").min()).unique()
+    cohort = seen.filter(pl.col("day") == 0).select("arm", "user_id")
+    back = seen.join(cohort, on=["arm", "user_id"]).group_by("arm", "day").agg(users=pl.len())
+    return back.join(cohort.group_by("arm").agg(cohort=pl.len()), on="arm").sort("arm", "day")
 
 
 def scan(folders: list[Path], table: str) -> pl.LazyFrame:
     """A table of the platform's log over days."""
     below = "oracle/" if table == "oracle" else ""
     return pl.concat([pl.scan_parquet(folder / f"{below}{table}-*.parquet") for folder in folders])
+
+
+def _ages(folders: list[Path]) -> list[dict[str, Any]]:
+    """Mean age of what served each morning, by channel; the rest of a channel's days it was missing."""
+    snapshots = pl.concat([pl.read_parquet(folder / "snapshots.parquet") for folder in folders])
+    age = (pl.col("day") - pl.col("version")).cast(pl.Float64)
+    table = snapshots.group_by("name").agg(
+        mornings=pl.len(), missing=pl.col("version").is_null().sum(), age_days=age.mean()
+    )
+    return table.sort("name").to_dicts()
 
 
 def _past(

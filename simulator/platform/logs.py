@@ -57,6 +57,7 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
                 "channel": (*channels, "fallback"),
                 "score": pl.Float32,
                 "propensity": pl.Float32,  # chance of the item at its position, given the candidates
+                "offered_by": pl.UInt32,  # bit s is set if channel s, in the order of all arms' channels, offered it
                 "clicked": pl.Boolean,
             },
         ),
@@ -83,6 +84,7 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
                 "service_ms": pl.Float32,
                 "outcome": OUTCOMES,
                 "offered": pl.Int32,  # items not yet seen in the visit; candidates scored, for ranking
+                "merged": pl.Int32,  # of its items, those among the candidates
             },
         ),
         Table(

@@ -172,7 +172,9 @@ class Service:
         names = (*self.plan.channels, "ranking")
         for passage in (*timetable.channels, *timetable.ranking):
             number = names.index(passage.name)
-            offered = slates.candidates if passage.name == "ranking" else slates.offered[:, number]
+            ranking = passage.name == "ranking"
+            offered = slates.candidates if ranking else slates.offered[:, number]
+            merged = slates.candidates if ranking else slates.merged[:, number]
             columns = {
                 **self._of_request(asked, passage.rows),
                 "stage": np.full(len(passage.rows), number),
@@ -181,6 +183,7 @@ class Service:
                 "service_ms": passage.served.service_s * 1e3,
                 "outcome": passage.served.outcome,
                 "offered": offered[passage.rows],
+                "merged": merged[passage.rows],
             }
             self.log.add("serving", asked.at_s[passage.rows], asked.visit[passage.rows], columns)
 
@@ -200,6 +203,7 @@ class Service:
             "channel": np.where(channel == FALLBACK, len(self.plan.channels), channel),
             "score": slates.scores[row, place],
             "propensity": slates.propensity[row, place],
+            "offered_by": slates.offered_by[row, place],
             "clicked": did.clicked[at, place],
             "examined": did.examined[at, place],
             "cause": did.cause[at, place],

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.draws import halves, mixed
 from simulator.merge import merge
+from simulator.platform.choice import PADDING, best_columns, explore, spread_out
 from simulator.platform.plan import Plan, Shape
 from simulator.platform.shown import Shown
 from simulator.platform.stage import Outcome
@@ -17,9 +17,7 @@ from simulator.ports import Candidates, Matcher, Ranker, Requests
 
 CHUNK = 256  # requests in one call of a model
 FALLBACK = -2  # in place of a channel's number: from the fallback list
-PADDING = -2  # in place of an item's value
 _DEEP = 5  # slates' worth of ranked items among which a slate is spread
-_EXPLORE = np.asarray(2)
 
 
 class Slates(NamedTuple):
@@ -31,6 +29,8 @@ class Slates(NamedTuple):
     propensity: NDArray[np.float32]  # (B, K) chance of the item at its place given the candidates; 0 beside padding
     candidates: NDArray[np.int32]  # (B,) that went on to ranking
     offered: NDArray[np.int32]  # (B, S) by each channel, after what the visit has seen is taken out
+    merged: NDArray[np.int32]  # (B, S) of each channel's items among the candidates
+    offered_by: NDArray[np.uint32]  # (B, K) bit s is set if channel s offered the item; 0 beside padding
 
 
 @dataclass
@@ -111,6 +111,9 @@ class Kitchen:
         slates.propensity[:, :k] = np.where(there[:, :k], chance, 0.0)
         slates.scores[~there] = -np.inf
         slates.channel[~there] = -1
+        slates.offered_by[:, :k] = np.where(there[:, :k], pool.offered_by[row, chosen], 0)
+        for number in range(len(self.plan.channels)):
+            slates.merged[:, number] = (pool.channel == number).sum(axis=1)
         return slates._replace(candidates=(pool.items >= 0).sum(axis=1).astype(np.int32), offered=offered)
 
     def _retrieve(
@@ -149,13 +152,19 @@ class Kitchen:
         size = shape.merge.candidates
         if any(part is not None for part in lists):
             merged = merge(lists, shape.merge.kind, [quota for _, _, quota in shape.channels], size)
-            numbers = np.array([self.plan.channels.index(name) for name, _, _ in shape.channels] + [-1], np.int8)
-            pool = _Pool(merged.items, numbers[merged.channel], merged.scores)
+            numbers = [self.plan.channels.index(name) for name, _, _ in shape.channels]
+            pool = _Pool(
+                merged.items,
+                np.array([*numbers, -1], np.int8)[merged.channel],
+                merged.scores,
+                renumbered(merged.offered_by, numbers),
+            )
         else:
             pool = _Pool(
                 np.full((batch, size), -1),
                 np.full((batch, size), -1, np.int8),
                 np.full((batch, size), -np.inf, np.float32),
+                np.zeros((batch, size), np.uint32),
             )
         alone = np.flatnonzero(pool.items[:, 0] < 0)
         if len(alone) and len(self.popular):
@@ -212,6 +221,17 @@ class _Pool(NamedTuple):
     items: NDArray[np.int64]
     channel: NDArray[np.int8]
     scores: NDArray[np.float32]
+    offered_by: NDArray[np.uint32]
+
+
+def renumbered(bits: NDArray[np.uint32], numbers: Sequence[int]) -> NDArray[np.uint32]:
+    """Bit masks with bit i moved to place ``numbers[i]``."""
+    if list(numbers) == list(range(len(numbers))):
+        return bits
+    moved = np.zeros_like(bits)
+    for place, number in enumerate(numbers):
+        moved |= ((bits >> np.uint32(place)) & np.uint32(1)) << np.uint32(number)
+    return moved
 
 
 def without(lists: Candidates, mask: NDArray[np.bool_]) -> Candidates:
@@ -227,52 +247,6 @@ def without(lists: Candidates, mask: NDArray[np.bool_]) -> Candidates:
     items[touched[row], to[row, column]] = lists.items[touched[row], column]
     scores[touched[row], to[row, column]] = lists.scores[touched[row], column]
     return Candidates(items, scores)
-
-
-def best_columns(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Columns of the ``k`` highest scores of each row, best first, ties by column, shape (B, k)."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-
-
-def spread_out(values: NDArray[np.int32], at_most: int) -> NDArray[np.int64]:
-    """An order of each row's items, shape (B, L): those beyond ``at_most`` of one value come after all others.
-
-    Args:
-        values: Value of each item, best item first; -1 = none, of which there may be any number; PADDING stays last.
-            Shape (B, L).
-        at_most: Items of one value that stay where they are.
-    """
-    earlier = np.tril(np.ones((values.shape[1], values.shape[1]), bool), -1)
-    same = (values[:, :, None] == values[:, None, :]) & earlier
-    excess = (same.sum(axis=2) >= at_most) & (values >= 0)
-    return np.argsort(np.where(values == PADDING, 2, excess), axis=1, kind="stable")
-
-
-def explore(
-    ranking: NDArray[np.int64],
-    chance: NDArray[np.float32],
-    rate: float,
-    k: int,
-    n: NDArray[np.int64],
-    keys: NDArray[np.uint64],
-) -> None:
-    """With chance ``rate`` swap place k - 1 with one drawn evenly from those after it, in place.
-
-    Args:
-        ranking: Columns, best first, shape (B, C).
-        chance: Chance of each place's item, shape (B, k); that of the last place is set.
-        rate: How often.
-        k: Places of the slate.
-        n: Items in each row, shape (B,).
-        keys: Key of each row.
-    """
-    whether, which = halves(mixed(keys, _EXPLORE))
-    rest = np.maximum(n - k, 0)
-    row = np.flatnonzero((whether < rate) & (rest > 0))
-    chance[:, k - 1] = np.where(rest > 0, 1.0 - rate, 1.0)
-    chance[row, k - 1] = rate / rest[row]
-    place = k + (which[row] * rest[row]).astype(np.int64)
-    ranking[row, k - 1], ranking[row, place] = ranking[row, place], ranking[row, k - 1].copy()
 
 
 def _falling(items: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -297,4 +271,6 @@ def _empty(batch: int, k: int, channels: int) -> Slates:
         propensity=np.zeros((batch, k), np.float32),
         candidates=np.zeros(batch, np.int32),
         offered=np.zeros((batch, channels), np.int32),
+        merged=np.zeros((batch, channels), np.int32),
+        offered_by=np.zeros((batch, k), np.uint32),
     )

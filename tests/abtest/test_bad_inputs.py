@@ -13,7 +13,10 @@ import yaml
 from typer.testing import CliRunner
 
 from abtest.cli import app
+from abtest.scenario import KINDS
 from tests.micrec.factories import write_random
+
+KINDS_RULE = f"kind: must be one of {', '.join(KINDS)}"
 
 Break = Callable[[Path], object]
 
@@ -239,11 +242,11 @@ SCENARIO = {
 SCENARIO_FAULTS: dict[str, tuple[dict[str, object], str]] = {
     "an unknown kind": (
         {"kind": "offline"},
-        'kind: must be one of offline_ab, online_ab, aa, dose_response, interference, faults, misspecified, got "offline"',
+        f'{KINDS_RULE}, got "offline"',
     ),
     "no kind": (
         {"kind": None},
-        "kind: must be one of offline_ab, online_ab, aa, dose_response, interference, faults, misspecified, got null",
+        f"{KINDS_RULE}, got null",
     ),
     "an unknown key": ({"seedz": 3}, "seedz: unknown key, did you mean seeds?"),
     "a metric without a cutoff there": (

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abtest.scenario import OfflineScenario, explain_scenario, load_scenario, scenario_yaml
+from abtest.scenario import KINDS, OfflineScenario, explain_scenario, load_scenario, scenario_yaml
 from micrec.config import Config
 from micrec.errors import MicrecError
 from micrec.presets import PRESETS
 from micrec.settings import explain, load_yaml
 
+KINDS_RULE = f"kind: must be one of {', '.join(KINDS)}"
 SHIPPED = Path(__file__).parents[2] / "scenarios" / "offline_ab.yaml"
 
 MINIMAL = {
@@ -122,7 +123,7 @@ class TestRefusals:
         [
             (
                 "kind=offline",
-                'kind: must be one of offline_ab, online_ab, aa, dose_response, interference, faults, misspecified, got "offline"',
+                f'{KINDS_RULE}, got "offline"',
             ),
             ("preset=old", 'preset: must be one of paper, modern, got "old"'),
             (
@@ -146,10 +147,7 @@ class TestRefusals:
         assert message in faults_of(path, override)
 
     def test_kind_is_required(self, tmp_path):
-        assert (
-            "kind: must be one of offline_ab, online_ab, aa, dose_response, interference, faults, misspecified, got null"
-            in faults_of(write(tmp_path, {"arms": {}}))
-        )
+        assert f"{KINDS_RULE}, got null" in faults_of(write(tmp_path, {"arms": {}}))
 
     def test_circles(self, tmp_path):
         path = write(tmp_path, {"extends": "other.yaml"})
