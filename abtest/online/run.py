@@ -9,10 +9,12 @@ import polars as pl
 
 from abtest.analysis.output import write_report
 from abtest.online.aa import aa_section, false_alarms
+from abtest.online.comparison import fault_section, spillover_section
 from abtest.online.experiment import Replication, judge, plan_of
 from abtest.online.funnel import funnel_sections
 from abtest.online.measures import DAYS_FILE
 from abtest.online.parallel import simulate_all
+from abtest.online.recalls import recall_section, recalls_of
 from abtest.online.scenario import OnlineScenario
 from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation, simulations_of
 from abtest.online.study import study_data, study_section, summarise
@@ -103,11 +105,24 @@ def _write(
             write_report(one.analysis, one.root, sections, **more)
         if one is next(first for first in found if first.analysis is not None):
             title = () if single else (f"What follows is variant {one.variant}, replication {one.number}.",)
-            head = [Section(study.title, (*study.text, *title), study.blocks)]
+            head = [study, *_comparisons(scenario, found)]
+            head[-1] = Section(head[-1].title, (*head[-1].text, *title), head[-1].blocks)
             results = write_report(one.analysis, out, head + sections, **more)
     if not results:
         raise MicrecError(f"{scenario.name}: experiment: is off in every variant, so there is no log to report on.")
     return results
+
+
+def _comparisons(scenario: OnlineScenario, found: list[Replication]) -> list[Section]:
+    """What the kind of study asks beyond the effects."""
+    sections = []
+    if scenario.kind == "faults" and scenario.truth:
+        sections.append(fault_section(found, scenario.alpha))
+    if scenario.kind == "interference" and scenario.truth:
+        sections.append(spillover_section(found, scenario.alpha))
+    if recalls := recalls_of(found):
+        sections.append(recall_section(recalls, scenario.alpha, doses=scenario.doses is not None))
+    return sections
 
 
 def _sections(one: Replication) -> list[Section]:

@@ -12,11 +12,13 @@ import numpy as np
 
 from abtest.analysis.effects import Question
 from abtest.online.experiment import Replication
-from abtest.report.figures import Intervals, Lines, Row, Series
-from abtest.report.sections import Section
+from abtest.report.figures import Intervals, Lines, Row, Series, Tone
+from abtest.report.sections import Block, Section
 from abtest.report.tables import Table
 
 PRIMARY = ("ACC", "ADT")
+TONES: tuple[Tone, ...] = ("first", "second", "third", "fourth")
+LEVEL = 0.99  # of the band for the number of intervals that hold the truth
 
 
 class Summary(NamedTuple):
@@ -26,6 +28,7 @@ class Summary(NamedTuple):
         variant: Its name.
         question: Metric, slice, treatment.
         runs: Replications.
+        truths: True lift of each replication that has one.
         truth: Mean true lift.
         truth_ci: Its interval: over replications if there are several, else of the Monte-Carlo error.
         estimate: Mean lift that the experiments found.
@@ -33,12 +36,14 @@ class Summary(NamedTuple):
         bias_ci: Its interval over replications.
         covered: Experiments whose interval holds their own truth.
         judged: Experiments with an interval and a truth.
+        band: The least and most of them that are to be expected to be covered, 99 %; None if none is judged.
         significant: Experiments that were significant.
     """
 
     variant: str
     question: Question
     runs: int
+    truths: tuple[float, ...]
     truth: float | None
     truth_ci: tuple[float, float] | None
     estimate: float | None
@@ -46,6 +51,7 @@ class Summary(NamedTuple):
     bias_ci: tuple[float, float] | None
     covered: int
     judged: int
+    band: tuple[int, int] | None
     significant: int
 
 
@@ -69,21 +75,37 @@ def mean_interval(values: Sequence[float], alpha: float) -> tuple[float, float] 
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
+def pooled(lifts: Sequence[float], errors: Sequence[float], alpha: float) -> tuple[float, float] | None:
+    """Interval of a mean lift: over replications if there are several, else of the Monte-Carlo error of the one."""
+    from scipy.special import ndtri
+
+    if len(lifts) != 1:
+        return mean_interval(lifts, alpha)
+    half = -float(ndtri(alpha / 2)) * errors[0]
+    return lifts[0] - half, lifts[0] + half
+
+
+def coverage_band(judged: int, alpha: float) -> tuple[int, int]:
+    """How many of ``judged`` intervals of level 1 - alpha hold the truth, in 99 % of all cases."""
+    from scipy.stats import binom
+
+    tail = (1.0 - LEVEL) / 2.0
+    return int(binom.ppf(tail, judged, 1.0 - alpha)), int(binom.ppf(1.0 - tail, judged, 1.0 - alpha))
+
+
 def study_section(kind: str, summaries: Sequence[Summary], alpha: float) -> Section:
     """The answer of a study, before the single experiment's report."""
     text = [_TEXTS[kind]] if kind in _TEXTS else []
-    if kind == "misspecified":
-        text += [_agreement(summaries, metric) for metric in PRIMARY]
-    if kind == "dose_response":
-        text += [_trend(summaries, metric, alpha) for metric in PRIMARY]
     primary = [one for one in summaries if one.question[0] in PRIMARY and one.question[1] == "all"]
-    blocks: list[Any] = [_figure(primary)]
+    if kind == "misspecified":
+        text += [_agreement(own, metric, arm) for metric, arm, own in _by_question(primary)]
     if kind == "dose_response":
-        blocks.insert(0, _dose_figure(primary))
-    blocks.append(_table(primary, "Primary metrics"))
+        text += [trend(own, metric, arm, alpha) for metric, arm, own in _by_question(primary)]
+    blocks: list[Block] = _dose_figures(primary) if kind == "dose_response" else [_figure(primary)]
+    blocks.append(_table(primary, "Primary metrics", alpha))
     rest = [one for one in summaries if one not in primary]
     if rest:
-        blocks.append(_table(rest, "Other metrics and slices")._replace(folded=True))
+        blocks.append(_table(rest, "Other metrics and slices", alpha)._replace(folded=True))
     return Section("All variants and replications", text, blocks)
 
 
@@ -91,9 +113,9 @@ def study_data(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
     """Plain values for results.json."""
     return [
         {
-            **one._asdict(),
+            "variant": one.variant,
             **dict(zip(("metric", "slice", "treatment"), one.question, strict=True)),
-            "question": None,
+            **{name: value for name, value in one._asdict().items() if name not in ("variant", "question")},
         }
         for one in summaries
     ]
@@ -105,7 +127,8 @@ _TEXTS = {
     "interference": "With shared logs both arms learn from what either showed, which no user-level split can undo; "
     "with diverted logs each arm learns from its own users, fewer of them. The truth is the same question asked of "
     "whole worlds.",
-    "faults": "Each variant breaks something in both arms' platform; compare the truth and the serving tables.",
+    "faults": "Each variant breaks something in both arms' platform, or in one's. What the test says of the treatment "
+    "is here; what the fault costs is below.",
     "misspecified": "The same experiment under other users: what depends on the user model is no conclusion.",
 }
 
@@ -119,13 +142,20 @@ def _questions(replications: Sequence[Replication]) -> list[Question]:
     return list(found)
 
 
+def _by_question(summaries: Sequence[Summary]) -> list[tuple[str, str, list[Summary]]]:
+    """Metric, treatment, and the summaries of all variants; treatments stay unnamed where there is one."""
+    arms = list(dict.fromkeys(one.question[2] for one in summaries))
+    return [
+        (metric, arm if len(arms) > 1 else "", own)
+        for metric in PRIMARY
+        for arm in arms
+        if (own := [one for one in summaries if (one.question[0], one.question[2]) == (metric, arm)])
+    ]
+
+
 def _summary(variant: str, question: Question, runs: Sequence[Replication], alpha: float) -> Summary:
     truths = [one.truth[question] for one in runs if question in one.truth]
     lifts = [truth.lift for truth in truths]
-    truth_ci = mean_interval(lifts, alpha)
-    if truth_ci is None and truths:
-        half = 1.959963984540054 * truths[0].se
-        truth_ci = (lifts[0] - half, lifts[0] + half)
     estimates, biases, covered, judged, significant = [], [], 0, 0, 0
     for one in runs:
         effects = [] if one.analysis is None else [e for e in one.analysis.effects if e.question == question]
@@ -144,89 +174,140 @@ def _summary(variant: str, question: Question, runs: Sequence[Replication], alph
         variant,
         question,
         len(runs),
+        tuple(lifts),
         float(np.mean(lifts)) if lifts else None,
-        truth_ci,
+        pooled(lifts, [truth.se for truth in truths], alpha),
         float(np.mean(estimates)) if estimates else None,
         float(np.mean(biases)) if biases else None,
         mean_interval(biases, alpha),
         covered,
         judged,
+        coverage_band(judged, alpha) if judged else None,
         significant,
     )
 
 
 def _figure(primary: Sequence[Summary]) -> Intervals:
+    several = len({one.question[2] for one in primary}) > 1
     rows = []
     for one in primary:
         low, high = one.truth_ci or (None, None)
-        tone = "even" if low is None or high is None or low <= 0 <= high else "gain" if low > 0 else "loss"
-        label = f"{one.question[0]}, {one.variant}"
-        rows.append(Row(label, _percent(one.truth), one.truth, low, high, mark=one.estimate, tone=tone))  # type: ignore[arg-type]
+        name = f"{one.variant}, {one.question[2]}" if several else one.variant
+        label = f"{one.question[0]}, {name}"
+        rows.append(Row(label, percent(one.truth), one.truth, low, high, mark=one.estimate, tone=tone(one.truth_ci)))
     caption = "True lift with its interval; the mark is the mean of the experiments."
     return Intervals("True lift by variant", rows, caption)
 
 
-def _dose_figure(primary: Sequence[Summary]) -> Lines:
-    series = []
-    for metric, tone in zip(PRIMARY, ("first", "second"), strict=True):
-        own = [one for one in primary if one.question[0] == metric]
-        places = [float(one.variant.rsplit(" ", 1)[-1]) for one in own]
-        low = [one.truth_ci[0] if one.truth_ci else None for one in own]
-        high = [one.truth_ci[1] if one.truth_ci else None for one in own]
-        series.append(Series(metric, places, [one.truth for one in own], low, high, tone, "dots"))  # type: ignore[arg-type]
-    name = primary[0].variant.rsplit(" ", 1)[0] if primary else ""
-    return Lines("True lift by dose", name, "true lift", series, level=(0.0, "no effect"))
+def _dose_figures(primary: Sequence[Summary]) -> list[Block]:
+    """A figure per metric, the treatments side by side."""
+    found: list[Block] = []
+    doses = sorted({dose(one.variant) for one in primary})
+    gap = 0.02 * (doses[-1] - doses[0]) if doses else 0.0
+    for metric in PRIMARY:
+        series = []
+        questions = [(arm, own) for name, arm, own in _by_question(primary) if name == metric]
+        for place, (arm, own) in enumerate(questions):
+            at = [dose(one.variant) + gap * (place - (len(questions) - 1) / 2) for one in own]
+            low = [one.truth_ci[0] if one.truth_ci else None for one in own]
+            high = [one.truth_ci[1] if one.truth_ci else None for one in own]
+            name = arm or own[0].question[2]
+            series.append(Series(name, at, [one.truth for one in own], low, high, TONES[place % len(TONES)], "dots"))
+        if series:
+            key = primary[0].variant.rsplit(" ", 1)[0]
+            found.append(Lines(f"True lift of {metric} by dose", key, "true lift", series, level=(0.0, "no effect")))
+    return found
 
 
-def _table(summaries: Sequence[Summary], title: str) -> Table:
+def _table(summaries: Sequence[Summary], title: str, alpha: float) -> Table:
+    level = f"{100 * (1 - alpha):.4g} %"
     rows = [
         (
             one.variant,
             *one.question,
             str(one.runs),
-            f"{_percent(one.truth)} {_interval(one.truth_ci)}",
-            _percent(one.estimate),
-            f"{_percent(one.bias)} {_interval(one.bias_ci)}",
-            f"{one.covered} of {one.judged}" if one.judged else "–",
+            f"{percent(one.truth)} {bounds(one.truth_ci)}".strip(),
+            percent(one.estimate),
+            f"{percent(one.bias)} {bounds(one.bias_ci)}".strip(),
+            _coverage(one),
             f"{one.significant} of {one.runs}",
         )
         for one in summaries
     ]
     header = (
-        *("variant", "metric", "slice", "treatment", "runs", "true lift [95 %]"),
-        *("mean estimate", "bias [95 %]", "truth in interval", "significant"),
+        *("variant", "metric", "slice", "treatment", "runs", f"true lift [{level}]"),
+        *("mean estimate", f"bias [{level}]", "truth in interval", "significant"),
     )
-    return Table(title, header, rows, [])
+    notes = []
+    if any(one.judged >= 20 for one in summaries):
+        notes.append(f"In brackets how many of so many intervals hold the truth in {LEVEL:.0%} of all sound studies.")
+    return Table(title, header, rows, notes)
 
 
-def _agreement(summaries: Sequence[Summary], metric: str) -> str:
-    own = [one for one in summaries if one.question[:2] == (metric, "all") and one.truth is not None]
+def _coverage(one: Summary) -> str:
+    if not one.judged or one.band is None:
+        return "–"
+    text = f"{one.covered} of {one.judged}"
+    if one.judged < 20:  # says nothing yet
+        return text
+    low, high = one.band
+    verdict = "" if low <= one.covered <= high else ", TOO FEW" if one.covered < low else ", TOO MANY"
+    return f"{text} [{low} to {high}]{verdict}"
+
+
+def _agreement(own: Sequence[Summary], metric: str, arm: str) -> str:
+    own = [one for one in own if one.truth is not None]
     up = [one.variant for one in own if one.truth_ci and one.truth_ci[0] > 0]
     down = [one.variant for one in own if one.truth_ci and one.truth_ci[1] < 0]
     open_ = len(own) - len(up) - len(down)
     verdict = "disagree" if up and down else "agree in sign where they say anything" if up or down else "find nothing"
-    return f"{metric}: the user models {verdict}: {len(up)} find a gain, {len(down)} a loss, {open_} neither."
-
-
-def _trend(summaries: Sequence[Summary], metric: str, alpha: float) -> str:
-    """Slope of the true lift over the dose, through the means of the variants' replications."""
-    own = [one for one in summaries if one.question[:2] == (metric, "all") and one.truth is not None]
-    if len(own) < 3:
-        return f"{metric}: too few doses for a trend."
-    from scipy.stats import linregress, t
-
-    doses = [float(one.variant.rsplit(" ", 1)[-1]) for one in own]
-    fit = linregress(doses, [one.truth for one in own])
-    half = float(t.isf(alpha / 2, len(own) - 2)) * fit.stderr
     return (
-        f"{metric}: the true lift changes by {100 * fit.slope:+.2f} points per unit of dose "
-        f"[{100 * (fit.slope - half):+.2f}, {100 * (fit.slope + half):+.2f}]."
+        f"{_named(metric, arm)}: the user models {verdict}: {len(up)} find a gain, {len(down)} a loss, {open_} neither."
     )
 
 
-def _percent(value: float | None) -> str:
+def trend(own: Sequence[Summary], metric: str, arm: str, alpha: float) -> str:
+    """Slope of the true lift over the dose, within replications: each has a level of its own."""
+    from scipy.stats import t
+
+    runs = min((len(one.truths) for one in own), default=0)
+    values = np.array([one.truths[:runs] for one in own], dtype=float)  # (doses, runs)
+    doses = np.array([dose(one.variant) for one in own])
+    free = values.size - runs - 1
+    if len(own) < 3 or free < 1:
+        return f"{_named(metric, arm)}: too few doses for a trend."
+    x = (doses - doses.mean())[:, None]
+    y = values - values.mean(axis=0)
+    slope = float((x * y).sum() / (runs * (x**2).sum()))
+    se = math.sqrt(float(((y - slope * x) ** 2).sum()) / free / (runs * float((x**2).sum())))
+    half = float(t.isf(alpha / 2, free)) * se
+    return (
+        f"{_named(metric, arm)}: the true lift changes by {100 * slope:+.2f} points per unit of dose "
+        f"[{100 * (slope - half):+.2f}, {100 * (slope + half):+.2f}]."
+    )
+
+
+def dose(variant: str) -> float:
+    """The dose that a variant's name ends with."""
+    return float(variant.rsplit(" ", 1)[-1])
+
+
+def tone(interval: tuple[float, float] | None) -> Tone:
+    """Which side of 0 an interval lies on."""
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return "even"
+    return "gain" if interval[0] > 0 else "loss"
+
+
+def percent(value: float | None) -> str:
+    """A relative change."""
     return "–" if value is None else f"{100 * value:+.2f} %"
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
+def bounds(interval: tuple[float, float] | None) -> str:
+    """An interval of relative changes."""
     return "" if interval is None else f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
+
+
+def _named(metric: str, arm: str) -> str:
+    return f"{metric}, {arm}" if arm else metric
