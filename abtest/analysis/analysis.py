@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from abtest.analysis.daily import DailyMoments, measure_days
@@ -80,16 +81,18 @@ def analyse(
     started_s = time.perf_counter() if started_s is None else started_s
     if log.days is None and plan.looks != "final":
         raise MicrecError(f"--looks {plan.looks}: the log has no days: name them with --columns day=..., or look once.")
-    measured = measure(log, plan.arms)
     daily = measure_days(log)
-    validity = check_validity(measured, plan, _new_users(daily, log, plan))
-    looks = looks_of(daily, plan, log.days) if daily and log.days else []
     levels = _levels(daily, plan)
     alphas = {arm: level.alpha for arm, level in levels.items()}
+    with ThreadPoolExecutor(1) as beside:  # it waits for memory more than for a processor
+        distribution = beside.submit(distribution_checks, log, plan, alphas)
+        measured = measure(log, plan.arms)
+        quantiles, checks = distribution.result()
+    validity = check_validity(measured, plan, _new_users(daily, log, plan))
+    looks = looks_of(daily, plan, log.days) if daily and log.days else []
     found = effects_of(measured, log.metrics, plan, alphas)
     repeated = _repeated(found, levels, log, plan)
     found = judged(found, plan, validity.faults, alphas, early=_early(log, plan), repeated=repeated)
-    quantiles, checks = distribution_checks(log, plan, alphas)
     if truth:
         found = [replace(e, truth=truth.get(e.question)) for e in found]
     return Analysis(

@@ -84,7 +84,9 @@ def measure(log: UserLog, arms: Sequence[str]) -> Measured:
     columns |= {_CAPPED + text: columns[text].clip(upper_bound=cap) for text, cap in caps.items()}
     columns |= {name: pl.col(name) for name in log.covariates}
     keys = [slice_column(name) for name in log.slices]
-    table = log.users.select(pl.col("arm").cast(pl.String), *keys, **columns)
+    arm = pl.col("arm").cast(pl.String).cast(pl.Enum(arms))
+    coded = [pl.col(slice_column(name)).cast(pl.Enum(labels)) for name, labels in log.slices.items()]
+    table = log.users.select(arm, *coded, **columns)
     cells = CellMoments.of(table, list(columns), ["arm", *keys])
     slices = [
         Slice(slice_name(column, label), column, label) for column, labels in log.slices.items() for label in labels

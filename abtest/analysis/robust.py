@@ -17,6 +17,7 @@ from abtest.stats.quantiles import quantile_difference
 from abtest.stats.ranks import mann_whitney
 
 QUANTILES = (0.5, 0.9)
+MOST_USERS = 1_000_000  # whose values are resampled and ranked
 _DWELL = "dwell_s"
 
 
@@ -54,7 +55,10 @@ class Check(NamedTuple):
 def distribution_checks(
     log: UserLog, plan: AnalysisPlan, alphas: Mapping[str, float]
 ) -> tuple[list[QuantileCheck], list[Check]]:
-    """Quantiles of dwell, and bootstrap and ranks of every primary mean; one column is in memory at a time."""
+    """Quantiles of dwell, and bootstrap and ranks of every primary mean; one column is in memory at a time.
+
+    Bootstrap and ranks look at a random sample of the users where there are more than MOST_USERS, and say so.
+    """
     quantiles: list[QuantileCheck] = []
     checks: list[Check] = []
     if not plan.checks:
@@ -64,20 +68,34 @@ def distribution_checks(
         column = _by_arm(log, metric, plan.arms)
         for arm in plan.treatments:
             control, treatment, alpha = column[plan.control], column[arm], alphas[arm]
+            rng = np.random.default_rng([plan.seed, len(checks)])
             if metric.value.plain == _DWELL:
                 quantiles += [
                     QuantileCheck(metric, arm, q, quantile_difference(control, treatment, q, alpha=alpha))
                     for q in QUANTILES
                 ]
-            rng = np.random.default_rng([plan.seed, len(checks)])
-            checks += [_bootstrap(metric, arm, control, treatment, alpha, rng), _ranks(metric, arm, control, treatment)]
+            control, treatment, words = _sample(control, treatment, plan.seed)
+            found = [_bootstrap(metric, arm, control, treatment, alpha, rng), _ranks(metric, arm, control, treatment)]
+            checks += [check._replace(statistic=check.statistic + words) for check in found]
     return quantiles, checks
 
 
 def _by_arm(log: UserLog, metric: Metric, arms: Sequence[str]) -> dict[str, NDArray[Any]]:
     ((_, expr),) = values([metric]).items()
-    table = log.users.select(pl.col("arm").cast(pl.String), value=expr).collect(engine="streaming")
-    return {arm: table.filter(pl.col("arm") == arm)["value"].to_numpy() for arm in arms}
+    number = pl.col("arm").cast(pl.String).cast(pl.Enum(arms)).to_physical()
+    table = log.users.select(arm=number, value=expr).collect(engine="streaming")
+    of_row, column = table["arm"].to_numpy(), table["value"].to_numpy()
+    return {arm: column[of_row == place] for place, arm in enumerate(arms)}
+
+
+def _sample(control: NDArray[Any], treatment: NDArray[Any], seed: int) -> tuple[NDArray[Any], NDArray[Any], str]:
+    """At most about MOST_USERS of both arms, and how many in words; all of them if they are fewer."""
+    share = MOST_USERS / max(len(control) + len(treatment), 1)
+    if share >= 1.0:
+        return control, treatment, ""
+    rng = np.random.default_rng([seed, MOST_USERS])
+    control, treatment = (values[rng.random(len(values), np.float32) < share] for values in (control, treatment))
+    return control, treatment, f" (of {len(control) + len(treatment):,} users, drawn at random)"
 
 
 def _bootstrap(

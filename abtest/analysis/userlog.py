@@ -1,5 +1,6 @@
 """A log as one row per user: read, checked, and explicitly summed where it was finer."""
 
+import importlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,8 +50,9 @@ def read_log(path: Path, plan: AnalysisPlan) -> UserLog:
         MicrecError: If it cannot be read, or breaks a rule; all faults at once.
     """
     rows, files = scan(path)
-    with ThreadPoolExecutor(1) as beside:  # reading the bytes again for the hash hides behind the checks
+    with ThreadPoolExecutor(2) as beside:  # reading the bytes again for the hash hides behind the checks
         digest = beside.submit(hash_files, files)
+        beside.submit(importlib.import_module, "scipy.optimize")  # and so does what the intervals will need
         try:
             log = log_of(rows, plan, Source(str(path), ""))
         except pl.exceptions.PolarsError as fault:

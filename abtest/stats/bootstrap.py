@@ -16,7 +16,8 @@ from abtest.stats.estimate import Interval
 Floats = NDArray[np.float64]
 
 _UNITS = 8_192  # distinct values, or groups of users, that are weighed one by one
-_BATCH = 1 << 22  # weights in memory at once
+_MANY, _UNITS_OF_MANY = 250_000, 2_048  # above so many users fewer groups: sums of a hundred and more are near normal
+_BATCH = 1 << 18  # weights at once: they stay in the cache
 
 
 class Bootstrap(NamedTuple):
@@ -117,15 +118,15 @@ def _replicated(values: Floats, per: Floats, replicates: int, rng: np.random.Gen
 
 def _units(values: Floats, per: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """What is resampled: sums of value and denominator, shape (D, 2), and how many equal users make them up, (D,)."""
-    pairs = np.stack([values, per], axis=1)
-    if len(pairs) <= _UNITS:
-        return pairs, np.ones(len(pairs))
-    if (per == 1.0).all():
+    users = len(values)
+    if users <= _UNITS:
+        return np.stack([values, per], axis=1), np.ones(users)
+    if (per == 1.0).all() and len(np.unique(values[: 4 * _UNITS])) <= _UNITS:
         distinct, counts = np.unique(values, return_counts=True)
         if len(distinct) <= _UNITS:
             totals = np.stack([distinct * counts, counts.astype(np.float64)], axis=1)
             return totals, counts.astype(np.float64)
-    group = rng.permutation(len(pairs)) % _UNITS
+    group = rng.permutation(users) % (_UNITS if users <= _MANY else _UNITS_OF_MANY)
     totals = np.stack([np.bincount(group, values), np.bincount(group, per)], axis=1)
     return totals, np.ones(len(totals))
 

@@ -223,6 +223,8 @@ def _coded(batch: "Batch", key: str) -> tuple[NDArray[np.unsignedinteger], list[
             look_up = np.zeros(high - low + 1, np.min_scalar_type(max(len(used), 1)))
             look_up[used] = np.arange(len(used))
             return look_up[offset], [low + int(at) for at in used]
+    elif isinstance(series.dtype, pl.Enum):
+        return series.to_physical().to_numpy(), series.dtype.categories.to_list()
     elif not isinstance(series.dtype, pl.String):
         series = series.cast(pl.String)
     values = series.unique().sort()

@@ -74,6 +74,8 @@ def _quantile(
         raise ValueError(f"values of {arm} must be a vector of finite numbers, got shape {x.shape}.")
     if not len(x):
         return 0, None, 0.0, f"{arm} has no values"
+    if users is None and not (x[1:] >= x[:-1]).all():
+        x = np.sort(x)  # once, for three quantiles
     value = float(np.quantile(x, q))
     if users is None:
         n, spread = len(x), math.sqrt(q * (1.0 - q) / len(x))

@@ -45,12 +45,13 @@ def mann_whitney(control: ArrayLike, treatment: ArrayLike) -> MannWhitney:
     n, m = len(c), len(t)
     if not n or not m:
         return MannWhitney(None, None, None, None, reason="an arm has no users")
-    below = np.searchsorted(c, t, side="left").sum(dtype=np.float64)
-    up_to = np.searchsorted(c, t, side="right").sum(dtype=np.float64)
-    u = float(below + up_to) / 2.0
     pooled = np.concatenate([c, t])
-    pooled.sort(kind="stable")  # two runs: merged, not sorted
-    ties = np.diff(np.flatnonzero(np.concatenate([[True], pooled[1:] != pooled[:-1], [True]]))).astype(np.float64)
+    order = np.argsort(pooled, kind="stable")  # two runs: merged, not sorted
+    pooled = pooled[order]
+    edges = np.flatnonzero(np.concatenate([[True], pooled[1:] != pooled[:-1], [True]]))
+    ties = np.diff(edges).astype(np.float64)
+    treated = np.diff(np.append(0, np.cumsum(order >= n))[edges])  # treatment users among equals
+    u = float((treated * (edges[:-1] + (ties + 1.0) / 2.0)).sum()) - m * (m + 1) / 2.0
     total = n + m
     tied = ties.max() > 1
     share = u / (n * m)
@@ -71,5 +72,6 @@ def _sorted(values: ArrayLike, arm: str) -> NDArray[np.float64]:
     x = np.array(values, np.float64)
     if x.ndim != 1 or np.isnan(x).any():
         raise ValueError(f"values of {arm} must be a vector without nan, got shape {x.shape}.")
-    x.sort()
+    if not (x[1:] >= x[:-1]).all():
+        x.sort()
     return x
