@@ -1,0 +1,99 @@
+"""How many requests per second does the platform serve with the models that scenarios use, and where does time go?
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_funnel.py --users 20000 --items 20000 --days 2
+
+The funnel of ``bench_platform.py``, nothing stood in for: a two-tower channel (ICAN of the ``paper`` preset, trained
+for ``--epochs``, exact search of the top 500), item-CF, popular, fresh and tag, the logistic ranking model on 300
+candidates. One day of warm-up gives it impressions. Rates are per second of processor time of one process; mornings,
+which train and deploy, are told apart.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import polars as pl
+
+from abtest.online.keys import TwoTowerKeys
+from abtest.online.simulate import model_makers
+from abtest.online.two_tower import TwoTowerMatcher
+from micrec.settings import build_config, validate
+from simulator.platform.config import PlatformKeys
+from simulator.platform.engine import Engine
+from simulator.platform.setting import Setting
+from simulator.population.keys import PopulationKeys
+from simulator.population.population import Population
+from simulator.ranking import CtrRanker
+from simulator.ranking.features import Features
+from simulator.world.config import WorldConfig
+from simulator.world.world import World
+from tests.benchmarks.bench_platform import SLATE, TOP, Clock
+
+QUOTA_KINDS = ("item_cf", "popular", "fresh", "tag")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--days", type=int, default=2, help="of the experiment, after a week of history")
+    parser.add_argument("--epochs", type=int, default=1)
+    args = parser.parse_args()
+    days = 8 + args.days
+    keys = {
+        "days": days,
+        "window_days": days,
+        "users": {"count": args.users},
+        "items": {"count": args.items, "providers": 1_000},
+        "sessions": {"per_user": 6.0},
+    }
+    world = World.build(WorldConfig.model_validate(keys))
+    setting = Setting.of(world, first_day=7)
+    config = build_config("paper", {"train": {"epochs": args.epochs, "threads": 1}, "contrast": off()})
+    options = {
+        "config": json.loads(config.model_dump_json()),
+        "serving": json.loads(TwoTowerKeys(warm_epochs=1).model_dump_json()),
+    }
+    channels = {kind: {"kind": kind, "k": 100, "servers": 64} for kind in QUOTA_KINDS}
+    channels["two_tower"] = {"kind": "two_tower", "k": TOP, "servers": 64, "options": options}
+    pipeline = {"channels": channels, "slate_size": SLATE, "ranking": {"servers": 64}}
+    platform = validate(PlatformKeys, {"warmup_days": 1, "pipeline": pipeline}, where="benchmark")
+    population = Population.build(world, PopulationKeys(), first_day=7)
+    clock = Clock()
+    Engine._morning = clock.timed("mornings", Engine._morning)
+    TwoTowerMatcher.retrieve = clock.timed("two-tower, search", TwoTowerMatcher.retrieve)
+    TwoTowerMatcher.embed = clock.timed("two-tower, user embedding", TwoTowerMatcher.embed)
+    CtrRanker.score = clock.timed("ranking, scores", CtrRanker.score)
+    Features.request = clock.timed("ranking, look-ups of requests", Features.request)
+    folder = Path(tempfile.mkdtemp(prefix="bench-funnel-"))
+    try:
+        engine = Engine(platform, setting, population, model_makers(), folder / "run")
+        for day in range(1 + args.days):
+            before = dict(clock.spent_s)
+            began_s = time.process_time()
+            engine.run(day + 1)
+            spent_s = time.process_time() - began_s
+            table = pl.scan_parquet(folder / "run" / f"day-{7 + day:04d}" / "requests-*.parquet")
+            requests = table.select(pl.len()).collect().item()
+            parts = {part: spent - before.get(part, 0.0) for part, spent in clock.spent_s.items()}
+            serving_s = spent_s - parts.pop("mornings")
+            print(
+                f"day {day}: {requests:,} requests, {requests / serving_s:,.0f} requests/s, "
+                f"{serving_s / requests * 1e6:.0f} us each; morning {spent_s - serving_s:.1f} s"
+            )
+            for part, part_s in sorted(parts.items(), key=lambda one: -one[1]):
+                print(f"  {part:32s} {part_s / requests * 1e6:6.1f} us")
+    finally:
+        shutil.rmtree(folder)
+
+
+def off() -> dict[str, dict[str, int]]:
+    """No contrastive loss: training is not what is measured."""
+    return {loss: {"weight": 0} for loss in ("feature", "semantic", "session")}
+
+
+if __name__ == "__main__":
+    main()
