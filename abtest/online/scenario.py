@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from abtest.arms import CONTROL, Arm
+from abtest.arms import CONTROL, Arm, arm_faults, config_faults, mapping
 from abtest.online.keys import TwoTowerKeys
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.settings import apply_overrides, build_config, check, merge
-from simulator.platform.arms import arm_pipelines
+from simulator.platform.arms import arm_pipelines, without_nulls
 from simulator.platform.config import PlatformKeys
 from simulator.population.keys import PopulationKeys
 from simulator.world.config import WorldConfig
@@ -20,7 +20,8 @@ OnlineKind = Literal["online_ab", "aa", "dose_response", "interference", "faults
 ONLINE_KINDS: tuple[str, ...] = get_args(OnlineKind)
 TWO_TOWER = "two_tower"  # kind of channel that an arm's model serves
 MAIN = "main"  # the variant of a scenario without variants
-_FIXED = ("arms", "seed", "salt")  # keys of the platform that the scenario sets itself
+_FIXED = ("arms", "seed")  # keys of the platform that the scenario sets itself
+_WHOLE = ("kind", "name", "preset", "variants", "doses", "replications", "keep_logs", "alpha")  # alike in all variants
 
 
 class OnlineArm(Arm):
@@ -87,24 +88,62 @@ class OnlineScenario(Frozen):
 
     def faults(self) -> list[str]:
         """What the keys cannot say one by one, in every variant."""
+        faults = [*self._own_faults(), *self._variant_faults()]
+        if faults:
+            return faults
+        variants = []
+        for name in self.named_variants():
+            try:
+                variants.append(self.variant(name))
+                arm_pipelines(variants[-1].platform_keys(0), where=f"variant {name}" if name != MAIN else "arms")
+            except MicrecError as fault:
+                faults.append(str(fault).removeprefix("arms: "))
+        if not faults and not any(variant.experiment for variant in variants):
+            faults.append("experiment: is off in every variant, so there is no log to report on: switch it on in one")
+        return faults
+
+    def _own_faults(self) -> list[str]:
+        """Of these keys, whatever the variants."""
         faults = [
             f"platform.{key}: belongs to the scenario: set {key} at the top level"
             for key in _FIXED
             if key in self.platform.model_fields_set
         ]
-        if self.doses is not None and self.variants:
-            faults.append("doses: makes the variants, so there must be no others: remove one of the two")
+        labels = [arm.label for arm in self.arms.values()]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            faults.append(f"arms: label {', '.join(twice)} names several arms: tables could not tell them apart")
+        channels = {f"platform.pipeline.channels.{name}": one for name, one in self.platform.pipeline.channels.items()}
+        faults += [
+            f"{at}.options: the model of a {TWO_TOWER} channel is its arm's: set base, arms.<name>.config and serving"
+            for at, channel in channels.items()
+            if channel.kind == TWO_TOWER and channel.options
+        ]
         if not (self.truth or self.experiment):
             faults.append("experiment: with truth and experiment both off there is nothing to run: switch one on")
         if self.kind == "aa" and not self.experiment:
             faults.append("experiment: kind aa splits the users of the experiment: switch it on")
-        if faults:
-            return faults
-        try:
-            for variant in self.named_variants():
-                arm_pipelines(self.variant(variant).platform_keys(0), where=f"variant {variant}")
-        except MicrecError as fault:
-            faults.append(str(fault))
+        return faults
+
+    def _variant_faults(self) -> list[str]:
+        """Of the variants' names, and of keys that cannot differ between them."""
+        if self.doses is not None and self.variants:
+            return ["doses: makes the variants, so there must be no others: remove one of the two"]
+        named = self.named_variants()
+        if self.doses is not None and len(named) < len(self.doses.values):
+            return ["doses.values: some are the same to six digits: keep one of them"]
+        folders: dict[str, str] = {}
+        faults = []
+        for name, keys in named.items():
+            folder = folder_name(name)
+            if not folder.strip("._"):
+                faults.append(f"variants.{name}: must hold a letter or a digit, as it names a folder")
+            elif folder in folders:
+                faults.append(
+                    f"variants.{name}: would share the folder {folder} with variant {folders[folder]}: rename it"
+                )
+            folders[folder] = name
+            at = "doses.key" if self.doses is not None else f"variants.{name}"
+            faults += [f"{at}: {key} is one for the whole scenario: set it there" for key in _WHOLE if key in keys]
         return faults
 
     def resolved(self) -> dict[str, Any]:
@@ -119,9 +158,8 @@ class OnlineScenario(Frozen):
         """Keys laid over the scenario, by the name of the variant; one without keys if none is asked for."""
         if self.doses is not None:
             last = self.doses.key.rsplit(".", 1)[-1]
-            return {
-                f"{last} {value:g}": apply_overrides({}, [f"{self.doses.key}={value}"]) for value in self.doses.values
-            }
+            plain = [int(value) if value.is_integer() else value for value in self.doses.values]
+            return {f"{last} {value:g}": apply_overrides({}, [f"{self.doses.key}={value}"]) for value in plain}
         return self.variants or {MAIN: {}}
 
     def variant(self, name: str) -> Self:
@@ -130,9 +168,16 @@ class OnlineScenario(Frozen):
         Raises:
             MicrecError: If the keys do not fit.
         """
-        data = merge(self.resolved(), self.named_variants()[name], {"variants": {}, "doses": None})
-        found, faults = check(type(self), data, at=f"variants.{name}")
-        if found is None:
+        keys = self.named_variants()[name]
+        data = merge(self.resolved(), keys, {"variants": {}, "doses": None})
+        platform = data["platform"]
+        if isinstance(platform, dict) and isinstance(platform.get("pipeline"), dict):
+            platform["pipeline"] = without_nulls(platform["pipeline"])
+        found, faults = check(type(self), data)
+        faults += config_faults({**data, "preset": self.preset}) if keys else []
+        if found is not None and not faults:
+            faults += [*arm_faults(found.arms), *found._own_faults()]
+        if found is None or faults:
             raise MicrecError.of(f"variant {name}", faults)
         return found
 
@@ -167,9 +212,10 @@ class OnlineScenario(Frozen):
     def _arm_pipeline(self, pipeline: Mapping[str, Any], arm: str) -> dict[str, Any]:
         """What an arm changes: its own keys, and its model in every two-tower channel that is left."""
         own = self.arms[arm].pipeline
-        channels = merge(pipeline, own).get("channels") or {}
+        channels = mapping(merge(pipeline, own).get("channels"))
         models = {name: channels[name] for name in channels if isinstance(channels[name], Mapping)}
-        return merge(own, {"channels": dict(_model_options(models, self._options(arm)))})
+        options = dict(_model_options(models, self._options(arm)))
+        return merge(own, {"channels": options}) if options else own
 
     def _with_models(self, pipeline: dict[str, Any], arm: str) -> dict[str, Any]:
         return merge(pipeline, {"channels": dict(_model_options(pipeline["channels"], self._options(arm)))})
@@ -185,3 +231,8 @@ def _model_options(
     for name, channel in channels.items():
         if channel.get("kind") == TWO_TOWER:
             yield name, {"options": dict(options)}
+
+
+def folder_name(variant: str) -> str:
+    """A variant's name as a folder's."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in variant)

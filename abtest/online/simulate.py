@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from abtest.online.keys import TwoTowerKeys
 from abtest.online.measures import measure_world
-from abtest.online.scenario import TWO_TOWER, OnlineScenario
+from abtest.online.scenario import TWO_TOWER, OnlineScenario, folder_name
 from micrec.config import Config
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
@@ -40,11 +40,6 @@ class Simulation(NamedTuple):
     def title(self) -> str:
         part = self.part if self.part in (WARM_UP, EXPERIMENT) else f"all {self.part}"
         return f"{self.variant} {self.replication}, {part}"
-
-
-def folder_name(variant: str) -> str:
-    """A variant's name as a folder's."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in variant)
 
 
 def simulations_of(scenario: OnlineScenario) -> list[Simulation]:

@@ -16,6 +16,8 @@ from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.userlog import UserLog, log_of, slice_column, slice_name
 
+AFTER = "\x1ftreatment"  # marks a column of the treatment's world
+
 
 class TrueLift(NamedTuple):
     """What a treatment does to a metric.
@@ -56,14 +58,18 @@ def true_lifts(control: pl.DataFrame, treatment: pl.DataFrame, plan: AnalysisPla
 
 
 def _pairs(log: UserLog, control: str, shift: int) -> pl.DataFrame:
-    """One row per user: values in both worlds, slices as under control."""
+    """One row per user of either world: values in both, 0 where they did not come; slices are of before both."""
     columns = values(log.metrics)
-    table = log.users.select("user_id", "arm", *(slice_column(name) for name in log.slices), **columns).collect()
-    first = table.filter(pl.col("arm") == control)
+    slices = [slice_column(name) for name in log.slices]
+    table = log.users.select("user_id", "arm", *slices, **columns).collect()
+    first = table.filter(pl.col("arm") == control).drop("arm")
     second = table.filter(pl.col("arm") != control).with_columns(user_id=pl.col("user_id") - shift)
-    second = second.select("user_id", **{f"{text}\x1ftreatment": pl.col(text) for text in columns})
-    pairs = first.join(second, on="user_id", how="left")
-    return pairs.with_columns(pl.col(f"{text}\x1ftreatment").fill_null(0) for text in columns)
+    second = second.select("user_id", *slices, **{f"{text}{AFTER}": pl.col(text) for text in columns})
+    pairs = first.join(second, on="user_id", how="full", coalesce=True, suffix=AFTER).sort("user_id")
+    both = [name for text in columns for name in (text, f"{text}{AFTER}")]
+    return pairs.with_columns(
+        *(pl.coalesce(name, f"{name}{AFTER}") for name in slices), *(pl.col(name).fill_null(0) for name in both)
+    )
 
 
 def _slices(log: UserLog, pairs: pl.DataFrame) -> dict[str, pl.Series]:
@@ -89,6 +95,6 @@ def _lift(metric: Metric, pairs: pl.DataFrame) -> TrueLift | None:
 
 
 def _column(pairs: pl.DataFrame, text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    columns = (pairs[text], pairs[f"{text}\x1ftreatment"])
+    columns = (pairs[text], pairs[f"{text}{AFTER}"])
     first, second = (column.cast(pl.Float64).to_numpy() for column in columns)
     return first, second
