@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,10 @@ def _write(
         if one is next(first for first in found if first.analysis is not None):
             title = () if single else (f"What follows is variant {one.variant}, replication {one.number}.",)
             head = [study, *_comparisons(scenario, found)]
-            head[-1] = Section(head[-1].title, (*head[-1].text, *title), head[-1].blocks)
+            if single:
+                head[0] = replace(head[0], title="The truth beside the test")
+            head[-1] = replace(head[-1], text=(*head[-1].text, *title))
+            head = [replace(section, lead=not single) for section in head]
             results = write_report(one.analysis, out, head + sections, **more)
     if not results:
         raise MicrecError(f"{scenario.name}: experiment: is off in every variant, so there is no log to report on.")

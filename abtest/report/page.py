@@ -74,9 +74,11 @@ def page_of(results: Results) -> Page:
 def sections_of(results: Results) -> list[Section]:
     """All sections of the report; some may be empty."""
     own = (_validity, _lifts, _days, _slices, _others, _power)
+    more = [section_of(data) for data in results["sections"]]
     return [
+        *(section for section in more if section.lead),
         *(make(results) for make in own),
-        *(section_of(data) for data in results["sections"]),
+        *(section for section in more if not section.lead),
         Section("What was left out or assumed", tuple(results["notes"])),
     ]
 

@@ -18,11 +18,13 @@ class Section:
         title: The heading.
         text: Paragraphs before the rest.
         blocks: Tables and figures, in order.
+        lead: Whether it stands right behind the verdict, as the answer of a study does, and not at the end.
     """
 
     title: str
     text: Sequence[str] = ()
     blocks: Sequence[Block] = ()
+    lead: bool = False
 
     @property
     def tables(self) -> list[Table]:
@@ -34,12 +36,12 @@ def section_data(section: Section) -> dict[str, Any]:
     blocks = [
         {"kind": "table", **block._asdict()} if isinstance(block, Table) else to_data(block) for block in section.blocks
     ]
-    return {"title": section.title, "text": list(section.text), "blocks": blocks}
+    return {"title": section.title, "text": list(section.text), "blocks": blocks, "lead": section.lead}
 
 
 def section_of(data: Mapping[str, Any]) -> Section:
     """The section that ``section_data`` wrote."""
-    return Section(data["title"], tuple(data["text"]), tuple(_block(block) for block in data["blocks"]))
+    return Section(data["title"], tuple(data["text"]), tuple(_block(block) for block in data["blocks"]), data["lead"])
 
 
 def _block(data: Mapping[str, Any]) -> Block:
