@@ -58,7 +58,7 @@ def check_run(out: Path, *, force: bool) -> None:
     """Refuse what ``open_run`` would refuse, before any work is done."""
     if out.exists() and not out.is_dir():
         raise MicrecError(f"--out {out}: is a file: give a folder.")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(path.name.endswith(".partial") for path in out.iterdir()):
         return
     if not (out / SCENARIO_FILE).exists():
         raise MicrecError(

@@ -16,6 +16,7 @@ from abtest.online.measures import DAYS_FILE, FACTS_FILE
 from abtest.online.scenario import OnlineScenario
 from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation
 from abtest.online.truth import TrueLift, true_lifts
+from micrec.errors import MicrecError
 
 
 class Replication(NamedTuple):
@@ -50,19 +51,42 @@ def judge(scenario: OnlineScenario, root: Path, variant: str, number: int, *, co
     parts = [EXPERIMENT] if chosen.experiment else []
     parts += list(chosen.arms) if chosen.truth else []
     folders = {part: root / Simulation(variant, number, part).path / MEASURES for part in parts}
+    facts = {part: _facts(folder) for part, folder in folders.items()}
     truth: dict[Question, TrueLift] = {}
     if chosen.truth:
-        worlds = {arm: pl.read_parquet(folders[arm] / DAYS_FILE) for arm in chosen.arms}
+        worlds = {arm: _days(folders[arm]) for arm in chosen.arms}
         for arm in chosen.treatments:
             truth |= true_lifts(worlds[CONTROL], worlds[arm], plan_of(chosen, (arm,), command))
     analysis = None
     if chosen.experiment:
         file = folders[EXPERIMENT] / DAYS_FILE
         plan = plan_of(chosen, tuple(chosen.treatments), command)
-        log = log_of(pl.scan_parquet(file), plan, Source(f"experiment of {scenario.name}", hash_files([file])))
+        log = log_of(_days(file.parent), plan, Source(f"experiment of {scenario.name}", hash_files([file])))
         analysis = analyse(log, plan, {question: (one.lift, one.se) for question, one in truth.items()})
-    facts = {part: json.loads((folder / FACTS_FILE).read_text(encoding="utf-8")) for part, folder in folders.items()}
     return Replication(variant, number, chosen, analysis, truth, facts, root / Simulation(variant, number, "").path)
+
+
+def _days(folder: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(folder / DAYS_FILE)
+    except (OSError, pl.exceptions.PolarsError) as fault:
+        raise _damaged(folder, fault) from None
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise _damaged(folder, fault) from None
+    assert isinstance(found, dict)
+    return found
+
+
+def _damaged(folder: Path, fault: Exception) -> MicrecError:
+    return MicrecError(
+        f"{folder}: cannot be read ({fault}): delete {folder.parent} and run the same command again; it simulates that "
+        "world anew."
+    )
 
 
 def plan_of(scenario: OnlineScenario, treatments: tuple[str, ...], command: str) -> AnalysisPlan:

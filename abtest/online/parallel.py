@@ -5,12 +5,14 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from abtest.online.scenario import OnlineScenario
 from abtest.online.simulate import WARM_UP, Simulation, drop_logs, is_done, simulate
 from abtest.workers import SentProgress, listen, watch
+from micrec.errors import MicrecError
 from micrec.progress import Progress
 
 
@@ -30,6 +32,9 @@ def simulate_all(
         MicrecError: What a world raised; the others are stopped, and go on from their last day the next time.
     """
     left = [one for one in simulations if not is_done(root, one)]
+    for one in simulations:
+        if one not in left:  # a kill may have come between the last day and tidying up
+            _tidy(scenario, root, simulations, one)
     if len(left) < len(simulations):
         progress.say(f"{len(simulations) - len(left)} of {len(simulations)} worlds are there already")
     if workers == 1 or len(left) < 2:
@@ -69,6 +74,11 @@ def _spread(
                 finished += 1
                 progress.say(f"world {finished} of {len(left)} is over: {one.title}")
                 _tidy(scenario, root, simulations, one)
+    except BrokenProcessPool:
+        raise MicrecError(
+            f"{root}: a worker was killed, perhaps for want of memory: run the same command again, it goes on where it "
+            f"stopped; with fewer --workers than {workers} it takes less memory."
+        ) from None
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()  # days are written whole, so nothing is lost but the one under way

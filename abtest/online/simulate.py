@@ -1,10 +1,13 @@
 """One simulated world of a scenario: the warm-up, the experiment, or all users in one arm; a folder of days each."""
 
+import functools
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import polars as pl
 
 from abtest.online.keys import TwoTowerKeys
 from abtest.online.measures import measure_world
@@ -72,19 +75,27 @@ def simulate(scenario: OnlineScenario, root: Path, simulation: Simulation, *, pr
     Raises:
         MicrecError: If the keys contradict each other, a model cannot be trained, or the disk is full.
     """
-    from simulator.platform.engine import Engine
-    from simulator.platform.setting import Setting
-    from simulator.population.population import Population
-    from simulator.world.world import World
-
     if is_done(root, simulation):
         return
-    chosen, folder = scenario.variant(simulation.variant), root / simulation.path
-    world = World.build(chosen.world_config(simulation.replication))
+    try:
+        _simulate(scenario.variant(simulation.variant), root, simulation, progress or NoProgress())
+    except (OSError, pl.exceptions.PolarsError) as fault:
+        raise MicrecError(
+            f"{root / simulation.path}: cannot be read or written ({fault}): free some space, and run the same command "
+            "again: it goes on where it stopped."
+        ) from fault
+
+
+def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progress: Progress) -> None:
+    from abtest.online.two_tower import threads
+    from simulator.platform.engine import Engine
+    from simulator.population.population import Population
+
+    folder = root / simulation.path
     first_day, warm_up = chosen.history_days, chosen.platform.warmup_days
     only = None if simulation.part in (WARM_UP, EXPERIMENT) else simulation.part
     base = root / simulation._replace(part=WARM_UP).path if simulation.part != WARM_UP and warm_up else None
-    setting = Setting.of(world, first_day=first_day)
+    world, setting = _world(chosen.world_config(simulation.replication).model_dump_json(), first_day)
     population = Population.build(world, chosen.population_keys(simulation.replication), first_day=first_day)
     engine = Engine(
         chosen.platform_keys(simulation.replication, only),
@@ -93,11 +104,25 @@ def simulate(scenario: OnlineScenario, root: Path, simulation: Simulation, *, pr
         model_makers(),
         folder,
         base=base,
-        progress=progress or NoProgress(),
+        progress=progress,
     )
     engine.run(warm_up if simulation.part == WARM_UP else warm_up + chosen.days)
-    more = {} if simulation.part == WARM_UP else {"link_recall": _link_recalls(chosen, world, simulation, folder, base)}
+    more = {}
+    if simulation.part != WARM_UP:
+        with threads(1):  # sums of floats depend on how they are split
+            more["link_recall"] = _link_recalls(chosen, world, simulation, folder, base)
     measure_world(chosen, setting, population.arrived_s, folder, base, part=simulation.part, more=more)
+
+
+@functools.lru_cache(maxsize=1)
+def _world(config: str, first_day: int) -> tuple[Any, Any]:
+    """A replication's world and what the platform gets of it; its parts, one after another, share them."""
+    from simulator.platform.setting import Setting
+    from simulator.world.config import WorldConfig
+    from simulator.world.world import World
+
+    world = World.build(WorldConfig.model_validate_json(config))
+    return world, Setting.of(world, first_day=first_day)
 
 
 def _link_recalls(
