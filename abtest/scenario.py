@@ -65,6 +65,7 @@ def explain_scenario(start: str | None = None) -> list[Setting]:
     offline = explain(OfflineScenario)
     known = {setting.key for setting in offline}
     settings = [*offline, *(setting for setting in explain(OnlineScenario) if setting.key not in known), *config]
+    settings = [one._replace(type=", ".join(KINDS)) if one.key == "kind" else one for one in settings]
     if start is None:
         return settings
     starts = (start, f"base.{start}")

@@ -84,7 +84,7 @@ def analyse(
     daily = measure_days(log)
     levels = _levels(daily, plan)
     alphas = {arm: level.alpha for arm, level in levels.items()}
-    with ThreadPoolExecutor(1) as beside:  # it waits for memory more than for a processor
+    with ThreadPoolExecutor(1) as beside:
         distribution = beside.submit(distribution_checks, log, plan, alphas)
         measured = measure(log, plan.arms)
         quantiles, checks = distribution.result()

@@ -1,6 +1,6 @@
 """How many requests per second does the platform serve with the models that scenarios use, and where does time go?
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_funnel.py --users 20000 --items 20000 --days 2
+    OMP_NUM_THREADS=1 PYTHONPATH=. python tests/benchmarks/bench_funnel.py --users 20000 --items 20000 --days 2
 
 The funnel of ``bench_platform.py``, nothing stood in for: a two-tower channel (ICAN of the ``paper`` preset, trained
 for ``--epochs``, exact search of the top 500), item-CF, popular, fresh and tag, the logistic ranking model on 300
