@@ -144,8 +144,9 @@ class FeatureConfig(Frozen):
     """The feature-level loss L_fea, Eq. 2-3."""
 
     weight: NonNegativeFloat = Field(1.0, description="lambda_1 of Eq. 8; 0 = off.")
-    mask: Literal["element", "field", "categorical", "cfm"] = Field(
-        "element", description="What is dropped (paper 3.3)."
+    mask: Literal["element", "field", "categorical", "rfm", "cfm"] = Field(
+        "element",
+        description="What is dropped (paper 3.3); rfm, cfm: the masks of Yao et al., whose two views share no field.",
     )
     ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="Share dropped.")
     rescale: bool = Field(True, description="Divide what is kept by 1 - ratio (element dropout, N9).")

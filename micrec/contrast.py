@@ -16,6 +16,8 @@ from micrec.losses import (
     field_dropout,
     grouped_scores,
     info_nce,
+    keep_fields,
+    random_halves,
 )
 from micrec.models.columns import FieldColumns
 from micrec.models.layers import ACTIVATIONS, initialise
@@ -227,6 +229,10 @@ class ItemContrast(nn.Module):
             assert self.sources.field_information is not None
             kept, complement = correlated_masks(self.sources.field_information, generator=generator)
             return clean * kept[:, None], clean * complement[:, None]
+        if config.mask == "rfm":
+            n_rows = len(clean) if config.mask_per == "item" else 1
+            kept, complement = random_halves(n_rows, clean.shape[1], generator=generator)
+            return keep_fields(clean, kept.to(clean.device)), keep_fields(clean, complement.to(clean.device))
         second = self._dropped(clean, items, model, generator)
         first = self._dropped(clean, items, model, generator) if config.views == "two" else clean
         return first, second

@@ -3,7 +3,7 @@
 import resource
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,12 @@ class ModelResult(NamedTuple):
 
 
 def run_model(
-    dataset: Dataset, config: Config, *, folder: Path | None = None, progress: Progress | None = None
+    dataset: Dataset,
+    config: Config,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    part: Literal["valid", "test"] = "test",
 ) -> ModelResult:
     """Train as ``config`` says and evaluate once on the test period.
 
@@ -43,10 +48,16 @@ def run_model(
         config: The model, its losses, its seed.
         folder: Where the run keeps its checkpoint; an interrupted run found there is resumed.
         progress: Where to report.
+        part: ``valid`` evaluates on the validation slice instead, for a choice between settings.
+
+    Raises:
+        ValueError: If ``part`` is valid and ``train.refit`` trains on the validation slice.
     """
+    if part == "valid" and (config.train.refit or config.split.valid_fraction == 0):
+        raise ValueError("part valid needs train.refit false and a validation slice that the model has not seen.")
     fitted = fit(dataset, config, folder=folder, progress=progress)
     split = temporal_split(dataset.clicks, config.split)
-    task = evaluation_task(dataset, split, config.evaluation, "test")
+    task = evaluation_task(dataset, split, config.evaluation, part)
     return _result(evaluate_model(fitted, task, read_links(dataset)), training_info(fitted))
 
 

@@ -49,8 +49,9 @@ def contrast_sources(dataset: Dataset, train: Clicks, config: Config) -> ItemSou
         category = dataset.items.columns[role].codes if role else None
         counts = count_cooccurrences(train, len(dataset.items), config.sessions, category=category)
         session = session_positives(counts)
-    if contrast.feature.weight > 0 and contrast.feature.mask == "cfm":
-        information = _field_information(dataset, train, config)
+    if contrast.feature.weight > 0 and contrast.feature.mask in ("rfm", "cfm"):
+        names = _masked_fields(dataset, config)
+        information = _field_information(dataset, train, names, config) if contrast.feature.mask == "cfm" else None
     return ItemSources(semantic, session, information)
 
 
@@ -59,18 +60,24 @@ def session_positives(counts: CoOccurrence) -> Positives:
     return WeightedNeighbours.from_csr(counts.offsets, counts.partners, counts.weights, keys=counts.keys)
 
 
-def _field_information(dataset: Dataset, train: Clicks, config: Config) -> Tensor:
-    """Mutual information between item fields, items weighted by their training clicks (N24).
+def _masked_fields(dataset: Dataset, config: Config) -> tuple[str, ...]:
+    """Item fields that RFM and CFM split between two views, beside the item id.
 
     Raises:
-        MicrecError: If there are no two fields to split between the views.
+        MicrecError: If there are no two fields to split.
     """
-    names = choose_fields(dataset.items, config.model.item_fields, key="model.item_fields")
+    names = tuple(choose_fields(dataset.items, config.model.item_fields, key="model.item_fields"))
     if len(names) + config.model.item_id < 2:
         raise MicrecError(
-            "contrast.feature.mask: cfm splits the item fields between two views, and the model reads only "
-            f"{', '.join(names) or 'the item id'}: add a field (model.item_fields, model.item_id), or use mask element."
+            f"contrast.feature.mask: {config.contrast.feature.mask} splits the item fields between two views, and the "
+            f"model reads only {', '.join(names) or 'the item id'}: add a field (model.item_fields, model.item_id), or "
+            "use mask element."
         )
+    return names
+
+
+def _field_information(dataset: Dataset, train: Clicks, names: tuple[str, ...], config: Config) -> Tensor:
+    """Mutual information between item fields, items weighted by their training clicks (N24)."""
     n_items = len(dataset.items)
     codes = field_codes([dataset.items.columns[name] for name in names])
     if config.model.item_id:

@@ -1,6 +1,13 @@
 """The matching loss and the item-contrastive losses, as pure functions."""
 
-from micrec.losses.augment import drop_tags, element_dropout, field_dropout, keep_fields, keep_values
+from micrec.losses.augment import (
+    drop_tags,
+    element_dropout,
+    field_dropout,
+    keep_fields,
+    keep_values,
+    random_halves,
+)
 from micrec.losses.correlated_masking import (
     correlated_masks,
     field_codes,
@@ -24,6 +31,7 @@ __all__ = [
     "keep_fields",
     "keep_values",
     "mutual_information",
+    "random_halves",
     "sampled_softmax",
     "shared_softmax",
 ]

@@ -64,6 +64,29 @@ def field_dropout(fields: Tensor, ratio: float, *, per: MaskPer = "item", genera
     return keep_fields(fields, keep.to(fields.device))
 
 
+def random_halves(n_rows: int, n_fields: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random feature masking (RFM, Yao et al., CIKM 2021, sec. 3.2): two views that share no field.
+
+    The first view hides floor(F / 2) fields of each row, drawn without replacement; the second view hides the others.
+
+    Args:
+        n_rows: Rows with a draw of their own, n; 1 = one draw for a whole batch.
+        n_fields: Fields, F.
+        generator: Source of the draws.
+
+    Returns:
+        Fields kept by the first and by the second view, bool, shape (n, F) each, on the generator's device.
+
+    Raises:
+        ValueError: If there are fewer than two fields.
+    """
+    if n_fields < 2:
+        raise ValueError(f"{n_fields} field cannot be split between two views: use element dropout.")
+    rank = torch.rand(n_rows, n_fields, generator=generator, device=generator.device).argsort(dim=1).argsort(dim=1)
+    keep = rank >= n_fields // 2
+    return keep, ~keep
+
+
 def keep_fields(fields: Tensor, keep: Tensor) -> Tensor:
     """Set whole fields to zero.
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from micrec.losses.augment import drop_tags, element_dropout, field_dropout, keep_fields, keep_values
+from micrec.losses.augment import (
+    drop_tags,
+    element_dropout,
+    field_dropout,
+    keep_fields,
+    keep_values,
+    random_halves,
+)
 
 QUICK = settings(max_examples=40, deadline=None)
 RATIO = st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.999])
@@ -147,6 +154,23 @@ def test_keep_fields_zeroes_the_others() -> None:
     assert same.tolist() == [[[1, 2], [0, 0], [5, 6]], [[7, 8], [0, 0], [11, 12]]]
     own = keep_fields(fields, torch.tensor([[True, False, False], [False, False, True]]))
     assert own.tolist() == [[[1, 2], [0, 0], [0, 0]], [[0, 0], [0, 0], [11, 12]]]
+
+
+@pytest.mark.parametrize("n_fields", [2, 3, 5, 8])
+def test_random_halves_share_no_field_and_hide_every_subset_alike(n_fields: int) -> None:
+    first, second = random_halves(20_000, n_fields, generator=seeded())
+    assert torch.equal(first, ~second)
+    assert first.sum(dim=1).eq(n_fields - n_fields // 2).all()
+    subsets = [set(hidden) for hidden in itertools.combinations(range(n_fields), n_fields // 2)]
+    seen = Counter(tuple(torch.nonzero(~row).flatten().tolist()) for row in first)
+    counts = [seen[tuple(sorted(subset))] for subset in subsets]
+    assert sum(counts) == 20_000
+    assert stats.chisquare(counts).pvalue > CHANCE
+
+
+def test_one_field_has_no_halves() -> None:
+    with pytest.raises(ValueError, match="1 field cannot be split between two views: use element dropout"):
+        random_halves(4, 1, generator=seeded())
 
 
 # Values of a multi-valued field

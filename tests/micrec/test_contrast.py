@@ -151,6 +151,8 @@ def test_feature_loss_on_the_tower_trains_it():
         {"mask": "field"},
         {"mask": "field", "mask_per": "batch"},
         {"mask": "categorical"},
+        {"mask": "rfm"},
+        {"mask": "rfm", "mask_per": "batch"},
         {"mask": "cfm"},
         {"views": "two"},
         {"rescale": False},
