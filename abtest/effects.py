@@ -17,7 +17,9 @@ ALL = "all"  # the slice that is everybody
 Effect = dict[str, Any]  # an object of results.json, see abtest/schema/results.schema.json
 
 
-class _Question(NamedTuple):
+class Question(NamedTuple):
+    """A metric on a slice."""
+
     family: str  # primary | secondary | slice: one family of Holm's adjustment each
     metric: str
     slice: str
@@ -42,12 +44,12 @@ def compute_effects(
     for arm in scenario.treatments:
         treatment_users = mean_over_seeds(cells[arm])
         for question in _questions(scenario, cells[CONTROL][0]):
-            effect = _effect(question, arm, cells[CONTROL], cells[arm], scenario.alpha)
-            column = _hit_column(question, cutoffs)
+            effect = seed_effect(question, (CONTROL, cells[CONTROL]), (arm, cells[arm]), scenario.alpha)
+            column = hit_column(question, cutoffs)
             if column is not None:
-                effect["users"] = _users_test(control_users, treatment_users, column, scenario.alpha)
+                effect["users"] = users_test(control_users, treatment_users, column, scenario.alpha)
             effects.append(effect)
-    _adjust(effects, scenario.alpha)
+    adjust(effects, scenario.alpha)
     return effects
 
 
@@ -87,6 +89,15 @@ def check_cell(cell: Cell, scenario: OfflineScenario, cutoffs: Sequence[int]) ->
     ]
     if faults:
         raise MicrecError.of(f"scenario {scenario.name}", faults)
+    check_hits(cell, cutoffs)
+
+
+def check_hits(cell: Cell, cutoffs: Sequence[int]) -> None:
+    """Refuse a cell whose per-user hits do not add up to its metrics.
+
+    Raises:
+        ValueError: If they do not: a bug of the evaluation.
+    """
     users = cell.users()
     for column, cutoff in enumerate(cutoffs):
         share = float(users.hits[:, column].sum(dtype=np.float64) / users.clicks.sum(dtype=np.float64))
@@ -95,24 +106,27 @@ def check_cell(cell: Cell, scenario: OfflineScenario, cutoffs: Sequence[int]) ->
             raise ValueError(f"{cell.folder.name}: hit@{cutoff} is {stated}, but its users' hits give {share}.")
 
 
-def _questions(scenario: OfflineScenario, cell: Cell) -> Iterator[_Question]:
+def _questions(scenario: OfflineScenario, cell: Cell) -> Iterator[Question]:
     metrics = scenario.metrics
-    yield from (_Question("primary", metric, ALL) for metric in metrics.primary)
-    yield from (_Question("secondary", metric, ALL) for metric in metrics.secondary)
+    yield from (Question("primary", metric, ALL) for metric in metrics.primary)
+    yield from (Question("secondary", metric, ALL) for metric in metrics.secondary)
     for name in cell.slices if metrics.slices is None else metrics.slices:
-        yield from (_Question("slice", metric, name) for metric in metrics.primary if metric in cell.slices[name])
+        yield from (Question("slice", metric, name) for metric in metrics.primary if metric in cell.slices[name])
 
 
-def _effect(question: _Question, arm: str, control: Sequence[Cell], treatment: Sequence[Cell], alpha: float) -> Effect:
-    c, t = _values(control, question), _values(treatment, question)
+def seed_effect(
+    question: Question, control: tuple[str, Sequence[Cell]], treatment: tuple[str, Sequence[Cell]], alpha: float
+) -> Effect:
+    """A treatment against a control, by name and cells, tested over the training seeds; not yet over users."""
+    c, t = _values(control[1], question), _values(treatment[1], question)
     main, welch = paired_seeds(c, t, alpha=alpha), welch_seeds(c, t, alpha=alpha)
     return {
         "family": question.family,
         "metric": question.metric,
         "slice": question.slice,
-        "size": _size(control[0], question),
-        "control": _side(CONTROL, c),
-        "treatment": _side(arm, t),
+        "size": _size(control[1][0], question),
+        "control": _side(control[0], c),
+        "treatment": _side(treatment[0], t),
         **_test(main),
         "valid": main.p is not None,
         "truth": None,
@@ -121,7 +135,8 @@ def _effect(question: _Question, arm: str, control: Sequence[Cell], treatment: S
     }
 
 
-def _users_test(control: Users, treatment: Users, column: int, alpha: float) -> dict[str, Any]:
+def users_test(control: Users, treatment: Users, column: int, alpha: float) -> dict[str, Any]:
+    """The test over users of the hits in one column."""
     if not np.array_equal(control.clicks, treatment.clicks):
         raise ValueError("the arms were tested on different users.")
     result = paired_users(control.hits[:, column], treatment.hits[:, column], control.clicks, alpha=alpha)
@@ -150,14 +165,14 @@ def _side(arm: str, values: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def _size(cell: Cell, question: _Question) -> dict[str, int] | None:
+def _size(cell: Cell, question: Question) -> dict[str, int] | None:
     """Test users and clicks of a slice, where the evaluation counts them."""
     counts = {name: cell.slices.get(question.slice, {}).get(name) for name in ("users", "lines")}
     known = {name: int(count) for name, count in counts.items() if count is not None}
     return known if len(known) == len(counts) else None
 
 
-def _adjust(effects: Sequence[Effect], alpha: float) -> None:
+def adjust(effects: Sequence[Effect], alpha: float) -> None:
     """Fill in ``p_adjusted`` and ``significant`` of every test, family by family."""
     for family in ("primary", "secondary", "slice"):
         members = [effect for effect in effects if effect["family"] == family]
@@ -167,11 +182,12 @@ def _adjust(effects: Sequence[Effect], alpha: float) -> None:
                 test["significant"] = None if adjusted is None else adjusted < alpha
 
 
-def _values(cells: Sequence[Cell], question: _Question) -> NDArray[np.float64]:
+def _values(cells: Sequence[Cell], question: Question) -> NDArray[np.float64]:
     tables = [cell.metrics if question.slice == ALL else cell.slices.get(question.slice, {}) for cell in cells]
     return np.array([table.get(question.metric, math.nan) for table in tables], dtype=np.float64)
 
 
-def _hit_column(question: _Question, cutoffs: Sequence[int]) -> int | None:
+def hit_column(question: Question, cutoffs: Sequence[int]) -> int | None:
+    """Which column of the per-user hits answers a question; None where users are not counted for it."""
     names = [f"hit@{cutoff}" for cutoff in cutoffs]
     return names.index(question.metric) if question.slice == ALL and question.metric in names else None

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from micrec.config import Config
 from micrec.data.dataset import Dataset
@@ -25,6 +25,7 @@ class Job(NamedTuple):
     label: str  # for people
     config: Config
     folder: Path  # the trainer's own
+    part: Literal["valid", "test"] = "test"  # of the log, on which the model is measured
 
 
 class Finished(NamedTuple):
@@ -124,9 +125,8 @@ def _work(job: Job) -> Finished:
 
     started_s = time.perf_counter()
     with cpu_threads(job.config):
-        result = run_model(
-            _Worker.dataset, job.config, folder=job.folder, progress=SentProgress(job.label, _Worker.lines)
-        )
+        sent = SentProgress(job.label, _Worker.lines)
+        result = run_model(_Worker.dataset, job.config, folder=job.folder, progress=sent, part=job.part)
     return Finished(job, result, time.perf_counter() - started_s)
 
 
