@@ -1,7 +1,7 @@
 """Arms of models in a scenario: a preset, keys of all arms, and each arm's own, checked as the user wrote them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -12,6 +12,13 @@ from micrec.settings import check, merge
 
 CONTROL = "control"
 
+UNREAD_ONLINE = {  # config keys, and why an experiment on the simulated platform never reads them
+    "split": "models learn from all of its log each morning",
+    "evaluation": "models are judged by the clicks of its users",
+    "train.patience": "nothing is held back to stop by: a first version trains train.epochs",
+    "train.metric": "nothing is held back to measure it on",
+    "train.refit": "models learn from all of its log at once",
+}
 _SAME_IN_ALL_ARMS = ("split", "evaluation")
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -23,36 +30,54 @@ class Arm(Frozen):
     config: dict[str, Any] = Field(default_factory=dict, description="Config keys of this arm, laid over base.")
 
 
-def config_faults(data: Mapping[str, Any]) -> list[str]:
-    """Faults of ``base`` and of each arm's config, under the keys the user wrote."""
+def config_faults(data: Mapping[str, Any], unread: Sequence[str] = ()) -> list[str]:
+    """Faults of ``base`` and of each arm's config, under the keys the user wrote.
+
+    Args:
+        data: The scenario as the user wrote it.
+        unread: Config keys that this kind of scenario never reads, which would promise what they do not do.
+    """
     preset = data.get("preset", "paper")
     if preset not in PRESETS:
         return []  # the scenario's own check has said so
     base = mapping(data.get("base"))
     start, chosen = PRESETS[preset].model_dump(), {"preset": preset}  # a wrong preset is a fault of _fixed_key_faults
-    faults = [*_fixed_key_faults(base, "base", preset), *check(Config, merge(start, base, chosen), at="base")[1]]
+    faults = [*_unread_faults(base, "base", unread), *_fixed_key_faults(base, "base", preset)]
+    faults += check(Config, merge(start, base, chosen), at="base")[1]
     base_is_good = not faults
     for name, arm in mapping(data.get("arms")).items():
         own = mapping(mapping(arm).get("config"))
         at = f"arms.{name}.config"
-        faults += _fixed_key_faults(own, at, preset)
+        faults += [*_unread_faults(own, at, unread), *_fixed_key_faults(own, at, preset)]
         faults += [
             f"{at}.{part}: all arms share one {part}, or they would not be comparable: put it under base"
             for part in _SAME_IN_ALL_ARMS
-            if part in own
+            if part in own and part not in unread
         ]
         layers = (start, base, own, chosen) if base_is_good else (start, own, chosen)
         faults += check(Config, merge(*layers), at=at)[1]
     return faults
 
 
-def arm_faults(arms: Mapping[str, Arm]) -> list[str]:
-    """Names that cannot name a folder, or fewer than a control and a treatment."""
+def arm_faults(arms: Mapping[str, Arm], reserved: Sequence[str] = ()) -> list[str]:
+    """Names that cannot name a folder of their own, or fewer than a control and a treatment.
+
+    Args:
+        arms: By name.
+        reserved: Names of folders that lie beside the arms'.
+    """
     faults = [
         f"arms.{name}: must be letters, digits, - and _, as it names a folder"
         for name in arms
         if not _ARM_NAME.fullmatch(name)
     ]
+    folders: dict[str, str] = {}  # some file systems do not tell capitals apart
+    for name in arms:
+        if name.lower() in reserved:
+            faults.append(f"arms.{name}: is the name of a folder of every run: rename the arm")
+        elif name.lower() in folders:
+            faults.append(f"arms.{name}: differs from {folders[name.lower()]} in capitals only: rename one of the two")
+        folders[name.lower()] = name
     if CONTROL not in arms or len(arms) < 2:
         given = ", ".join(arms) or "none"
         faults.append(f"arms: must hold {CONTROL} and at least one other arm, got {given}")
@@ -62,6 +87,15 @@ def arm_faults(arms: Mapping[str, Arm]) -> list[str]:
 def mapping(value: Any) -> Mapping[str, Any]:
     """The value if it is a mapping; the scenario's own check reports it otherwise."""
     return value if isinstance(value, Mapping) else {}
+
+
+def _unread_faults(config: Mapping[str, Any], at: str, unread: Sequence[str]) -> list[str]:
+    faults = []
+    for key in unread:
+        section, _, last = key.rpartition(".")
+        if last in (mapping(config.get(section)) if section else config):
+            faults.append(f"{at}.{key}: does nothing on a simulated platform ({UNREAD_ONLINE[key]}): remove it")
+    return faults
 
 
 def _fixed_key_faults(config: Mapping[str, Any], at: str, preset: str) -> list[str]:

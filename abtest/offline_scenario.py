@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -26,6 +26,9 @@ class Metrics(Frozen):
 
 class OfflineScenario(Frozen):
     """Train every arm with the same seeds on one dataset and compare them on its test period."""
+
+    unread: ClassVar[tuple[str, ...]] = ()  # every config key is read
+    reserved_arms: ClassVar[tuple[str, ...]] = ()
 
     kind: Literal["offline_ab"] = Field(description="The question.")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")

@@ -43,9 +43,9 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
         raise MicrecError(f"{path}: kind: must be one of {', '.join(KINDS)}, got {json.dumps(kind, default=str)}.")
     data.setdefault("name", _name_of(path))
     scenario, faults = check(cast("type[OfflineScenario]", KINDS[kind]), data)
-    faults = [*faults, *config_faults(data)]
+    faults = [*faults, *config_faults(data, KINDS[kind].unread)]
     if scenario is not None:
-        faults += arm_faults(scenario.arms)
+        faults += arm_faults(scenario.arms, scenario.reserved_arms)
         faults += [] if faults else scenario.faults()
     if scenario is None or faults:
         raise MicrecError.of(str(path), faults)

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from abtest.arms import CONTROL, Arm, arm_faults, config_faults, mapping
+from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
 from abtest.online.keys import TwoTowerKeys
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
@@ -21,6 +21,12 @@ ONLINE_KINDS: tuple[str, ...] = get_args(OnlineKind)
 TWO_TOWER = "two_tower"  # kind of channel that an arm's model serves
 MAIN = "main"  # the variant of a scenario without variants
 _FIXED = ("arms", "seed")  # keys of the platform that the scenario sets itself
+_UNSAID: dict[str, Any] = {
+    "preset": True,
+    "split": True,
+    "evaluation": True,
+    "train": {"seed", "patience", "metric", "refit"},
+}
 _WHOLE = ("kind", "name", "preset", "variants", "doses", "replications", "keep_logs", "alpha")  # alike in all variants
 
 
@@ -42,6 +48,9 @@ class Doses(Frozen):
 
 class OnlineScenario(Frozen):
     """An experiment on a simulated platform, with the truth that only a simulator knows."""
+
+    unread: ClassVar[tuple[str, ...]] = tuple(UNREAD_ONLINE)  # config keys that do nothing here
+    reserved_arms: ClassVar[tuple[str, ...]] = ("warmup", "experiment")  # worlds that lie beside the arms' own
 
     kind: OnlineKind = Field(description="The question.")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
@@ -147,8 +156,8 @@ class OnlineScenario(Frozen):
         return faults
 
     def resolved(self) -> dict[str, Any]:
-        """Plain data in which every key is explicit; ``base`` holds the whole config."""
-        config = build_config(self.preset, self.base).model_dump(exclude={"preset": True, "train": {"seed"}})
+        """Plain data in which every key is explicit; ``base`` holds the whole config, as far as it is read."""
+        config = build_config(self.preset, self.base).model_dump(exclude=_UNSAID)
         data = self.model_dump(exclude={"platform": set(_FIXED)})
         plain = json.loads(json.dumps({**data, "base": config}, default=str))
         assert isinstance(plain, dict)
@@ -174,9 +183,9 @@ class OnlineScenario(Frozen):
         if isinstance(platform, dict) and isinstance(platform.get("pipeline"), dict):
             platform["pipeline"] = without_nulls(platform["pipeline"])
         found, faults = check(type(self), data)
-        faults += config_faults({**data, "preset": self.preset}) if keys else []
+        faults += config_faults({**data, "preset": self.preset}, self.unread) if keys else []
         if found is not None and not faults:
-            faults += [*arm_faults(found.arms), *found._own_faults()]
+            faults += [*arm_faults(found.arms, self.reserved_arms), *found._own_faults()]
         if found is None or faults:
             raise MicrecError.of(f"variant {name}", faults)
         return found

@@ -131,6 +131,17 @@ def test_identical_arms_change_nothing_for_anybody(tmp_path):
         ({"variants": {"a": {"days": 1}}, "doses": {"values": [0.0, 1.0]}}, "makes the variants"),
         ({"arms": {"control": {"label": "A"}}}, "at least one other arm"),
         ({"world": {"users": {"count": -1}}}, "world.users.count"),
+        ({"base": {"split": {"test_days": 3}}}, "base.split: does nothing on a simulated platform"),
+        ({"base": {"evaluation": {"cutoffs": [5]}}}, "base.evaluation: does nothing on a simulated platform"),
+        ({"base": {"train": {"patience": 3}}}, "base.train.patience: does nothing on a simulated platform"),
+        ({"variants": {"a": {"base": {"split": {}}}}}, "base.split: does nothing on a simulated platform"),
+        (
+            {"arms": {**TINY["arms"], "b": {"label": "b", "config": {"evaluation": {}}}}},
+            "arms.b.config.evaluation: does nothing on a simulated platform",
+        ),
+        ({"arms": {**TINY["arms"], "warmup": {"label": "w"}}}, "arms.warmup: is the name of a folder of every run"),
+        ({"arms": {**TINY["arms"], "Experiment": {"label": "e"}}}, "arms.Experiment: is the name of a folder"),
+        ({"arms": {**TINY["arms"], "Control": {"label": "c"}}}, "arms.Control: differs from control in capitals only"),
         ({"arms": {**TINY["arms"], "treatment": {"label": "B", "pipeline": {"slate": 3}}}}, "slate"),
     ],
 )
