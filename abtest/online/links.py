@@ -51,16 +51,18 @@ def link_recalls(
         ``chance`` level; empty where there are no links.
     """
     snapshots = pl.read_parquet(archive.day(day) / "snapshots.parquet")
-    version_of = dict(snapshots.select("model", "version").iter_rows())
+    serving = {
+        model: (day, source) for model, day, source in snapshots.select("model", "version", "source").iter_rows()
+    }
     known: dict[str, dict[str, Any] | None] = {}
     found = []
     for arm in make_plan(pipelines, diverted=diverted).arms:
         for served in arm.channels:
-            version = version_of.get(served.model)
+            version, source = serving.get(served.model, (None, None))
             if pipelines[arm.name].channels[served.name].kind != kind or version is None:
                 continue
             if served.model not in known:
-                known[served.model] = _recall(world, archive.day(version) / "models" / served.model)
+                known[served.model] = _recall(world, archive.day(version) / "models" / source)
             figures = known[served.model]
             if figures is not None:
                 found.append({"arm": arm.name, "channel": served.name, "version": version, **figures})

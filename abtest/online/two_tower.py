@@ -40,7 +40,8 @@ class TwoTowerTrainer:
     """Trains a version a day; the first from scratch, each later one from the parameters of the one before.
 
     A version is a folder of two: ``serving``, a bundle as ``micrec index`` writes it, and ``projectors``, the layers of
-    the contrastive losses, which only the next training reads.
+    the contrastive losses, which only the next training reads. The manifest's ``lineage`` counts the versions that it
+    comes from, itself included, and the epochs of all.
     """
 
     def __init__(self, config: Config, keys: TwoTowerKeys | None = None) -> None:
@@ -59,15 +60,16 @@ class TwoTowerTrainer:
         with threads(train.threads or 1):
             dataset = to_dataset(log)
             trainer = _Trainer(dataset, config)
-            epochs = train.epochs
+            epochs, past = train.epochs, {"versions": 0, "epochs": 0}
             if previous is not None:
-                _warm_start(trainer, dataset, previous)
+                past = _warm_start(trainer, dataset, previous)
                 epochs = self.keys.warm_epochs
                 if self.keys.warm_days is not None:
                     trainer.since_ms = int((log.start_s + log.now_s) * 1_000 - self.keys.warm_days * DAY_MS)
             for _ in range(epochs):
                 trainer.epoch(NoProgress())
-            bundle = self._bundle(trainer, dataset)
+            lineage = {"versions": past["versions"] + 1, "epochs": past["epochs"] + epochs}
+            bundle = self._bundle(trainer, dataset, lineage)
         projectors = {k: v for k, v in trainer.parameters().items() if k.startswith("contrast.")}
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
@@ -87,7 +89,7 @@ class TwoTowerTrainer:
         """
         return TwoTowerMatcher(load_bundle(folder / SERVING), self.keys)
 
-    def _bundle(self, trainer: "_Trainer", dataset: Dataset) -> Bundle:
+    def _bundle(self, trainer: "_Trainer", dataset: Dataset, lineage: dict[str, int]) -> Bundle:
         trainer.optimizer.flush()
         model, fields = trainer.model.eval(), trainer.data.fields
         state = RunState(phase="done", epoch=trainer.epochs_done)
@@ -110,12 +112,12 @@ class TwoTowerTrainer:
             index=index,
             user_encoder=FieldEncoder.of("user", fields.user_specs, dataset.users),
             item_encoder=FieldEncoder.of("item", fields.item_specs, dataset.items),
-            manifest=manifest | {"title_field": None},
+            manifest=manifest | {"title_field": None, "lineage": lineage},
         )
 
 
-def _warm_start(trainer: Trainer, dataset: Dataset, previous: Path) -> None:
-    """Put what the previous version knew into a trainer that has not trained yet."""
+def _warm_start(trainer: Trainer, dataset: Dataset, previous: Path) -> dict[str, int]:
+    """Put what the previous version knew into a trainer that has not trained yet; its lineage."""
     bundle = load_bundle(previous / SERVING)
     projectors, _ = load_checkpoint(previous / PROJECTORS)
     old = model_tensors(bundle.model) | projectors
@@ -125,6 +127,8 @@ def _warm_start(trainer: Trainer, dataset: Dataset, previous: Path) -> None:
     old_labels = table_labels("user", bundle.user_encoder.specs, bundle.user_ids, bundle.user_encoder.labels)
     old_labels |= table_labels("item", bundle.item_encoder.specs, bundle.item_ids, bundle.item_encoder.labels)
     trainer.load_parameters(carry_over(trainer.parameters(), old, labels, old_labels))
+    lineage: dict[str, int] = bundle.manifest["lineage"]
+    return lineage
 
 
 def _field_labels(table: EntityTable) -> dict[str, Sequence[str]]:
@@ -181,7 +185,7 @@ class TwoTowerMatcher:
 
     @torch.no_grad()
     def embed(self, requests: Requests) -> NDArray[np.float32]:
-        """User embeddings, shape (B, D)."""
+        """User embeddings, shape (B, D), or (B, K, D) of a model with K interests."""
         batch = len(requests.user_ids)
         padding = -batch % PAD
         rows = np.append(self._user_rows.rows(requests.user_ids), np.full(padding, -1))

@@ -151,10 +151,20 @@ class PlatformKeys(Keys):
     )
     salt: str = Field("", description="Salt of the assignment: another salt, another split of the users.")
     warmup_days: NonNegativeInt = Field(3, description="Days before the experiment under the production pipeline.")
+    shadow_warm_up: bool = Field(
+        True,
+        description="Whether the models that only treatments have are trained all through the warm-up too, on the same "
+        "log and as often as production's, but serve nobody, so that the first day compares models of one age; false: "
+        "they begin untrained on that day.",
+    )
     training: Literal["shared", "diverted"] = Field(
         "shared", description="Whether models learn from the log of all arms, or each arm's from its own users."
     )
-    log_days: PositiveInt | None = Field(None, description="Latest days of the log that trainers see; null: all.")
+    log_days: PositiveInt | None = Field(
+        14,
+        description="Latest days of the log that trainers see, so that memory stays flat over a long run; older ones "
+        "stay on disk. null: all.",
+    )
     gather_s: PositiveFloat | None = Field(
         None,
         description="Most simulated seconds whose requests are worked on together, for speed; null: as many as bring "

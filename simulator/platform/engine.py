@@ -19,7 +19,7 @@ from simulator.platform.archive import Archive, observed
 from simulator.platform.arms import arm_pipelines, assign
 from simulator.platform.config import PipelineKeys, PlatformKeys
 from simulator.platform.logs import DayLog, tables
-from simulator.platform.plan import Plan, make_plan
+from simulator.platform.plan import Models, Plan, make_plan, shadows
 from simulator.platform.recent import RecentClicks
 from simulator.platform.service import Service, Users
 from simulator.platform.setting import Setting
@@ -73,6 +73,7 @@ class Engine:
         diverted = keys.training == "diverted"
         self._warmup_plan = make_plan({WARM_UP: keys.pipeline}, diverted=False)
         self._plan = make_plan(pipelines, diverted=diverted)
+        self._shadows: Models = shadows(pipelines, self._warmup_plan) if keys.shadow_warm_up else {}
         self._archive = Archive(folder, base, self._experiment_day if base is not None else setting.first_day)
         self._snapshots = Snapshots(
             makers,
@@ -136,6 +137,7 @@ class Engine:
         logs: dict[str | None, ObservedLog] = {}
 
         def log_of(arm: str | None) -> ObservedLog:
+            arm = arm if day > self._experiment_day else None  # until then everybody's log is each arm's
             if arm not in logs:
                 logs[arm] = observed(
                     self._archive,
@@ -147,8 +149,9 @@ class Engine:
                 )
             return logs[arm]
 
-        self._progress.start(f"day {day}, models", len(plan.models), "models")
-        deployed = self._snapshots.morning(day, plan, log_of)
+        aside: Models = self._shadows if plan is self._warmup_plan else {}
+        self._progress.start(f"day {day}, models", len(plan.models) + len(aside), "models")
+        deployed = self._snapshots.morning(day, plan, log_of, aside)
         self._progress.finish()
         return deployed, popular_items(log_of(None))
 
@@ -244,12 +247,19 @@ class Engine:
 
     def _check_base(self, base: Path) -> None:
         theirs = _read_run(base)
-        same = ("seed", "pipeline", "warmup_days", "log_days", "gather_s")
+        same = ("seed", "pipeline", "warmup_days", "log_days", "gather_s", "shadow_warm_up")
         differing = [key for key in same if theirs["keys"].get(key) != self._keys.model_dump(mode="json")[key]]
         if differing or theirs["first_day"] != self._setting.first_day:
             raise MicrecError(f"{base}: another {', '.join(differing) or 'first day'}: its warm-up is not this run's.")
         if self._archive.last(self._setting.first_day) < self._experiment_day - 1:
             raise MicrecError(f"{base}: its warm-up of {self._keys.warmup_days} days is not over: run it first.")
+        if self._keys.shadow_warm_up:
+            known = PlatformKeys.model_validate_json(json.dumps(theirs["keys"]))
+            if lacking := self._shadows.keys() - shadows(arm_pipelines(known), self._warmup_plan).keys():
+                raise MicrecError(
+                    f"{base}: its warm-up has not trained {', '.join(sorted(lacking))}: run it with the same arms, or "
+                    "set shadow_warm_up: false."
+                )
 
 
 def popular_items(log: ObservedLog) -> NDArray[np.int64]:

@@ -11,6 +11,9 @@ from simulator.platform.config import ChannelKeys, MergeKeys, ModelKeys, Pipelin
 RANKING = "ranking"
 
 
+Models = Mapping[str, tuple[str, ModelKeys, str | None]]  # name, keys and the arm it learns from, None = all; by id
+
+
 class Served(NamedTuple):
     """A model behind a stage."""
 
@@ -54,7 +57,7 @@ class Plan:
 
     arms: tuple[ArmPlan, ...]
     stages: Mapping[str, tuple[str, ModelKeys]]
-    models: Mapping[str, tuple[str, ModelKeys, str | None]]
+    models: Models
     channels: tuple[str, ...]
 
 
@@ -81,6 +84,12 @@ def make_plan(pipelines: Mapping[str, PipelineKeys], *, diverted: bool) -> Plan:
     )
     channels = tuple(dict.fromkeys(served.name for arm in arms for served in arm.channels))
     return Plan(arms, stages, models, channels)
+
+
+def shadows(pipelines: Mapping[str, PipelineKeys], production: Plan) -> Models:
+    """The models of these arms that production has not: trained beside it in the warm-up, to serve nobody yet."""
+    models = make_plan(pipelines, diverted=False).models
+    return {model: found for model, found in models.items() if model not in production.models}
 
 
 def stage_id(name: str, keys: ModelKeys) -> str:

@@ -1,7 +1,9 @@
 """Versions of models: trained each morning, deployed after their lag, the last good one where the newest is not."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from micrec.errors import MicrecError
 from micrec.progress import Progress
 from simulator.draws import Draws
 from simulator.platform.config import ModelKeys
-from simulator.platform.plan import RANKING, Plan
+from simulator.platform.plan import RANKING, Models, Plan
 from simulator.ports import Matcher, MatcherTrainer, ObservedLog, Ranker, RankerTrainer
 
 SCHEMA = {
@@ -20,7 +22,8 @@ SCHEMA = {
     "name": pl.String,  # of the channel, or "ranking"
     "trained": pl.Boolean,  # whether the day brought a new version
     "version": pl.Int32,  # day on which the version that serves was trained; null: none serves
-    "status": pl.String,  # ok, waiting, failed, restarted, frozen, damaged
+    "source": pl.String,  # the version's folder below models of that day: arms share what would be the same
+    "status": pl.String,  # ok, waiting, failed, restarted, frozen, damaged, shadow
     "message": pl.String,
 }
 
@@ -39,7 +42,17 @@ class Version(NamedTuple):
     """A trained model: its folder is ``models/<model>`` of the day's."""
 
     day: int
-    model: str
+    model: str  # whose id it was trained under; others of the same past share it
+
+
+class Training(NamedTuple):
+    """All that decides what a training of a morning brings forth."""
+
+    name: str
+    kind: str
+    options: str
+    previous: Version | None
+    log: int  # identity of the log
 
 
 class Deployed(NamedTuple):
@@ -99,13 +112,16 @@ class Snapshots:
         if faults:
             raise MicrecError.of("pipeline", list(dict.fromkeys(faults)))
 
-    def morning(self, day: int, plan: Plan, log_of: Callable[[str | None], ObservedLog]) -> Deployed:
+    def morning(
+        self, day: int, plan: Plan, log_of: Callable[[str | None], ObservedLog], shadows: Models = MappingProxyType({})
+    ) -> Deployed:
         """Train what is due, and deploy.
 
         Args:
             day: The day that begins.
             plan: Its models.
-            log_of: The log that the models of an arm (None: all arms) learn from.
+            log_of: The log that the models of an arm (None: all arms) learn from; the same object where it is the same.
+            shadows: Models that are trained and kept up to date like the others, but not deployed.
 
         Raises:
             MicrecError: If a model cannot be trained for the first time.
@@ -113,23 +129,34 @@ class Snapshots:
         matchers: dict[str, Matcher] = {}
         rankers: dict[str, Ranker] = {}
         rows = []
-        for model, (name, keys, arm) in plan.models.items():
-            if model not in self._versions:  # of an arm: goes on from what served all
+        made: dict[Training, Version] = {}
+        for model, (name, keys, arm) in {**plan.models, **shadows}.items():
+            if model not in self._versions:  # of an arm: goes on from what served all, or was its shadow
                 self._versions[model] = list(self._versions.get(model.removesuffix(f".{arm}"), []))
                 if former := self._serving.get(model.removesuffix(f".{arm}")):
                     self._serving.setdefault(model, former)
             trainer = self._trainer(name, keys)
-            trained, status, message = self._train(day, model, name, keys, trainer, log_of(arm))
-            version, loaded, fault = self._deploy(day, model, keys, trainer)
-            if fault:
-                status, message = "damaged", fault
-            elif status == "ok" and self._frozen(keys, day):
-                status = "frozen"
+            trained, status, message = self._train(day, model, name, keys, trainer, log_of(arm), made)
+            version = loaded = None
+            if model in shadows:
+                self._serve_later(day, model, keys)
+                status = "shadow" if status == "ok" else status
+            else:
+                version, loaded, fault = self._deploy(day, model, keys, trainer)
+                if fault:
+                    status, message = "damaged", fault
+                elif status == "ok" and self._frozen(keys, day):
+                    status = "frozen"
             if message:
                 self._progress.say(f"day {day}, {name}: {message}")
-            rows.append((day, model, name, trained, version.day if version else None, status, message))
+            served = version or (None, None)
+            rows.append((day, model, name, trained, *served, status, message))
             if loaded is not None:
                 (rankers if name == RANKING else matchers)[model] = loaded
+            self._progress.advance(1)
+        known = plan.models.keys() | shadows.keys()
+        self._versions = {model: versions for model, versions in self._versions.items() if model in known}
+        self._serving = {model: version for model, version in self._serving.items() if model in known}
         self._loaded = {version: self._loaded[version] for version in self._serving.values() if version in self._loaded}
         missing = frozenset(plan.models) - matchers.keys() - rankers.keys()
         return Deployed(matchers, rankers, missing, pl.DataFrame(rows, schema=SCHEMA, orient="row"))
@@ -151,16 +178,22 @@ class Snapshots:
         keys: ModelKeys,
         trainer: MatcherTrainer | RankerTrainer,
         log: ObservedLog,
+        made: dict[Training, Version],
     ) -> tuple[bool, str, str]:
-        """Whether there is a new version; status and message."""
+        """Whether there is a new version; status and message. What has been ``made`` this morning is not made twice."""
         versions = self._versions[model]
         if versions and day - versions[-1].day < keys.every_days:
             return False, "ok", ""
         if name == RANKING and log.impressions.is_empty():
             return False, "waiting", "no impression to learn ranking from yet: slates keep the order of merging"
+        former = versions[-1] if versions else None
+        training = Training(name, keys.kind, json.dumps(keys.options, sort_keys=True), former, id(log))
+        if training in made:
+            versions.append(made[training])
+            return True, "ok", ""
         folder = self._folder_of(day) / "models" / model
         seed = int(Draws(self._seed, f"training {name}").bits(day) & np.uint64(0x7FFFFFFF))
-        previous = self._path(versions[-1]) if versions else None
+        previous = self._path(former) if former else None
         status, message = "ok", ""
         try:
             trainer.train(log, previous=previous, folder=folder, seed=seed)
@@ -175,18 +208,28 @@ class Snapshots:
             except MicrecError as second:
                 return False, "failed", f"not trained, the former version goes on: {second}"
         versions.append(Version(day, model))
+        made[training] = versions[-1]
         return True, status, message
+
+    def _serve_later(self, day: int, model: str, keys: ModelKeys) -> None:
+        """Note the version that would serve: an index that is frozen from the first day on goes on with it."""
+        if ready := self._ready(day, model, keys):
+            self._serving[model] = ready[-1]
+
+    def _ready(self, day: int, model: str, keys: ModelKeys) -> list[Version]:
+        """Versions that may serve, the newest last."""
+        versions = self._versions[model]
+        ready = [version for version in versions if version.day <= day - keys.lag_days] or versions[:1]
+        if self._frozen(keys, day) and model in self._serving:
+            ready = [version for version in ready if version.day <= self._serving[model].day]
+        return ready
 
     def _deploy(
         self, day: int, model: str, keys: ModelKeys, trainer: MatcherTrainer | RankerTrainer
     ) -> tuple[Version | None, Any, str]:
         """The version that serves, the model itself, and what was wrong with newer ones."""
-        versions = self._versions[model]
-        ready = [version for version in versions if version.day <= day - keys.lag_days] or versions[:1]
-        if self._frozen(keys, day) and model in self._serving:
-            ready = [version for version in ready if version.day <= self._serving[model].day]
         faults = []
-        for version in reversed(ready):
+        for version in reversed(self._ready(day, model, keys)):
             try:
                 if version not in self._loaded:
                     self._loaded[version] = trainer.load(self._path(version))

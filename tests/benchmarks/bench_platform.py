@@ -5,7 +5,13 @@
 Five channels (two-tower by matrix product and partial sort in NumPy, top 500 of all items; item-CF, popular, fresh and
 tag as they are), 300 candidates ranked, slates of 10, users of :mod:`simulator.population`, all queues, logs and
 checkpoints. Rates are per second of processor time of the one process, beside wall time, as the machine is shared;
-``--processes 2`` runs the same on two cores at once and adds up. ``in queues`` slows ranking down until requests wait.
+``--processes 2`` runs the same on two cores at once and adds up.
+
+    python tests/benchmarks/bench_platform.py --users 6000 --items 5000 --days 14 --log-days 3
+
+Is memory flat in requests, and the rate over simulated time? Once ``--log-days`` days are over, what trainers see has
+its full size; ``--log-days 0`` keeps all days.
+
 The floor is the arithmetic that no funnel of this size can do without, at the speed it has here when done alone.
 """
 
@@ -111,6 +117,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         PlatformKeys,
         {
             "warmup_days": args.days,
+            "log_days": args.log_days or None,
             "pipeline": {"channels": {name: {**channel, "servers": 64} for name, channel in channels.items()}},
         },
         where="benchmark",
@@ -133,14 +140,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Engine._serve = clock.timed("SimPy", Engine._serve)
     Engine._morning = clock.timed("mornings", Engine._morning)
     folder = Path(tempfile.mkdtemp(prefix="bench-platform-"))
-    rates, rss = [], []
+    rates, rss, mornings = [], [], []
     try:
         engine = Engine(keys, setting, population, makers, folder / "run")
         began = time.perf_counter(), time.process_time()
         for day in range(args.days):
-            before_s = time.process_time() - clock.spent_s["mornings"]
+            morning_s = clock.spent_s["mornings"]
+            before_s = time.process_time() - morning_s
             engine.run(day + 1)
             spent_s = time.process_time() - clock.spent_s["mornings"] - before_s
+            mornings.append(clock.spent_s["mornings"] - morning_s)
             table = pl.scan_parquet(folder / "run" / f"day-{day:04d}" / "requests-*.parquet")
             rates.append(table.select(pl.len()).collect().item() / spent_s)
             rss.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -155,6 +164,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "cpu_s": cpu_s,
         "rates": rates,
         "rss": rss,
+        "mornings": mornings,
         "bytes": size / requests,
         "parts": dict(clock.spent_s),
     }
@@ -200,6 +210,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--days", type=int, default=2)
+    parser.add_argument("--log-days", type=int, default=14)
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
     flops, read = 2 * args.items * DIM, args.items * DIM * 4 / 256 + RANKED * DIM * 4
@@ -223,6 +234,7 @@ def main() -> None:
             f"{per_request_us:.0f} us each, floor {sum(floor.values()) / per_request_us:.0%} of it"
         )
         print("  by day: " + ", ".join(f"{rate:,.0f}/s" for rate in result["rates"]))
+        print("  mornings: " + ", ".join(f"{spent_s:.1f} s" for spent_s in result["mornings"]))
         print("  peak memory after each day: " + ", ".join(f"{mb:,.0f} MB" for mb in result["rss"]))
         print(f"  logs: {result['bytes']:.0f} bytes a request")
         for part, spent_s in sorted(result["parts"].items(), key=lambda part: -part[1]):

@@ -111,6 +111,21 @@ class HighestId(ListTrainer):
 MAKERS = Makers({"list": ListTrainer}, {"ctr": HighestId})
 
 
+class Spy(ListTrainer):
+    """Notes what it is shown."""
+
+    logs: list
+
+    def train(self, log, *, previous, folder, seed):
+        self.logs.append((folder.parent.parent.name, folder.name, log, previous, seed))
+        super().train(log, previous=previous, folder=folder, seed=seed)
+
+
+def spying(logs: list) -> Makers:
+    kind = type("SpyHere", (Spy,), {"logs": logs})
+    return Makers({"list": kind}, MAKERS.rankers)
+
+
 def constant(mean_ms: float) -> dict[str, Any]:
     return {"latency": {"kind": "constant", "mean_ms": mean_ms}}
 
@@ -149,6 +164,13 @@ def tiny_keys(**changes: Any) -> PlatformKeys:
     return validate(PlatformKeys, merge(TINY, changes), where="test")
 
 
+BOTH = {"control": {}, "treatment": {"pipeline": {"channels": {"b": {"options": {"items": [30, 31, 32, 33]}}}}}}
+
+
+def many() -> ScriptedUsers:
+    return ScriptedUsers([(user % 20, 50.0 * user) for user in range(60)], n_requests=3)
+
+
 def run(
     folder: Path, users: Any, keys: PlatformKeys, days: int = 1, *, makers: Makers = MAKERS, **kwargs: Any
 ) -> Engine:
@@ -165,3 +187,7 @@ def table(folder: Path, name: str, day: int | str = "*") -> pl.DataFrame:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path within."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def snapshots_of(folder: Path) -> pl.DataFrame:
+    return pl.concat(pl.read_parquet(path) for path in sorted(folder.glob("day-*/snapshots.parquet")))

@@ -9,24 +9,21 @@ import pytest
 
 from micrec.errors import MicrecError
 from simulator.platform.engine import Engine
-from simulator.platform.snapshots import Makers
 from tests.simulator.platform.fakes import (
+    BOTH,
     MAKERS,
-    ListTrainer,
     ScriptedUsers,
     contents,
     fake_setting,
+    many,
     run,
+    snapshots_of,
+    spying,
     table,
     tiny_keys,
 )
 
 LOGS = ("requests", "impressions", "behaviours", "serving", "oracle")
-BOTH = {"control": {}, "treatment": {"pipeline": {"channels": {"b": {"options": {"items": [30, 31, 32, 33]}}}}}}
-
-
-def many() -> ScriptedUsers:
-    return ScriptedUsers([(user % 20, 50.0 * user) for user in range(60)], n_requests=3)
 
 
 def rows(folder: Path, *, without: tuple[str, ...] = ()) -> list:
@@ -82,7 +79,7 @@ def test_a_run_taken_up_after_a_kill_is_the_same_bytes(tmp_path, at):
 
 
 def test_worlds_that_share_a_warm_up_are_as_if_they_had_run_their_own(tmp_path):
-    run(tmp_path / "warm", many(), tiny_keys(warmup_days=2), days=2)
+    run(tmp_path / "warm", many(), tiny_keys(warmup_days=2, arms=BOTH), days=2)
     before = contents(tmp_path / "warm")
     run(tmp_path / "fork", many(), tiny_keys(warmup_days=2, arms=BOTH), days=4, base=tmp_path / "warm")
     run(tmp_path / "alone", many(), tiny_keys(warmup_days=2, arms=BOTH), days=4)
@@ -117,21 +114,6 @@ def test_no_visit_at_all_is_a_day_of_empty_tables(tmp_path):
     assert [table(tmp_path, name).height for name in LOGS] == [0] * len(LOGS)
 
 
-class Spy(ListTrainer):
-    """Notes what it is shown."""
-
-    logs: list
-
-    def train(self, log, *, previous, folder, seed):
-        self.logs.append((folder.parent.parent.name, folder.name, log, previous, seed))
-        super().train(log, previous=previous, folder=folder, seed=seed)
-
-
-def spying(logs: list) -> Makers:
-    kind = type("SpyHere", (Spy,), {"logs": logs})
-    return Makers({"list": kind}, MAKERS.rankers)
-
-
 def test_diverted_models_learn_from_their_own_arm_and_shared_ones_from_all(tmp_path):
     for training in ("shared", "diverted"):
         logs: list = []
@@ -155,23 +137,25 @@ def test_diverted_models_learn_from_their_own_arm_and_shared_ones_from_all(tmp_p
 
 def test_models_are_warm_started_from_their_last_version_and_seeded_by_the_day(tmp_path):
     logs: list = []
-    run(tmp_path, many(), tiny_keys(training="diverted", warmup_days=1, arms=BOTH), days=3, makers=spying(logs))
+    run(tmp_path, many(), tiny_keys(training="diverted", warmup_days=1, arms=BOTH), days=4, makers=spying(logs))
     of_a = [
         (day, name.split(".")[1:], previous, seed) for day, name, _, previous, seed in logs if name.startswith("a-")
     ]
     assert [(day, arm) for day, arm, _, _ in of_a] == [
         (".day-0000.partial", []),
-        (".day-0001.partial", ["control"]),
-        (".day-0001.partial", ["treatment"]),
+        (".day-0001.partial", ["control"]),  # both arms go on from the warm-up's, on its log: once for both
         (".day-0002.partial", ["control"]),
         (".day-0002.partial", ["treatment"]),
+        (".day-0003.partial", ["control"]),
+        (".day-0003.partial", ["treatment"]),
     ]
     assert of_a[0][2] is None
-    assert of_a[1][2] == of_a[2][2]  # both go on from the warm-up's
     assert of_a[1][2].parent.parent.name == "day-0000"
-    assert of_a[3][2].name.endswith(".control")
-    assert of_a[4][2].name.endswith(".treatment")
-    assert of_a[1][3] == of_a[2][3] != of_a[3][3]
+    assert of_a[2][2] == of_a[3][2]
+    assert of_a[2][2].parent.parent.name == "day-0001"
+    assert of_a[4][2].name.endswith(".control")
+    assert of_a[5][2].name.endswith(".treatment")
+    assert of_a[2][3] == of_a[3][3] != of_a[4][3] == of_a[5][3]
 
 
 def test_lag_and_frozen_index(tmp_path):
@@ -180,14 +164,10 @@ def test_lag_and_frozen_index(tmp_path):
         "b": {"faults": [{"from_day": 1.0, "to_day": 3.0, "frozen": True}]},
     }
     run(tmp_path, many(), tiny_keys(pipeline={"channels": channels}), days=5)
-    snapshots = table_of_snapshots(tmp_path)
+    snapshots = snapshots_of(tmp_path)
     assert snapshots.filter(pl.col("name") == "a")["version"].to_list() == [0, 0, 0, 1, 2]
     assert snapshots.filter(pl.col("name") == "b")["version"].to_list() == [0, 0, 0, 3, 4]
     assert snapshots.filter(pl.col("name") == "ranking")["status"].to_list() == ["waiting", "ok", "ok", "ok", "ok"]
-
-
-def table_of_snapshots(folder: Path) -> pl.DataFrame:
-    return pl.concat(pl.read_parquet(path) for path in sorted(folder.glob("day-*/snapshots.parquet")))
 
 
 def test_a_damaged_snapshot_leaves_the_last_good_one_serving(tmp_path):
@@ -196,7 +176,7 @@ def test_a_damaged_snapshot_leaves_the_last_good_one_serving(tmp_path):
     for model in (tmp_path / "day-0001/models").glob("a-*"):
         shutil.rmtree(model)
     run(tmp_path, many(), keys, days=3)
-    row = table_of_snapshots(tmp_path).filter((pl.col("name") == "a") & (pl.col("day") == 2)).row(0, named=True)
+    row = snapshots_of(tmp_path).filter((pl.col("name") == "a") & (pl.col("day") == 2)).row(0, named=True)
     assert (row["status"], row["version"]) == ("damaged", 0)
     assert "version of day 1 cannot serve" in row["message"]
 
