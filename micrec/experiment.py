@@ -2,8 +2,9 @@
 
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,12 @@ from micrec.data.dataset import Clicks, Dataset
 from micrec.data.sessions import assign_sessions
 from micrec.data.split import temporal_split
 from micrec.errors import MicrecError
-from micrec.evaluation import EvalResult, EvalTask, evaluate, evaluation_task
+from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
+from micrec.evaluation.geometry import geometry
 from micrec.evaluation.link_recall import Links, NeighbourScores, cosine_scores, link_recall, read_links
+from micrec.evaluation.pairs import Pairs, positive_pairs
+from micrec.evaluation.task import Part
 from micrec.fitting import Fitted, fit
-from micrec.inference import encode_items
 from micrec.progress import Progress
 
 FLOORS = ("popularity", "item_knn")
@@ -39,7 +42,7 @@ def run_model(
     *,
     folder: Path | None = None,
     progress: Progress | None = None,
-    part: Literal["valid", "test"] = "test",
+    part: Part = "test",
 ) -> ModelResult:
     """Train as ``config`` says and evaluate once on the test period.
 
@@ -58,7 +61,9 @@ def run_model(
     fitted = fit(dataset, config, folder=folder, progress=progress)
     split = temporal_split(dataset.clicks, config.split)
     task = evaluation_task(dataset, split, config.evaluation, part)
-    return _result(evaluate_model(fitted, task, read_links(dataset)), training_info(fitted))
+    links, rows = read_links(dataset), split.valid if part == "valid" else split.test
+    pairs = positive_pairs(dataset, task, dataset.clicks[rows], config.sessions, links, rng=_rng(0))
+    return _result(evaluate_model(fitted, task, links, pairs), training_info(fitted))
 
 
 def run_floor(name: str, dataset: Dataset, config: Config) -> ModelResult:
@@ -76,12 +81,23 @@ def run_floor(name: str, dataset: Dataset, config: Config) -> ModelResult:
     return _result(evaluate_floor(name, task, dataset.clicks[split.fit], config, links=links), {})
 
 
-def evaluate_model(fitted: Fitted, task: EvalTask, links: Links | None) -> EvalResult:
-    """Metrics of a trained model on a task, link recall included where the links of the world are known."""
-    result = fitted.evaluate(task)
+def evaluate_model(
+    fitted: Fitted, task: EvalTask, links: Links | None, pairs: Mapping[str, Pairs] | None = None
+) -> EvalResult:
+    """Metrics of a trained model on a task.
+
+    Args:
+        fitted: The model.
+        task: What is asked.
+        links: The links of the world, where they are known: link recall is included.
+        pairs: Items that belong together, from ``positive_pairs``: the geometry of the embeddings is included.
+    """
+    user_emb, item_emb = fitted.embed(task)
+    result = evaluate(embedding_scores(user_emb, item_emb), task, fitted.config.evaluation)
     if links is not None:
-        item_emb = encode_items(fitted.model, fitted.fields.items)[1]
         _add_link_recall(result, cosine_scores(item_emb), links, task, fitted.config)
+    if pairs is not None:
+        result.metrics.update(geometry(user_emb, item_emb, task, pairs, rng=_rng(1)))
     return result
 
 
@@ -113,6 +129,11 @@ def _add_link_recall(result: EvalResult, scores: NeighbourScores, links: Links, 
             cold_clicks=config.evaluation.cold_clicks,
         )
     )
+
+
+def _rng(purpose: int) -> np.random.Generator:
+    """A stream that is the same for every model and seed, so that all are measured on the same pairs."""
+    return np.random.default_rng([0, purpose])
 
 
 def training_info(fitted: Fitted) -> dict[str, Any]:

@@ -1,16 +1,29 @@
-"""Coverage@N: how much of the catalogue the top-N lists of all queries show together (paper 5.6)."""
+"""What the top-N lists of all queries show together: how much of the catalogue (paper 5.6), and how unevenly.
+
+=========================  =========================================================================================
+coverage@N                 distinct items in any query's top N over the number of candidates
+gini@N                     Gini coefficient of how often each candidate is in a top N: 0 = all alike, 1 = one item only
+popularity_percentile@N    mean over all places of all top-N lists of the item's percentile by training clicks among
+                           the candidates, ties at their mean; 0.5 = lists drawn at random, 1 = the most clicked item
+tail_exposure@N            share of those places that tail items hold (``evaluation.tail_fraction``)
+tail_coverage@N            distinct tail items in any top N over the number of tail items
+=========================  =========================================================================================
+
+All are in [0, 1]. What was not shown at all, or has no tail, leaves its figures out.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _CACHE_FLOATS = 1 << 20  # scores partitioned together on a CPU
 
 
 class CoverageCounter:
-    """Collects the distinct items of the top-N lists, block by block.
+    """Counts how often each candidate is in the top-N lists, block by block.
 
     A list never exceeds N items: which of those that tie at place N are in it is arbitrary, but the same in every run.
     Filtered items (score -inf) never count, even where a list is shorter than N.
@@ -18,23 +31,78 @@ class CoverageCounter:
 
     def __init__(self, cutoffs: Sequence[int]) -> None:
         self.cutoffs = tuple(cutoffs)
-        self._shown: Tensor | None = None  # (cutoffs, C) bool
+        self._between: Tensor | None = None  # (cutoffs, C) places held between the next lower cutoff and this one
+        self._ascending = sorted(set(self.cutoffs))
 
     def add(self, lists: "TopLists", n_candidates: int) -> None:
         """Count finished lists of at least max(cutoffs) items, or of all C candidates."""
         items, values = lists.sorted()
-        if self._shown is None:
-            self._shown = torch.zeros(len(self.cutoffs), n_candidates, dtype=torch.bool, device=items.device)
+        if self._between is None:
+            shape = (len(self._ascending), n_candidates)
+            self._between = torch.zeros(shape, dtype=torch.int64, device=items.device)
         kept = values > -torch.inf
-        for shown, cutoff in zip(self._shown, self.cutoffs, strict=True):
-            shown[items[:, :cutoff][kept[:, :cutoff]]] = True
+        lower = 0
+        for counts, cutoff in zip(self._between, self._ascending, strict=True):
+            shown = items[:, lower:cutoff][kept[:, lower:cutoff]]
+            counts.index_add_(0, shown, torch.ones_like(shown))
+            lower = cutoff
+
+    def exposure(self) -> dict[int, NDArray[np.int64]]:
+        """For every cutoff N how many queries have each candidate in their top N, shape (C,)."""
+        if self._between is None:
+            raise ValueError("no lists were counted: call add() before metrics().")
+        counts = self._between.cumsum(dim=0).cpu().numpy()
+        return {cutoff: counts[self._ascending.index(cutoff)] for cutoff in self.cutoffs}
 
     def metrics(self) -> dict[str, float]:
-        """``coverage@N``: distinct items in any query's top N over the number of candidates, in [0, 1]."""
-        if self._shown is None:
-            raise ValueError("no lists were counted: call add() before metrics().")
-        shares = self._shown.double().mean(dim=1).tolist()
-        return {f"coverage@{cutoff}": share for cutoff, share in zip(self.cutoffs, shares, strict=True)}
+        """``coverage@N`` for every cutoff."""
+        return {f"coverage@{cutoff}": float((shown > 0).mean()) for cutoff, shown in self.exposure().items()}
+
+    def diversity(self, train_clicks: NDArray[np.int64], tail: NDArray[np.bool_]) -> dict[str, float]:
+        """All figures of the module's table; ``train_clicks`` and ``tail`` are of the candidates, shape (C,)."""
+        figures = self.metrics()
+        percentile = popularity_percentiles(train_clicks)
+        for cutoff, shown in self.exposure().items():
+            places = shown.sum()
+            if not places:
+                continue
+            figures[f"gini@{cutoff}"] = gini(shown)
+            figures[f"popularity_percentile@{cutoff}"] = float(shown @ percentile / places)
+            if tail.any():
+                figures[f"tail_exposure@{cutoff}"] = float(shown[tail].sum() / places)
+                figures[f"tail_coverage@{cutoff}"] = float((shown[tail] > 0).mean())
+        return figures
+
+
+def gini(counts: NDArray[np.int64]) -> float:
+    """Gini coefficient of counts (C,), half the mean absolute difference over the mean, scaled to reach 1.
+
+    The plain coefficient of C counts is at most 1 - 1 / C; multiplied by C / (C - 1) it is 1 where one item has all.
+    """
+    n, total = len(counts), float(counts.sum(dtype=np.float64))
+    if n < 2 or total == 0:
+        return 0.0
+    ordered = np.sort(counts).astype(np.float64)
+    return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (total * (n - 1)))
+
+
+def popularity_percentiles(train_clicks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Place of each item by clicks, 0 (fewest) to 1 (most), ties at their mean, shape (C,); a single item's is 0.5."""
+    if len(train_clicks) < 2:
+        return np.full(len(train_clicks), 0.5)
+    level, sizes = np.unique(train_clicks, return_inverse=True, return_counts=True)[1:]
+    below = np.cumsum(sizes) - sizes
+    mean_place = below + (sizes - 1) / 2  # 0 .. C - 1
+    return np.asarray(mean_place[level] / (len(train_clicks) - 1))
+
+
+def tail_items(train_clicks: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
+    """The least clicked share of the items that have training clicks, ties by item id; bool, shape (N,)."""
+    known = np.flatnonzero(train_clicks > 0)
+    by_clicks = known[np.argsort(train_clicks[known], kind="stable")]
+    tail = np.zeros(len(train_clicks), dtype=bool)
+    tail[by_clicks[: int(len(known) * fraction + 1e-9)]] = True
+    return tail
 
 
 class TopLists:

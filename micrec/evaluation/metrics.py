@@ -10,7 +10,8 @@ user_hit@N       share of users with at least one target in the top N
 recall@N         mean over users of the share of the user's distinct targets in the top N
 ndcg@N           mean over queries of DCG@N / ideal DCG@N, binary gain, discount 1 / log2(1 + rank)
 mrr              mean over queries of 1 / rank of the best target, not truncated
-coverage@N       distinct items in any query's top N over the number of candidates
+coverage@N       distinct items in any query's top N over the number of candidates; gini@N and others stand beside
+                 it, see ``micrec.evaluation.coverage``
 ===============  ======================================================================================
 
 With frozen histories a query is a user. With rolling histories it is a click, so that hit_pairs equals hit, and a
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec.config import EvalConfig
-from micrec.evaluation.coverage import CoverageCounter
+from micrec.evaluation.coverage import CoverageCounter, tail_items
 from micrec.evaluation.ranking import Progress, ScoreBlock, TargetRanks, rank_targets
 from micrec.evaluation.task import EvalTask
 
@@ -46,9 +47,10 @@ class EvalResult:
 
     Attributes:
         metrics: Every metric under its full name, as in the module's table.
-        slices: The same over part of the targets: ``head`` and ``tail`` items, ``new_items`` without train clicks,
-            ``repeats`` and ``discoveries`` (the user had, had not clicked the item in the train part), ``cold_users``,
-            ``warm_users`` and ``new_users`` (0 train clicks; they are cold too).
+        slices: The same over part of the targets: ``head`` and ``tail`` items, ``cold_items`` with few train clicks
+            (in the tail, mostly) and ``new_items`` without any, ``repeats`` and ``discoveries`` (the user had, had not
+            clicked the item in the train part), ``cold_users``, ``warm_users`` and ``new_users`` (0 train clicks; they
+            are cold too).
         users: Users evaluated; queries, lines and pairs (targets) likewise.
         unknown_lines: Lines whose item is no candidate.
         candidates: Items ranked: the denominator of coverage.
@@ -90,7 +92,8 @@ def evaluate(
     ranks = rank_targets(score_block, task, block_bytes=block_bytes, coverage=counter, progress=progress)
     result = hit_metrics(ranks, task, config)
     if counter is not None:
-        result.metrics.update(counter.metrics())
+        tail = tail_items(task.train_clicks, config.tail_fraction)[task.candidates]
+        result.metrics.update(counter.diversity(task.train_clicks[task.candidates], tail))
     return result
 
 
@@ -173,15 +176,14 @@ def _tie_bounds(ranks: TargetRanks, task: EvalTask, cutoffs: tuple[int, ...]) ->
 
 def _slice_masks(task: EvalTask, config: EvalConfig) -> dict[str, NDArray[np.bool_]]:
     """Which targets belong to which slice, each (T,) bool."""
-    known = np.flatnonzero(task.train_clicks > 0)
-    by_clicks = known[np.argsort(task.train_clicks[known], kind="stable")]  # ties by item id
-    tail = np.zeros(len(task.train_clicks), dtype=bool)
-    tail[by_clicks[: int(len(known) * config.tail_fraction + 1e-9)]] = True
-    is_new, is_tail = task.train_clicks[task.target_items] == 0, tail[task.target_items]
+    tail = tail_items(task.train_clicks, config.tail_fraction)
+    item_clicks = task.train_clicks[task.target_items]
+    is_new, is_tail = item_clicks == 0, tail[task.target_items]
     clicks = np.repeat(task.user_train_clicks, np.diff(task.target_offsets))
     return {
         "head": ~is_tail & ~is_new,
         "tail": is_tail,
+        "cold_items": ~is_new & (item_clicks <= config.cold_clicks),
         "new_items": is_new,
         "repeats": task.target_repeats,
         "discoveries": ~task.target_repeats,
