@@ -53,7 +53,12 @@ def funnel_sections(facts: Mapping[str, Any], labels: Mapping[str, str], experim
         ),
         Section(
             "Users by day",
-            (),
+            (
+                "Satisfaction is known only to the simulator: that of the day's users in the evening, in standard "
+                "deviations of what a slate is worth, 0 as on reference slates. It decides who comes again.",
+            )
+            if any(row.get("satisfaction") is not None for row in facts["daily"])
+            else (),
             [*_daily_figures(facts["daily"], named, experiment_day), _return_figure(facts["returns"], named)],
         ),
     ]
@@ -171,7 +176,10 @@ def _slate_table(facts: Mapping[str, Any], named: Any) -> Table:
 
 def _daily_figures(rows: Rows, named: Any, experiment_day: int) -> Iterator[Lines]:
     arms = list(dict.fromkeys(named(row) for row in rows))
-    for column, title, unit in (("users", "Active users", "users"), ("clicks", "Clicks", "clicks")):
+    figures = [("users", "Active users", "users"), ("clicks", "Clicks", "clicks")]
+    if any(row.get("satisfaction") is not None for row in rows):
+        figures.append(("satisfaction", "Satisfaction", "sd"))
+    for column, title, unit in figures:
         series = []
         for place, arm in enumerate(arms):
             own = [row for row in rows if named(row) == arm]

@@ -159,10 +159,16 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
         .join(linked, on=["arm", "channel"], how="left")
         .filter(pl.col("channel") != "ranking")
     )
+    pleased = (
+        pl.concat([pl.scan_parquet(folder / "oracle/users-*.parquet") for folder in folders])
+        .group_by("arm", "day")
+        .agg(satisfaction=(1e6 * pl.col("satisfaction")).round().cast(pl.Int64).mean() / 1e6)  # in any order the same
+    )
     daily = (
         requests.group_by("arm", "day")
         .agg(users=pl.col("user_id").n_unique(), requests=pl.len(), failed=(pl.col("result") != "slate").sum())
         .join(acted.group_by("arm", "day").agg(clicks=pl.len()), on=["arm", "day"], how="left")
+        .join(pleased, on=["arm", "day"], how="left")
     )
     tables = {
         "outcomes": outcome.sort("arm", "result", "fallback"),

@@ -19,6 +19,7 @@ from simulator.platform.archive import Archive, observed
 from simulator.platform.arms import arm_pipelines, assign
 from simulator.platform.config import PipelineKeys, PlatformKeys
 from simulator.platform.logs import DayLog, tables
+from simulator.platform.moods import moods
 from simulator.platform.plan import Models, Plan, make_plan, shadows
 from simulator.platform.recent import RecentClicks
 from simulator.platform.service import Service, Users
@@ -104,6 +105,7 @@ class Engine:
         plan = self._plan if day >= self._experiment_day else self._warmup_plan
         folder = self._archive.begin(day)
         deployed, popular = self._morning(day, plan)
+        gone = self._users.gone.copy()
         visits = self._users.begin_day(day)
         stages = {
             stage: Stage(name, keys, seed=self._keys.seed, day_0_s=self._experiment_day * DAY_S)
@@ -128,6 +130,7 @@ class Engine:
         self._users.end_day(day)
         log.flush(last=True)
         _write_table(deployed.table, folder / "snapshots.parquet")
+        _write_table(self._moods(day, plan, visits, self._users.gone & ~gone), folder / "oracle" / "users-000.parquet")
         self._save(day, folder, service)
         self._archive.finish(day)
         self._prune(day)
@@ -174,6 +177,11 @@ class Engine:
 
     def _arms_of(self, plan: Plan, users: NDArray[np.int64]) -> NDArray[np.int64]:
         return assign(users, self._keys) if plan is self._plan else np.zeros(len(users), np.int64)
+
+    def _moods(self, day: int, plan: Plan, visits: DayVisits, left: NDArray[np.bool_]) -> pl.DataFrame:
+        users = np.union1d(visits.user, np.flatnonzero(left))
+        names = [arm.name for arm in plan.arms]
+        return moods(day, users, self._arms_of(plan, users), names, self._users.satisfaction, left)
 
     def _folder_of(self, day: int) -> Path:
         under_way = self._archive.partial(day)

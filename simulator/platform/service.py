@@ -22,7 +22,15 @@ _NONE, _PARTIAL, _POPULAR = range(3)  # logs.FALLBACKS
 
 
 class Users(Protocol):
-    """What the platform asks of its users; :class:`simulator.population.population.Population` says more."""
+    """What the platform asks of its users; :class:`simulator.population.population.Population` says more.
+
+    Attributes:
+        satisfaction: Of each user, shape (U,): hidden, for the oracle's tables alone.
+        gone: Who has left for good, shape (U,): likewise.
+    """
+
+    satisfaction: NDArray[np.float64]
+    gone: NDArray[np.bool_]
 
     def begin_day(self, day: int) -> DayVisits:
         """The visits of a day, in order of their start."""

@@ -31,6 +31,7 @@ class ScriptedUsers:
         self._n_requests, self._busy_s, self._patience_s = n_requests, busy_s, patience_s
         self.served = np.zeros(1 + max((user for user, _ in visits), default=0), np.int64)
         self.seen: list[tuple[int, int, float, list[int]]] = []
+        self.satisfaction, self.gone = np.zeros(len(self.served)), np.zeros(len(self.served), bool)
 
     def begin_day(self, day: int) -> DayVisits:
         user = np.array([user for user, _ in self._visits], np.int64)
@@ -62,13 +63,16 @@ class ScriptedUsers:
         return np.full(len(visits), self._patience_s)
 
     def end_day(self, day: int) -> None:
-        pass
+        """Everybody is as pleased as they have been served; who has been served nine times has had enough."""
+        self.satisfaction = self.served.astype(np.float64)
+        self.gone = self.served >= 9
 
     def state(self) -> dict[str, NDArray]:
         return {"served": self.served.copy()}
 
     def restore(self, state: dict[str, NDArray]) -> None:
         self.served = state["served"].copy()
+        self.satisfaction, self.gone = self.served.astype(np.float64), self.served >= 9
 
 
 class ListTrainer:
