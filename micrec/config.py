@@ -53,10 +53,24 @@ class SessionsConfig(Frozen):
     )
 
 
+MULTI_INTEREST = ("mind", "comirec_dr", "comirec_sa")
+SEQUENCE = ("sasrec", "bert4rec")
+APPLIES_TO = {  # keys that are null unless they are set, and the models that read them
+    "layers": ("ican", "autoint", *SEQUENCE),
+    "interests": MULTI_INTEREST,
+    "adaptive_interests": MULTI_INTEREST,
+    "label_attention_power": MULTI_INTEREST,
+    "routing_iterations": ("mind", "comirec_dr"),
+    "interest_hidden": ("comirec_sa",),
+}
+
+
 class ModelConfig(Frozen):
     """The two towers."""
 
-    name: Literal["ican", "fm", "youtube_dnn", "deepfm", "autoint"] = Field("ican", description="Base model.")
+    name: Literal[
+        "ican", "fm", "youtube_dnn", "deepfm", "autoint", "mind", "comirec_dr", "comirec_sa", "sasrec", "bert4rec"
+    ] = Field("ican", description="Base model.")
     embedding_dim: PositiveInt = Field(64, description="Width of field, user and item embeddings (paper 5.3).")
     hidden: tuple[PositiveInt, ...] = Field((128, 64), description="Hidden widths of both MLPs before the output.")
     activation: Literal["tanh", "relu", "gelu"] = Field("tanh", description="Hidden activation (N3).")
@@ -86,9 +100,35 @@ class ModelConfig(Frozen):
     block: Literal["transformer", "ican_attn"] = Field(
         "transformer", description="MHSA + residual + LayerNorm + FFN, or the attention of ICAN's code (N6)."
     )
-    layers: PositiveInt | None = Field(None, description="Attention layers; null: 1 for ican, 2 for autoint.")
+    layers: PositiveInt | None = Field(
+        None, description="Attention layers; null: 1 for ican, 2 for autoint, sasrec and bert4rec."
+    )
     heads: PositiveInt = Field(8, description="Attention heads.")
-    positions: bool = Field(False, description="Learned positions; only with behaviour_tokens sequence.")
+    positions: bool | None = Field(
+        None,
+        description="Learned positions of the clicks, where they are read one by one; null: on for sasrec, bert4rec "
+        "and comirec_sa, off for ican with behaviour_tokens sequence.",
+    )
+    interests: PositiveInt | None = Field(
+        None, description="User vectors of mind and comirec, of which the best one scores an item; null: 4."
+    )
+    adaptive_interests: bool | None = Field(
+        None,
+        description="mind, comirec: only log2 of a user's clicks many interests, at least 1; null: on for mind alone.",
+    )
+    label_attention_power: float | None = Field(
+        None,
+        ge=1.0,
+        allow_inf_nan=True,
+        description="mind, comirec: p of the training's attention to the interests by their score of the clicked item; "
+        ".inf = the best alone; null: 1 for mind, .inf for comirec.",
+    )
+    routing_iterations: PositiveInt | None = Field(
+        None, description="Rounds of dynamic routing of mind and comirec_dr; null: 3."
+    )
+    interest_hidden: PositiveInt | None = Field(
+        None, description="Hidden width of the self-attention of comirec_sa; null: 4 embedding_dim, as in its code."
+    )
     item_terms: bool = Field(False, description="FM: append item bias and intra-item pairs (N22).")
     autoint_dnn: bool = Field(False, description="AutoInt+: a DNN beside the attention (N23).")
     init_scale: PositiveFloat = Field(0.05, description="Embedding tables start uniform in +-init_scale.")
@@ -99,13 +139,31 @@ class ModelConfig(Frozen):
         """Rules between keys; every one that is broken is told."""
         dim = self.embedding_dim
         divisors = ", ".join(str(n) for n in range(1, dim + 1) if dim % n == 0)
-        has_heads = self.name in ("ican", "autoint")
+        has_heads = self.name in ("ican", "autoint", *SEQUENCE)
+        by_click = self.name in (*MULTI_INTEREST, *SEQUENCE)  # reads each click; no behaviour fields to pool
         rules = {
+            f"{key} needs name {' or '.join(names)}, got {self.name}: leave it out": (
+                getattr(self, key) is not None and self.name not in names
+            )
+            for key, names in APPLIES_TO.items()
+        }
+        rules |= {
             f"heads must divide embedding_dim {dim}, got {self.heads}: use one of {divisors}": (
                 has_heads and dim % self.heads != 0
             ),
             "positions need behaviour_tokens sequence, got field: set that, or positions to false": (
-                self.positions and self.behaviour_tokens != "sequence"
+                bool(self.positions) and self.behaviour_tokens != "sequence" and not by_click
+            ),
+            f"positions do not apply to name {self.name}: leave them out": (
+                self.positions is not None and self.name in ("mind", "comirec_dr")
+            ),
+            f"behaviour_pooling attention does not apply to name {self.name}: leave it out": (
+                self.behaviour_pooling == "attention" and by_click
+            ),
+            f"behaviour_tokens sequence does not apply to name {self.name}, which reads clicks one by one: "
+            "leave it out": self.behaviour_tokens == "sequence" and by_click,
+            f"block ican_attn needs name ican, got {self.name}: leave it out": (
+                self.block == "ican_attn" and self.name != "ican"
             ),
             f"item_terms need name fm, got {self.name}: leave it out, or set name to fm": (
                 self.item_terms and self.name != "fm"

@@ -29,7 +29,8 @@ def encode_items(model: TwoTower, items: FieldColumns) -> tuple[Tensor, Tensor]:
 def encode_users(model: TwoTower, users: FieldColumns, history: Ragged, item_fields: Tensor) -> Tensor:
     """User embeddings, shape (Q, D), float32: row i has the fields ``users[i]`` and clicked ``history[i]``.
 
-    Histories longer than the model's ``history_length`` are cut to their latest clicks.
+    With K interests the shape is (Q, K, D). Histories longer than the model's ``history_length`` are cut to their
+    latest clicks.
     """
     model.eval()
     length = model.config.history_length
@@ -41,7 +42,8 @@ def encode_users(model: TwoTower, users: FieldColumns, history: Ragged, item_fie
         rows = torch.arange(begin, end, device=_device(model))
         clicks = gather_ranges(history.values, starts[begin:end], stops[begin:end])
         embeddings.append(model.user_tower(users.take(rows), clicks, item_fields).float())
-    return torch.cat(embeddings) if embeddings else item_fields.new_zeros(0, model.output_dim)
+    interests = [] if model.interests is None else [model.interests]
+    return torch.cat(embeddings) if embeddings else item_fields.new_zeros(0, *interests, model.output_dim)
 
 
 def histories_of(

@@ -123,7 +123,8 @@ class Trainer:
             users = data.fields.users.take(batch.users)
             user_emb = model.user_tower(users, pool.history, pool.all_fields)
         pool.tower_out = pool.tower_out.float()
-        losses = {"matching": self.matching(user_emb.float(), batch, negatives, pool)}
+        user_emb = model.readout(user_emb.float(), pool.embeddings(batch.targets), pool.history)
+        losses = {"matching": self.matching(user_emb, batch, negatives, pool)}
         if draw is not None:
             losses |= self.contrast(draw, pool, model, self.generators)
         return losses

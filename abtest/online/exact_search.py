@@ -27,20 +27,29 @@ class ExactSearch:
         """The ``k`` best for each query.
 
         Args:
-            queries: Shape (B, D).
+            queries: Shape (B, D), or (B, K, D): of K interests the highest product counts.
             k: K.
             hidden: Rows of ``vectors`` that must not be found, -1 as padding, shape (B, H).
         """
         batch = len(queries)
-        padded = np.concatenate([queries, np.zeros((-batch % PAD, queries.shape[1]), np.float32)])
+        padded = np.concatenate([queries, np.zeros((-batch % PAD, *queries.shape[1:]), np.float32)])
         lists = Candidates(np.full((batch, k), -1), np.full((batch, k), -np.inf, np.float32))
         for start in range(0, batch, self._rows):
             block = slice(start, min(start + self._rows, batch))
-            scores = (padded[start : start + self._rows] @ self._by_column)[: block.stop - start]
+            scores = self._scores(padded[start : start + self._rows])[: block.stop - start]
             row, column = np.nonzero(hidden[block] >= 0)
             scores[row, hidden[block][row, column]] = -np.inf
             self._fill(scores, k, lists.items[block], lists.scores[block])
         return lists
+
+    def _scores(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of all items, shape (b, M)."""
+        if queries.ndim == 2:
+            return queries @ self._by_column
+        best = np.ascontiguousarray(queries[:, 0]) @ self._by_column
+        for interest in range(1, queries.shape[1]):
+            np.maximum(best, np.ascontiguousarray(queries[:, interest]) @ self._by_column, out=best)
+        return best
 
     def _fill(self, scores: NDArray[np.float32], k: int, items: NDArray[np.int64], best: NDArray[np.float32]) -> None:
         """Write the lists of one block of scores, shape (b, M)."""

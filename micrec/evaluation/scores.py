@@ -17,28 +17,33 @@ _ALIGN = 64  # tile sides; at ragged edges some kernels add in another order, an
 
 @dataclass(frozen=True)
 class EmbeddingScores:
-    """Dot products of query and item embeddings; ``rank_targets`` never holds more of them than one tile."""
+    """Dot products of query and item embeddings; ``rank_targets`` never holds more of them than one tile.
 
-    user_emb: Tensor  # (Q, D)
+    A query of K interests scores an item by the highest of their K dot products.
+    """
+
+    user_emb: Tensor  # (Q, D) or (Q, K, D)
     item_emb: Tensor  # (N, D)
 
     def __call__(self, start: int, stop: int) -> Tensor:
-        return self.user_emb[start:stop] @ self.item_emb.T
+        scores = self.user_emb[start:stop] @ self.item_emb.T
+        return scores if scores.dim() == 2 else scores.amax(dim=1)
 
 
 def embedding_scores(user_emb: Tensor, item_emb: Tensor) -> EmbeddingScores:
     """Scores of a two-tower model.
 
     Args:
-        user_emb: One row per query of the task, shape (Q, D).
+        user_emb: One row per query of the task, shape (Q, D), or K interests per query, shape (Q, K, D).
         item_emb: One row per item of the catalogue, shape (N, D), on the same device.
 
     Raises:
         ValueError: If the shapes or devices do not fit.
     """
-    if user_emb.ndim != 2 or item_emb.ndim != 2 or user_emb.shape[1] != item_emb.shape[1]:
+    if user_emb.ndim not in (2, 3) or item_emb.ndim != 2 or user_emb.shape[-1] != item_emb.shape[1]:
         raise ValueError(
-            f"user_emb {tuple(user_emb.shape)} and item_emb {tuple(item_emb.shape)} must be (Q, D) and (N, D)."
+            f"user_emb {tuple(user_emb.shape)} and item_emb {tuple(item_emb.shape)} must be (Q, D) or (Q, K, D), "
+            "and (N, D)."
         )
     if user_emb.device != item_emb.device:
         raise ValueError(f"user_emb is on {user_emb.device}, item_emb on {item_emb.device}: move one of them.")
@@ -95,22 +100,29 @@ class EmbeddingTiles:
         )
         if self.n < self.width:
             items = torch.nn.functional.pad(items, (0, 0, 0, self.width - self.n))
-        self._user_emb, self._items = scores.user_emb, items
-        self._users = items.new_zeros(self.rows, items.shape[1])
+        queries = scores.user_emb if scores.user_emb.dim() == 3 else scores.user_emb.unsqueeze(1)
+        self._user_emb, self._items = queries.transpose(0, 1), items  # (K, Q, D)
+        self._users = items.new_zeros(len(self._user_emb), self.rows, items.shape[1])
         self._tile = items.new_empty(self.rows, self.width)
+        self._other = torch.empty_like(self._tile) if len(self._user_emb) > 1 else None
 
     def score(
         self, start: int, stop: int, rows: Tensor, columns: Tensor
     ) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
         rows, columns = rows.to(self._tile.device), columns.to(self._tile.device)
-        self._users.zero_()[: stop - start] = self._user_emb[start:stop]
+        self._users.zero_()[:, : stop - start] = self._user_emb[:, start:stop]
         if self.n > self.width:
             return self._gather(rows, columns), self._sweep(stop - start)
         tile = self._multiply(self._items)[: stop - start, : self.n]
         return tile[rows, columns], iter([(0, tile)])
 
     def _multiply(self, items: Tensor) -> Tensor:
-        return torch.mm(self._users, items.T, out=self._tile)
+        """Scores of all interests, one after the other, into the tile; the highest stays."""
+        tile = torch.mm(self._users[0], items.T, out=self._tile)
+        if self._other is not None:
+            for users in self._users[1:]:
+                torch.maximum(tile, torch.mm(users, items.T, out=self._other), out=tile)
+        return tile
 
     def _gather(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Scores at (rows, columns): products with the distinct targets, in tiles of the common shape."""

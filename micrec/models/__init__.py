@@ -10,6 +10,8 @@ from micrec.models.columns import FieldSpec
 from micrec.models.deepfm import DeepFM
 from micrec.models.fm import FactorizationMachine
 from micrec.models.ican import Ican
+from micrec.models.multi_interest import ComiRecDR, ComiRecSA, Mind
+from micrec.models.sequence import Bert4Rec, SasRec
 from micrec.models.two_tower import TwoTower
 from micrec.models.youtube_dnn import YoutubeDNN
 
@@ -19,6 +21,11 @@ MODELS: dict[str, type[TwoTower]] = {
     "youtube_dnn": YoutubeDNN,
     "deepfm": DeepFM,
     "autoint": AutoInt,
+    "mind": Mind,
+    "comirec_dr": ComiRecDR,
+    "comirec_sa": ComiRecSA,
+    "sasrec": SasRec,
+    "bert4rec": Bert4Rec,
 }
 
 

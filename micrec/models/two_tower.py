@@ -1,4 +1,8 @@
-"""The two-tower matching model: user tower, item tower, dot product (paper 3.1.1)."""
+"""The two-tower matching model: user tower, item tower, dot product (paper 3.1.1).
+
+A multi-interest model has K user vectors; its score is the highest of their dot products, in training, evaluation and
+serving alike.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -43,6 +47,7 @@ class TwoTower(nn.Module):
         self.build_item_tower()
         self.build_user_tower()
         initialise(self, generator, bias=config.bias_init)
+        self.draw_start(generator)
         if config.linear_skip:
             for layer in self.output_layers():
                 nn.init.zeros_(layer.weight)
@@ -57,6 +62,11 @@ class TwoTower(nn.Module):
     def output_dim(self) -> int:
         """Width of the towers' outputs."""
         return self.config.embedding_dim
+
+    @property
+    def interests(self) -> int | None:
+        """User vectors per user, K; None for the one of shape (B, D)."""
+        return None
 
     @property
     def item_tower_kind(self) -> str:
@@ -94,6 +104,9 @@ class TwoTower(nn.Module):
     def build_user_tower(self) -> None:
         """Create the layers of the user tower."""
 
+    def draw_start(self, generator: torch.Generator) -> None:
+        """Start values of what is neither a table nor a dense layer, if there is any."""
+
     @abstractmethod
     def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
         """User outputs before normalisation; see ``user_tower``."""
@@ -105,7 +118,7 @@ class TwoTower(nn.Module):
         return self.item_mlp(item_fields.flatten(1))
 
     def user_tower(self, users: FieldColumns, history: Ragged, item_fields: Tensor) -> Tensor:
-        """User embeddings u_i, shape (B, D) (Eq. 6).
+        """User embeddings u_i, shape (B, D) (Eq. 6); (B, K, D) if the model has K interests.
 
         Args:
             users: Encoded user fields, B rows.
@@ -115,8 +128,19 @@ class TwoTower(nn.Module):
         user_fields = self.user_fields(users, generator=self.noise if self.training else None)
         embedding = self.encode_user(user_fields, history, item_fields)
         if self.config.linear_skip:
-            embedding = embedding + mean_pool(history, item_fields.sum(dim=1)) + user_fields.sum(dim=1)
+            skip = mean_pool(history, item_fields.sum(dim=1)) + user_fields.sum(dim=1)
+            embedding = embedding + (skip if embedding.dim() == 2 else skip.unsqueeze(1))
         return self._finish(embedding)
+
+    def readout(self, user_emb: Tensor, target_emb: Tensor, history: Ragged) -> Tensor:
+        """What of the user's embeddings meets the clicked item in training, shape (B, D).
+
+        Args:
+            user_emb: Output of the user tower.
+            target_emb: Embeddings of the clicked items, shape (B, D).
+            history: What the user tower read.
+        """
+        return user_emb
 
     def item_tower(self, item_fields: Tensor) -> Tensor:
         """Item embeddings d_k, shape (n, D), from raw field vectors (n, F, D)."""

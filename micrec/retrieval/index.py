@@ -60,12 +60,17 @@ def build_index(vectors: NDArray[np.float32], kind: IndexKind) -> faiss.Index:
 def search(index: faiss.Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k vectors of highest inner product with each query, shape (Q, D), best first.
 
-    Wide enough for k: where the cells or links that an approximate index looks at hold fewer than k vectors, the query
-    is searched exactly.
+    A query of K interests, shape (Q, K, D), scores a vector by the highest of its K products. What is among its k best
+    is among the k best of one of its interests, so the K lists are searched and merged, and nothing is lost. Wide
+    enough for k: where the cells or links that an approximate index looks at hold fewer than k vectors, the query is
+    searched exactly.
 
     Returns:
         Scores, shape (Q, k), and rows, shape (Q, k); -inf and -1 where k exceeds the vectors there are.
     """
+    if queries.ndim == 3:
+        scores, rows = search(index, queries.reshape(-1, queries.shape[2]), k)  # (Q * K, k)
+        return merge_lists(scores.reshape(len(queries), -1), rows.reshape(len(queries), -1), k)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     found = min(k, index.ntotal)
@@ -79,15 +84,36 @@ def search(index: faiss.Index, queries: NDArray[np.float32], k: int) -> tuple[ND
     return scores, rows
 
 
+def merge_lists(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The k best of several lists per query, shape (Q, n) with n >= k, each row once with its highest score.
+
+    Best first, ties by row; rows of -1 are padding, and stay behind all others.
+    """
+    scores = np.where(rows < 0, -np.inf, scores)
+    order = np.lexsort((-scores, rows), axis=1)  # by row, its best score first
+    scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    again = np.zeros(rows.shape, dtype=bool)
+    again[:, 1:] = rows[:, 1:] == rows[:, :-1]
+    gone = again | (rows < 0)
+    scores, rows = np.where(gone, np.float32(-np.inf), scores), np.where(gone, -1, rows)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
+
+
 def measure_recall(
     index: faiss.Index, kind: IndexKind, vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int
 ) -> IndexReport:
-    """Compare ``index`` over ``vectors``, shape (M, D), with exact search for some queries, shape (Q, D).
+    """Compare ``index`` over ``vectors``, shape (M, D), with exact search for some queries, (Q, D) or (Q, K, D).
 
     A vector that scores as high as the k-th best is right, whichever of several equals it is.
     """
     k = min(k, len(vectors))
-    exact, _ = faiss.knn(queries, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+    flat = queries.reshape(-1, queries.shape[-1])
+    exact, rows = faiss.knn(flat, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+    if queries.ndim == 3:
+        exact, _ = merge_lists(exact.reshape(len(queries), -1), rows.reshape(len(queries), -1), k)
     least = exact[:, -1:]  # (Q, 1)
     found, _ = search(index, queries, k)
     recall = float((found >= least - ROUNDING * np.abs(least)).mean()) if len(queries) else 1.0

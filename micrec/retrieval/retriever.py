@@ -26,7 +26,7 @@ class Recommendation(NamedTuple):
     """A ranked list, best first."""
 
     item_ids: list[Any]  # outside ids
-    scores: list[float]  # inner products of the towers' outputs
+    scores: list[float]  # inner products of the towers' outputs; of several interests, the highest
     titles: list[str | None] | None  # None if the dataset has no title field
 
 
@@ -180,7 +180,7 @@ class Retriever:
 
     @torch.no_grad()
     def _embed(self, users: FieldColumns, clicks: Ragged) -> NDArray[np.float32]:
-        """Embeddings of B users, shape (B, D), from their encoded fields and clicks, oldest first.
+        """Embeddings of B users, (B, D) or (B, K, D), from their encoded fields and clicks, oldest first.
 
         Only the items of the histories are embedded, each once.
         """
@@ -200,7 +200,7 @@ class Retriever:
         return self._embed(self.bundle.users.take(at), self.bundle.clicks.take(at))
 
     def _top(self, embedding: NDArray[np.float32], k: int, *, hidden: NDArray[np.integer] | None) -> Recommendation:
-        """The list for one user, embedding (1, D), without the dense items ``hidden``."""
+        """The list for one user, embedding (1, D) or (1, K, D), without the dense items ``hidden``."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}.")
         hidden = np.unique(hidden) if hidden is not None else np.empty(0, dtype=np.int64)

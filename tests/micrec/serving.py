@@ -41,13 +41,14 @@ def clicks_of(dataset: Dataset, user: int) -> list[int]:
 
 
 def all_scores(fitted: Fitted, dataset: Dataset, user: int) -> NDArray[np.float64]:
-    """Scores of all items for one dense user by the towers alone, shape (N,)."""
+    """Scores of all items for one dense user by the towers alone, the best interest's where he has several, (N,)."""
     items, item_emb = encode_items(fitted.model, fitted.fields.items)
     recent = torch.tensor(clicks_of(dataset, user)[-L:], dtype=torch.int64)
     with torch.no_grad():
         row = fitted.fields.users.take(torch.tensor([user]))
         user_emb = fitted.model.user_tower(row, Ragged(recent, torch.tensor([0, len(recent)])), items)
-    return (item_emb.double() @ user_emb[0].double()).numpy()
+    vectors = user_emb[0].double().reshape(-1, item_emb.shape[1]).numpy()
+    return np.max([item_emb.double().numpy() @ vector for vector in vectors], axis=0)
 
 
 def full_sort(fitted: Fitted, dataset: Dataset, user: int, *, hidden: set[int] = frozenset()) -> list[int]:

@@ -108,6 +108,33 @@ def test_embeddings_give_the_ranks_of_a_full_sort(world):
     )
 
 
+@given(worlds(), st.integers(1, 4), st.integers(1, 4096))
+@settings(max_examples=100, deadline=None)
+def test_of_several_interests_the_best_product_ranks(world, n_interests, block_bytes):
+    task, _, item_emb = world
+    generator = torch.Generator().manual_seed(n_interests)
+    user_emb = torch.randint(-2, 3, (len(task), n_interests, 2), generator=generator).float()
+    scores = [[max(float(u @ v) for u in interests) for v in item_emb] for interests in user_emb]
+    given_scores = embedding_scores(user_emb, item_emb)
+    assert as_pairs(rank_targets(given_scores, task, block_bytes=block_bytes)) == full_sort(scores, task)
+    assert given_scores(0, len(task)).tolist() == scores
+
+
+def test_coverage_and_ranks_of_interests_are_those_of_their_best_scores():
+    """Many tiles and blocks: 400 items, 70 queries of 3 interests, against whole rows of scores."""
+    generator = torch.Generator().manual_seed(0)
+    user_emb = torch.randint(-3, 4, (70, 3, 4), generator=generator).float()
+    item_emb = torch.randint(-3, 4, (400, 4), generator=generator).float()
+    task = make_task([[q, (q * 7 + 1) % 400] for q in range(70)], 400)
+    scores = torch.stack([(user @ item_emb.T).max(dim=0).values for user in user_emb])
+    for block_bytes in (1, 256 << 20):
+        ours, theirs = CoverageCounter((2, 400)), CoverageCounter((2, 400))
+        found = rank_targets(embedding_scores(user_emb, item_emb), task, block_bytes=block_bytes, coverage=ours)
+        expected = rank_targets(lambda start, stop: scores[start:stop], task, coverage=theirs)
+        assert as_pairs(found) == as_pairs(expected)
+        assert ours.metrics()["coverage@400"] == theirs.metrics()["coverage@400"] == 1.0
+
+
 @pytest.mark.parametrize("n_targets", [1, 8, 9, 150])
 @pytest.mark.parametrize("seen", [False, True])
 def test_many_tiles_and_blocks_give_the_ranks_of_a_full_sort(n_targets, seen, monkeypatch):
@@ -203,7 +230,7 @@ def test_wrong_shapes_are_programming_errors():
         rank_targets(lambda start, stop: torch.zeros(stop - start, 4), task)
     with pytest.raises(ValueError, match=r"\(2, 4\) rows, the task has \(2, 3\)"):
         rank_targets(embedding_scores(torch.zeros(2, 5), torch.zeros(4, 5)), task)
-    with pytest.raises(ValueError, match=r"must be \(Q, D\) and \(N, D\)"):
+    with pytest.raises(ValueError, match=r"must be \(Q, D\) or \(Q, K, D\), and \(N, D\)"):
         embedding_scores(torch.zeros(2, 5), torch.zeros(4, 6))
 
 

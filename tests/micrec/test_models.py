@@ -159,7 +159,8 @@ def test_every_model_gives_finite_vectors_of_one_width(name):
     fields = model.embed_items(item_columns())
     items = model.item_tower(fields)
     users = model.user_tower(user_columns(), ragged(HISTORY), fields)
-    assert users.shape == (N_USERS, model.output_dim)
+    interests = () if model.interests is None else (model.interests,)
+    assert users.shape == (N_USERS, *interests, model.output_dim)
     assert items.shape == (N_ITEMS, model.output_dim)
     assert torch.isfinite(users).all()
     assert torch.isfinite(items).all()
@@ -201,6 +202,16 @@ def test_a_user_does_not_depend_on_the_rest_of_the_batch(name):
         {"name": "autoint", "autoint_dnn": True},
         {"name": "fm", "item_terms": True},
         {"name": "youtube_dnn", "item_tower": "mlp"},
+        {"name": "sasrec", "positions": False},
+        {"name": "sasrec", "layers": 1},
+        {"name": "bert4rec", "positions": False},
+        {"name": "bert4rec", "layers": 1},
+        {"name": "mind", "interests": 2},
+        {"name": "mind", "adaptive_interests": False},
+        {"name": "mind", "routing_iterations": 1},
+        {"name": "comirec_dr", "adaptive_interests": True},
+        {"name": "comirec_sa", "interest_hidden": 3},
+        {"name": "comirec_sa", "positions": False},
     ],
 )
 def test_every_switch_changes_the_scores(switches):
@@ -214,7 +225,8 @@ def test_every_switch_changes_the_scores(switches):
         if getattr(model, "positions", None) is not None:
             nn.init.constant_(model.positions[:, 0], 0.3)
         fields = model.embed_items(item_columns())
-        return model.user_tower(user_columns(), ragged(HISTORY), fields) @ model.item_tower(fields).T
+        products = model.user_tower(user_columns(), ragged(HISTORY), fields) @ model.item_tower(fields).T
+        return products if products.dim() == 2 else products.amax(dim=1)
 
     assert not torch.allclose(scores(**base), scores(**switches), atol=1e-6)
 
@@ -233,8 +245,10 @@ def test_with_linear_skip_training_starts_from_an_fm(name):
     plain.load_state_dict({k: v for k, v in deep.state_dict().items() if k in plain.state_dict()})
     fields = deep.embed_items(item_columns())
     torch.testing.assert_close(deep.item_tower(fields), plain.item_tower(fields))
-    users = [m.user_tower(user_columns(), ragged(HISTORY), fields) for m in (deep, plain)]
-    torch.testing.assert_close(*users)
+    users, expected = (m.user_tower(user_columns(), ragged(HISTORY), fields) for m in (deep, plain))
+    if deep.interests:  # every interest starts as the one user of the FM
+        expected = expected[:, None].expand(-1, deep.interests, -1)
+    torch.testing.assert_close(users, expected)
 
 
 def test_tanh_towers_are_bounded():

@@ -25,6 +25,23 @@ def test_lists_are_those_of_a_full_sort(data, n, batch, k):
         assert lists.scores[row].tolist() == [-s for s, _ in expected] + [-np.inf] * (k - len(expected))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(), n=st.integers(1, 12), batch=st.integers(1, 11), interests=st.integers(1, 4), k=st.integers(1, 15)
+)
+def test_of_several_interests_the_best_product_counts(data, n, batch, interests, k):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
+    vectors, queries = rng.integers(-2, 3, (n, 3)), rng.integers(-2, 3, (batch, interests, 3))
+    hidden = rng.integers(-1, n, (batch, 3))
+    lists = ExactSearch(vectors.astype(np.float32), np.arange(n)).top(queries.astype(np.float32), k, hidden)
+    for row in range(batch):
+        shown = [i for i in range(n) if i not in hidden[row]]
+        best = {i: max(int(query @ vectors[i]) for query in queries[row]) for i in shown}
+        expected = sorted(shown, key=lambda i, best=best: (-best[i], i))[:k]
+        assert lists.items[row].tolist() == expected + [-1] * (k - len(expected))
+        assert lists.scores[row, : len(expected)].tolist() == [best[i] for i in expected]
+
+
 def test_blocks_of_queries_do_not_show():
     rng = np.random.default_rng(0)
     vectors, queries = rng.normal(size=(300, 8)).astype(np.float32), rng.normal(size=(50, 8)).astype(np.float32)

@@ -52,7 +52,9 @@ def cut(log, days):
     )
 
 
-@pytest.mark.parametrize("model", ["ican", "fm", "youtube_dnn"])
+@pytest.mark.parametrize(
+    "model", ["ican", "fm", "youtube_dnn", "mind", "comirec_dr", "comirec_sa", "sasrec", "bert4rec"]
+)
 def test_lists_are_those_of_micrecs_retriever(model, tmp_path):
     log = random_log()
     trainer = TwoTowerTrainer(ican(f"model.name={model}"), TwoTowerKeys(hide_recent=False))
@@ -92,10 +94,14 @@ def test_approximate_indexes_find_what_exact_search_finds(tmp_path):
         assert (found[index].scores <= found["exact"].scores + 1e-6).all()
 
 
-@pytest.mark.parametrize("index", ["exact", "hnsw"])
-def test_a_list_does_not_depend_on_its_batch(index, tmp_path):
-    log = random_log()
-    matcher, requests = trained(tmp_path / "v1", log, index=index), random_requests(log, 70)
+@pytest.mark.parametrize(
+    ("model", "index"),
+    [("ican", "exact"), ("ican", "hnsw"), ("mind", "exact"), ("comirec_dr", "exact"), ("comirec_sa", "hnsw")]
+    + [("sasrec", "exact"), ("bert4rec", "exact")],
+)
+def test_a_list_does_not_depend_on_its_batch(model, index, tmp_path):
+    log, trainer = random_log(), TwoTowerTrainer(ican(f"model.name={model}"), TwoTowerKeys(index=index))
+    matcher, requests = trained(tmp_path / "v1", log, trainer=trainer), random_requests(log, 70)
     whole = matcher.retrieve(requests, 20)
     for start, stop in ((0, 1), (1, 3), (3, 20), (20, 53), (53, 70)):
         part = matcher.retrieve(Requests(*(column[start:stop] for column in requests)), 20)

@@ -1,0 +1,173 @@
+"""SASRec and BERT4Rec as user towers: self-attention over the clicks in their order.
+
+Both read a click as the mean of its item's field vectors, so that fields and items without a row of their own count,
+and join what they make of the sequence with the user fields in the 3-layer MLP of all towers. Loss and negatives are
+those of every model here: the next click against sampled items.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from micrec.models.columns import Ragged
+from micrec.models.layers import ACTIVATIONS, SeededDropout, TransformerBlock, merge_heads, pad_history, split_heads
+from micrec.models.two_tower import TwoTower
+
+LAYERS = 2  # of both papers, where the config names no number
+
+
+def click_tokens(history: Ragged, item_fields: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The clicks as a padded sequence, newest last: (B, length, D) and a mask (B, length), True where a click is.
+
+    A click is the mean of its field vectors times sqrt(D), as SASRec scales its embeddings: they start near unit
+    length, where attention and capsules tell them apart.
+    """
+    tokens, mask = pad_history(history, item_fields.mean(dim=1), length)
+    return tokens * item_fields.shape[-1] ** 0.5, mask
+
+
+class SequenceTower(TwoTower):
+    """Positions, attention blocks, and an MLP over the newest state and the user fields."""
+
+    n_positions_beside_clicks = 0
+
+    def build_user_tower(self) -> None:
+        config, dim = self.config, self.config.embedding_dim
+        n_positions = config.history_length + self.n_positions_beside_clicks
+        learned = config.positions is not False
+        self.positions = nn.Parameter(torch.zeros(n_positions, dim)) if learned else None
+        self.blocks = nn.ModuleList(self.make_block() for _ in range(config.layers or LAYERS))
+        self.dropout = SeededDropout(config.dropout) if config.dropout else nn.Identity()
+        self.user_mlp = self.tower_mlp(dim + self.user_fields.width, dropout=config.dropout)
+
+    def make_block(self) -> "SequenceBlock":
+        raise NotImplementedError
+
+    def draw_start(self, generator: torch.Generator) -> None:
+        if self.positions is not None:
+            nn.init.normal_(self.positions, std=0.02, generator=generator)
+
+    def attend_newest(self, tokens: Tensor, allowed: Tensor) -> Tensor:
+        """All blocks over (B, T, D); what the last position makes of them, shape (B, D).
+
+        Only that position is read, so the last block computes no other.
+        """
+        tokens = self.dropout(tokens if self.positions is None else tokens + self.positions)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, allowed)
+        newest: Tensor = self.blocks[-1](tokens, allowed, newest_only=True).squeeze(1)
+        return newest
+
+    def head(self, state: Tensor, user_fields: Tensor) -> Tensor:
+        return self.user_mlp(torch.cat([state, user_fields.flatten(1)], dim=1))
+
+
+class SasRec(SequenceTower):
+    """Causal self-attention, LayerNorm before each part and at the end (Kang and McAuley 2018).
+
+    The state of the newest click is the sequence; a user without clicks has the zero state. With one sample per click
+    the earlier states are not trained on as the paper's are, they only feed the newest.
+    """
+
+    def build_user_tower(self) -> None:
+        super().build_user_tower()
+        self.norm = nn.LayerNorm(self.config.embedding_dim)
+
+    def make_block(self) -> "SequenceBlock":
+        config = self.config
+        return SequenceBlock(config.embedding_dim, config.heads, norm_first=True, dropout=config.dropout)
+
+    def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
+        tokens, mask = click_tokens(history, item_fields, self.config.history_length)
+        state = self.norm(self.attend_newest(tokens, causal_mask(mask)))
+        return self.head(state * mask[:, -1:], user_fields)
+
+
+class Bert4Rec(SequenceTower):
+    """Bidirectional self-attention over the clicks and a [mask] token in the place of the next (Sun et al. 2019).
+
+    This is BERT4Rec as it is served, and its training on sequences whose last item alone is masked; its random masks
+    within the history need a cloze loss of its own and are left out, so that base models differ by their towers only.
+    """
+
+    n_positions_beside_clicks = 1
+
+    def build_user_tower(self) -> None:
+        super().build_user_tower()
+        self.mask_token = nn.Parameter(torch.zeros(self.config.embedding_dim))
+
+    def make_block(self) -> "SequenceBlock":
+        config, dim = self.config, self.config.embedding_dim
+        inner = {"inner": 4 * dim, "activation": "gelu"}
+        return SequenceBlock(dim, config.heads, norm_first=False, dropout=config.dropout, **inner)  # type: ignore[arg-type]
+
+    def draw_start(self, generator: torch.Generator) -> None:
+        super().draw_start(generator)
+        nn.init.normal_(self.mask_token, std=0.02, generator=generator)
+
+    def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
+        tokens, mask = click_tokens(history, item_fields, self.config.history_length)
+        tokens = torch.cat([tokens, self.mask_token.expand(len(tokens), 1, -1)], dim=1)
+        keys = F.pad(mask, (0, 1), value=True)  # (B, T + 1)
+        return self.head(self.attend_newest(tokens, keys[:, None, :]), user_fields)
+
+
+class SequenceBlock(TransformerBlock):
+    """Multi-head self-attention and feed-forward over (B, T, D), each with a residual and a LayerNorm."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        norm_first: bool,
+        inner: int | None = None,
+        activation: str = "relu",
+        dropout: float = 0.0,
+    ) -> None:
+        """LayerNorm before each part (SASRec) or after each residual (BERT4Rec); ``inner`` null: D."""
+        super().__init__(dim, heads)
+        self.norm_first = norm_first
+        inner = inner or dim
+        self.feed_forward = nn.Sequential(nn.Linear(dim, inner), ACTIVATIONS[activation](), nn.Linear(inner, dim))
+        self.dropout = SeededDropout(dropout) if dropout else nn.Identity()
+
+    def forward(  # type: ignore[override]
+        self, tokens: Tensor, allowed: Tensor, *, newest_only: bool = False
+    ) -> Tensor:
+        """Map (B, T, D) to (B, T, D), or to (B, 1, D) for the last position alone.
+
+        Args:
+            tokens: The sequence.
+            allowed: True at (query, key) that may meet, shape (B or 1, T or 1, T), at least one key for each query.
+            newest_only: Compute the last position only.
+        """
+        keys = self.norm_attention(tokens) if self.norm_first else tokens
+        queries = keys
+        if newest_only:
+            tokens, queries, allowed = tokens[:, -1:], keys[:, -1:], allowed[:, -1:]
+        attended = self.dropout(self.out(self._attend(queries, keys, allowed)))
+        if self.norm_first:
+            tokens = tokens + attended
+            return tokens + self.dropout(self.feed_forward(self.norm_feed_forward(tokens)))
+        tokens = self.norm_attention(tokens + attended)
+        return self.norm_feed_forward(tokens + self.dropout(self.feed_forward(tokens)))
+
+    def _attend(self, queries: Tensor, keys: Tensor, allowed: Tensor) -> Tensor:
+        dim = keys.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        if queries is keys:
+            q, k, v = split_heads(self.qkv(keys), 3, self.heads)
+        else:
+            (q,) = split_heads(F.linear(queries, weight[:dim], bias[:dim]), 1, self.heads)
+            k, v = split_heads(F.linear(keys, weight[dim:], bias[dim:]), 2, self.heads)
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # (B, heads, T or 1, T)
+        scores = scores.masked_fill(~allowed.unsqueeze(1), -torch.inf)
+        return merge_heads(torch.softmax(scores, dim=-1) @ v)
+
+
+def causal_mask(mask: Tensor) -> Tensor:
+    """A click may read itself and the ones before it; padding (``mask`` False) reads itself only: (B, T, T)."""
+    n = mask.shape[1]
+    square = torch.ones(n, n, dtype=torch.bool, device=mask.device)
+    return (mask[:, None, :] & square.tril()) | torch.eye(n, dtype=torch.bool, device=mask.device)
