@@ -302,6 +302,11 @@ class TrainConfig(Frozen):
     )
     bf16: bool = Field(False, description="Autocast the towers to bfloat16.")
     compile: bool = Field(False, description="torch.compile the towers.")
+    watch_gradients: NonNegativeInt = Field(
+        0,
+        description="Steps per epoch at which the pull of each item loss on the item embeddings is measured; such a "
+        "step costs about two. 0 = none; needs compile false.",
+    )
 
     @field_validator("metric")
     @classmethod
@@ -309,6 +314,12 @@ class TrainConfig(Frozen):
         if not re.fullmatch(rf"mrr|({'|'.join(METRICS_AT_N)})@[1-9][0-9]*", metric):
             raise ValueError(f"must be mrr or {', '.join(f'{kind}@N' for kind in METRICS_AT_N)}, such as hit@100")
         return metric
+
+    @model_validator(mode="after")
+    def _can_watch(self) -> Self:
+        if self.watch_gradients and self.compile:
+            raise ValueError("watch_gradients needs compile false, got true: set one of the two")
+        return self
 
 
 class EvalConfig(Frozen):

@@ -21,6 +21,7 @@ from micrec.evaluation.link_recall import Links, NeighbourScores, cosine_scores,
 from micrec.evaluation.pairs import Pairs, positive_pairs
 from micrec.evaluation.task import Part
 from micrec.fitting import Fitted, fit
+from micrec.gradients import early_and_late
 from micrec.progress import Progress
 
 FLOORS = ("popularity", "item_knn")
@@ -150,6 +151,7 @@ def training_info(fitted: Fitted) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in fitted.model.parameters()),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "validation_metric": fitted.state.best_metric if fitted.state.best_metric > float("-inf") else None,
+        **early_and_late(log),
         "log": log,
     }
 

@@ -15,6 +15,7 @@ from micrec.contrast import STREAMS as CONTRAST_STREAMS
 from micrec.contrast import ItemContrast
 from micrec.data.dataset import Clicks, Dataset
 from micrec.errors import MicrecError
+from micrec.gradients import mean_of, pulls
 from micrec.matching import Batch, MatchingLoss
 from micrec.models import make_model
 from micrec.models.layers import SeededDropout
@@ -58,6 +59,7 @@ class EpochLog:
     seconds: float
     losses: dict[str, float]
     metric: float | None = None
+    gradients: dict[str, float] | None = None  # means over the watched steps, see micrec.gradients
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -129,10 +131,15 @@ class Trainer:
             losses |= self.contrast(draw, pool, model, self.generators)
         return losses
 
-    def step(self, positions: Tensor) -> Tensor:
-        """One optimiser step; the losses as one detached tensor, in the order of ``loss_names``."""
+    def step(self, positions: Tensor, *, watch: list[dict[str, float]] | None = None) -> Tensor:
+        """One optimiser step; the losses as one detached tensor, in the order of ``loss_names``.
+
+        Into ``watch`` goes how hard each item loss pulls (``micrec.gradients``); the step stays the same to the bit.
+        """
         self.optimizer.zero_grad()
         losses = self.losses(positions)
+        if watch is not None:
+            watch.append(pulls(losses, [table.weight for table in self.model.item_fields.tables.values()]))  # type: ignore[misc]
         torch.stack(list(losses.values())).sum().backward()
         self.optimizer.step()
         return torch.stack([loss.detach() for loss in losses.values()])
@@ -172,9 +179,11 @@ class Trainer:
         started_s = time.perf_counter()
         progress.start(f"{label} epoch {number}", len(order), "samples")
         steps = -(-len(order) // size)
+        watched: list[dict[str, float]] = []
+        watch_at = watched_steps(steps, self.config.train.watch_gradients if self.contrast.active else 0)
         for step in range(steps):
             positions = order[step * size : (step + 1) * size]
-            losses = self.step(positions)
+            losses = self.step(positions, watch=watched if step in watch_at else None)
             total += losses.double() * len(positions)
             bad = ~torch.isfinite(losses) & (first_bad < 0)
             first_bad = torch.where(bad, step + 1, first_bad)
@@ -186,7 +195,7 @@ class Trainer:
         means = dict(zip(names, (total / len(order)).tolist(), strict=True))
         progress.finish(" ".join(f"{name} {value:.4f}" for name, value in means.items()))
         self.epochs_done = number
-        return EpochLog(number, len(order), seconds, means)
+        return EpochLog(number, len(order), seconds, means, gradients=mean_of(watched) if watched else None)
 
     def _stop_if_bad(self, first_bad: Tensor, names: list[str], epoch: int, steps: int) -> None:
         worst = first_bad.tolist()
@@ -228,3 +237,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         restore_rng(self.generators, state["rng"])
         self.epochs_done = epoch
+
+
+def watched_steps(steps: int, wanted: int) -> set[int]:
+    """Evenly spaced steps of an epoch, the first and the last among them; at most ``wanted``."""
+    return set(np.linspace(0, steps - 1, min(wanted, steps)).astype(int).tolist())

@@ -18,9 +18,9 @@ effective_rank         exp of the entropy of the singular values of the centred 
 norm_popularity        Spearman's correlation of an embedding's length with the item's training clicks, in [-1, 1]
 =====================  =============================================================================================
 
-A figure that is undefined is left out: unknown links have no alignment, equal lengths no correlation. The cost does not grow
-with the catalogue beyond ``MOST_ITEMS`` items, an even sample of which stands for all; uniformity looks at all pairs
-of at most ``MOST_PAIRED`` items.
+A figure that is undefined is left out: unknown links have no alignment, equal lengths no correlation. The cost does
+not grow with the catalogue beyond ``MOST_ITEMS`` items, an even sample of which stands for all; uniformity looks at all
+pairs of at most ``MOST_PAIRED`` items.
 """
 
 from collections.abc import Mapping
