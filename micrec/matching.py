@@ -100,7 +100,7 @@ class MatchingLoss:
     def _per_row(self, user_emb: Tensor, batch: Batch, draw: NegativeDraw, pool: ItemPool) -> Tensor:
         assert draw.items is not None
         target_emb = pool.embeddings(batch.targets)  # (B, D)
-        negative = torch.einsum("bd,bkd->bk", user_emb, pool.embeddings(draw.items))
+        negative = pool.scores(user_emb, draw.items)  # (B, K)
         return sampled_softmax(
             (user_emb * target_emb).sum(dim=1),
             negative,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micrec.models.columns import Ragged
+from micrec.models.lookups import mean_rows
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "linear": nn.Identity}
 
@@ -120,7 +121,7 @@ def mean_pool(history: Ragged, vectors: Tensor) -> Tensor:
     flat = vectors.flatten(1)
     if len(history.values) == 0:
         return flat.new_zeros(len(history.offsets) - 1, *vectors.shape[1:])
-    pooled = F.embedding_bag(history.values, flat, history.offsets, mode="mean", include_last_offset=True)
+    pooled = mean_rows(flat, history.values, history.offsets)
     return pooled.unflatten(1, vectors.shape[1:]) if vectors.dim() > 2 else pooled
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from micrec.models.columns import FieldColumns, Ragged
+from micrec.models.lookups import row_scores, take_rows
 from micrec.models.two_tower import TwoTower
 
 
@@ -60,8 +60,12 @@ class ItemPool:
     def fields(self, item_ids: Tensor) -> Tensor:
         """Raw field vectors, shape (*ids.shape, F, D)."""
         rows = self._index.rows(item_ids)
-        return F.embedding(rows, self.all_fields.flatten(1)).unflatten(-1, self.all_fields.shape[1:])
+        return take_rows(self.all_fields.flatten(1), rows).unflatten(-1, self.all_fields.shape[1:])
 
     def embeddings(self, item_ids: Tensor) -> Tensor:
         """Tower outputs, shape (*ids.shape, D)."""
-        return F.embedding(self._index.rows(item_ids), self.tower_out)
+        return take_rows(self.tower_out, self._index.rows(item_ids))
+
+    def scores(self, user_emb: Tensor, item_ids: Tensor) -> Tensor:
+        """Dot products of each user (B, D) with his items (B, K), shape (B, K)."""
+        return row_scores(user_emb, self.tower_out, self._index.rows(item_ids))

@@ -22,6 +22,9 @@ class TablePool:
     def embeddings(self, item_ids: torch.Tensor) -> torch.Tensor:
         return self.table[item_ids]
 
+    def scores(self, user_emb: torch.Tensor, item_ids: torch.Tensor) -> torch.Tensor:
+        return (user_emb[:, None] * self.table[item_ids]).sum(dim=2)
+
 
 def case(**softmax):
     rng = np.random.default_rng(0)

@@ -1,0 +1,126 @@
+"""Look-ups in the vectors of a step's distinct items: rows, means over bags, dot products with users.
+
+A step reads the same few thousand vectors a hundred thousand times. The gradients are therefore summed in the order of
+the codes (``sum_by_code``), and neither the gathered vectors of the negatives, shape (B, K, D), nor their gradient is
+ever written to memory: on a CPU that, and the B tiny matrix products over them, was most of a step.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from micrec.models.table import sum_by_code
+
+
+def take_rows(vectors: Tensor, rows: Tensor) -> Tensor:
+    """``vectors[rows]``: shape (*rows.shape, D) from (n, D) and int64 rows of any shape."""
+    if not vectors.requires_grad:
+        return F.embedding(rows, vectors)
+    taken: Tensor = _Take.apply(vectors, rows)
+    return taken
+
+
+def mean_rows(vectors: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
+    """Mean of ``vectors[rows[offsets[i] : offsets[i + 1]]]`` for every i, shape (B, D); zeros where a bag is empty.
+
+    Args:
+        vectors: Shape (n, D).
+        rows: Rows of all bags in a row, shape (nnz,), int64.
+        offsets: Where each bag starts and the last one ends, shape (B + 1,), int64.
+    """
+    if not vectors.requires_grad or torch.compiler.is_compiling():
+        return _mean_bag(vectors, rows, offsets)
+    pooled: Tensor = _MeanBag.apply(vectors, rows, offsets)
+    return pooled
+
+
+def row_scores(user_emb: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:
+    """Dot products ``user_emb[b] . vectors[rows[b, k]]``, shape (B, K).
+
+    Args:
+        user_emb: Shape (B, D), float32.
+        vectors: Shape (n, D), float32.
+        rows: Rows of ``vectors``, shape (B, K), int64.
+    """
+    scores: Tensor = _RowScores.apply(user_emb, vectors, rows)
+    return scores
+
+
+def _mean_bag(vectors: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
+    return F.embedding_bag(rows, vectors, offsets, mode="mean", include_last_offset=True)
+
+
+def _spread(rows: Tensor, sums: Tensor, like: torch.Size) -> Tensor:
+    """A zero tensor of shape ``like`` with the distinct ``rows`` set to ``sums``."""
+    return sums.new_zeros(like).index_copy_(0, rows, sums)
+
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape = vectors.shape
+        return F.embedding(rows, vectors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (rows,) = ctx.saved_tensors
+        return _spread(*sum_by_code(rows.reshape(-1), grad.reshape(-1, grad.shape[-1])), ctx.shape), None
+
+
+class _MeanBag(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, offsets)
+        ctx.shape = vectors.shape
+        return _mean_bag(vectors, rows, offsets)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, offsets = ctx.saved_tensors
+        sizes = offsets.diff()  # (B,)
+        bags = torch.repeat_interleave(torch.arange(len(sizes), device=rows.device), sizes)  # (nnz,)
+        shares = grad / sizes.clamp_min(1)[:, None].to(grad.dtype)  # (B, D)
+        return _spread(*sum_by_code(rows, shares, bags), ctx.shape), None, None
+
+
+class _RowScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, user_emb: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(user_emb, vectors, rows)
+        if user_emb.device.type != "cpu":
+            return torch.einsum("bd,bkd->bk", user_emb, F.embedding(rows, vectors))
+        return _sampled_product(user_emb, vectors, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        user_emb, vectors, rows = ctx.saved_tensors
+        n_users, n_each = rows.shape
+        codes, shares = rows.reshape(-1), grad.reshape(-1)  # (B K,)
+        starts = torch.arange(0, n_users * n_each, n_each, device=rows.device)
+        user_grad = F.embedding_bag(codes, vectors, starts, mode="sum", per_sample_weights=shares)
+        users = torch.arange(n_users, device=rows.device).repeat_interleave(n_each)
+        return user_grad, _spread(*sum_by_code(codes, user_emb, users, shares), vectors.shape), None
+
+
+def _sampled_product(user_emb: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:
+    """``user_emb @ vectors.T`` at K places of each row, shape (B, K), on the CPU."""
+    n_users, n_each = rows.shape
+    starts = torch.arange(0, n_users * n_each + 1, n_each)
+    with warnings.catch_warnings():  # torch calls all of sparse CSR a beta, once per process
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        places = torch.sparse_csr_tensor(
+            starts,
+            rows.reshape(-1),
+            user_emb.new_zeros(rows.numel()),
+            (n_users, len(vectors)),
+            check_invariants=False,  # a row may name an item twice, in any order
+        )
+        return torch.sparse.sampled_addmm(places, user_emb, vectors.T, beta=0.0).values().view(n_users, n_each)
