@@ -76,7 +76,8 @@ def run(
     from abtest.report.online_terminal import print_analysis, print_sections
     from abtest.report.terminal import print_results
     from abtest.runfolder import HTML_FILE, REPORT_FILE
-    from abtest.scenario import OfflineScenario, load_scenario
+    from abtest.scenario import OfflineScenario, OnlineScenario, load_scenario
+    from abtest.tables.commands import run_and_print
     from micrec.progress import LineProgress
 
     sets = [*(overrides or []), *([f"seeds={seeds}"] if seeds is not None else [])]
@@ -92,6 +93,9 @@ def run(
         if isinstance(loaded, OfflineScenario):
             print_results(run_offline(loaded, folder, **given, progress=LineProgress()))
             report = folder / REPORT_FILE
+        elif not isinstance(loaded, OnlineScenario):
+            run_and_print(loaded, folder, **given, progress=LineProgress())
+            report = folder / HTML_FILE
         else:
             results = run_online(loaded, folder, **given, progress=LineProgress())
             print_sections(results)
@@ -122,9 +126,12 @@ def check(
     overrides: Overrides = None,
 ) -> None:
     """Check a scenario without running it."""
-    from abtest.scenario import OfflineScenario, load_scenario
+    from abtest.scenario import OfflineScenario, OnlineScenario, load_scenario
 
     loaded, _ = load_scenario(file, overrides or [])
+    if not isinstance(loaded, OfflineScenario | OnlineScenario):
+        typer.echo(f"{file}: valid: {loaded.kind}, {loaded.work()}")
+        return
     arms = ", ".join(f"{name} ({arm.label})" for name, arm in loaded.arms.items())
     if isinstance(loaded, OfflineScenario):
         work = f"{loaded.seeds} seeds: {len(loaded.arms) * loaded.seeds} models"

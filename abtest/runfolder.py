@@ -8,6 +8,7 @@
     worlds/                  days and measures of the simulated worlds, see abtest.online.simulate
     results.json             the numbers, for programs: abtest/schema/results.schema.json
     report.md  table.tex     the numbers, for people
+    table.csv  cells.csv     tables only: means, and every raw cell; figure.png and .pdf beside them
 """
 
 import io
@@ -33,6 +34,7 @@ RESULTS_FILE = "results.json"
 REPORT_FILE = "report.md"
 HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"
+TABLE_FILES = ("table.csv", "cells.csv", "figure.png", "figure.pdf")  # of kinds that make a table
 CELLS_FOLDER = "cells"
 WORLD_FOLDER = "world"
 WORLDS_FOLDER = "worlds"
@@ -135,7 +137,7 @@ def _remove_run(out: Path) -> None:
 
     Results go first and the scenario last, so that what a kill leaves is still known as an unfinished run.
     """
-    for name in (RESULTS_FILE, HTML_FILE, REPORT_FILE, LATEX_FILE, ".runtime_s"):
+    for name in (RESULTS_FILE, HTML_FILE, REPORT_FILE, LATEX_FILE, *TABLE_FILES, ".runtime_s"):
         (out / name).unlink(missing_ok=True)
     for name in (CELLS_FOLDER, WORLD_FOLDER, WORLDS_FOLDER):
         if (out / name).exists():

@@ -9,21 +9,23 @@ from typing import Any, cast
 
 import yaml
 
-from abtest.arms import CONTROL, Arm, arm_faults, config_faults
+from abtest.arms import CONTROL, Arm, arm_faults, config_faults, mapping
 from abtest.offline_scenario import Metrics, OfflineScenario
 from abtest.online.scenario import ONLINE_KINDS, OnlineScenario
-from micrec.config import Config
+from abtest.tables.kinds import TABLE_KINDS, AnyTable, check_table
+from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.settings import Setting, apply_overrides, check, explain, load_yaml, merge
 
 __all__ = ["CONTROL", "Arm", "Metrics", "OfflineScenario", "OnlineScenario", "load_scenario"]
 
-Scenario = OfflineScenario | OnlineScenario
+Scenario = OfflineScenario | OnlineScenario | AnyTable
 
-KINDS: dict[str, type[OfflineScenario] | type[OnlineScenario]] = {
+_ARMED: dict[str, type[OfflineScenario] | type[OnlineScenario]] = {
     "offline_ab": OfflineScenario,
     **dict.fromkeys(ONLINE_KINDS, OnlineScenario),
 }
+KINDS: dict[str, type[Scenario]] = {**_ARMED, **TABLE_KINDS}
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, dict[str, Any]]:
@@ -42,8 +44,11 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
     if kind not in KINDS:
         raise MicrecError(f"{path}: kind: must be one of {', '.join(KINDS)}, got {json.dumps(kind, default=str)}.")
     data.setdefault("name", _name_of(path))
-    scenario, faults = check(cast("type[OfflineScenario]", KINDS[kind]), data)
-    faults = [*faults, *config_faults(data, KINDS[kind].unread)]
+    if kind in TABLE_KINDS:
+        table = check_table(path, TABLE_KINDS[kind], data)
+        return table, table.resolved()
+    scenario, faults = check(cast("type[OfflineScenario]", _ARMED[kind]), data)
+    faults = [*faults, *config_faults(data, _ARMED[kind].unread)]
     if scenario is not None:
         faults += arm_faults(scenario.arms, scenario.reserved_arms)
         faults += [] if faults else scenario.faults()
@@ -63,8 +68,12 @@ def explain_scenario(start: str | None = None) -> list[Setting]:
     """
     config = [setting._replace(key=f"base.{setting.key}") for setting in explain(Config) if setting.key != "preset"]
     offline = explain(OfflineScenario)
-    known = {setting.key for setting in offline}
-    settings = [*offline, *(setting for setting in explain(OnlineScenario) if setting.key not in known), *config]
+    settings = list(offline)
+    others: list[type[Frozen]] = [OnlineScenario, *TABLE_KINDS.values()]
+    for model in others:
+        known = {setting.key for setting in settings}
+        settings += [setting for setting in explain(model) if setting.key not in known]
+    settings += config
     settings = [one._replace(type=", ".join(KINDS)) if one.key == "kind" else one for one in settings]
     if start is None:
         return settings
@@ -88,9 +97,11 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     if here in below:
         raise MicrecError(f"{path}: extends: the files extend each other in a circle: break it.")
     data = load_yaml(path)
-    world = data.get("world")
-    if isinstance(world, dict) and "extends" in world:
-        data["world"] = _extended(path, world, "world.extends", (*below, here))
+    places = {"": data, **{f"datasets.{name}.": one for name, one in mapping(data.get("datasets")).items()}}
+    for at, keys in places.items():
+        world = mapping(keys).get("world")
+        if isinstance(world, dict) and "extends" in world:
+            keys["world"] = _extended(path, world, f"{at}world.extends", (*below, here))
     return _extended(path, data, "extends", (*below, here))
 
 

@@ -1,0 +1,268 @@
+"""A table from its scenario: every row with every seed on every dataset, then the tests, the report, the figure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from abtest.bench import (
+    Bench,
+    FloorFn,
+    Plan,
+    TrainFn,
+    default_read,
+    generated_world,
+    model_row,
+    run_floors,
+    switches_of,
+    train_cells,
+)
+from abtest.cells import Cell, CellStore, hash_dataset
+from abtest.effects import check_hits
+from abtest.runfolder import (
+    CELLS_FOLDER,
+    RESULTS_FILE,
+    SCENARIO_FILE,
+    WORLD_FOLDER,
+    check_run,
+    jsonable,
+    open_run,
+    versions,
+    write_json,
+    write_text,
+)
+from abtest.scenario import scenario_yaml
+from abtest.tables.checks import nearest
+from abtest.tables.effects import judge_orderings, table_effects
+from abtest.tables.files import write_files
+from abtest.tables.scenario import Chosen, TableScenario
+from micrec.config import Config
+from micrec.data.dataset import Dataset
+from micrec.data.describe import describe
+from micrec.errors import MicrecError
+from micrec.progress import NoProgress, Progress
+from micrec.settings import differences
+
+SCHEMA = "micrec-results/1"
+ORACLE_METRICS = "link_recall"  # only worlds whose truth is known have them: n/a elsewhere
+
+
+def run_table(
+    scenario: TableScenario,
+    out: Path,
+    *,
+    resolved: Mapping[str, Any],
+    force: bool = False,
+    command: str = "",
+    workers: int | None = None,
+    progress: Progress | None = None,
+    train: TrainFn | None = None,
+    floor: FloorFn | None = None,
+    read: Callable[[Path], Dataset] | None = None,
+) -> dict[str, Any]:
+    """Run a table's scenario into a run folder; an interrupted run goes on, cell by cell, to the same result.
+
+    Args:
+        scenario: The table.
+        out: The run folder, see ``abtest.runfolder``; cells and worlds lie in a folder per dataset.
+        resolved: The scenario as plain data with every key, from ``load_scenario``.
+        force: Replace a finished run.
+        command: What the user typed, for the report.
+        workers: Models trained at a time; None = one per core on a CPU. Any number gives the same results.
+        progress: Where to report.
+        train: Trains and tests one model; by default ``micrec.experiment.run_model``.
+        floor: Tests a model without training; by default ``micrec.experiment.run_floor``.
+        read: Reads a dataset folder; by default ``micrec.data.store.read_dataset``.
+
+    Returns:
+        The contents of ``results.json``.
+
+    Raises:
+        MicrecError: If the folder holds a finished run or no run at all, a dataset is at fault, a row cannot be
+            trained on it, a metric does not exist, or a training fails.
+    """
+    progress = progress or NoProgress()
+    datasets = open_datasets(
+        scenario.chosen(), out, resolved=resolved, force=force, progress=progress, read=read, check=_checks(scenario)
+    )
+    benches = {name: bench_of(dataset, out, name, progress) for name, dataset in datasets.items()}
+    floors: dict[str, dict[str, Cell]] = {}
+    cells: dict[str, dict[str, list[Cell]]] = {}
+    for name, keys in scenario.chosen():
+        progress.say(f"dataset {name}: {len(scenario.rows)} rows, {scenario.seeds} seeds")
+        config = scenario.config(keys, scenario.reference_row, scenario.first_seed)
+        floors[name] = run_floors(benches[name], scenario.floors, config, floor)
+        cells[name] = _run_rows(scenario, Chosen(name, keys), benches[name], train, workers)
+    results = _results(scenario, benches, resolved, command, cells, floors)
+    write_files(out, results)
+    write_json(out / RESULTS_FILE, results)  # last: the run is finished once it is there
+    return results
+
+
+def open_datasets(
+    chosen: Sequence[Chosen],
+    out: Path,
+    *,
+    resolved: Mapping[str, Any],
+    force: bool,
+    progress: Progress,
+    read: Callable[[Path], Dataset] | None,
+    check: Callable[[str, Dataset], None],
+) -> dict[str, Dataset]:
+    """The datasets of a run, in order; folders are read and checked before anything is written, worlds drawn after."""
+    check_run(out, force=force)
+    read = read or default_read()
+    given, faults = {}, []
+    for name, keys in chosen:
+        if keys.data is not None:
+            try:
+                given[name] = read(keys.data)
+                check(name, given[name])
+            except MicrecError as fault:
+                faults.append(str(fault))
+    if faults:
+        raise MicrecError(faults[0]) if len(faults) == 1 else MicrecError.of("datasets", faults)
+    open_run(out, force=force)
+    write_text(out / SCENARIO_FILE, scenario_yaml(resolved))
+    datasets = {}
+    for name, keys in chosen:
+        if name not in given:
+            given[name] = read(generated_world(keys.world_config(), out / WORLD_FOLDER / name, progress))
+            check(name, given[name])
+        datasets[name] = given[name]
+    return datasets
+
+
+def bench_of(dataset: Dataset, out: Path, name: str, progress: Progress) -> Bench:
+    """Where the cells of one dataset lie."""
+    return Bench(dataset, hash_dataset(dataset), versions(), CellStore(out / CELLS_FOLDER / name), progress)
+
+
+def check_cell(cell: Cell, scenario: TableScenario) -> None:
+    """Stop early where a finished cell cannot answer the scenario.
+
+    Raises:
+        MicrecError: If a metric or slice that the scenario names was not evaluated.
+    """
+    wanted = {"metrics": scenario.metrics, "details": scenario.details}
+    wanted |= {f"orderings.{place}.metrics": one.metrics or () for place, one in enumerate(scenario.orderings)}
+    faults = [
+        f"{where}: no metric {metric}: {nearest(metric, cell.metrics)}"
+        for where, metrics in wanted.items()
+        for metric in metrics
+        if metric not in cell.metrics and not metric.startswith(ORACLE_METRICS)
+    ]
+    faults += [
+        f"slices: no slice {name}: choose from {', '.join(cell.slices) or 'none'}"
+        for name in scenario.slices
+        if name not in cell.slices
+    ]
+    if faults:
+        raise MicrecError.of(f"scenario {scenario.name}", faults)
+
+
+def dataset_facts(bench: Bench, label: str, paper: str | None, config: Config) -> dict[str, Any]:
+    """One dataset of ``datasets`` in results.json."""
+    counted = describe(bench.dataset, config.split, config.sessions)
+    counts = ("sessions", "train", "validation", "test")
+    fields = [field.name for field in counted.fields]
+    return {
+        **bench.facts(),
+        "label": label,
+        "paper": paper,
+        **{name: getattr(counted, name) for name in counts},
+        "fields": fields,
+        "links": bench.dataset.folder is not None and (bench.dataset.folder / "oracle" / "links.parquet").exists(),
+    }
+
+
+def _checks(scenario: TableScenario) -> Callable[[str, Dataset], None]:
+    from micrec.fitting import check_inputs
+
+    chosen = dict(scenario.chosen())
+
+    def check(name: str, dataset: Dataset) -> None:
+        faults = []
+        for row in scenario.rows:
+            try:
+                check_inputs(dataset, scenario.config(chosen[name], row, scenario.first_seed))
+            except MicrecError as fault:
+                faults.append(str(fault))
+        if faults:
+            raise MicrecError.of(f"dataset {name}", list(dict.fromkeys(faults)))
+
+    return check
+
+
+def _run_rows(
+    scenario: TableScenario, chosen: Chosen, bench: Bench, train: TrainFn | None, workers: int | None
+) -> dict[str, list[Cell]]:
+    """Every row with every seed, seed by seed, so that an interrupted run holds whole pairs."""
+    plans = [
+        Plan(
+            f"{row}-seed{seed}",
+            f"{chosen.name}: {keys.label}, seed {seed}",
+            scenario.config(chosen.keys, row, seed),
+        )
+        for seed in scenario.seed_numbers
+        for row, keys in scenario.rows.items()
+    ]
+
+    def check(cell: Cell, config: Config) -> None:
+        check_cell(cell, scenario)
+        check_hits(cell, config.evaluation.cutoffs)
+
+    found = train_cells(bench, plans, train=train, workers=workers, check=check)
+    return {row: [found[f"{row}-seed{seed}"] for seed in scenario.seed_numbers] for row in scenario.rows}
+
+
+def _switches(configs: Mapping[str, Config]) -> dict[str, Any]:
+    """Keys that differ from the paper's defaults: those that all rows share, and each row's own."""
+    shared = switches_of(configs)["shared"]
+    unsaid = {*shared, "preset", "train.seed"}
+    rows = {row: differences(config, Config()) for row, config in configs.items()}
+    own = {row: {key: value for key, value in keys.items() if key not in unsaid} for row, keys in rows.items()}
+    return {"shared": shared, "rows": own}
+
+
+def _results(
+    scenario: TableScenario,
+    benches: Mapping[str, Bench],
+    resolved: Mapping[str, Any],
+    command: str,
+    cells: Mapping[str, Mapping[str, Sequence[Cell]]],
+    floors: Mapping[str, Mapping[str, Cell]],
+) -> dict[str, Any]:
+    models: list[dict[str, Any]] = []
+    for name, bench in benches.items():
+        here = [model_row(bench.dataset, f"{floor} (floor)", None, None, cell) for floor, cell in floors[name].items()]
+        for row, members in cells[name].items():
+            seeds = zip(scenario.seed_numbers, members, strict=True)
+            here += [model_row(bench.dataset, scenario.rows[row].label, row, seed, cell) for seed, cell in seeds]
+        models += [{**model, "dataset": name} for model in here]
+    effects = table_effects(scenario, cells)
+    chosen = dict(scenario.chosen())
+    facts = {}
+    switches = {}
+    for name, keys in chosen.items():
+        configs = {row: scenario.config(keys, row, scenario.first_seed) for row in scenario.rows}
+        label = keys.label or benches[name].dataset.name
+        facts[name] = dataset_facts(benches[name], label, keys.paper, configs[scenario.reference_row])
+        switches[name] = _switches(configs)
+    results = {
+        "schema": SCHEMA,
+        "kind": scenario.kind,
+        "scenario": dict(resolved),
+        "command": command,
+        "versions": versions(),
+        "seeds": list(scenario.seed_numbers),
+        "runtime_s": sum(model["seconds"] for model in models),
+        "datasets": facts,
+        "reference": scenario.reference_row,
+        "switches": {"preset": scenario.preset, "datasets": switches},
+        "effects": effects,
+        "orderings": judge_orderings(scenario, effects),
+        "models": models,
+    }
+    plain = jsonable(results)
+    assert isinstance(plain, dict)
+    return plain
