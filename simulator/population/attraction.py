@@ -35,7 +35,7 @@ class Situation(NamedTuple):
     affinity: Numbers  # (S, B) of each interest in this visit, 0 … 1
     staples: NDArray[np.int32]  # (T, B) items
     novelty: Numbers  # (B,) leaning to fresh items, mean 1
-    readiness: Numbers  # (B,) to follow links: strength times susceptibility, 0 … 1
+    follows: Numbers  # (B,) readiness to follow links, 0 … 1
     lately: NDArray[np.int64]  # (LATELY + 1, B) items clicked in the visit, newest first; then the latest before it
     link_left: Numbers  # (LATELY + 1, B) what is left of the pull of each one's links
     fatigue: NDArray[np.float64]  # (B,) items looked at and not rested from
@@ -121,7 +121,7 @@ class Attraction:
             return None
         left = hits * s.link_left[:, None]
         pull: Numbers = left.max(axis=0)
-        pull *= np.float32(self.keys.link) * s.readiness
+        pull *= np.float32(self.keys.link) * s.follows
         return pull
 
 

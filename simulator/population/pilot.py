@@ -2,7 +2,8 @@
 
 The pilot's users are in no world; each sees one slate at the start of a visit, at a moment within the log. A place of a
 reference slate holds, with even chance, an item from one of the user's interests or one from the whole catalogue, drawn
-by appeal.
+by appeal. Users who click more readily than others get more of the same slate, so that each is measured against what a
+reference slate is worth to somebody like them: satisfaction tells slates apart, not users.
 """
 
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from simulator.world.world import World
 PILOT_SLATES = 16_384
 _WIDEST = 25.0  # log odds
 _PRECISION = 1e-4
+_GRID = np.linspace(-4.0, 4.0, 17)  # standard deviations of readiness
 
 
 class Calibration(NamedTuple):
@@ -33,7 +35,13 @@ class Calibration(NamedTuple):
 
     intercept: float  # log odds, added to every utility
     worth: float  # mean worth of a reference slate
-    worth_sd: float
+    worth_sd: float  # among users of the same readiness to click
+    readiness: NDArray[np.float64]  # (G,) log odds, rising
+    worth_above: NDArray[np.float64]  # (G,) mean worth to users of each readiness, above ``worth``
+
+    def worth_to(self, readiness: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Mean worth of a reference slate to users of a readiness (n,) in log odds."""
+        return self.worth + np.interp(readiness, self.readiness, self.worth_above)
 
 
 def calibrate(
@@ -50,13 +58,14 @@ def calibrate(
     now_s = to_uniform(key) * world.config.days * DAY_S
     visiting = Visiting(traits, keys, DayVisits(users, now_s, 0 * users, key), Carried.nothing(PILOT_SLATES))
     items = reference_slates(world, keys, visiting.subcategory, now_s, key)
+    own = (keys.utility.readiness_sd * traits.readiness).astype(np.float32)
     utility = attraction(items, visiting.situation(users, now_s)).utility
     start = mixed(key, np.asarray(0))
     bits = mixed(start, items)
     noise, real = Noise(*halves(bits), start), items >= 0
 
-    def clicked(intercept: float) -> NDArray[np.bool_]:
-        return examination(utility + np.float32(intercept), real, noise)[1]
+    def clicked(intercept: float, readiness: NDArray[np.float32] | np.float32 = own) -> NDArray[np.bool_]:
+        return examination(utility + (np.float32(intercept) + readiness), real, noise)[1]
 
     def rate(intercept: float) -> float:
         return float(clicked(intercept).sum() / real.sum())
@@ -76,7 +85,14 @@ def calibrate(
     place, column = np.nonzero(clicked(intercept))
     aftermath = pleasure(bits[place, column], items[place, column], *visiting.habits[:, column])
     worth = np.bincount(column, aftermath.worth, minlength=PILOT_SLATES)
-    return Calibration(intercept, float(worth.mean()), max(float(worth.std()), 1e-9))
+    if keys.utility.readiness_sd == 0.0:
+        return Calibration(intercept, float(worth.mean()), max(float(worth.std()), 1e-9), np.zeros(1), np.zeros(1))
+    grid = keys.utility.readiness_sd * _GRID
+    clicks = np.array([clicked(intercept, np.float32(readiness)).sum() for readiness in grid])
+    to_like = clicks * (aftermath.worth.mean() / PILOT_SLATES)
+    to_each = np.interp(own, grid, to_like)
+    spread = max(float((worth - to_each).std()), 1e-9)
+    return Calibration(intercept, float(worth.mean()), spread, grid, to_like - to_each.mean())
 
 
 def reference_slates(

@@ -34,7 +34,8 @@ class Population:
     Attributes:
         arrived_s: When each user enters the platform, shape (U,): 0 for those who are there from the start; the first
             visit of a cold-start user starts at this moment. May lie beyond the end of the log.
-        satisfaction: Of each user, shape (U,): sd of the worth of reference slates, 0 = as on reference slates.
+        satisfaction: Of each user, shape (U,): sd of the worth of reference slates, 0 = as on reference slates to a
+            user who clicks as readily.
         gone: Who has left for good, shape (U,).
         intercept: Log odds that every utility is raised by, for the configured click rate.
     """
@@ -48,10 +49,14 @@ class Population:
         self.intercept = self._calibration.intercept
         users = world.config.users.count
         self._traits = Traits.of(world, np.arange(users))
+        readiness = (keys.utility.readiness_sd * self._traits.readiness).astype(np.float32)
+        self._leaning = np.float32(self.intercept) + readiness
+        self._par = self._calibration.worth_to(readiness)  # worth of a reference slate to each
         self._comings = Comings(self._traits, keys)
         self.arrived_s = self._traits.arrived_s
         self.satisfaction, self.gone = np.zeros(users), self._traits.left_s < first_day * DAY_S
         self._carried = Carried.nothing(users)
+        self._habit = self._comings.habit_at(first_day * DAY_S)
         self._day = first_day
         self._visiting: Visiting | None = None
 
@@ -75,7 +80,7 @@ class Population:
         return np.flatnonzero((self.arrived_s < (day + 1) * DAY_S) & ~self.gone)
 
     def begin_day(self, day: int) -> DayVisits:
-        """The visits of ``day``, decided from the users' satisfaction this morning.
+        """The visits of ``day``, decided from the users' satisfaction and habit this morning.
 
         The same noise makes a happier user's visits earlier and more, never other ones.
 
@@ -88,7 +93,7 @@ class Population:
                 f"begin_day({day}): day {self._day} {under_way}, of {self._world.config.days} days; days run in order."
             )
         rows = self.users_on(day)
-        visits = self._comings.visits(day, rows, self.satisfaction[rows])
+        visits = self._comings.visits(day, rows, self.satisfaction[rows], self._habit[rows])
         self._visiting = Visiting(self._traits, self._keys, visits, self._carried)
         return visits
 
@@ -118,7 +123,8 @@ class Population:
         bits = mixed(start, items)
         noise, real = Noise(*halves(bits), start), items >= 0
         utility, link, reasons = self._attraction(items, situation)
-        utility += np.float32(self.intercept)
+        user = visiting.visits.user[visits]
+        utility += self._leaning[user]
         examined, clicked = self._examination(utility if link is None else utility + link, real, noise)
         place, column = np.nonzero(clicked)
         bought = items[place, column]
@@ -129,7 +135,7 @@ class Population:
             if link is not None:
                 self._credit_links(cause, utility, link, clicked, real, noise)
         worth = np.bincount(column, after.worth, minlength=len(visits))
-        mood = (worth - self._calibration.worth) / self._calibration.worth_sd
+        mood = (worth - self._par[user]) / self._calibration.worth_sd
         looked = examined.sum(axis=0)
         visiting.record(visits, now_s, items, clicked, looked, mood)
         dwell_s = np.bincount(column, after.dwell_s, minlength=len(visits)).astype(np.float64, copy=False)
@@ -187,6 +193,8 @@ class Population:
             mood = visiting.mood[rows] / visiting.requests[rows]
             self.satisfaction[users] += weight * (mood - self.satisfaction[users])
             self._carried.put(users, visiting.left_with(rows))
+        if self._keys.lifecycle.habit > 0.0:
+            self._habit = self._comings.habit_after(day, visits, self._habit)
         rows = self.users_on(day)
         self.gone[self._comings.leavers(day, rows, self.satisfaction[rows])] = True
         self._day, self._visiting = day + 1, None
@@ -200,6 +208,7 @@ class Population:
         if self._visiting is not None:
             raise ValueError(f"day {self._day} is under way: end_day({self._day}) before state().")
         state = {"day": np.array(self._day), "satisfaction": self.satisfaction, "gone": self.gone}
+        state["habit"] = self._habit
         return {name: values.copy() for name, values in {**state, **vars(self._carried)}.items()}
 
     def restore(self, state: dict[str, NDArray]) -> None:
@@ -208,12 +217,13 @@ class Population:
         Raises:
             ValueError: If the arrays do not fit the world.
         """
-        shapes = {"day": (), **dict.fromkeys(("satisfaction", "gone", *vars(self._carried)), self.gone.shape)}
+        shapes = {"day": (), **dict.fromkeys(("satisfaction", "gone", "habit", *vars(self._carried)), self.gone.shape)}
         found = {name: np.shape(values) for name, values in state.items()}
         if found != shapes:
             raise ValueError(f"the state has arrays {found}, but this population has {shapes}.")
         self._day, self._visiting = int(state["day"]), None
         self.satisfaction, self.gone = state["satisfaction"].copy(), state["gone"].copy()
+        self._habit = state["habit"].copy()
         self._carried = Carried(**{name: state[name].copy() for name in vars(self._carried)})
 
     def _under_way(self) -> Visiting:

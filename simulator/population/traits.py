@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import Draws, mixed, to_uniform
-from simulator.world.users import Habits, UserDraws, interest_cumulative
+from simulator.world.users import Habits, UserDraws, capped_mean, interest_cumulative
 from simulator.world.visits import VisitDraws
 from simulator.world.world import World
 
@@ -25,6 +25,8 @@ class Traits:
         arrived_s: When each enters, shape (n,); 0 for those who are there from the start.
         left_s: When each leaves for good in the world's own history, shape (n,).
         habits: The world's :class:`Habits`.
+        follows: Readiness to follow links, shape (n,), 0 … 1, of mean links.strength, as the history has it.
+        readiness: Leaning to click, standard normal, shape (n,).
         interests: Subcategory of each interest in each epoch of drift, shape (n, epochs, S).
     """
 
@@ -34,6 +36,8 @@ class Traits:
     arrived_s: NDArray[np.float64]
     left_s: NDArray[np.float64]
     habits: Habits
+    follows: NDArray[np.float64]
+    readiness: NDArray[np.float64]
     interests: NDArray[np.int32]
 
     @classmethod
@@ -43,13 +47,17 @@ class Traits:
         chunks = [users[first : first + _CHUNK] for first in range(0, len(users), _CHUNK)]
         activity = visits.activity(users)
         first_s, left_s = visits.presence(users, activity)
+        habits = draws.habits(users)
+        follows = capped_mean(config.links.strength, config.links.susceptibility_sd) * habits.susceptibility
         return cls(
             world=world,
             users=users,
             activity=activity,
             arrived_s=np.where(visits.is_new(users), first_s, 0.0),
             left_s=left_s,
-            habits=draws.habits(users),
+            habits=habits,
+            follows=np.minimum(follows, 1.0),
+            readiness=Draws(config.seed, "click readiness").normal(users),
             interests=np.concatenate([draws.interests(chunk, epochs) for chunk in chunks]),
         )
 

@@ -54,14 +54,13 @@ class Visiting:
     """
 
     def __init__(self, traits: Traits, keys: PopulationKeys, visits: DayVisits, carried: Carried) -> None:
-        rows, n, config = visits.user, len(visits.user), traits.world.config
+        rows, n = visits.user, len(visits.user)
         self._keys, self.visits = keys, visits
         self.subcategory = traits.interests_at(rows, visits.start_s)
         self.staples = traits.staples(rows, self.subcategory)
-        readiness = np.minimum(config.links.strength * traits.habits.susceptibility[rows], 1.0)
         affinity = traits.affinity(to_uniform(mixed(visits.key, _OPENING)))
         self.static = np.empty((_STATIC + len(affinity), n), np.float32)
-        self.static[0], self.static[1] = traits.habits.novelty[rows], readiness
+        self.static[0], self.static[1] = traits.habits.novelty[rows], traits.follows[rows]
         self.static[2], self.static[_STATIC:] = traits.habits.patience[rows], affinity
         self.habits = np.stack([traits.habits.dwell[rows], traits.habits.like[rows]])
         self.lately = np.full((n, LATELY), -1, np.int32)  # items clicked in the visit, newest first
@@ -98,7 +97,7 @@ class Visiting:
             affinity=static[_STATIC:],
             staples=self.staples.take(rows, axis=1),
             novelty=static[0],
-            readiness=static[1],
+            follows=static[1],
             lately=lately,
             link_left=left,
             fatigue=self.fatigue(rows, now_s),

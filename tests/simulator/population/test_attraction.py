@@ -25,6 +25,19 @@ def interests_at(world, user, time_s):
     ]
 
 
+def readiness_factor(config):
+    """What susceptibility must be multiplied by for a mean readiness, at most 1 each, of links.strength; by halving."""
+    z = np.linspace(-8.0, 8.0, 16_001)
+    density = np.exp(-0.5 * z * z) / np.exp(-0.5 * z * z).sum()
+    sd = config.links.susceptibility_sd
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        mean = (np.minimum(middle * np.exp(sd * z - 0.5 * sd * sd), 1.0) * density).sum()
+        low, high = (middle, high) if mean < config.links.strength else (low, middle)
+    return middle
+
+
 def reference(world, weights, user, key, start_s, now_s, item, clicked, before, looked, staples):
     """Log odds of one item and what a link adds, as the keys describe them.
 
@@ -66,7 +79,7 @@ def reference(world, weights, user, key, start_s, now_s, item, clicked, before, 
         pulls.append(
             weights.link_fading ** len(clicked) * 0.5 ** ((now_s - before[1]) / HOUR_S / weights.link_memory_h)
         )
-    ready = min(1.0, config.links.strength * float(habits.susceptibility[0]))
+    ready = min(1.0, readiness_factor(config) * float(habits.susceptibility[0]))
     hits = [pull for c, pull in zip(sources, pulls, strict=True) if group in catalogue.link_targets[catalogue.group[c]]]
     return total, weights.link * factor.get("link", 1.0) * ready * max(hits, default=0.0)
 
@@ -140,6 +153,20 @@ def test_links_of_the_history_alone_leave_slates_alone():
     assert only_there.equals(live(population("utility.link=0"), 3))
     assert not only_there.equals(live(population(), 3))
     assert (only_there["cause"] != int(Cause.LINK)).all()
+
+
+@pytest.mark.parametrize(("strength", "sd"), [(0.0, 0.5), (0.3, 1.5), (0.8, 0.5), (1.0, 0.5)])
+def test_strength_is_the_mean_readiness_as_in_the_history(strength, sd):
+    """Users who would be more than ready leave the rest to the others."""
+    world = ("users.count=8000", f"links.strength={strength}", f"links.susceptibility_sd={sd}")
+    traits = population(world=world)._traits
+    follows = traits.follows
+    assert abs(follows.mean() - strength) <= 4 * follows.std() / np.sqrt(8_000)
+    assert (follows <= 1.0).all()
+    below = follows < 1.0
+    each = follows[below] / traits.habits.susceptibility[below]
+    assert each == pytest.approx(readiness_factor(small_world(*world).config), rel=1e-5)
+    assert below.all() == (strength == 0.0)
 
 
 def rate_after_source(strength):

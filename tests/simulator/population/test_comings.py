@@ -102,10 +102,10 @@ def test_the_history_before_the_first_day_goes_on():
 @pytest.mark.parametrize("happy", [-2.0, 1.0, 3.0])
 def test_satisfaction_moves_visits_and_makes_no_other_ones(happy):
     """With the same noise the k-th visit of a happier user is never later."""
-    of = population(world=("sessions.per_user=10",))
+    of = population("lifecycle.habit=0", world=("sessions.per_user=10",))
     rows = of.users_on(0)
-    low = of._comings.visits(0, rows, np.full(len(rows), happy - 1.0))
-    high = of._comings.visits(0, rows, np.full(len(rows), happy))
+    low = of._comings.visits(0, rows, np.full(len(rows), happy - 1.0), np.zeros(len(rows)))
+    high = of._comings.visits(0, rows, np.full(len(rows), happy), np.zeros(len(rows)))
     assert len(high.user) > len(low.user)
     earlier = {(u, k): s for u, k, s in zip(high.user, high.ordinal, high.start_s, strict=True)}
     keyed = {(u, k): key for u, k, key in zip(high.user, high.ordinal, high.key, strict=True)}

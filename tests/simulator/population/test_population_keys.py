@@ -212,6 +212,34 @@ def the_displeased_go(of: Population) -> float:
     return float(of.gone.sum())
 
 
+def differing_users(of: Population) -> float:
+    """Covariance of the clicks of the same user on neighbouring days, per look."""
+    log = live(of, 6).with_columns(above=pl.col("clicked") - pl.col("clicked").sum() / pl.col("examined").sum())
+    days = log.filter("examined").group_by("user", "day").agg(pl.col("above").sum(), pl.len())
+    pairs = days.join(days.with_columns(pl.col("day") + 1), on=["user", "day"])
+    return float((pairs["above"] * pairs["above_right"]).sum() / (pairs["len"] * pairs["len_right"]).sum())
+
+
+def back_after(of: Population, gap: int) -> float:
+    there = []
+    for day in range(12):
+        there.append(np.bincount(of.begin_day(day).user, minlength=len(of.gone)) > 0)
+        of.end_day(day)
+    return float(np.mean([before & after for before, after in zip(there[:-gap], there[gap:], strict=True)]))
+
+
+def back_tomorrow(of: Population) -> float:
+    return back_after(of, 1)
+
+
+def back_later(of: Population) -> float:
+    """After four days, beside after one."""
+    start = of.state()
+    tomorrow = back_after(of, 1)
+    of.restore(start)
+    return back_after(of, 4) / tomorrow
+
+
 def unanswered(column: str, sign: float = 1.0) -> Callable[[Population], float]:
     def statistic(of: Population) -> float:
         visits = of.begin_day(0)
@@ -249,6 +277,7 @@ EFFECTS = {
     "utility.clickbait": Effect("0", "2", lying_titles),
     "utility.clicked": Effect("-4", "0", over_again),
     "utility.satiation": Effect("-1", "0", perseverance(narrow), LONG),
+    "utility.readiness_sd": Effect("0", "1.2", differing_users),
     "utility.weariness": Effect("-0.1", "0", perseverance(), LONG),
     "satisfaction.quality": Effect("0", "2", good_items_please),
     "satisfaction.dwell": Effect("0", "2", pleases("dwell_s")),
@@ -261,6 +290,8 @@ EFFECTS = {
     "lifecycle.stay_fatigue": Effect("0", "0.1", fewer_requests),
     "lifecycle.rest_h": Effect("0.5", "200", fewer_requests_tomorrow, ("lifecycle.stay_fatigue=0.05",), BUSY),
     "lifecycle.return_satisfaction": Effect("0", "0.6", the_pleased_return),
+    "lifecycle.habit": Effect("0", "0.8", back_tomorrow),
+    "lifecycle.habit_days": Effect("0.3", "5", back_later, ("lifecycle.habit=0.6",)),
     "lifecycle.churn_satisfaction": Effect("0", "1.5", the_displeased_go),
     "lifecycle.retry": Effect("0.2", "0.8", unanswered("leave", -1.0)),
     "lifecycle.retry_s": Effect("2", "20", unanswered("busy_s")),

@@ -15,7 +15,7 @@ MANY = ("users.count=20000", "sessions.per_user=6", "days=20", "window_days=20")
 
 
 def answers_to_reference_slates(of, days=4):
-    """First requests of users who bring nothing along."""
+    """First requests of users who bring nothing along: which places are filled, responses, users; day by day."""
     frames = []
     for day in range(days):
         visits = of.begin_day(day)
@@ -23,7 +23,7 @@ def answers_to_reference_slates(of, days=4):
         now_s = visits.start_s[rows]
         slates = reference_slates(of._world, of._keys, of._visiting.subcategory[:, rows], now_s, visits.key[rows])
         done = of.respond(rows, slates.T, now_s, np.zeros(len(rows), int))
-        frames.append((slates.T >= 0, done))
+        frames.append((slates.T >= 0, done, visits.user[rows]))
         of.end_day(day)
         of._carried.item[:], of._carried.fatigue[:] = -1, 0.0
     return frames
@@ -37,8 +37,8 @@ def test_click_rate_on_reference_slates(kind, variant):
         f"examination.kind={kind}", f"utility.variant={variant}", f"click_rate={rate}", world=MANY
     )  # fmt: skip
     frames = answers_to_reference_slates(of)
-    per_slate = np.concatenate([done.clicked.sum(axis=1) - rate * real.sum(axis=1) for real, done in frames])
-    shown = np.mean(np.concatenate([real.sum(axis=1) for real, _ in frames]))
+    per_slate = np.concatenate([done.clicked.sum(axis=1) - rate * real.sum(axis=1) for real, done, _ in frames])
+    shown = np.mean(np.concatenate([real.sum(axis=1) for real, _, _ in frames]))
     pilot = 1.0 / 16_384 + 1.0 / len(per_slate)
     assert len(per_slate) > 15_000
     assert abs(per_slate.mean()) / shown < 4 * per_slate.std() * np.sqrt(pilot) / shown
