@@ -8,13 +8,14 @@ Shape letters: B requests, K candidates of a channel, C candidates to rank, H hi
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 HISTORY = 20  # latest clicks that a request carries, as in the paper
+NO_FOLLOWS: NDArray[np.int64] = np.empty((0, 0), np.int64)
 
 
 class Requests(NamedTuple):
@@ -24,6 +25,7 @@ class Requests(NamedTuple):
     recent_items: NDArray[np.int64]  # (B, H) latest clicks, newest first, -1 as padding
     now_s: NDArray[np.float64]  # (B,) seconds since the start of the log
     keys: NDArray[np.uint64]  # (B,) key of every draw a model makes for the request, such as exploration
+    follows: NDArray[np.int64] = NO_FOLLOWS  # (B, H) latest items whose provider was followed, newest first; or (0, 0)
 
 
 class Candidates(NamedTuple):
@@ -38,6 +40,21 @@ class Matcher(Protocol):
 
     def retrieve(self, requests: Requests, k: int) -> Candidates:
         """The ``k`` best items for each request; rows are padded where there are fewer."""
+
+
+class Announced(NamedTuple):
+    """Items that are published by the end of a day, n of them."""
+
+    items: NDArray[np.int64]  # (n,) ids
+    at_s: NDArray[np.float64]  # (n,) moment of publication, seconds since the start of the log
+
+
+@runtime_checkable
+class LiveMatcher(Matcher, Protocol):
+    """A matching channel's model that also offers what has been published since it was trained."""
+
+    def announce(self, announced: Announced) -> None:
+        """Told each morning, before the day's first request; no item may be offered before its moment."""
 
 
 class Ranker(Protocol):

@@ -1,4 +1,4 @@
-"""What the providers that a user follows have published."""
+"""What the providers that a user follows have published; a follow counts from the next request on."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -28,7 +28,11 @@ class FollowKeys(ChannelKeys):
 
 
 class FollowTrainer(ChannelTrainer[FollowKeys]):
-    """Items of the followed providers, newest first or most clicked first."""
+    """Items of the followed providers, newest first or most clicked first.
+
+    Whom a user follows, the request says, up to the second; behind them come those whom only the log knows: the likes,
+    where they count, and the follows of requests that carry none.
+    """
 
     kind = "follow"
 
@@ -47,6 +51,8 @@ class FollowTrainer(ChannelTrainer[FollowKeys]):
         return {
             "items": shelf.ids[kept],
             "scores": score[kept].astype(np.float32),
+            "known": shelf.ids,
+            "provider": provider.astype(np.int32),
             "provider_offsets": np.searchsorted(provider[kept], np.arange(len(labels) + 1)),
             "users": known,
             "user_offsets": np.append(0, np.cumsum(counts)),
@@ -87,9 +93,26 @@ class _Follow:
         followed = arrays["followed"].astype(np.int64)
         self._followed, _ = padded_rows(arrays["user_offsets"], followed, np.zeros(len(followed), np.float32))
         self._items, self._scores = padded_rows(arrays["provider_offsets"], arrays["items"], arrays["scores"])
+        self._known, self._provider = Lookup(arrays["known"]), np.append(arrays["provider"], -1).astype(np.int64)
 
     def retrieve(self, requests: Requests, k: int) -> Candidates:
         providers = self._followed[self._users.rows(requests.user_ids)]  # -1 is the empty last row
+        if requests.follows.size:
+            latest = self._provider[self._known.rows(requests.follows)]
+            providers = distinct(np.concatenate([latest, providers], axis=1), self._trainer.keys.providers)
         flat = (len(providers), -1)
         items, scores = self._items[providers].reshape(flat), self._scores[providers].reshape(flat)
         return sum_by_item(items, scores, k, self._trainer.hidden(requests))
+
+
+def distinct(values: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """The first ``most`` distinct values of each row in their order, -1 as padding anywhere and at the end."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ranked = np.take_along_axis(values, order, axis=1)
+    first = ranked >= 0
+    first[:, 1:] &= ranked[:, 1:] != ranked[:, :-1]
+    keep = np.zeros(values.shape, bool)
+    np.put_along_axis(keep, order, first, axis=1)
+    width = min(most, int(keep.sum(axis=1).max(initial=0)))
+    front = np.argsort(~keep, axis=1, kind="stable")[:, :width]
+    return np.where(np.take_along_axis(keep, front, axis=1), np.take_along_axis(values, front, axis=1), -1)

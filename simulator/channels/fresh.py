@@ -1,4 +1,4 @@
-"""What has just been published, the better clicked of it first, each request with a shuffle of its own."""
+"""What has just been published, up to the second, the better clicked of it first, shuffled anew for each request."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from simulator.channels.channel import HOUR_S, ChannelKeys, ChannelTrainer, Shelf
 from simulator.channels.lists import UNIT, best_items, shared_list, sum_by_item
 from simulator.draws import mixed, to_uniform
-from simulator.ports import Candidates, Matcher, ObservedLog, Requests
+from simulator.ports import Announced, Candidates, Matcher, ObservedLog, Requests
 
 _SHUFFLE = np.asarray(0x66726573)  # purpose of the draws
 _OFFSET = 1024.0  # makes every score positive for the fixed-point sums
@@ -27,10 +27,17 @@ class FreshKeys(ChannelKeys):
         0.5, description="Gumbel noise on the log score of each item and request; 0 = the same list for everyone."
     )
     length: PositiveInt = Field(500, description="Most items kept.")
+    live: bool = Field(
+        True, description="Whether items are offered from their publication on; false: from the next version on."
+    )
 
 
 class FreshTrainer(ChannelTrainer[FreshKeys]):
-    """Items by log of click rate, smoothed towards the average, and age."""
+    """Items by log of click rate, smoothed towards the average, and age.
+
+    All ages grow alike, so that scores keep their order through a version's life: what is published in it has the
+    average rate, and a negative age at the version's making.
+    """
 
     kind = "fresh"
 
@@ -42,22 +49,41 @@ class FreshTrainer(ChannelTrainer[FreshKeys]):
         score = np.log(rate) - np.log(2.0) * shelf.age_s / (keys.half_life_h * HOUR_S)
         young = shelf.age_s <= keys.max_age_h * HOUR_S
         items, best = best_items(shelf.ids[young], score[young], keys.length)
-        return {"items": items, "scores": best}
+        return {"items": items, "scores": best, "made_s": np.array(log.now_s), "new": np.array(np.log(average))}
 
     def serve(self, arrays: Mapping[str, NDArray]) -> Matcher:
-        return _Fresh(self, arrays["items"], arrays["scores"])
+        return _Fresh(self, arrays)
 
 
 class _Fresh:
-    def __init__(self, trainer: FreshTrainer, items: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
-        self._trainer, self._items, self._scores = trainer, items, scores
+    def __init__(self, trainer: FreshTrainer, arrays: Mapping[str, NDArray]) -> None:
+        self._trainer, self._known, self._scores_known = trainer, arrays["items"], arrays["scores"]
+        self._made_s, self._new = float(arrays["made_s"]), float(arrays["new"])
+        self.announce(Announced(np.empty(0, np.int64), np.empty(0)))
+
+    def announce(self, announced: Announced) -> None:
+        """See :class:`simulator.ports.LiveMatcher`."""
+        late = (announced.at_s > self._made_s) & self._trainer.keys.live
+        at_s = announced.at_s[late]
+        growth = np.log(2.0) * (at_s - self._made_s) / (self._trainer.keys.half_life_h * HOUR_S)
+        items = np.concatenate([announced.items[late], self._known])
+        scores = np.concatenate([(self._new + growth).astype(np.float32), self._scores_known])
+        order = np.lexsort((items, -scores))
+        self._items, self._scores = items[order], scores[order]
+        self._at_s = np.concatenate([at_s, np.full(len(self._known), -np.inf)])[order]
 
     def retrieve(self, requests: Requests, k: int) -> Candidates:
         hidden, explore = self._trainer.hidden(requests), self._trainer.keys.explore
-        if explore == 0 or not len(self._items):
+        early = np.flatnonzero(self._at_s > requests.now_s.min(initial=np.inf))  # not yet out for some of the requests
+        if not len(self._items) or (explore == 0 and not len(early)):
             return shared_list(self._items, self._scores, k, hidden)
-        key = mixed(requests.keys, _SHUFFLE)[:, None]
-        gumbel = -np.log(-np.log(to_uniform(mixed(key, self._items[None, :]))))
-        noisy = np.clip(self._scores + explore * gumbel, 1.0 / UNIT - _OFFSET, _OFFSET - 1.0) + _OFFSET
-        lists = sum_by_item(np.broadcast_to(self._items, noisy.shape), noisy, k, hidden)
+        noisy = np.broadcast_to(self._scores, (len(requests.keys), len(self._items)))
+        if explore:
+            key = mixed(requests.keys, _SHUFFLE)[:, None]
+            noisy = noisy + explore * -np.log(-np.log(to_uniform(mixed(key, self._items[None, :]))))
+        items = np.broadcast_to(self._items, noisy.shape)
+        if len(early):
+            items = items.copy()
+            items[:, early] = np.where(self._at_s[early] <= requests.now_s[:, None], items[:, early], -1)
+        lists = sum_by_item(items, np.clip(noisy, 1.0 / UNIT - _OFFSET, _OFFSET - 1.0) + _OFFSET, k, hidden)
         return Candidates(lists.items, lists.scores - np.float32(_OFFSET))

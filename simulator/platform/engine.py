@@ -21,7 +21,7 @@ from simulator.platform.config import PipelineKeys, PlatformKeys
 from simulator.platform.logs import DayLog, tables
 from simulator.platform.moods import moods
 from simulator.platform.plan import Models, Plan, make_plan, shadows
-from simulator.platform.recent import RecentClicks
+from simulator.platform.recent import RecentItems
 from simulator.platform.service import Service, Users
 from simulator.platform.setting import Setting
 from simulator.platform.shown import Shown
@@ -30,7 +30,7 @@ from simulator.platform.snapshots import Deployed, Makers, Snapshots
 from simulator.platform.stage import Stage
 from simulator.platform.visits import Coming, Replies, run_day
 from simulator.population.responses import DayVisits
-from simulator.ports import ObservedLog
+from simulator.ports import LiveMatcher, ObservedLog
 from simulator.world.visits import DAY_S
 
 RUN_FILE = "platform.json"
@@ -86,7 +86,7 @@ class Engine:
         self._snapshots.check(self._warmup_plan)
         self._snapshots.check(self._plan)
         self._values = item_values(setting, [keys.pipeline, *pipelines.values()])
-        self._recent = RecentClicks(len(setting.users))
+        self._recent, self._follows = RecentItems(len(setting.users)), RecentItems(len(setting.users))
         self._day = setting.first_day
         self._open(base)
 
@@ -122,6 +122,7 @@ class Engine:
             missing=deployed.missing,
             kitchen=Kitchen(plan, deployed.matchers, deployed.rankers, popular, self._values, Shown()),
             recent=self._recent,
+            follows=self._follows,
             log=log,
             start_s=self._setting.start_s,
             seed=self._keys.seed,
@@ -155,6 +156,10 @@ class Engine:
         aside: Models = self._shadows if plan is self._warmup_plan else {}
         self._progress.start(f"day {day}, models", len(plan.models) + len(aside), "models")
         deployed = self._snapshots.morning(day, plan, log_of, aside)
+        announced = self._setting.published_by(day + 1)
+        for matcher in deployed.matchers.values():
+            if isinstance(matcher, LiveMatcher):
+                matcher.announce(announced)
         self._progress.finish()
         return deployed, popular_items(log_of(None))
 
@@ -201,7 +206,8 @@ class Engine:
             "queues": queues,
             "snapshots": self._snapshots.state(),
         }
-        save_arrays(folder / "checkpoint", CHECKPOINT, {**arrays, "recent": self._recent.state}, facts)
+        arrays |= {"recent": self._recent.state, "follows": self._follows.state}
+        save_arrays(folder / "checkpoint", CHECKPOINT, arrays, facts)
 
     def _resume(self) -> None:
         """Take up from the last good checkpoint; days whose checkpoint is damaged are run again."""
@@ -218,12 +224,15 @@ class Engine:
                 continue
             self._users.restore({name[6:]: values for name, values in arrays.items() if name.startswith("users.")})
             self._recent.restore(arrays["recent"])
+            self._follows.restore(arrays["follows"])
             self._snapshots.restore(facts["snapshots"])
             self._day = last + 1
             return
         if self._day == self._setting.first_day:
             history = self._setting.history
             self._recent.fill(history["user_id"].to_numpy(), history["item_id"].to_numpy())
+            followed = history.filter("follow")
+            self._follows.fill(followed["user_id"].to_numpy(), followed["item_id"].to_numpy())
 
     def _prune(self, day: int) -> None:
         """Drop checkpoints that nobody will need: all but the last two, and the one that runs may start from."""

@@ -1,4 +1,4 @@
-"""The feature store: the latest clicks of every user, up to the second."""
+"""The feature store: the latest clicks of every user, and the latest follows, up to the second."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from simulator.ports import HISTORY
 
 
-class RecentClicks:
-    """Latest clicks by user, newest first.
+class RecentItems:
+    """Latest items by user that something was done with, a click or a follow, newest first.
 
     Args:
         users: Users 0 … ``users`` - 1.
@@ -17,11 +17,11 @@ class RecentClicks:
         self._items = np.full((users, HISTORY), -1, np.int32)
 
     def of(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Latest clicks of users (B,), shape (B, H), -1 as padding."""
+        """Latest items of users (B,), shape (B, H), -1 as padding."""
         return self._items[users].astype(np.int64)
 
     def fill(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> None:
-        """Take in clicks (n,) in time order, of any users, from an empty store."""
+        """Take in items (n,) in time order, of any users, from an empty store."""
         if not len(users):
             return
         order = np.argsort(users, kind="stable")
@@ -32,10 +32,10 @@ class RecentClicks:
         keep = from_end < HISTORY
         self._items[user[keep], from_end[keep]] = items[order[keep]]
 
-    def click(self, users: NDArray[np.int64], slates: NDArray[np.int64], clicked: NDArray[np.bool_]) -> None:
-        """Take in the clicks of one slate each of distinct users (B,), from the top, shape (B, K)."""
-        for place in np.flatnonzero(clicked.any(axis=0)):
-            rows = np.flatnonzero(clicked[:, place])
+    def take(self, users: NDArray[np.int64], slates: NDArray[np.int64], chosen: NDArray[np.bool_]) -> None:
+        """Take in the ``chosen`` items of one slate each of distinct users (B,), from the top, shape (B, K)."""
+        for place in np.flatnonzero(chosen.any(axis=0)):
+            rows = np.flatnonzero(chosen[:, place])
             who = users[rows]
             self._items[who, 1:] = self._items[who, :-1]
             self._items[who, 0] = slates[rows, place]
@@ -52,5 +52,5 @@ class RecentClicks:
             ValueError: If it is of another number of users.
         """
         if state.shape != self._items.shape:
-            raise ValueError(f"latest clicks of {len(state)} users, not {len(self._items)}.")
+            raise ValueError(f"latest items of {len(state)} users, not {len(self._items)}.")
         self._items = state.astype(np.int32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from simulator.draws import Draws
 from simulator.platform.logs import DayLog
 from simulator.platform.plan import Plan
-from simulator.platform.recent import RecentClicks
+from simulator.platform.recent import RecentItems
 from simulator.platform.slates import FALLBACK, Kitchen, Slates
 from simulator.platform.stage import Stage
 from simulator.platform.timetable import Asked, Timetable, schedule
@@ -75,7 +75,8 @@ class Service:
         stages: By id.
         missing: Ids of models of which there is no good snapshot.
         kitchen: Makes slates.
-        recent: The feature store.
+        recent: The feature store: latest clicks.
+        follows: The feature store: latest items whose provider was followed.
         log: Where rows go.
         start_s: Start of the log, seconds since 1970-01-01 UTC.
         seed: Seed of the platform.
@@ -91,7 +92,8 @@ class Service:
     stages: Mapping[str, Stage]
     missing: Collection[str]
     kitchen: Kitchen
-    recent: RecentClicks
+    recent: RecentItems
+    follows: RecentItems
     log: DayLog
     start_s: int
     seed: int
@@ -118,7 +120,7 @@ class Service:
             visits, requests, user, self.arm[visits], at_s, self._draws.bits(self.visits.key[visits], requests)
         )
         timetable = schedule(asked, self.plan, self.stages, self.missing)
-        slates = self.kitchen.make(asked, self.recent.of(user), timetable)
+        slates = self.kitchen.make(asked, self.recent.of(user), self.follows.of(user), timetable)
         gone_s = at_s + self.users.wait_s(visits, requests)
         result = np.where(slates.items[:, 0] < 0, _EMPTY, _SLATE)
         result[timetable.answered_s > gone_s] = _ABANDONED
@@ -156,7 +158,8 @@ class Service:
             items = slates.items[rows]
             did = self.users.respond(asked.visit[rows], items, now_s, asked.request[rows])
             next_s[rows], leave[rows] = now_s + did.busy_s, did.leave
-            self.recent.click(asked.user[rows], items, did.clicked)
+            self.recent.take(asked.user[rows], items, did.clicked)
+            self.follows.take(asked.user[rows], items, did.follow)
             self.kitchen.see(asked, rows, items)
             self._log_slates(asked, rows, now_s, slates, did)
         return Replies(next_s, leave)

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 import polars as pl
 
+from simulator.ports import Announced
 from simulator.world.item_table import dataset_schema, item_frame
 from simulator.world.users import UserDraws, user_frame
 from simulator.world.visits import DAY_S
@@ -62,6 +63,12 @@ class Setting:
             start_s=world.start_s,
             first_day=first_day,
         )
+
+    def published_by(self, day: int) -> Announced:
+        """Items that are published before ``day`` begins, and when."""
+        items = self.items.filter(pl.col("published") < self.start_s + day * DAY_S)
+        at_s = (items["published"] - self.start_s).cast(pl.Float64).to_numpy()
+        return Announced(items["item_id"].cast(pl.Int64).to_numpy(), at_s)
 
 
 def no_clicks() -> pl.DataFrame:

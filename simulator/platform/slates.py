@@ -53,8 +53,9 @@ class Kitchen:
     values: Mapping[str, NDArray[np.int32]]
     shown: Shown
 
-    def make(self, asked: Asked, recent: NDArray[np.int64], timetable: Timetable) -> Slates:
-        """Slates of requests (B,) whose users' latest clicks are ``recent`` (B, H)."""
+    def make(self, asked: Asked, recent: NDArray[np.int64], follows: NDArray[np.int64], timetable: Timetable) -> Slates:
+        """Slates of requests (B,) whose users' latest clicks are ``recent`` and latest follows ``follows`` (B, H)."""
+        requests = Requests(asked.user, recent, asked.at_s, asked.key, follows)
         shapes = [arm.shape for arm in self.plan.arms]
         distinct = list(dict.fromkeys(shapes))
         of_arm = np.array([distinct.index(shape) for shape in shapes])[asked.arm]
@@ -62,7 +63,7 @@ class Kitchen:
         whole = _empty(len(asked.at_s), most, len(self.plan.channels))
         for number, shape in enumerate(distinct):
             for rows in _chunks(np.flatnonzero(of_arm == number)):
-                part = self._of_shape(shape, rows, asked, recent, timetable, most)
+                part = self._of_shape(shape, rows, asked, _take(requests, rows), timetable, most)
                 for name in Slates._fields:
                     getattr(whole, name)[rows] = getattr(part, name)
         return whole
@@ -78,12 +79,11 @@ class Kitchen:
         shape: Shape,
         rows: NDArray[np.int64],
         asked: Asked,
-        recent: NDArray[np.int64],
+        requests: Requests,
         timetable: Timetable,
         most: int,
     ) -> Slates:
-        """Slates of the requests in ``rows``, all of one shape."""
-        requests = Requests(asked.user[rows], recent[rows], asked.at_s[rows], asked.key[rows])
+        """Slates of ``requests``, those in ``rows`` of all that were asked, all of one shape."""
         slots = None if shape.repeats else self.shown.slots(asked.visit[rows])
         place = np.full(len(asked.at_s), -1)
         place[rows] = np.arange(len(rows))
@@ -130,7 +130,7 @@ class Kitchen:
             if not len(at):
                 continue
             whole = len(at) == len(requests.user_ids)
-            some = Requests(*(part[at] for part in requests)) if not whole else requests
+            some = requests if whole else _take(requests, at)
             found = self.matchers[passage.model].retrieve(some, k)
             if whole:
                 return found
@@ -192,7 +192,7 @@ class Kitchen:
             ranked[at] = True
             if len(at) == len(items):
                 return self.rankers[passage.model].score(requests, items), ranked
-            some = Requests(*(part[at] for part in requests))
+            some = _take(requests, at)
             scores[at] = self.rankers[passage.model].score(some, items[at])
         return scores, ranked
 
@@ -252,6 +252,10 @@ def without(lists: Candidates, mask: NDArray[np.bool_]) -> Candidates:
 def _falling(items: NDArray[np.int64]) -> NDArray[np.float32]:
     """Scores that keep the order in which candidates stand."""
     return np.where(items >= 0, -np.arange(items.shape[1], dtype=np.float32), -np.inf).astype(np.float32)
+
+
+def _take(requests: Requests, rows: NDArray[np.int64]) -> Requests:
+    return Requests._make(part[rows] for part in requests)
 
 
 def _chunks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -152,8 +152,7 @@ class Scorer:
 
 def slice_of(requests: Requests, start: int, stop: int) -> Requests:
     """Some of the requests."""
-    users, recent, now_s, keys = requests
-    return Requests(users[start:stop], recent[start:stop], now_s[start:stop], keys[start:stop])
+    return Requests._make(part[start:stop] for part in requests)
 
 
 def _scatter(codes: Ids, weights: NDArray, size: int) -> Floats:

@@ -10,7 +10,7 @@ from micrec.settings import validate
 from simulator.draws import Draws
 from simulator.platform.arms import arm_pipelines, assign
 from simulator.platform.config import PlatformKeys
-from simulator.platform.recent import RecentClicks
+from simulator.platform.recent import RecentItems
 from simulator.platform.shown import Shown
 from simulator.platform.slates import PADDING, explore, spread_out, without
 from simulator.ports import HISTORY, Candidates
@@ -21,10 +21,10 @@ from tests.simulator.platform.fakes import tiny_keys
 @settings(max_examples=50, deadline=None)
 def test_latest_clicks_are_those_of_a_list_per_user(clicks):
     users, items = (np.array([click[part] for click in clicks], np.int64) for part in (0, 1))
-    filled, clicked = RecentClicks(4), RecentClicks(4)
+    filled, clicked = RecentItems(4), RecentItems(4)
     filled.fill(users, items)
     for user, item in clicks:
-        clicked.click(np.array([user]), np.array([[item + 1, item]]), np.array([[False, True]]))
+        clicked.take(np.array([user]), np.array([[item + 1, item]]), np.array([[False, True]]))
     for user in range(4):
         latest = [item for who, item in clicks if who == user][::-1][:HISTORY]
         expected = latest + [-1] * (HISTORY - len(latest))
@@ -32,8 +32,8 @@ def test_latest_clicks_are_those_of_a_list_per_user(clicks):
 
 
 def test_clicks_of_one_slate_are_taken_from_the_top():
-    recent = RecentClicks(2)
-    recent.click(np.array([1]), np.array([[5, 6, 7]]), np.array([[True, False, True]]))
+    recent = RecentItems(2)
+    recent.take(np.array([1]), np.array([[5, 6, 7]]), np.array([[True, False, True]]))
     assert recent.of(np.array([1]))[0, :3].tolist() == [7, 5, -1]
 
 
