@@ -73,14 +73,18 @@ def check_cell(cell: Cell, scenario: OfflineScenario, cutoffs: Sequence[int]) ->
     """Stop early where a finished cell cannot answer the scenario.
 
     Raises:
-        MicrecError: If a metric or slice that the scenario names was not evaluated.
+        MicrecError: If a metric or slice that the scenario names was not evaluated. A metric that this dataset has no
+            word for, such as link recall where no link is known, stays undefined.
         ValueError: If the per-user hits do not add up to the metrics.
     """
+    from micrec.experiment import optional_metrics
+
+    known = {*cell.metrics, *optional_metrics(cutoffs)}
     faults = [
         f"metrics.{family}: no metric {metric}: choose from {', '.join(cell.metrics)}"
         for family in ("primary", "secondary")
         for metric in getattr(scenario.metrics, family)
-        if metric not in cell.metrics
+        if metric not in known
     ]
     faults += [
         f"metrics.slices: no slice {name}: choose from {', '.join(cell.slices) or 'none'}"

@@ -17,6 +17,7 @@ from abtest.bench import (
     train_cells,
 )
 from abtest.cells import Cell, CellStore, hash_dataset
+from abtest.diagnosis import write_diagnosis
 from abtest.effects import check_cell, compute_effects
 from abtest.report import write_report
 from abtest.runfolder import (
@@ -90,6 +91,7 @@ def run_offline(
     cells = _run_arms(scenario, bench, train, workers)
     results = _results(scenario, bench, resolved, command, cells, floors)
     write_report(out, results)
+    write_diagnosis(out, results)
     write_json(out / RESULTS_FILE, results)  # last: the run is finished once it is there
     return results
 

@@ -35,6 +35,7 @@ REPORT_FILE = "report.md"
 HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"
 TABLE_FILES = ("table.csv", "cells.csv", "figure.png", "figure.pdf")  # of kinds that make a table
+DIAGNOSIS_FILES = ("diagnosis.md", "diagnosis.csv", "diagnosis.png", "diagnosis.pdf")
 CELLS_FOLDER = "cells"
 WORLD_FOLDER = "world"
 WORLDS_FOLDER = "worlds"
@@ -137,7 +138,7 @@ def _remove_run(out: Path) -> None:
 
     Results go first and the scenario last, so that what a kill leaves is still known as an unfinished run.
     """
-    for name in (RESULTS_FILE, HTML_FILE, REPORT_FILE, LATEX_FILE, *TABLE_FILES, ".runtime_s"):
+    for name in (RESULTS_FILE, HTML_FILE, REPORT_FILE, LATEX_FILE, *TABLE_FILES, *DIAGNOSIS_FILES, ".runtime_s"):
         (out / name).unlink(missing_ok=True)
     for name in (CELLS_FOLDER, WORLD_FOLDER, WORLDS_FOLDER):
         if (out / name).exists():

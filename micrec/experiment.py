@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +80,14 @@ def run_floor(name: str, dataset: Dataset, config: Config) -> ModelResult:
     task = evaluation_task(dataset, split, config.evaluation, "test")
     links = read_links(dataset)
     return _result(evaluate_floor(name, task, dataset.clicks[split.fit], config, links=links), {})
+
+
+def optional_metrics(cutoffs: Sequence[int]) -> set[str]:
+    """Metrics that not every dataset and model has: no titles, categories, sessions or known links, equal lengths."""
+    kinds = ("sessions", "titles", "categories", "links")
+    names = {f"{figure}_{kind}" for figure in ("alignment", "nearer") for kind in kinds} | {"norm_popularity"}
+    recalls = {f"link_recall{view}@{k}" for view in ("", "_cross", "_cold") for k in cutoffs}
+    return names | recalls | {f"{name}_chance" for name in recalls}
 
 
 def evaluate_model(
