@@ -141,7 +141,7 @@ def test_identical_arms_change_nothing_for_anybody(tmp_path):
         ),
         ({"arms": {**TINY["arms"], "warmup": {"label": "w"}}}, "arms.warmup: is the name of a folder of every run"),
         ({"arms": {**TINY["arms"], "Experiment": {"label": "e"}}}, "arms.Experiment: is the name of a folder"),
-        ({"arms": {**TINY["arms"], "Control": {"label": "c"}}}, "arms.Control: differs from control in capitals only"),
+        ({"arms": {**TINY["arms"], "Control": {"label": "c"}}}, "arms.control: differs from Control in capitals only"),
         ({"arms": {**TINY["arms"], "treatment": {"label": "B", "pipeline": {"slate": 3}}}}, "slate"),
     ],
 )

@@ -1,0 +1,304 @@
+"""No key of an experiment on the simulated platform is without its test: each does what it says, and only that."""
+
+import re
+import tempfile
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import BaseModel
+
+from abtest.online.aa import false_alarms
+from abtest.online.experiment import plan_of
+from abtest.online.parallel import simulate_all
+from abtest.online.scenario import ONLINE_KINDS, OnlineScenario
+from abtest.online.simulate import simulations_of
+from abtest.online.study import study_section
+from abtest.scenario import load_scenario
+from micrec.errors import MicrecError
+from micrec.progress import NoProgress
+from micrec.retrieval import load_bundle
+from tests.abtest.online import test_scenario_keys_platform
+from tests.abtest.online.tiny_runs import CHANNELS, run, scenario_file, tiny
+from tests.simulator import (
+    test_metamorphic_behaviour,
+    test_metamorphic_choices,
+    test_metamorphic_items,
+    test_metamorphic_users,
+)
+from tests.simulator.population import test_population_keys
+
+WORLD_TESTS = (test_metamorphic_users, test_metamorphic_choices, test_metamorphic_items, test_metamorphic_behaviour)
+CHECKS: dict[str, Callable[[], None]] = {}
+
+
+def key(*names: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Registers the check of a key, or of several that only mean something together."""
+
+    def register(check: Callable[[], None]) -> Callable[[], None]:
+        CHECKS.update(dict.fromkeys(names, check))
+        return check
+
+    return register
+
+
+def leaves(model: type[BaseModel] = OnlineScenario, prefix: str = "") -> Iterator[str]:
+    """Every key that holds a value; what stands below a free name goes by ``*``."""
+    for name, field in model.model_fields.items():
+        origin, kinds = typing.get_origin(field.annotation), (field.annotation, *typing.get_args(field.annotation))
+        below = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        step = "*." if origin in (dict, tuple) else ""
+        if below:
+            yield from leaves(below[0], f"{prefix}{name}.{step}")
+        else:
+            yield prefix + name
+
+
+def test_every_key_has_a_test():
+    here = [name for name in leaves() if not name.startswith(("world.", "population."))]
+    assert sorted(here) == sorted({*CHECKS, *test_scenario_keys_platform.EFFECTS})
+    assert not CHECKS.keys() & test_scenario_keys_platform.EFFECTS.keys()
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_key_does_what_it_says(name):
+    CHECKS[name]()
+
+
+@pytest.mark.parametrize("module", WORLD_TESTS, ids=lambda module: module.__name__.rsplit("_", 1)[1])
+def test_keys_of_the_world_arrive_in_it(module):
+    """What they do there is tested where they are at home; days follow from the scenario."""
+    for name, effect in module.EFFECTS.items():
+        sets = [f"world.{one}" for one in effect.worlds(name)[1]]
+        scenario = tiny(*sets)
+        given, used = scenario.world.model_dump(), scenario.world_config(0).model_dump()
+        follow = {"days": scenario.all_days, "window_days": scenario.all_days}
+        assert used == {**given, **follow, "seed": given["seed"]}, name
+
+
+def test_keys_of_the_population_arrive_in_it():
+    for name, effect in test_population_keys.EFFECTS.items():
+        found = [tiny(*(f"population.{one}" for one in (*effect.others, f"{name}={value}"))) for value in effect[:2]]
+        assert found[0].population != found[1].population, name
+        for scenario in found:
+            assert scenario.population_keys(0) == scenario.population.model_copy(update={"seed": 0}), name
+
+
+@key("kind")
+def _kind():
+    texts = {kind: study_section(kind, [], 0.05).text for kind in ONLINE_KINDS if kind not in ("online_ab", "aa")}
+    assert len(set(map(tuple, texts.values()))) == len(texts)
+    with pytest.raises(MicrecError, match="kind: must be one of offline_ab"):
+        tiny("kind=online")
+
+
+@key("name")
+def _name():
+    assert tiny("name=mine").name == "mine"
+    with pytest.raises(MicrecError, match="name: must match"):
+        tiny("name=../mine")
+
+
+@key("scale")
+def _scale():
+    small, large = tiny().world_config(0), tiny("scale=3").world_config(0)
+    assert [large.users.count, large.items.count] == [3 * small.users.count, 3 * small.items.count]
+    assert large.sessions == small.sessions
+
+
+@key("history_days", "cold_clicks")
+def _history():
+    """The longer the past, or the lower the bar, the fewer users are cold."""
+
+    def cold(*sets):
+        return float(run(*sets).days.unique("user_id")["cold"].mean())
+
+    assert cold("history_days=8") < cold() - 0.03
+    assert cold("cold_clicks=1") < cold() - 0.03
+    assert run("cold_clicks=1").days.drop("cold").equals(run().days.drop("cold"))
+
+
+@key("days")
+def _days():
+    assert run("days=3").days["day"].unique().to_list() == [1, 2, 3]
+    assert run().days["day"].unique().to_list() == [1, 2]
+    assert tiny("days=3").world_config(0).days == tiny().world_config(0).days + 1
+
+
+@key("seed", "platform.seed", "platform.arms.*.weight", "platform.arms.*.pipeline")
+def _seed():
+    other = run("seed=5")
+    assert other.scenario.world_config(0) == run().scenario.world_config(0)
+    assert other.scenario.population_keys(0).seed == other.scenario.platform_keys(0).seed == 5
+    assert not other.table("requests")["asked_s"].equals(run().table("requests")["asked_s"])
+    for sets in ("platform.seed=3", "platform.arms={control: {}}"):
+        with pytest.raises(MicrecError, match=r"platform\.(seed|arms): belongs to the scenario"):
+            tiny(sets)
+
+
+@key("platform.salt")
+def _salt():
+    """Another salt, another split; identical arms show everybody the same as before."""
+    before, after = run(), run("platform.salt=other")
+    arms = before.days.unique("user_id").join(after.days.unique("user_id"), on="user_id")
+    assert 0.35 < float((arms["arm"] != arms["arm_right"]).mean()) < 0.65
+    for table in ("impressions", "behaviours", "requests"):
+        assert before.table(table).drop("arm").equals(after.table(table).drop("arm"))
+
+
+@key("platform.gather_s")
+def _gather():
+    """For speed alone: where nobody queues the log is the same, served in 20 s or in one go."""
+    assert run("platform.gather_s=20").table("impressions").equals(run().table("impressions"))
+    with pytest.raises(MicrecError, match="gather_s: must be > 0"):
+        tiny("platform.gather_s=0")
+
+
+@key("platform.pipeline.ranking.kind")
+def _ranking_kind():
+    with pytest.raises(MicrecError, match=re.escape("ranking.kind: must be one of ctr, got oracle")):
+        run("platform.pipeline.ranking.kind=oracle")
+
+
+TOWER = (
+    "platform.pipeline.channels.matching={kind: two_tower, k: 1000, quota: 30}",
+    "platform.pipeline.slate_size=20",
+)
+
+
+def moved(*sets: str) -> float:
+    """How far the item embeddings of the second version are from those of the first, on average."""
+    first, second = (vectors(folder) for folder in run(*TOWER, *sets).models("matching"))
+    return float(np.mean([np.abs(first[item] - second[item]).mean() for item in first.keys() & second.keys()]))
+
+
+def vectors(folder: Path) -> dict[int, np.ndarray]:
+    """Embedding by item of a version of the two-tower model, of those that may be retrieved."""
+    bundle = load_bundle(folder / "serving")
+    items = bundle.item_ids.to_numpy()[bundle.candidates]
+    return dict(zip(items, bundle.index.reconstruct_n(0, bundle.index.ntotal), strict=True))
+
+
+@key("serving.warm_epochs", "serving.warm_days", "serving.min_clicks")
+def _training():
+    """Without an epoch a version is the one before it, with few clicks near it; items need their clicks."""
+    assert moved("serving.warm_epochs=0") < 1e-6
+    assert 1e-6 < moved("serving.warm_days=0.1") < 0.7 * moved()
+    few, many = (
+        len(vectors(run(*TOWER, "serving.warm_epochs=0", *sets).models("matching")[0]))
+        for sets in (("serving.min_clicks=8",), ())
+    )
+    assert few < many / 2
+
+
+@key("serving.index")
+def _index():
+    kinds = {
+        index: type(load_bundle(run(*TOWER, f"serving.index={index}").models("matching")[0] / "serving").index).__name__
+        for index in ("exact", "hnsw")
+    }
+    assert "Flat" in kinds["exact"]
+    assert "HNSW" in kinds["hnsw"]
+
+
+@key("serving.hide_recent")
+def _hide_recent():
+    """All items are asked for: as many are missing as the history holds."""
+
+    def offered(*sets):
+        rows = run(*TOWER, "platform.pipeline.repeats=true", *sets).day("serving", 1)
+        return float(rows.filter(pl.col("stage") == "matching")["offered"].mean())
+
+    assert offered("serving.hide_recent=false") > offered() + 2
+
+
+@key("preset", "base", "arms.*.config")
+def _config():
+    """Preset, then base, then the arm's own; it is what the channel is trained with."""
+    scenario = tiny(*TOWER, "preset=modern", "base.softmax.temperature=0.5", "arms.treatment.config.train.epochs=3")
+    control, treatment = scenario.config("control"), scenario.config("treatment")
+    assert (control.preset, control.softmax.temperature, control.train.epochs) == ("modern", 0.5, 1)
+    assert treatment.train.epochs == 3
+    keys = scenario.platform_keys(0)
+    options = keys.arms["treatment"].pipeline["channels"]["matching"]["options"]
+    assert options["config"]["train"]["epochs"] == 3
+    assert keys.pipeline.channels["matching"].options["config"]["train"]["epochs"] == 1
+    assert options["serving"] == scenario.serving.model_dump(mode="json")
+
+
+@key("arms.*.label")
+def _label():
+    assert set(run("arms.treatment.label=New").days["arm"]) == {"A", "New"}
+
+
+@key("arms.*.weight")
+def _weight():
+    arms = run("arms.treatment.weight=4").days.unique("user_id")["arm"]
+    assert 0.7 < float((arms == "also A").mean()) < 0.9
+
+
+@key("arms.*.pipeline")
+def _arm_pipeline():
+    """It changes its own arm; on the first day, when nothing of it is learnt yet, nobody else's."""
+    changed, before = (run(*sets).day("impressions", 0) for sets in (("arms.treatment.pipeline.slate_size=4",), ()))
+    longest = changed.group_by("arm").agg(pl.col("position").max() + 1)
+    assert dict(longest.iter_rows()) == {"control": 10, "treatment": 4}
+    assert changed.filter(pl.col("arm") == "control").equals(before.filter(pl.col("arm") == "control"))
+
+
+@key("truth", "experiment", "variants", "replications")
+def _worlds():
+    def parts(*sets):
+        return [(one.variant, one.replication, one.part) for one in simulations_of(tiny(*sets))]
+
+    assert parts() == [("main", 0, "experiment")]
+    assert parts("truth=true", "experiment=false", "variants={a: {experiment: true}}")[0] == ("a", 0, "experiment")
+    assert {part for *_, part in parts("truth=true")} == {"experiment", "control", "treatment"}
+    assert {name for name, *_ in parts("variants={a: {}, b: {days: 1}}")} == {"a", "b"}
+    assert {number for _, number, _ in parts("replications=3")} == {0, 1, 2}
+    scenario = tiny("variants={a: {}, b: {truth: true, experiment: false}}")
+    assert [one.part for one in simulations_of(scenario) if one.variant == "b"] == ["control", "treatment"]
+    worlds = [tiny("replications=2").world_config(number) for number in (0, 1)]
+    assert worlds[0].seed != worlds[1].seed
+
+
+@key("doses.key", "doses.values")
+def _doses():
+    scenario = tiny("kind=dose_response", "doses={key: world.links.strength, values: [0, 0.5]}")
+    found = {name: scenario.variant(name).world.links.strength for name in scenario.named_variants()}
+    assert found == {"strength 0": 0.0, "strength 0.5": 0.5}
+
+
+@key("splits")
+def _splits():
+    scenario = tiny("kind=aa", "splits=7")
+    plan = plan_of(scenario, ("treatment",), "")
+    found = false_alarms(run().days, plan, splits=scenario.splits, seed=0)
+    assert {one.splits for one in found} == {7}
+
+
+@key("looks", "alpha")
+def _plan():
+    assert [plan_of(tiny(f"looks={looks}"), ("treatment",), "").looks for looks in ("final", "daily")] == [
+        "final",
+        "daily",
+    ]
+    assert plan_of(tiny("alpha=0.2"), ("treatment",), "").alpha == 0.2
+
+
+@key("keep_logs")
+def _keep_logs():
+    left = {}
+    for keep in ("true", "false"):
+        with tempfile.TemporaryDirectory() as folder:
+            scenario, root = tiny("days=1", f"keep_logs={keep}"), Path(folder)
+            simulate_all(scenario, root, simulations_of(scenario), workers=1, progress=NoProgress())
+            left[keep] = len(list(root.rglob("day-*"))), len(list(root.rglob("measures/*")))
+    assert left == {"true": (1, 2), "false": (0, 2)}
+
+
+def test_the_tiny_scenario_has_the_channels_it_says():
+    assert set(load_scenario(scenario_file())[0].platform.pipeline.channels) == set(CHANNELS)
