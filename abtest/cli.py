@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from abtest.analyze_cli import app as analysis_commands
+from abtest.diagnosis.cli import app as map_commands
 from micrec import __version__
 from micrec.cli import app as data_commands
 from micrec.console import report_errors
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
 )
 scenario_commands = typer.Typer(help="Read about scenarios and check them.", no_args_is_help=True)
-for package in (data_commands, model_commands, world_commands, analysis_commands):
+for package in (data_commands, model_commands, map_commands, world_commands, analysis_commands):
     app.registered_commands += package.registered_commands
     app.registered_groups += package.registered_groups
 app.add_typer(scenario_commands, name="scenario")

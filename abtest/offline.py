@@ -17,7 +17,7 @@ from abtest.bench import (
     train_cells,
 )
 from abtest.cells import Cell, CellStore, hash_dataset
-from abtest.diagnosis import write_diagnosis
+from abtest.diagnosis.files import write_diagnosis
 from abtest.effects import check_cell, compute_effects
 from abtest.report import write_report
 from abtest.runfolder import (
