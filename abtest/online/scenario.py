@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from abtest.analysis.metrics import BUILTIN
 from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
 from abtest.online.keys import TwoTowerKeys
 from micrec.config import Config, Frozen
@@ -79,6 +80,9 @@ class OnlineScenario(Frozen):
     cold_clicks: PositiveInt = Field(3, description="Users with fewer clicks before the experiment are cold.")
     looks: Literal["final", "daily"] = Field("daily", description="Whether the test is read each day, or at its end.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
+    paper: dict[str, float] = Field(
+        default_factory=dict, description="The paper's own lifts by metric, as shares, shown beside ours for shape."
+    )
     keep_logs: bool = Field(True, description="Whether the platform's logs stay in the run folder.")
 
     @property
@@ -126,6 +130,11 @@ class OnlineScenario(Frozen):
             f"{at}.options: the model of a {TWO_TOWER} channel is its arm's: set base, arms.<name>.config and serving"
             for at, channel in channels.items()
             if channel.kind == TWO_TOWER and channel.options
+        ]
+        faults += [
+            f"paper.{name}: no metric {name}: choose from {', '.join(BUILTIN)}"
+            for name in self.paper
+            if name not in BUILTIN
         ]
         if not (self.truth or self.experiment):
             faults.append("experiment: with truth and experiment both off there is nothing to run: switch one on")

@@ -54,7 +54,10 @@ def effect_table(results: Results, family: str) -> Table:
 
 
 def paper_table(results: Results) -> Table:
-    """The layout of the paper's Table 3: one row per treatment, the lift of each metric, a star where significant."""
+    """The layout of the paper's Table 3: one row per treatment, the lift of each metric, a star where significant.
+
+    Below each its interval, its adjusted p, and the true lift where a simulator knows it; last the paper's own lifts.
+    """
     shown = [e for family in ("primary", "guardrail", "secondary") for e in effects(results, family)]
     names = list(dict.fromkeys(effect["metric"] for effect in shown))
     rows = []
@@ -63,8 +66,14 @@ def paper_table(results: Results) -> Table:
         rows.append((arm, *(starred(mine[name]) for name in names)))
         rows.append((interval(results), *(numbers.percent_interval(mine[name]["lift_ci"]) for name in names)))
         rows.append(("adjusted p", *(numbers.p_value(mine[name]["p_adjusted"]) for name in names)))
-    legend = "* adjusted p below alpha; † not valid; no mark: not significant or not judged."
-    return Table(f"Lift over {results['scenario']['control']}", ("arm", *names), rows, [legend])
+        truths = [(mine[name]["truth"] or {}).get("lift") for name in names]
+        if any(truth is not None for truth in truths):
+            rows.append(("true lift", *(numbers.percent(truth) for truth in truths)))
+    notes = ["* adjusted p below alpha; † not valid; no mark: not significant or not judged."]
+    if paper := results["scenario"].get("paper"):
+        rows.append(("the paper's own", *(numbers.percent(paper[name]) if name in paper else "" for name in names)))
+        notes.append("The paper's own lifts were measured on a private platform: for shape, never a target.")
+    return Table(f"Lift over {results['scenario']['control']}", ("arm", *names), rows, notes)
 
 
 def srm_table(results: Results) -> Table:

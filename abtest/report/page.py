@@ -123,6 +123,8 @@ def _validity(results: Results) -> Section:
 
 def _lifts(results: Results) -> Section:
     found = [tables.effect_table(results, family) for family in ("primary", "guardrail", "secondary")]
+    if results["scenario"].get("paper"):
+        found.insert(0, tables.paper_table(results))
     return Section("What changed", (), [figures.lift_figure(results), *tables.filled(found)])
 
 
