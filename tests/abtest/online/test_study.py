@@ -13,7 +13,16 @@ from abtest.online.comparison import fault_costs, fault_section, spillovers
 from abtest.online.experiment import Replication
 from abtest.online.recalls import recall_section, recalls_of
 from abtest.online.scenario import OnlineScenario
-from abtest.online.study import coverage_band, mean_interval, study_data, study_section, summarise, trend
+from abtest.online.study import (
+    coverage_band,
+    expected_coverage,
+    mean_interval,
+    slope,
+    study_data,
+    study_section,
+    summarise,
+    trend,
+)
 from abtest.online.truth import TrueLift
 from abtest.scenario import load_scenario
 from simulator.platform.arms import assign
@@ -25,6 +34,7 @@ ACC = ("ACC", "all", "MicRec")
 def effect(lift, ci, *, significant=False, question=ACC):
     return SimpleNamespace(
         question=question,
+        arm=question[2],
         family="primary",
         significant=significant,
         estimate=SimpleNamespace(lift=lift, lift_ci=ci),
@@ -34,7 +44,13 @@ def effect(lift, ci, *, significant=False, question=ACC):
 def replication(number, truth, estimate=None, ci=None, *, variant="main", question=ACC, significant=False, **more):
     effects = [] if estimate is None else [effect(estimate, ci, significant=significant, question=question)]
     known = {} if truth is None else {question: TrueLift(truth, 0.01)}
-    fields = {"scenario": None, "facts": {}, "root": Path(), "analysis": SimpleNamespace(effects=effects), **more}
+    fields = {
+        "scenario": None,
+        "facts": {},
+        "root": Path(),
+        "analysis": SimpleNamespace(effects=effects, levels={}),
+        **more,
+    }
     return Replication(variant=variant, number=number, truth=known, **fields)
 
 
@@ -69,27 +85,84 @@ def test_what_is_undefined_counts_neither_for_nor_against():
 
 
 def test_the_band_holds_99_per_cent_of_sound_studies():
-    low, high = coverage_band(100, 0.05)
+    low, high = coverage_band([0.95] * 100)
     sound = stats.binom(100, 0.95)
-    assert sound.cdf(high) - sound.cdf(low - 1) >= 0.99
-    assert sound.cdf(low - 1) <= 0.005 < sound.cdf(low)
+    assert (low, high) == tuple(sound.ppf([0.005, 0.995]).astype(int))
+    chances = [0.9, 0.99, 0.6, 0.97] * 10  # not alike: against a simulation
+    counts = (np.random.default_rng(0).random((200_000, 40)) < chances).sum(axis=1)
+    assert coverage_band(chances) == tuple(np.quantile(counts, [0.005, 0.995], method="inverted_cdf").astype(int))
 
 
 def test_too_few_intervals_with_the_truth_are_told():
     runs = [replication(k, 0.0, 0.1, (0.05, 0.15) if k < 20 else (-0.1, 0.2)) for k in range(100)]
-    section = study_section("online_ab", summarise(runs, 0.05), 0.05)
+    (one,) = summarise(runs, 0.05)
+    assert 95.0 < one.expected < 98.0  # intervals of an error of .026 and .077, beside .01 that is known
+    section = study_section("online_ab", [one], 0.05)
     (cell,) = [row[-2] for table in section.tables for row in table.rows]
-    assert cell == "80 of 100 [89 to 100], TOO FEW"
+    low, high = one.band
+    assert cell == f"80 of 100 [{low} to {high}, {one.expected:.1f} expected], TOO FEW"
 
 
-def test_the_trend_is_a_regression_with_a_level_per_replication():
-    lifts = {"dose 0": [0.00, 0.10], "dose 0.5": [0.02, 0.13], "dose 1": [0.05, 0.14]}
-    runs = [replication(k, lift, variant=name) for name, own in lifts.items() for k, lift in enumerate(own)]
-    x = np.array([[d, k == 0, k == 1] for d in (0, 0.5, 1) for k in (0, 1)], float)
-    fit = sm.OLS(np.array([lift for own in lifts.values() for lift in own]), x).fit()
-    low, high = 100 * fit.conf_int(0.05)[0]
-    expected = f"{100 * fit.params[0]:+.2f} points per unit of dose [{low:+.2f}, {high:+.2f}]"
-    assert expected in trend(summarise(runs, 0.05), "ACC", "", 0.05)
+@pytest.mark.parametrize("alike", [1.0, 0.5, 0.0])
+def test_coverage_of_the_users_own_truth_is_what_is_expected(alike):
+    """Assignments of one set of users whose two outcomes are known, alike, somewhat, or not at all; SciPy's Welch."""
+    rng = np.random.default_rng(7)
+    n, rounds = 400, 4_000
+    control = rng.normal(10.0, 3.0, n)
+    treatment = 0.5 + alike * control + np.sqrt(1 - alike**2) * rng.normal(0.0, 3.0, n) + (1 - alike) * 10
+    truth, se = (treatment - control).mean(), (treatment - control).std(ddof=1) / np.sqrt(n)
+    order = rng.permuted(np.tile(np.arange(n), (rounds, 1)), axis=1)
+    shown = treatment[order[:, : n // 2]], control[order[:, n // 2 :]]
+    ci = stats.ttest_ind(*shown, axis=1, equal_var=False).confidence_interval(0.95)
+    covered = ((ci.low <= truth) & (truth <= ci.high)).sum()
+    chances = [expected_coverage(half, 0.05, se) for half in (ci.high - ci.low) / 2]
+    error = np.sqrt(np.mean(chances) * (1 - np.mean(chances)) / rounds)
+    assert covered / rounds == pytest.approx(np.mean(chances), abs=3 * error + 0.002)  # t for normal: .002 at most
+    assert (np.mean(chances) > 0.955) == (alike < 1)
+
+
+LIFTS = {"dose 0": [0.00, 0.10, 0.04], "dose 0.5": [0.02, 0.13, 0.03], "dose 1": [0.05, 0.14, 0.06]}
+
+
+def doses(lifts):
+    return [replication(k, lift, variant=name) for name, own in lifts.items() for k, lift in enumerate(own)]
+
+
+def test_the_trend_of_several_replications_is_the_mean_of_their_slopes():
+    """Each replication is one observation, however many doses it has."""
+    own = [stats.linregress([0, 0.5, 1], [lifts[k] for lifts in LIFTS.values()]).slope for k in range(3)]
+    low, high = stats.ttest_1samp(own, 0).confidence_interval(0.95)
+    expected = f"{100 * np.mean(own):+.2f} points per unit of dose [{100 * low:+.2f}, {100 * high:+.2f}]"
+    text = trend(summarise(doses(LIFTS), 0.05), "ACC", "", 0.05)
+    assert expected in text
+    assert "over 3 replications" in text
+
+
+def test_the_trend_of_one_replication_is_a_regression_and_says_what_it_leaves_out():
+    lifts = {name: own[:1] for name, own in LIFTS.items()}
+    fit = sm.OLS([own[0] for own in lifts.values()], sm.add_constant([0, 0.5, 1])).fit()
+    low, high = 100 * fit.conf_int(0.05)[1]
+    text = trend(summarise(doses(lifts), 0.05), "ACC", "", 0.05)
+    assert f"{100 * fit.params[1]:+.2f} points per unit of dose [{low:+.2f}, {high:+.2f}]" in text
+    assert "another world or training" in text
+
+
+def test_noise_between_replications_is_in_the_intervals():
+    """Worlds in which the dose does nothing, but each training tilts its own world's line: 95 % of intervals hold 0."""
+    rng = np.random.default_rng(3)
+    held = pointwise = 0
+    for _ in range(400):
+        tilt, level = rng.normal(0, 0.05, 5), rng.normal(0, 0.02, 5)
+        own = summarise(
+            doses({f"dose {d}": (level + d * tilt + rng.normal(0, 0.005, 5)).tolist() for d in (0, 0.5, 1)}), 0.05
+        )
+        _, (low, high), runs = slope(own, 0.05)
+        assert runs == 5
+        held += low <= 0 <= high
+        pointwise += own[2].truth_ci[0] <= 0 <= own[2].truth_ci[1]
+    band = stats.binom(400, 0.95).ppf([0.005, 0.995])
+    assert band[0] <= held <= band[1]
+    assert band[0] <= pointwise <= band[1]
 
 
 def test_user_models_that_disagree_are_said_to():
