@@ -103,7 +103,9 @@ class ModelConfig(Frozen):
     layers: PositiveInt | None = Field(
         None, description="Attention layers; null: 1 for ican, 2 for autoint, sasrec and bert4rec."
     )
-    heads: PositiveInt = Field(8, description="Attention heads.")
+    heads: PositiveInt | None = Field(
+        None, description="Attention heads; null: 8, but 1 for sasrec and 2 for bert4rec, as in their papers."
+    )
     positions: bool | None = Field(
         None,
         description="Learned positions of the clicks, where they are read one by one; null: on for sasrec, bert4rec "
@@ -134,6 +136,11 @@ class ModelConfig(Frozen):
     init_scale: PositiveFloat = Field(0.05, description="Embedding tables start uniform in +-init_scale.")
     bias_init: NonNegativeFloat = Field(0.1, description="Start value of the dense biases, as in ICAN's code.")
 
+    @property
+    def n_heads(self) -> int:
+        """Attention heads, null resolved."""
+        return self.heads or {"sasrec": 1, "bert4rec": 2}.get(self.name, 8)
+
     @model_validator(mode="after")
     def _switches_fit(self) -> Self:
         """Rules between keys; every one that is broken is told."""
@@ -148,8 +155,8 @@ class ModelConfig(Frozen):
             for key, names in APPLIES_TO.items()
         }
         rules |= {
-            f"heads must divide embedding_dim {dim}, got {self.heads}: use one of {divisors}": (
-                has_heads and dim % self.heads != 0
+            f"heads must divide embedding_dim {dim}, got {self.n_heads}: use one of {divisors}": (
+                has_heads and dim % self.n_heads != 0
             ),
             "positions need behaviour_tokens sequence, got field: set that, or positions to false": (
                 bool(self.positions) and self.behaviour_tokens != "sequence" and not by_click

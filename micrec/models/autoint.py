@@ -37,7 +37,7 @@ class AutoIntCell(nn.Module):
         super().__init__()
         config = tower.config
         dim = config.embedding_dim
-        self.layers = nn.ModuleList(InteractingLayer(dim, config.heads) for _ in range(config.layers or LAYERS))
+        self.layers = nn.ModuleList(InteractingLayer(dim, config.n_heads) for _ in range(config.layers or LAYERS))
         self.deep = tower.tower_mlp(n_fields * dim) if config.autoint_dnn else None
         self.out = nn.Linear((n_fields + int(config.autoint_dnn)) * dim, dim)
 

@@ -19,7 +19,7 @@ class Ican(TwoTower):
         config = self.config
         dim = config.embedding_dim
         block = TransformerBlock if config.block == "transformer" else IcanAttention
-        self.blocks = nn.ModuleList(block(dim, config.heads) for _ in range(config.layers or 1))
+        self.blocks = nn.ModuleList(block(dim, config.n_heads) for _ in range(config.layers or 1))
         sequence = config.behaviour_tokens == "sequence"
         n_tokens = config.history_length if sequence else len(self.item_fields.specs)
         self.positions = nn.Parameter(torch.zeros(n_tokens, dim)) if sequence and config.positions else None

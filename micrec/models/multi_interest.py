@@ -1,14 +1,15 @@
 """MIND and ComiRec: K vectors per user, one for each interest; the score is the highest of their dot products."""
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from micrec.losses.label_attention import label_attention
+from micrec.models.click_sequences import by_length, click_vectors, pad_clicks, worth_cutting
 from micrec.models.columns import Ragged
 from micrec.models.routing import route
-from micrec.models.sequence import click_tokens
 from micrec.models.two_tower import TwoTower
 
 INTERESTS = 4  # where the config names no number, as in ComiRec
@@ -46,21 +47,27 @@ class MultiInterest(TwoTower):
         self.user_mlp = self.tower_mlp(width, dropout=self.config.dropout)
         self.build_extraction()
 
+    @abstractmethod
     def build_extraction(self) -> None:
         """Create what ``extract`` needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def extract(self, clicks: Tensor, mask: Tensor, allowed: Tensor | None) -> Tensor:
         """Interests (B, K, D) of padded clicks (B, T, D), newest last; ``mask`` (B, T), ``allowed`` (B, K)."""
-        raise NotImplementedError
 
     def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
-        clicks, mask = click_tokens(history, item_fields, self.config.history_length)
+        vectors = click_vectors(item_fields)
+
+        def interests_of(clicks: Ragged, length: int) -> Tensor:
+            return self.extract(*pad_clicks(clicks, vectors, length), self.existing(clicks))
+
+        length = self.config.history_length
+        cut = self.training and worth_cutting(history)
+        capsules = by_length(history, length, interests_of) if cut else interests_of(history, length)  # (B, K, D)
         allowed = self.existing(history)
-        capsules = self.extract(clicks, mask, allowed)  # (B, K, D)
         profile = user_fields.flatten(1).unsqueeze(1).expand(-1, capsules.shape[1], -1)
-        vectors: Tensor = self.user_mlp(torch.cat([capsules, profile], dim=2))
-        return vectors if allowed is None else torch.where(allowed.unsqueeze(2), vectors, vectors[:, :1])
+        interests: Tensor = self.user_mlp(torch.cat([capsules, profile], dim=2))
+        return interests if allowed is None else torch.where(allowed.unsqueeze(2), interests, interests[:, :1])
 
     def existing(self, history: Ragged) -> Tensor | None:
         """Which of the K interests a user has, bool, shape (B, K); None = all: max(1, min(K, log2 of his clicks))."""
@@ -90,7 +97,8 @@ class RoutedInterests(MultiInterest):
             nn.init.xavier_uniform_(bilinear, generator=generator)
 
     def extract(self, clicks: Tensor, mask: Tensor, allowed: Tensor | None) -> Tensor:
-        return route(clicks, mask, self.maps, self.logits, allowed, self.config.routing_iterations or ROUNDS)
+        logits = self.logits[:, -clicks.shape[1] :]
+        return route(clicks, mask, self.maps, logits, allowed, self.config.routing_iterations or ROUNDS)
 
 
 class Mind(RoutedInterests):
@@ -134,7 +142,7 @@ class ComiRecSA(MultiInterest):
             nn.init.normal_(self.positions, std=0.02, generator=generator)
 
     def extract(self, clicks: Tensor, mask: Tensor, allowed: Tensor | None) -> Tensor:
-        placed = clicks if self.positions is None else clicks + self.positions
+        placed = clicks if self.positions is None else clicks + self.positions[-clicks.shape[1] :]
         scores = self.scores(torch.tanh(self.hidden(placed))).transpose(1, 2)  # (B, K, T)
         real = mask | ~mask.any(dim=1, keepdim=True)  # without clicks: over the zero vectors
         return torch.softmax(scores.masked_fill(~real.unsqueeze(1), -torch.inf), dim=2) @ clicks

@@ -5,25 +5,18 @@ and join what they make of the sequence with the user fields in the 3-layer MLP 
 those of every model here: the next click against sampled items.
 """
 
+from abc import abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from micrec.models.click_sequences import by_length, click_vectors, pad_clicks, worth_cutting
 from micrec.models.columns import Ragged
-from micrec.models.layers import ACTIVATIONS, SeededDropout, TransformerBlock, merge_heads, pad_history, split_heads
+from micrec.models.layers import ACTIVATIONS, SeededDropout, TransformerBlock, merge_heads, split_heads
 from micrec.models.two_tower import TwoTower
 
 LAYERS = 2  # of both papers, where the config names no number
-
-
-def click_tokens(history: Ragged, item_fields: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The clicks as a padded sequence, newest last: (B, length, D) and a mask (B, length), True where a click is.
-
-    A click is the mean of its field vectors times sqrt(D), as SASRec scales its embeddings: they start near unit
-    length, where attention and capsules tell them apart.
-    """
-    tokens, mask = pad_history(history, item_fields.mean(dim=1), length)
-    return tokens * item_fields.shape[-1] ** 0.5, mask
 
 
 class SequenceTower(TwoTower):
@@ -40,8 +33,13 @@ class SequenceTower(TwoTower):
         self.dropout = SeededDropout(config.dropout) if config.dropout else nn.Identity()
         self.user_mlp = self.tower_mlp(dim + self.user_fields.width, dropout=config.dropout)
 
+    @abstractmethod
     def make_block(self) -> "SequenceBlock":
-        raise NotImplementedError
+        """One attention block."""
+
+    @abstractmethod
+    def state(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The sequence (B, T, D), newest last, as one vector, shape (B, D); ``mask`` (B, T), True where a click is."""
 
     def draw_start(self, generator: torch.Generator) -> None:
         if self.positions is not None:
@@ -52,14 +50,24 @@ class SequenceTower(TwoTower):
 
         Only that position is read, so the last block computes no other.
         """
-        tokens = self.dropout(tokens if self.positions is None else tokens + self.positions)
+        placed = tokens if self.positions is None else tokens + self.positions[-tokens.shape[1] :]
+        tokens = self.dropout(placed)
         for block in self.blocks[:-1]:
             tokens = block(tokens, allowed)
         newest: Tensor = self.blocks[-1](tokens, allowed, newest_only=True).squeeze(1)
         return newest
 
-    def head(self, state: Tensor, user_fields: Tensor) -> Tensor:
-        return self.user_mlp(torch.cat([state, user_fields.flatten(1)], dim=1))
+    def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
+        vectors = click_vectors(item_fields)
+
+        def state_of(clicks: Ragged, length: int) -> Tensor:
+            return self.state(*pad_clicks(clicks, vectors, length))
+
+        length = self.config.history_length
+        cut = self.training and worth_cutting(history)
+        state = by_length(history, length, state_of) if cut else state_of(history, length)
+        vector: Tensor = self.user_mlp(torch.cat([state, user_fields.flatten(1)], dim=1))
+        return vector
 
 
 class SasRec(SequenceTower):
@@ -75,12 +83,11 @@ class SasRec(SequenceTower):
 
     def make_block(self) -> "SequenceBlock":
         config = self.config
-        return SequenceBlock(config.embedding_dim, config.heads, norm_first=True, dropout=config.dropout)
+        return SequenceBlock(config.embedding_dim, config.n_heads, norm_first=True, dropout=config.dropout)
 
-    def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
-        tokens, mask = click_tokens(history, item_fields, self.config.history_length)
-        state = self.norm(self.attend_newest(tokens, causal_mask(mask)))
-        return self.head(state * mask[:, -1:], user_fields)
+    def state(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        newest: Tensor = self.norm(self.attend_newest(tokens, causal_mask(mask)))
+        return newest * mask[:, -1:]
 
 
 class Bert4Rec(SequenceTower):
@@ -99,17 +106,16 @@ class Bert4Rec(SequenceTower):
     def make_block(self) -> "SequenceBlock":
         config, dim = self.config, self.config.embedding_dim
         inner = {"inner": 4 * dim, "activation": "gelu"}
-        return SequenceBlock(dim, config.heads, norm_first=False, dropout=config.dropout, **inner)  # type: ignore[arg-type]
+        return SequenceBlock(dim, config.n_heads, norm_first=False, dropout=config.dropout, **inner)  # type: ignore[arg-type]
 
     def draw_start(self, generator: torch.Generator) -> None:
         super().draw_start(generator)
         nn.init.normal_(self.mask_token, std=0.02, generator=generator)
 
-    def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
-        tokens, mask = click_tokens(history, item_fields, self.config.history_length)
+    def state(self, tokens: Tensor, mask: Tensor) -> Tensor:
         tokens = torch.cat([tokens, self.mask_token.expand(len(tokens), 1, -1)], dim=1)
         keys = F.pad(mask, (0, 1), value=True)  # (B, T + 1)
-        return self.head(self.attend_newest(tokens, keys[:, None, :]), user_fields)
+        return self.attend_newest(tokens, keys[:, None, :])
 
 
 class SequenceBlock(TransformerBlock):
@@ -161,7 +167,7 @@ class SequenceBlock(TransformerBlock):
         else:
             (q,) = split_heads(F.linear(queries, weight[:dim], bias[:dim]), 1, self.heads)
             k, v = split_heads(F.linear(keys, weight[dim:], bias[dim:]), 2, self.heads)
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # (B, heads, T or 1, T)
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, T or 1, T)
         scores = scores.masked_fill(~allowed.unsqueeze(1), -torch.inf)
         return merge_heads(torch.softmax(scores, dim=-1) @ v)
 

@@ -52,7 +52,8 @@ def test_all_that_do_not_fit_are_told_at_once():
         {"name": "mind", "interests": 1, "label_attention_power": 2.0, "adaptive_interests": False},
         {"name": "comirec_dr", "routing_iterations": 1, "label_attention_power": 1.0},
         {"name": "comirec_sa", "interest_hidden": 7, "positions": False},
-        {"name": "sasrec", "layers": 3, "heads": 1, "positions": True},
+        {"name": "sasrec", "layers": 3, "heads": 4, "positions": True},
+        {"name": "bert4rec", "embedding_dim": 18},  # two heads of its own
         {"name": "bert4rec", "positions": False},
     ],
 )
