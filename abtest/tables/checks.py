@@ -127,6 +127,9 @@ def _named_rows(scenario: TableScenario) -> Iterator[tuple[str, str]]:
     """Every mention of a row, and where it stands."""
     if scenario.reference is not None:
         yield "reference", scenario.reference
+    for name, row in scenario.rows.items():
+        if row.reference is not None:
+            yield f"rows.{name}.reference", row.reference
     for place, one in enumerate(scenario.comparisons):
         yield f"comparisons.{place}.row", one.row
         yield from ((f"comparisons.{place}.against", row) for row in one.against or ())

@@ -87,21 +87,24 @@ def main_table(results: Results, dataset: str, *, metrics: Sequence[str] = ()) -
 
 
 def lift_table(results: Results, dataset: str) -> Table:
-    """Each row relative to the reference row, here and in the paper."""
-    reference, metrics = results["reference"], results["scenario"]["metrics"]
-    found = groups(results, dataset)
+    """Each row relative to its reference row, here and in the paper."""
+    metrics, found = results["scenario"]["metrics"], groups(results, dataset)
+    own = {row: keys["reference"] or results["reference"] for row, keys in results["scenario"]["rows"].items()}
+    several = len(set(own.values())) > 1
     rows = []
-    for row in _rows(results):
+    for row, reference in own.items():
         if row == reference:
             continue
         ours = [numbers.percent(_lift(mean_of(found[row], m)[0], mean_of(found[reference], m)[0])) for m in metrics]
         pairs = [[paper_number(results, dataset, name, metric) for name in (row, reference)] for metric in metrics]
         theirs = [numbers.percent(_lift(*pair)) for pair in pairs]
         cells = [a if b == numbers.UNDEFINED else f"{a} ({b})" for a, b in zip(ours, theirs, strict=True)]
-        rows.append((label_of(results, row), *cells))
+        over = f" over {label_of(results, reference)}" if several else ""
+        rows.append((f"{label_of(results, row)}{over}", *cells))
     has_paper = results["datasets"][dataset]["paper"] is not None
     notes = ["In brackets: the same lift by the paper's own numbers."] if has_paper else []
-    return Table(f"Lift over {label_of(results, reference)}", ("model", *metrics), rows, notes)
+    title = "Lift" if several else f"Lift over {label_of(results, results['reference'])}"
+    return Table(title, ("model", *metrics), rows, notes)
 
 
 def slice_table(results: Results, dataset: str, slice_: str) -> Table:

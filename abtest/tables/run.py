@@ -43,7 +43,6 @@ from micrec.progress import NoProgress, Progress
 from micrec.settings import differences
 
 SCHEMA = "micrec-results/1"
-ORACLE_METRICS = "link_recall"  # only worlds whose truth is known have them: n/a elsewhere
 
 
 def run_table(
@@ -82,20 +81,36 @@ def run_table(
     """
     progress = progress or NoProgress()
     datasets = open_datasets(
-        scenario.chosen(), out, resolved=resolved, force=force, progress=progress, read=read, check=_checks(scenario)
+        scenario.chosen(), out, resolved=resolved, force=force, progress=progress, read=read, check=row_checks(scenario)
     )
     benches = {name: bench_of(dataset, out, name, progress) for name, dataset in datasets.items()}
-    floors: dict[str, dict[str, Cell]] = {}
-    cells: dict[str, dict[str, list[Cell]]] = {}
-    for name, keys in scenario.chosen():
-        progress.say(f"dataset {name}: {len(scenario.rows)} rows, {scenario.seeds} seeds")
-        config = scenario.config(keys, scenario.reference_row, scenario.first_seed)
-        floors[name] = run_floors(benches[name], scenario.floors, config, floor)
-        cells[name] = _run_rows(scenario, Chosen(name, keys), benches[name], train, workers)
-    results = _results(scenario, benches, resolved, command, cells, floors)
+    results = table_results(
+        scenario, benches, resolved=resolved, command=command, workers=workers, train=train, floor=floor
+    )
     write_files(out, results)
     write_json(out / RESULTS_FILE, results)  # last: the run is finished once it is there
     return results
+
+
+def table_results(
+    scenario: TableScenario,
+    benches: Mapping[str, Bench],
+    *,
+    resolved: Mapping[str, Any],
+    command: str,
+    workers: int | None,
+    train: TrainFn | None,
+    floor: FloorFn | None,
+) -> dict[str, Any]:
+    """Floors and rows on every dataset, and the contents of results.json."""
+    floors: dict[str, dict[str, Cell]] = {}
+    cells: dict[str, dict[str, list[Cell]]] = {}
+    for name, keys in scenario.chosen():
+        benches[name].progress.say(f"dataset {name}: {len(scenario.rows)} rows, {scenario.seeds} seeds")
+        config = scenario.config(keys, scenario.reference_row, scenario.first_seed)
+        floors[name] = run_floors(benches[name], scenario.floors, config, floor)
+        cells[name] = _run_rows(scenario, Chosen(name, keys), benches[name], train, workers)
+    return _results(scenario, benches, resolved, command, cells, floors)
 
 
 def open_datasets(
@@ -137,19 +152,23 @@ def bench_of(dataset: Dataset, out: Path, name: str, progress: Progress) -> Benc
     return Bench(dataset, hash_dataset(dataset), versions(), CellStore(out / CELLS_FOLDER / name), progress)
 
 
-def check_cell(cell: Cell, scenario: TableScenario) -> None:
+def check_cell(cell: Cell, scenario: TableScenario, cutoffs: Sequence[int]) -> None:
     """Stop early where a finished cell cannot answer the scenario.
 
     Raises:
-        MicrecError: If a metric or slice that the scenario names was not evaluated.
+        MicrecError: If a metric or slice that the scenario names was not evaluated. A metric that this dataset has no
+            word for, such as link recall where no link is known, stays undefined.
     """
+    from micrec.experiment import optional_metrics
+
+    known = {*cell.metrics, *optional_metrics(cutoffs)}
     wanted = {"metrics": scenario.metrics, "details": scenario.details}
     wanted |= {f"orderings.{place}.metrics": one.metrics or () for place, one in enumerate(scenario.orderings)}
     faults = [
         f"{where}: no metric {metric}: {nearest(metric, cell.metrics)}"
         for where, metrics in wanted.items()
         for metric in metrics
-        if metric not in cell.metrics and not metric.startswith(ORACLE_METRICS)
+        if metric not in known
     ]
     faults += [
         f"slices: no slice {name}: choose from {', '.join(cell.slices) or 'none'}"
@@ -175,7 +194,8 @@ def dataset_facts(bench: Bench, label: str, paper: str | None, config: Config) -
     }
 
 
-def _checks(scenario: TableScenario) -> Callable[[str, Dataset], None]:
+def row_checks(scenario: TableScenario) -> Callable[[str, Dataset], None]:
+    """What refuses a dataset on which a row cannot be trained."""
     from micrec.fitting import check_inputs
 
     chosen = dict(scenario.chosen())
@@ -208,7 +228,7 @@ def _run_rows(
     ]
 
     def check(cell: Cell, config: Config) -> None:
-        check_cell(cell, scenario)
+        check_cell(cell, scenario, config.evaluation.cutoffs)
         check_hits(cell, config.evaluation.cutoffs)
 
     found = train_cells(bench, plans, train=train, workers=workers, check=check)

@@ -46,6 +46,7 @@ class RowKeys(Frozen):
         None, description="The item losses that are on, with the weights of base; the others are off. null = all."
     )
     config: dict[str, Any] = Field(default_factory=dict, description="Config keys of this row, laid over base.")
+    reference: str | None = Field(None, description="The row its lift is relative to; null = that of the table.")
 
     def keys(self) -> dict[str, Any]:
         """Its config keys, those of the switched-off losses included."""
