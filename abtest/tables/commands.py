@@ -3,13 +3,29 @@
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from abtest.report.terminal import PLAIN_WIDTH, drawn
+from abtest.tables.grid import run_grid
+from abtest.tables.grid_scenario import GridScenario
 from abtest.tables.kinds import AnyTable
 from abtest.tables.page import print_table
 from abtest.tables.run import run_table
+from abtest.tables.statistics import StatisticsScenario, count_table, run_statistics, shape_table
 
 
 def run_and_print(scenario: AnyTable, out: Path, **given: Any) -> dict[str, Any]:
     """Run a scenario, see ``run_table`` for what may be given, and print its table."""
-    results = run_table(scenario, out, **given)
+    if isinstance(scenario, StatisticsScenario):
+        results = run_statistics(scenario, out, **given)
+        console = Console(highlight=False, emoji=False)
+        if not console.is_terminal:
+            console.width = PLAIN_WIDTH
+        console.print(drawn(count_table(results)), drawn(shape_table(results)))
+        return results
+    if isinstance(scenario, GridScenario):
+        results = run_grid(scenario, out, **given)
+    else:
+        results = run_table(scenario, out, **given)
     print_table(results)
     return results

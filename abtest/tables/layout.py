@@ -58,12 +58,36 @@ def sections(results: Results) -> list[Section]:
         blocks = [main_table(results, name), lift_table(results, name), *_more(results, name)]
         title = f"{results['datasets'][name]['label']}"
         parts.append(Section(title, dataset_lines(results, name), _filled(blocks)))
+    parts += [search_section(results, name) for name in results.get("search", ())]
     tested = [effect_table(results, name) for name in datasets]
     parts.append(Section("What was tested", test_lines(results), _filled(tested)))
     parts.append(Section("Cost", (), _filled([cost_table(results, name) for name in datasets])))
     parts.append(Section("Every run", (), _filled([seed_table(results, name) for name in datasets])))
     lines = tuple(f"{who}: {keys}" for who, keys in switch_lines(results))
     return [*(part for part in parts if part.text or part.blocks), Section("Switches that were on", lines)]
+
+
+def search_section(results: Results, dataset: str) -> Section:
+    """How a setting was chosen on one dataset: every trial, the losing ones too."""
+    one = results["search"][dataset]
+    names, trials = list(one["start"]), one["trials"]
+    best = max(trial["mean"] for trial in trials)
+    rows = []
+    for trial in trials:
+        marks = {"start": trial["setting"] == one["start"], "chosen": trial["setting"] == one["chosen"]}
+        cells = [str(trial["setting"][name]) for name in names]
+        behind = numbers.percent(_lift(trial["mean"], best))
+        what = ", ".join(name for name, holds in marks.items() if holds)
+        rows.append((*cells, numbers.mean_sd(trial["mean"], trial["sd"]), behind, what))
+    header = (*names, f"validation {one['metric']}", "to the best", "")
+    chosen = ", ".join(f"{name} {value}" for name, value in one["chosen"].items())
+    kind = results["scenario"]["search"]
+    text = (
+        f"{len(trials)} trials, {kind} search, {len(trials[0]['values'])} training seed(s) each, by "
+        f"{one['metric']} on the validation clicks; the test period was not looked at. Chosen: {chosen}.",
+    )
+    label = results["datasets"][dataset]["label"]
+    return Section(f"The search on {label}", text, [Table(f"Every trial on {label}", header, rows, [])])
 
 
 def main_table(results: Results, dataset: str, *, metrics: Sequence[str] = ()) -> Table:

@@ -20,8 +20,13 @@ _TONES: dict[str, Tone] = {"holds": "gain", "does not hold": "loss", "not shown"
 
 
 def html_report(results: Results) -> str:
-    """The whole page."""
-    return html.render(page_of(results, sections(results)))
+    """The whole page of a table of models."""
+    return html_page(results, sections(results))
+
+
+def html_page(results: Results, parts: list[Section]) -> str:
+    """A page of the given sections."""
+    return html.render(page_of(results, [part for part in parts if part.text or part.blocks]))
 
 
 def page_of(results: Results, parts: list[Section]) -> Page:
@@ -31,7 +36,7 @@ def page_of(results: Results, parts: list[Section]) -> Page:
         for place, part in enumerate(parts, start=1)
     ]
     return Page(
-        kicker="Table of models",
+        kicker="Table of models" if "models" in results else "Table of datasets",
         title=results["scenario"]["title"],
         lede=lede(results),
         alarm_title="",
@@ -65,8 +70,10 @@ def print_table(results: Results, console: Console | None = None) -> None:
 
 def lede(results: Results) -> str:
     """The run in one line."""
-    seeds, names = results["seeds"], [facts["label"] for facts in results["datasets"].values()]
-    return f"{', '.join(names)}; seeds {seeds[0]} to {seeds[-1]}; preset {results['scenario']['preset']}."
+    seeds, names = results["seeds"], ", ".join(facts["label"] for facts in results["datasets"].values())
+    if "preset" not in results["scenario"]:
+        return f"{names}."
+    return f"{names}; seeds {seeds[0]} to {seeds[-1]}; preset {results['scenario']['preset']}."
 
 
 def provenance(results: Results) -> list[tuple[str, str]]:
@@ -84,7 +91,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
 def _figures(results: Results, part: Section) -> list[Intervals]:
     """The claims' steps as intervals, above their table."""
     found = []
-    for one in results["orderings"] if part.title == "Do the orderings hold?" else ():
+    for one in results.get("orderings", ()) if part.title == "Do the orderings hold?" else ():
         rows = []
         for step in one["steps"]:
             where = f", {results['datasets'][step['dataset']]['label']}" if len(results["datasets"]) > 1 else ""
