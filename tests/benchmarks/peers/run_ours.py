@@ -1,0 +1,98 @@
+"""Our own models, held to the same contract as the peers; runs in the project's environment.
+
+``youtube_dnn`` is torch-rechub's, like for like: user id, user fields, 20 clicks before the target, item ids alone, MLP
+128-64-64 with ReLU, cosine at temperature 0.1, 20 uniform negatives per row, batch 4,096. The others are the ``modern``
+preset, of MicRec and of ICAN, its base; ``_no_id`` without a user id field.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peer import TOP, AfterEpoch, Answer, Clicks, Exchange, Model, main, threads
+
+from micrec.config import Config
+from micrec.data.histories import Histories, group_by_user
+from micrec.data.store import read_dataset
+from micrec.inference import encode_items, encode_users, histories_of
+from micrec.progress import NoProgress
+from micrec.retrieval.index import build_index, search
+from micrec.settings import build_config, merge
+from micrec.training import Trainer
+
+OFF: dict[str, Any] = {"contrast": {loss: {"weight": 0.0} for loss in ("feature", "semantic", "session")}}
+LIKE_FOR_LIKE: dict[str, Any] = {
+    "model": {
+        "name": "youtube_dnn",
+        "item_tower": "id",
+        "item_fields": [],
+        "user_id": True,
+        "activation": "relu",
+        "output_activation": "linear",
+        "l2_normalize": True,
+        "bias_init": 0.0,
+    },
+    "softmax": {"temperature": 0.1, "reject_clicked": False},
+}
+
+
+class Ours:
+    """A config of ours."""
+
+    packages = ("micrec", "torch", "numpy")
+
+    def __init__(self, data: Exchange, settings: dict[str, Any], seed: int) -> None:
+        torch.set_num_threads(threads())
+        faiss.omp_set_num_threads(threads())
+        self.data = data
+        self.epochs = int(settings["epochs"])
+        ours = {"train": {"device": "cpu", "seed": seed, "threads": threads()}}
+        self.config: Config = build_config(settings["preset"], merge(settings["config"], ours))
+        self.dataset = read_dataset(Path(data.meta["data"]))
+        self.trainer: Trainer
+        self.histories: Histories
+
+    def fit(self, clicks: Clicks, epochs: int, after_epoch: AfterEpoch) -> None:
+        log = self.dataset.clicks[: len(clicks.users)]
+        self.histories = group_by_user(log, len(self.dataset.users))
+        self.trainer = Trainer(self.dataset, log, self.config)
+        for _ in range(epochs):
+            if after_epoch(self.trainer.epoch(NoProgress()).samples):
+                return
+
+    def answer(self, users: NDArray[np.int32]) -> Answer:
+        model, fields = self.trainer.model, self.trainer.data.fields
+        item_fields, item_emb = encode_items(model, fields.items)
+        bounds = self.histories.offsets
+        length = self.config.model.history_length
+        history = histories_of(self.histories.items, bounds[users], bounds[users + 1], length, self.trainer.device)
+        chosen = fields.users.take(torch.from_numpy(users).long())
+        return Answer(encode_users(model, chosen, history, item_fields).numpy(), item_emb.numpy())
+
+    def search_top(self, users: NDArray[np.int32]) -> None:
+        answer = self.answer(users)
+        assert answer.user_emb is not None
+        assert answer.item_emb is not None
+        known = self.trainer.data.catalogue.numpy()
+        search(build_index(np.ascontiguousarray(answer.item_emb[known]), "flat"), answer.user_emb, TOP)
+
+
+def model(preset: str, config: dict[str, Any], epochs: int) -> Model:
+    return Model(Ours, ({"preset": preset, "config": config, "epochs": epochs},))
+
+
+NO_ID: dict[str, Any] = {"model": {"user_id": False}}
+
+if __name__ == "__main__":
+    main(
+        {
+            "youtube_dnn": model("paper", {**OFF, **LIKE_FOR_LIKE}, 15),
+            "modern_ican": model("modern", OFF, 6),
+            "modern_ican_no_id": model("modern", {**OFF, **NO_ID}, 6),
+            "modern_micrec": model("modern", {}, 6),
+            "modern_micrec_no_id": model("modern", NO_ID, 6),
+        }
+    )
