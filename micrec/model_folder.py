@@ -75,6 +75,7 @@ def model_manifest(fitted: Fitted, dataset: Dataset) -> dict[str, Any]:
         "dataset_name": dataset.name,
         "trained_clicks": fitted.trained_clicks,
         "vocabulary": vocabulary_hash(dataset, user_specs, item_specs),
+        "interests": fitted.model.interests,
         "user_specs": [asdict(spec) for spec in user_specs],
         "item_specs": [asdict(spec) for spec in item_specs],
     }

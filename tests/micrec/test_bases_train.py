@@ -99,3 +99,17 @@ def test_other_switches_go_along(dataset, name):
     trainer = trainer_of(dataset, model={"name": name, **model}, train={"bf16": True}, softmax={"temperature": 0.1})
     losses = [trainer.epoch(NoProgress()).losses["matching"] for _ in range(4)]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.filterwarnings("default")  # torch's tracer warns itself
+def test_a_compiled_tower_agrees_with_the_eager_one(dataset):
+    """The one with most steps of its own; values and gradients."""
+    plain, compiled = (trainer_of(dataset, model={"name": "mind"}, contrast=OFF) for _ in range(2))
+    compiled.model.encode_user = torch.compile(compiled.model.encode_user, dynamic=True, backend="aot_eager")
+    found = {}
+    for name, trainer in (("plain", plain), ("compiled", compiled)):
+        loss = trainer.losses(torch.arange(300))["matching"]
+        parameters = [trainer.model.maps, *trainer.model.user_mlp.parameters()]
+        found[name] = [loss.detach(), *torch.autograd.grad(loss, parameters)]
+    for ours, theirs in zip(found["plain"], found["compiled"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
