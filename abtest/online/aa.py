@@ -1,15 +1,19 @@
 """A/A: identical arms, many assignments. The same log is split again and again, and each split is judged as a test.
 
 That is what running the experiment again with another salt would give: identical arms give identical logs, whoever is
-in which (tested), as long as both arms' models learn from the shared log.
+in which (tested), as long as both arms' models learn from the shared log. The same splits are read once, at the end,
+and a second time as a test that is looked at every day.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
+from abtest.analysis.daily import measure_days
+from abtest.analysis.looks import DayLook, looks_of
 from abtest.analysis.measure import values
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.userlog import log_of
@@ -87,7 +91,74 @@ def false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, seed: i
     ]
 
 
-def aa_section(found: Sequence[FalseAlarms], alpha: float) -> Section:
+class DailyAlarms(NamedTuple):
+    """One primary metric over many splits, each looked at every day of the test.
+
+    Attributes:
+        metric: Its name.
+        looks: Planned looks of each split.
+        splits: Splits that could be judged.
+        alarms: Those in which some look crossed its bound.
+        most: The most alarms that are to be expected of a sound test, 99.5 %. Fewer are no fault: bounds are made for
+            users who come once, and those who come again make successive looks more alike.
+        naive: Splits in which some look had p < alpha, as if it were the only one.
+    """
+
+    metric: str
+    looks: int
+    splits: int
+    alarms: int
+    most: int
+    naive: int
+
+    @property
+    def sound(self) -> bool:
+        return self.alarms <= self.most
+
+
+def daily_false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, seed: int) -> list[DailyAlarms]:
+    """Look at ``splits`` salted assignments of the users day by day, along the way that a real log takes.
+
+    Args:
+        days: User-days, see ``measures.user_days``.
+        plan: Of one control and one treatment; its looks are taken daily.
+        splits: Number of salts, the same as those of ``false_alarms``.
+        seed: Of the salts.
+    """
+    from scipy.stats import binom
+
+    plan, names = replace(plan, looks="daily"), np.array([*plan.treatments, plan.control])
+    ids = days["user_id"].to_numpy()
+    judged: dict[str, list[tuple[bool, bool]]] = {}
+    for split in range(splits):
+        side = Draws(seed, f"salt {split}").uniform(ids) < 0.5
+        by_metric: dict[str, list[DayLook]] = {}
+        for look in _looks(days.with_columns(arm=pl.Series(names[side.astype(int)])), plan):
+            if look.crossed is not None:
+                by_metric.setdefault(look.metric.name, []).append(look)
+        for metric, looks in by_metric.items():
+            naive = any(look.so_far.p is not None and look.so_far.p < plan.alpha for look in looks)
+            judged.setdefault(metric, []).append((any(look.crossed for look in looks), naive))
+    return [
+        DailyAlarms(
+            metric,
+            plan.planned_days,
+            len(found),
+            sum(alarm for alarm, _ in found),
+            int(binom.ppf(0.995, len(found), plan.alpha)),
+            sum(naive for _, naive in found),
+        )
+        for metric, found in judged.items()
+    ]
+
+
+def _looks(days: pl.DataFrame, plan: AnalysisPlan) -> list[DayLook]:
+    log = log_of(days, plan)
+    daily = measure_days(log)
+    return looks_of(daily, plan, log.days) if daily is not None and log.days is not None else []
+
+
+def aa_section(found: Sequence[FalseAlarms], alpha: float, daily: Sequence[DailyAlarms] = ()) -> Section:
     """The calibration as a section of the report."""
     rows = [
         (
@@ -102,10 +173,42 @@ def aa_section(found: Sequence[FalseAlarms], alpha: float) -> Section:
         for one in found
     ]
     header = ("metric", "splits", f"p < {alpha:g}", "expected (99 %)", "uniformity p", "interval holds 0", "verdict")
-    bad = [one.metric for one in found if not one.sound]
+    bad = list(dict.fromkeys(one.metric for one in (*found, *daily) if not one.sound))
     text = (
         f"The test cries wolf too often or too seldom on {', '.join(bad)}: do not trust it there."
         if bad
         else "Arms are identical, so every alarm is false: their share is what it should be."
     )
-    return Section("Calibration over many assignments", (text,), [Table("A/A", header, rows, [])])
+    tables = [Table("Read once, at the end", header, rows, [])]
+    if daily:
+        tables.append(_daily_table(daily, alpha))
+    return Section("Calibration over many assignments", (text,), tables)
+
+
+def _daily_table(daily: Sequence[DailyAlarms], alpha: float) -> Table:
+    rows = [
+        (
+            one.metric,
+            str(one.looks),
+            f"{one.splits:,}",
+            f"{one.alarms} ({one.alarms / one.splits:.1%})",
+            f"at most {one.most}",
+            f"{one.naive} ({one.naive / one.splits:.1%})",
+            "sound" if one.sound else "NOT SOUND",
+        )
+        for one in daily
+    ]
+    header = (
+        "metric",
+        "looks",
+        "splits",
+        "any look beyond its bound",
+        "expected (99.5 %)",
+        f"any p < {alpha:g}",
+        "verdict",
+    )
+    note = (
+        "The same assignments, looked at every day: alarms with the bounds for daily looks, and what they would have "
+        "been if each look had been read as if it were the only one."
+    )
+    return Table("Looked at every day", header, rows, [note])

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from abtest.analysis.output import write_report
-from abtest.online.aa import aa_section, false_alarms
+from abtest.online.aa import aa_section, daily_false_alarms, false_alarms
 from abtest.online.comparison import fault_section, spillover_section
 from abtest.online.experiment import Replication, judge, plan_of
 from abtest.online.funnel import funnel_sections
@@ -138,8 +138,9 @@ def _calibration(one: Replication, out: Path, command: str) -> Section:
     folder = out / WORLDS_FOLDER / Simulation(one.variant, one.number, EXPERIMENT).path / MEASURES
     plan = plan_of(one.scenario, (one.scenario.treatments[0],), command)
     days = pl.read_parquet(folder / DAYS_FILE)
-    found = false_alarms(days, plan, splits=one.scenario.splits, seed=one.scenario.seed)
-    return aa_section(found, one.scenario.alpha)
+    salts = {"splits": one.scenario.splits, "seed": one.scenario.seed}
+    daily = daily_false_alarms(days, plan, **salts) if one.scenario.days > 1 else ()
+    return aa_section(false_alarms(days, plan, **salts), one.scenario.alpha, daily)
 
 
 def _same_scenario(out: Path, resolved: Mapping[str, Any]) -> None:
