@@ -1,0 +1,177 @@
+"""What a table's report says: verdicts, marks, lifts, and strings that must do no harm in any form."""
+
+import copy
+import csv
+import io
+import re
+
+import pytest
+
+from abtest.report.html import render
+from abtest.tables.effects import step_verdict
+from abtest.tables.latex import latex_table
+from abtest.tables.layout import beaten, lift_table, main_table, sections, switch_lines, verdict_lines
+from abtest.tables.page import html_report, markdown_report, page_of
+from abtest.tables.picture import figure_files, panels_of
+from abtest.tables.plain import csv_text
+
+from .fakes import run_fake_table
+
+NASTY = "<script>|$x_1$ & 50 % \\input{a} `b` *c* #1"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("abtest.tables.files.figure_files", lambda _: {})
+        patch.setattr("os.fsync", lambda _: None)
+        sets = ["seeds=5", "rows.ican.label=Base (1)"]
+        return run_fake_table(tmp_path_factory.mktemp("report") / "run", sets=sets)
+
+
+@pytest.fixture
+def nasty(results):
+    results = copy.deepcopy(results)
+    results["scenario"]["rows"]["final"]["label"] = NASTY
+    results["datasets"]["video"]["label"] = NASTY
+    results["orderings"][0]["claim"] = NASTY
+    results["scenario"]["title"] = NASTY
+    return results
+
+
+def effect(seeds, users, p=0.01):
+    def test(sign):
+        return {"significant": sign != 0, "difference": sign or 0.1}
+
+    return {
+        **test(seeds),
+        "p": p,
+        "reason": "no seeds" if p is None else None,
+        "users": None if users is None else test(users),
+    }
+
+
+@pytest.mark.parametrize(
+    ("seeds", "users", "verdict", "why"),
+    [
+        (1, 1, "holds", "over seeds and over users"),
+        (1, None, "holds", "over seeds"),
+        (-1, -1, "does not hold", "the other way round, over seeds and over users"),
+        (-1, None, "does not hold", "the other way round, over seeds"),
+        (0, 0, "not shown", "no difference beyond noise over seeds and over users"),
+        (0, None, "not shown", "no difference beyond noise over seeds"),
+        (1, 0, "not shown", "shown over seeds, not shown over users"),
+        (0, -1, "not shown", "not shown over seeds, the other way round over users"),
+        (1, -1, "not shown", "seeds and users contradict each other"),
+    ],
+)
+def test_a_step_holds_only_where_all_tests_agree(seeds, users, verdict, why):
+    assert step_verdict(effect(seeds, users)) == (verdict, why)
+
+
+def test_a_step_without_a_test_is_not_shown():
+    assert step_verdict(effect(0, 0, p=None)) == ("not shown", "cannot be judged: no seeds")
+
+
+def test_claims_are_told_in_words(results):
+    counts = results["orderings"][0]["counts"]
+    assert sum(counts.values()) == len(results["orderings"][0]["steps"]) == 2 * 2 * 2
+    assert verdict_lines(results)[0].startswith(f"Each loss adds: {results['orderings'][0]['verdict']} (")
+    broken = copy.deepcopy(results)
+    broken["orderings"][0] |= {"verdict": "does not hold", "counts": {"holds": 6, "does not hold": 2, "not shown": 0}}
+    expected = "Each loss adds: does not hold (holds on 6, does not hold on 2 of 8 steps, metrics and datasets)."
+    assert verdict_lines(broken) == (expected,)
+
+
+def test_the_table_has_the_papers_numbers_at_its_side(results):
+    table = main_table(results, "video")
+    assert table.header == ("model", "hit@5", "hit@10", "paper hit@5")
+    paper = {row[0]: row[-1] for row in table.rows}
+    assert paper == {
+        "popularity (floor)": "",
+        "item_knn (floor)": "",
+        "Base (1)": "0.2000",
+        "RFM* (fea)": "",
+        "MicRec": "0.3000",
+    }
+    assert "never a target" in table.notes[-1]
+    assert main_table(results, "news").header == ("model", "hit@5", "hit@10")
+    lifts = {row[0]: row[1] for row in lift_table(results, "video").rows}
+    assert lifts["MicRec"].endswith("(+50.00 %)")
+    assert set(lifts) == {"RFM* (fea)", "MicRec"}
+
+
+def test_a_mark_needs_a_win_over_every_row_by_every_test(results):
+    won = beaten(results, "video")
+    assert ("final", "hit@5") in won
+    assert "†" in {row[0]: row[1] for row in main_table(results, "video").rows}["MicRec"]
+    lost = copy.deepcopy(results)
+    for one in lost["effects"]:
+        if one["treatment"]["arm"] == "final" and one["control"]["arm"] == "fea":
+            one["users"]["significant"] = False
+    assert ("final", "hit@5") not in beaten(lost, "video")
+
+
+def test_switches_alike_everywhere_are_said_once(results):
+    lines = switch_lines(results)
+    assert lines[0] == ("preset", "paper")
+    assert lines[1] == ("all rows", "evaluation.cutoffs=[5, 10]")
+    assert ("MicRec", "nothing more") in lines
+    assert len(lines) == 5
+
+
+def test_html_escapes_every_string(nasty):
+    text = html_report(nasty)
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert render(page_of(nasty, sections(nasty))) == text
+
+
+def test_markdown_escapes_every_string(nasty):
+    text = markdown_report(nasty)
+    assert "<script>" not in text
+    tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.M)
+    assert len(tables) > 5
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+
+
+def test_latex_is_laid_out_as_the_papers_table(nasty):
+    text = latex_table(nasty)
+    body = text[text.index(r"\toprule") :].splitlines()
+    assert r"\multicolumn{2}{c}{News \& more}" in body[1]
+    assert body[2] == r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}"
+    rows = [line for line in body if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {4}
+    assert "\\input{" not in text[text.index(r"\begin{table}") :]  # above it stand comments
+    assert "The paper's own numbers" in text
+    best = next(row for row in rows if row.startswith(r"\textless{}script"))
+    assert best.count(r"\textbf{") == 4
+    assert all(line.startswith("%") for line in text[: text.index(r"\begin{table}")].splitlines())
+
+
+def test_csv_disarms_formulas_and_keeps_numbers():
+    lines = list(csv.reader(io.StringIO(csv_text(("a", "b"), [("=1+1", -2.5), ('say "x", y', None)]))))
+    assert lines == [["a", "b"], ["'=1+1", "-2.5"], ['say "x", y', ""]]
+
+
+def test_figure_groups_datasets_or_rows(results, nasty):
+    by_dataset = panels_of(results)
+    assert [(panel.title, list(panel.groups)) for panel in by_dataset] == [
+        ("HIT@5", ["video", "News & more"]),
+        ("HIT@10", ["video", "News & more"]),
+    ]
+    assert [len(bar) for bar in by_dataset[0].values[0]] == [5, 5, 5]
+    grouped = copy.deepcopy(nasty)
+    grouped["scenario"]["figure"] = {"metrics": ["hit@10"], "groups": {"A": ["ican"], "B": ["final"]}, "bars": ["only"]}
+    panels = panels_of(grouped)
+    assert [(list(p.groups), list(p.bars)) for p in panels] == [(["A", "B"], ["only"])] * 2
+    finals = [m["hit@10"] for m in grouped["models"] if m["arm"] == "final" and m["dataset"] == "video"]
+    assert panels[0].values[1][0] == finals
+
+
+def test_figures_are_drawn_whatever_labels_hold_and_always_alike(nasty):
+    files = figure_files(nasty)
+    assert files["figure.png"].startswith(b"\x89PNG")
+    assert files["figure.pdf"].startswith(b"%PDF")
+    assert figure_files(nasty) == files
