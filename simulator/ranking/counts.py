@@ -15,10 +15,12 @@ from simulator.channels.item_cf import ItemCfKeys, similarities
 from simulator.channels.lists import Lookup
 from simulator.ports import ObservedLog
 from simulator.ranking.keys import RankerKeys
+from simulator.ranking.rates import Shown, log_rates
 
-ITEM_FEATURES = ("item rate", "item shown", "item trend", "item clicks", "item likes", "item dwell", "item age", "new")
+ITEM_FEATURES = ("item rate", "item likes", "item dwell", "item age", "new")
 USER_FEATURES = ("user rate", "user clicks")
 Arrays = dict[str, NDArray]
+_NO_IMPRESSIONS = np.array([0.5, 0.0, 0.0])  # weights of organic clicks, of those of its kind, and of age
 
 
 class Field(NamedTuple):
@@ -48,23 +50,21 @@ def count(log: ObservedLog, keys: RankerKeys) -> Arrays:
     user_ids = users["user_id"].cast(pl.Int64).to_numpy()
     item = shelf.lookup.rows(log.clicks["item_id"].cast(pl.Int64).to_numpy())
     user = Lookup(user_ids).rows(log.clicks["user_id"].cast(pl.Int64).to_numpy())
-    arrays: Arrays = {
-        "items": shelf.ids,
-        "users": user_ids,
-        "item_features": _item_features(log, shelf, item, keys),
-        "user_features": _user_features(log, user_ids, user, keys),
-    }
+    arrays: Arrays = {"items": shelf.ids, "users": user_ids}
     known = (item >= 0) & (user >= 0)
     for name in keys.fields:
         arrays |= _field(name, shelf.field(name), item[known], user[known], len(user_ids))
+    arrays["item_features"] = _item_features(log, shelf, item, arrays, keys)
+    arrays["user_features"] = _user_features(log, user_ids, user, keys)
     arrays |= _crosses(users, arrays, item[known], user[known], keys)
     arrays |= _tags(shelf.field(keys.tags))
     return arrays | _neighbours(log, item, len(shelf), keys)
 
 
-def _item_features(log: ObservedLog, shelf: Shelf, item: NDArray[np.int64], keys: RankerKeys) -> NDArray[np.float32]:
+def _item_features(
+    log: ObservedLog, shelf: Shelf, item: NDArray[np.int64], arrays: Arrays, keys: RankerKeys
+) -> NDArray[np.float32]:
     """One column per item feature, one row per item and a last one for items that are not known yet."""
-    shown, clicked = shelf.impressions(), shelf.impression_clicks()
     known = item >= 0
     clicks = np.bincount(item[known], minlength=len(shelf))
     dwell = np.log1p(log.clicks["dwell_s"].cast(pl.Float64).to_numpy())
@@ -72,10 +72,7 @@ def _item_features(log: ObservedLog, shelf: Shelf, item: NDArray[np.int64], keys
     slack = np.bincount(item[known], dwell[known] - mean_dwell, minlength=len(shelf))
     likes = np.bincount(item[known], log.clicks["like"].cast(pl.Float64).to_numpy()[known], minlength=len(shelf))
     columns = [
-        _log_lift(clicked, shown, keys.prior_impressions),
-        np.log1p(shown),
-        np.log1p(shelf.clicks(keys.half_life_h)),
-        np.log1p(clicks),
+        _item_rates(log, shelf, arrays, keys),
         _log_lift(likes, clicks, keys.prior_impressions),
         slack / (clicks + keys.prior_clicks),
         np.log1p(shelf.age_s / HOUR_S),
@@ -84,6 +81,47 @@ def _item_features(log: ObservedLog, shelf: Shelf, item: NDArray[np.int64], keys
     unknown = np.zeros((1, len(columns)))
     unknown[0, -1] = 1.0
     return np.concatenate([np.stack(columns, axis=1), unknown]).astype(np.float32)
+
+
+def _item_rates(log: ObservedLog, shelf: Shelf, arrays: Arrays, keys: RankerKeys) -> NDArray[np.float64]:
+    """How readily items are clicked, shape (n,): see :mod:`simulator.ranking.rates`.
+
+    Items are alike in age and in organic clicks, those that followed no impression, against others of their kind.
+    """
+    if not len(shelf):
+        return np.zeros(0)
+    kind = arrays[f"{keys.crossed}.codes"][:-1]
+    shown = _shown(log, shelf, arrays, keys)
+    led_to = np.bincount(shown.item, shown.clicked * shown.weight, minlength=len(shelf))
+    organic = np.maximum(shelf.clicks(keys.half_life_h) - led_to, 0.0)
+    usual = (np.bincount(kind, organic) / np.maximum(np.bincount(kind), 1))[kind]
+    traits = np.stack(
+        [np.log((organic + 1.0) / (usual + 1.0)), np.log1p(usual), np.log1p(shelf.age_s / HOUR_S)], axis=1
+    )
+    traits -= traits.mean(axis=0)
+    return log_rates(shown, traits, _NO_IMPRESSIONS, positions=keys.positions, most_rows=keys.most_rows)
+
+
+def _shown(log: ObservedLog, shelf: Shelf, arrays: Arrays, keys: RankerKeys) -> Shown:
+    """The impressions of known items, with the share of the user's other clicks that went to the item's kind."""
+    item = shelf.lookup.rows(log.impressions["item_id"].cast(pl.Int64).to_numpy())
+    known = item >= 0
+    item, impressions = item[known], log.impressions.filter(known)
+    user = Lookup(arrays["users"]).rows(impressions["user_id"].cast(pl.Int64).to_numpy())  # -1 is the empty last row
+    clicked = impressions["clicked"].to_numpy()
+    field = field_of(keys.crossed, arrays)
+    user = np.where(user < 0, len(arrays["users"]), user)
+    same = np.asarray(field.clicks[user, field.codes[item]]).ravel() if len(item) else np.zeros(0)
+    total = np.asarray(field.clicks.sum(axis=1)).ravel()[user]
+    others = np.maximum(total - clicked, 0.0)
+    age_h = (log.start_s + log.now_s - impressions["timestamp"].cast(pl.Float64).to_numpy()) / HOUR_S
+    return Shown(
+        item=item,
+        position=impressions["position"].cast(pl.Int64).to_numpy(),
+        taste=np.maximum(same - clicked, 0.0) / (others + keys.prior_clicks),
+        clicked=clicked,
+        weight=np.exp2(-age_h / keys.half_life_h),
+    )
 
 
 def _user_features(
@@ -142,7 +180,7 @@ def _crosses(
         size = int(values.max(initial=0)) + 1
         counts = np.zeros((size, len(share)))
         np.add.at(counts, (values[user], codes[item]), 1.0)
-        tables.append(lift_of(counts, share, keys.prior_clicks * 10.0))
+        tables.append(lift_of(counts, share, keys.prior_clicks * 3.0))
         rows.append(np.append(values + first, 0))
         first += size
     table = np.concatenate(tables).astype(np.float32)

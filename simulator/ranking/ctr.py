@@ -18,11 +18,10 @@ KIND = "ranking model"
 DAY_S = 86_400.0
 CHUNK = 4_096  # requests whose features are made at a time
 PRIOR_RATE = 0.05
-PRIOR = {  # log odds per unit before any impression has been seen: order by trend and taste
+PRIOR = {  # log odds per unit before any impression has been seen: order by organic clicks and taste
     "item rate": 1.0,
-    "item trend": 0.3,
-    "history category": 0.2,
-    "history subcategory": 0.3,
+    "history category": 1.0,
+    "history subcategory": 2.0,
     "tags": 0.5,
     "sessions": 1.0,
     "user rate": 1.0,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simulator.channels.item_cf import padded_rows
 from simulator.channels.lists import Lookup
 from simulator.ports import Requests
-from simulator.ranking.counts import ITEM_FEATURES, USER_FEATURES, Arrays, Field, field_of, lift_of
+from simulator.ranking.counts import ITEM_FEATURES, USER_FEATURES, Arrays, Field, field_of
 from simulator.ranking.keys import RankerKeys
 
 Floats = NDArray[np.float32]
@@ -62,7 +62,8 @@ class Features:
         crosses: dict[str, Floats] = {}
         for name, field in self._fields.items():
             counts = field.clicks[user].toarray()
-            crosses[f"history {name}"] = lift_of(counts, field.share, self.keys.prior_clicks).astype(np.float32)
+            counts[:, 0] = 0.0
+            crosses[f"history {name}"] = counts / (counts.sum(axis=1, keepdims=True) + self.keys.prior_clicks)
             crosses[f"recent {name}"] = _scatter(field.codes[recent], weights, len(field.share))
         lifts = self._arrays["cross.table"][self._arrays["cross.rows"][user]]  # (B, user fields, C)
         crosses["crossed"] = lifts.sum(axis=1)

@@ -21,16 +21,19 @@ class RankerKeys(Keys):
         500, description="Below so many impressions, or without a click among them, the prior is served."
     )
     prior_impressions: PositiveFloat = Field(
-        30.0, description="Impressions at the average rate that each item and user is credited with."
+        30.0,
+        description="Impressions, clicks for likes, at the average rate that each user and item is credited with.",
     )
     prior_clicks: PositiveFloat = Field(
-        3.0, description="Clicks spread as everybody's that each user and user-field value is credited with."
+        10.0, description="Clicks without news that each user, item and user-field value is credited with."
     )
-    half_life_h: PositiveFloat = Field(48.0, description="Hours after which a click counts half in the trend.")
+    half_life_h: PositiveFloat = Field(
+        96.0, description="Hours after which a click or an impression counts half in the click rate of its item."
+    )
     neighbours: PositiveInt = Field(50, description="Items kept per item by sessions in common.")
     recency: OpenShare = Field(0.85, description="Weight of each click of the history relative to the one after it.")
     positions: PositiveInt = Field(10, description="Positions with an effect of their own; those behind share one.")
     ridge: PositiveFloat = Field(
         1.0, description="Precision, 1 / sd², with which the first version holds to the prior."
     )
-    memory: PositiveFloat = Field(20.0, description="The same with which a later one holds to the weights before it.")
+    memory: PositiveFloat = Field(5.0, description="The same with which a later one holds to the weights before it.")

@@ -1,14 +1,17 @@
 """Features by plain loops, the folded score by the matrix, and the regression by another solver."""
 
+import dataclasses
 import math
 from collections import Counter, defaultdict
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.optimize import minimize
 
+from simulator.channels.channel import Shelf
 from simulator.ranking import RankerKeys
-from simulator.ranking.counts import count
+from simulator.ranking.counts import _shown, count
 from simulator.ranking.features import Features
 from simulator.ranking.logistic import fit_logistic
 from tests.simulator.channels.logs import START_S, random_log, random_requests
@@ -37,46 +40,61 @@ def recency_of(recent, n=80):
 
 
 def test_item_features(setting):
+    """All but the click rate, which has tests of its own."""
     log, _, _, found = setting
-    shown, clicked, clicks, likes = Counter(), Counter(), Counter(), Counter()
-    for item, click in log.impressions.select("item_id", "clicked").iter_rows():
-        shown[item] += 1
-        clicked[item] += click
-    trend, dwell = defaultdict(float), defaultdict(float)
-    logs = list(log.clicks.select("item_id", "timestamp", "dwell_s", "like").iter_rows())
-    mean = sum(math.log1p(d) for _, _, d, _ in logs) / len(logs)
-    for item, at, seconds, like in logs:
+    clicks, likes, dwell = Counter(), Counter(), defaultdict(float)
+    logs = list(log.clicks.select("item_id", "dwell_s", "like").iter_rows())
+    mean = sum(math.log1p(d) for _, d, _ in logs) / len(logs)
+    for item, seconds, like in logs:
         clicks[item] += 1
         likes[item] += like
-        trend[item] += 0.5 ** ((START_S + log.now_s - at) / 3600 / 48)
         dwell[item] += math.log1p(seconds) - mean
-    rate = (sum(clicked.values()) + 1) / (sum(shown.values()) + 20)
     liked = (sum(likes.values()) + 1) / (sum(clicks.values()) + 20)
     published = log.items["published"].to_list()
     for item in range(80):
         expected = {
-            "item rate": math.log((clicked[item] + 30 * rate) / (shown[item] + 30) / rate),
-            "item shown": math.log1p(shown[item]),
-            "item trend": math.log1p(trend[item]),
-            "item clicks": math.log1p(clicks[item]),
             "item likes": math.log((likes[item] + 30 * liked) / (clicks[item] + 30) / liked),
-            "item dwell": dwell[item] / (clicks[item] + 3),
+            "item dwell": dwell[item] / (clicks[item] + 10),
             "item age": math.log1p((START_S + log.now_s - published[item]) / 3600),
             "new": 0.0,
         }
         for name, value in expected.items():
             np.testing.assert_allclose(found[name][:, item], value, rtol=1e-4, atol=1e-5)
     assert (found["new"][:, 80:] == 1.0).all()
-    assert all((found[name][:, 80:] == 0.0).all() for name in expected if name != "new")
+    assert all((found[name][:, 80:] == 0.0).all() for name in ("item rate", *expected) if name != "new")
+
+
+def test_the_click_rate_knows_organic_clicks_by_kind_and_what_impressions_led_to():
+    """Clicks that followed impressions are no organic ones, and the user's own click does not count for his taste."""
+    log = random_log(9, n_clicks=900)
+    shown = log.impressions.with_columns(pl.lit(True).alias("clicked"))[:300]
+    led_to = shown.select("user_id", "item_id", "timestamp").with_columns(
+        pl.lit(5.0).alias("dwell_s"), pl.lit(False).alias("like"), pl.lit(False).alias("follow")
+    )
+    both = dataclasses.replace(log, clicks=pl.concat([log.clicks, led_to]).sort("timestamp"), impressions=shown)
+    keys = RankerKeys(half_life_h=1e9)
+    with_slates, shelf = count(both, keys), Shelf(both)
+    seen = _shown(both, shelf, with_slates, keys)
+    value = log.items["subcategory"].to_list()
+    theirs = defaultdict(list)
+    for user, item in both.clicks.select("user_id", "item_id").iter_rows():
+        theirs[user].append(value[item])
+    for row, (user, item) in enumerate(shown.select("user_id", "item_id").iter_rows()):
+        others = Counter(theirs[user])
+        others[value[item]] -= 1
+        assert seen.taste[row] == pytest.approx(others[value[item]] / (others.total() + 10))
+    nothing_shown = dataclasses.replace(log, impressions=log.impressions[:0])
+    organic = Counter(log.clicks["item_id"].to_list())
+    by_kind = {v: [organic[item] for item in range(80) if value[item] == v] for v in set(value)}
+    trait = np.array([math.log((organic[i] + 1) / (np.mean(by_kind[value[i]]) + 1)) for i in range(80)])
+    rates = count(nothing_shown, keys)["item_features"][:80, 0]
+    np.testing.assert_allclose(rates, 0.5 * (trait - trait.mean()), atol=1e-5)
 
 
 def test_crosses_with_clicks_and_latest_clicks(setting):
     log, requests, _, found = setting
     for field in KEYS.fields:
         value = log.items[field].to_list()
-        everybody = Counter(value[item] for item in log.clicks["item_id"].to_list())
-        size = len(set(value)) + 1
-        share = {v: (everybody[v] + 1) / (len(log.clicks) + size) for v in set(value)}
         for row in range(30):
             theirs = log.clicks.filter(log.clicks["user_id"] == requests.user_ids[row])["item_id"].to_list()
             counts = Counter(value[item] for item in theirs)
@@ -84,9 +102,9 @@ def test_crosses_with_clicks_and_latest_clicks(setting):
             weights, total = recency_of(recent)
             for item in range(80):
                 v = value[item]
-                lift = math.log((counts[v] / share[v] + 3) / (len(theirs) + 3))
+                own = counts[v] / (len(theirs) + 10)
                 same = sum(w for place, w in weights.items() if value[recent[place]] == v) / total
-                assert found[f"history {field}"][row, item] == pytest.approx(lift, rel=1e-4, abs=1e-5)
+                assert found[f"history {field}"][row, item] == pytest.approx(own, rel=1e-4, abs=1e-6)
                 assert found[f"recent {field}"][row, item] == pytest.approx(same, rel=1e-4, abs=1e-6)
 
 
