@@ -52,6 +52,8 @@ ROWS = (
     Row("implicit", "item_knn", "implicit item-kNN", neural=False),
     Row("lightfm", "warp", "LightFM 64, WARP", neural=False),
     Row("ours", "youtube_dnn", "ours: YoutubeDNN like torch-rechub's"),
+    Row("ours", "modern_fm", "ours: FM, `modern`"),
+    Row("ours", "modern_fm_no_id", "ours: FM, `modern`, no user id"),
     Row("ours", "modern_ican", "ours: ICAN, `modern`"),
     Row("ours", "modern_ican_no_id", "ours: ICAN, `modern`, no user id"),
     Row("ours", "modern_micrec", "ours: MicRec, `modern`"),
