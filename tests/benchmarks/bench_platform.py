@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Engine._serve = clock.timed("SimPy", Engine._serve)
     Engine._morning = clock.timed("mornings", Engine._morning)
     folder = Path(tempfile.mkdtemp(prefix="bench-platform-"))
-    rates, rss, mornings = [], [], []
+    rates, rss, held, mornings = [], [], [], []
     try:
         engine = Engine(keys, setting, population, makers, folder / "run")
         began = time.perf_counter(), time.process_time()
@@ -152,6 +152,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             mornings.append(clock.spent_s["mornings"] - morning_s)
             table = pl.scan_parquet(folder / "run" / f"day-{day:04d}" / "requests-*.parquet")
             rates.append(table.select(pl.len()).collect().item() / spent_s)
+            held.append(held_mb())
             rss.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         wall_s, cpu_s = time.perf_counter() - began[0], time.process_time() - began[1]
         requests = pl.scan_parquet(folder / "run" / "day-*" / "requests-*.parquet").select(pl.len()).collect().item()
@@ -164,10 +165,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "cpu_s": cpu_s,
         "rates": rates,
         "rss": rss,
+        "held": held,
         "mornings": mornings,
         "bytes": size / requests,
         "parts": dict(clock.spent_s),
     }
+
+
+def held_mb() -> float:
+    """Memory that the process holds now (Linux)."""
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 1e6
 
 
 def retrieve_timed(clock: Clock, function: Callable) -> Callable:
@@ -235,6 +242,7 @@ def main() -> None:
         )
         print("  by day: " + ", ".join(f"{rate:,.0f}/s" for rate in result["rates"]))
         print("  mornings: " + ", ".join(f"{spent_s:.1f} s" for spent_s in result["mornings"]))
+        print("  memory held after each day: " + ", ".join(f"{mb:,.0f} MB" for mb in result["held"]))
         print("  peak memory after each day: " + ", ".join(f"{mb:,.0f} MB" for mb in result["rss"]))
         print(f"  logs: {result['bytes']:.0f} bytes a request")
         for part, spent_s in sorted(result["parts"].items(), key=lambda part: -part[1]):
