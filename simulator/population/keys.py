@@ -55,9 +55,9 @@ class UtilityKeys(Keys):
     clicked: Weight = Field(-2.0, description="Item that was clicked lately in this visit.")
     satiation: Weight = Field(-0.25, description="Each of the visit's latest clicks in the item's subcategory.")
     readiness_sd: LogSd = Field(
-        1.2,
-        description="Sd over users of their readiness to click, which adds to every item; click_rate is kept; 0 = off "
-        "[true clicks per look vary over users with sd .186, KuaiRand's main feed; .0333 with 0, .1875 with 1.2].",
+        1.0,
+        description="Sd over users of their readiness to click, which adds to every item, click_rate kept; 0 = off "
+        "[true clicks per look vary over users with sd .186 on KuaiRand's main feed, noise removed].",
     )
     weariness: Weight = Field(-0.01, description="Each item looked at, in this visit or not yet rested from.")
 
