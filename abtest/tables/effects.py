@@ -55,10 +55,19 @@ def step_verdict(effect: Effect) -> tuple[str, str]:
         return FAILS, f"the other way round, {both}"
     if signs == {1, -1}:
         return UNSHOWN, "seeds and users contradict each other"
-    parts = {1: "shown", -1: "the other way round", 0: "not shown", None: ""}
-    if signs == {0}:
-        return UNSHOWN, f"no difference beyond noise {both}"
-    return UNSHOWN, f"{parts[seeds]} over seeds, {parts[users]} over users"
+    alone = f"{_alone(effect, seeds)} over seeds"
+    return UNSHOWN, alone if users is None else f"{alone}, {_alone(effect['users'], users)} over users"
+
+
+def _alone(test: Mapping[str, Any], sign: int) -> str:
+    """What one test says for itself where the tests do not agree on a difference."""
+    way = "" if test["difference"] is None or test["difference"] > 0 else " the other way round"
+    if sign != 0:
+        return f"shown{way}"
+    interval = test["lift_ci"]
+    if interval is not None and (interval[0] > 0 or interval[1] < 0):
+        return f"significant alone{way}, but not after Holm,"
+    return "not shown"
 
 
 def side(test: Mapping[str, Any]) -> int:
@@ -83,7 +92,9 @@ def _steps(
 def _judged(one: Ordering, steps: list[dict[str, Any]]) -> dict[str, Any]:
     counts = {verdict: sum(step["verdict"] == verdict for step in steps) for verdict in (HOLDS, FAILS, UNSHOWN)}
     verdict = HOLDS if counts[HOLDS] == len(steps) else FAILS if counts[FAILS] else UNSHOWN
-    return {"claim": one.claim, "verdict": verdict, "counts": counts, "steps": steps}
+    known = [step["lift_ci"] for step in steps if step["lift_ci"] is not None]
+    intervals = {"above": sum(low > 0 for low, _ in known), "below": sum(high < 0 for _, high in known)}
+    return {"claim": one.claim, "verdict": verdict, "counts": counts, "intervals": intervals, "steps": steps}
 
 
 def _key(effect: Effect) -> tuple[str, ...]:

@@ -204,7 +204,12 @@ def verdict_lines(results: Results) -> tuple[str, ...]:
     for one in results["orderings"]:
         counts, total = one["counts"], len(one["steps"])
         detail = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
-        lines.append(f"{one['claim']}: {one['verdict']} ({detail} of {total} steps, metrics and datasets).")
+        above, below = one["intervals"]["above"], one["intervals"]["below"]
+        alone = f"above 0 on {above}, below 0 on {below}"
+        lines.append(
+            f"{one['claim']}: {one['verdict']} ({detail} of {total} steps, metrics and datasets; intervals over seeds, "
+            f"not adjusted: {alone})."
+        )
     return tuple(lines)
 
 

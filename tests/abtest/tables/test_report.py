@@ -39,9 +39,9 @@ def nasty(results):
     return results
 
 
-def effect(seeds, users, p=0.01):
+def effect(seeds, users, p=0.01, alone=None):
     def test(sign):
-        return {"significant": sign != 0, "difference": sign or 0.1}
+        return {"significant": sign != 0, "difference": sign or 0.1, "lift_ci": alone if sign == 0 else None}
 
     return {
         **test(seeds),
@@ -58,15 +58,21 @@ def effect(seeds, users, p=0.01):
         (1, None, "holds", "over seeds"),
         (-1, -1, "does not hold", "the other way round, over seeds and over users"),
         (-1, None, "does not hold", "the other way round, over seeds"),
-        (0, 0, "not shown", "no difference beyond noise over seeds and over users"),
-        (0, None, "not shown", "no difference beyond noise over seeds"),
+        (0, 0, "not shown", "not shown over seeds, not shown over users"),
+        (0, None, "not shown", "not shown over seeds"),
         (1, 0, "not shown", "shown over seeds, not shown over users"),
-        (0, -1, "not shown", "not shown over seeds, the other way round over users"),
+        (0, -1, "not shown", "not shown over seeds, shown the other way round over users"),
         (1, -1, "not shown", "seeds and users contradict each other"),
     ],
 )
 def test_a_step_holds_only_where_all_tests_agree(seeds, users, verdict, why):
     assert step_verdict(effect(seeds, users)) == (verdict, why)
+
+
+def test_what_holms_adjustment_costs_is_told():
+    expected = "significant alone, but not after Holm, over seeds, shown over users"
+    assert step_verdict(effect(0, 1, alone=(0.1, 0.2))) == ("not shown", expected)
+    assert step_verdict(effect(0, None, alone=(-0.1, 0.2))) == ("not shown", "not shown over seeds")
 
 
 def test_a_step_without_a_test_is_not_shown():
@@ -79,7 +85,11 @@ def test_claims_are_told_in_words(results):
     assert verdict_lines(results)[0].startswith(f"Each loss adds: {results['orderings'][0]['verdict']} (")
     broken = copy.deepcopy(results)
     broken["orderings"][0] |= {"verdict": "does not hold", "counts": {"holds": 6, "does not hold": 2, "not shown": 0}}
-    expected = "Each loss adds: does not hold (holds on 6, does not hold on 2 of 8 steps, metrics and datasets)."
+    broken["orderings"][0]["intervals"] = {"above": 5, "below": 1}
+    expected = (
+        "Each loss adds: does not hold (holds on 6, does not hold on 2 of 8 steps, metrics and datasets; intervals "
+        "over seeds, not adjusted: above 0 on 5, below 0 on 1)."
+    )
     assert verdict_lines(broken) == (expected,)
 
 
