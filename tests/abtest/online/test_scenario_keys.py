@@ -102,6 +102,14 @@ def _name():
         tiny("name=../mine")
 
 
+@key("paper")
+def _paper():
+    """Lifts that the report sets beside ours: see tests/abtest/tables/test_online_table.py for how."""
+    assert tiny("paper.ACC=0.05").resolved()["paper"] == {"ACC": 0.05}
+    with pytest.raises(MicrecError, match=r"paper\.ACD: no metric ACD"):
+        tiny("paper.ACD=0.05")
+
+
 @key("scale")
 def _scale():
     small, large = tiny().world_config(0), tiny("scale=3").world_config(0)
