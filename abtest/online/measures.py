@@ -180,7 +180,8 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
         "overlap": overlap.sort("arm", "channel"),
         "returns": _returns(requests),
     }
-    return {name: table.collect().to_dicts() for name, table in tables.items()} | {"models": _ages(folders)}
+    found = {name: table.collect().to_dicts() for name, table in tables.items()}
+    return found | {"models": _ages(folders), "troubles": _troubles(folders)}
 
 
 def _returns(requests: pl.LazyFrame) -> pl.LazyFrame:
@@ -205,6 +206,13 @@ def _ages(folders: list[Path]) -> list[dict[str, Any]]:
         mornings=pl.len(), missing=pl.col("version").is_null().sum(), age_days=age.mean()
     )
     return table.sort("name").to_dicts()
+
+
+def _troubles(folders: list[Path]) -> list[dict[str, Any]]:
+    """Mornings on which a model could not be trained or served as it should."""
+    snapshots = pl.concat([pl.read_parquet(folder / "snapshots.parquet") for folder in folders])
+    bad = snapshots.filter(pl.col("status").is_in(["failed", "restarted", "damaged"]))
+    return bad.select("day", "name", "status").unique().sort("day", "name", "status").to_dicts()
 
 
 def _past(

@@ -19,6 +19,7 @@ from abtest.online.recalls import recall_section, recalls_of
 from abtest.online.scenario import OnlineScenario
 from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation, simulations_of
 from abtest.online.study import study_data, study_section, summarise
+from abtest.online.troubles import trouble_section
 from abtest.report.sections import Section
 from abtest.runfolder import SCENARIO_FILE, WORLDS_FOLDER, check_run, open_run, write_text
 from abtest.scenario import scenario_yaml
@@ -131,7 +132,9 @@ def _comparisons(scenario: OnlineScenario, found: list[Replication]) -> list[Sec
 
 def _sections(one: Replication) -> list[Section]:
     labels = {name: arm.label for name, arm in one.scenario.arms.items()}
-    return funnel_sections(one.facts[EXPERIMENT], labels, one.scenario.experiment_day)
+    facts, first_day = one.facts[EXPERIMENT], one.scenario.experiment_day
+    trouble = trouble_section(facts, labels, first_day)
+    return [*([trouble] if trouble else []), *funnel_sections(facts, labels, first_day)]
 
 
 def _calibration(one: Replication, out: Path, command: str) -> Section:

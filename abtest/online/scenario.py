@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from abtest.analysis.metrics import BUILTIN
@@ -12,7 +13,7 @@ from abtest.online.keys import TwoTowerKeys
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.settings import apply_overrides, build_config, check, merge
-from simulator.platform.arms import arm_pipelines, without_nulls
+from simulator.platform.arms import arm_pipelines, assign, without_nulls
 from simulator.platform.config import PlatformKeys
 from simulator.population.keys import PopulationKeys
 from simulator.world.config import WorldConfig
@@ -109,6 +110,7 @@ class OnlineScenario(Frozen):
             try:
                 variants.append(self.variant(name))
                 arm_pipelines(variants[-1].platform_keys(0), where=f"variant {name}" if name != MAIN else "arms")
+                faults += variants[-1]._empty_arm_faults() if variants[-1].experiment else []
             except MicrecError as fault:
                 faults.append(str(fault).removeprefix("arms: "))
         if not faults and not any(variant.experiment for variant in variants):
@@ -141,6 +143,16 @@ class OnlineScenario(Frozen):
         if self.kind == "aa" and not self.experiment:
             faults.append("experiment: kind aa splits the users of the experiment: switch it on")
         return faults
+
+    def _empty_arm_faults(self) -> list[str]:
+        """Arms that no user of the first replication falls into."""
+        users = self.world_config(0).users.count
+        counts = np.bincount(assign(np.arange(users), self.platform_keys(0)), minlength=len(self.arms))
+        return [
+            f"arms.{name}.weight: none of the {users:,} users falls into it: raise it, or world.users.count"
+            for name, count in zip(self.arms, counts, strict=True)
+            if not count
+        ]
 
     def _variant_faults(self) -> list[str]:
         """Of the variants' names, and of keys that cannot differ between them."""

@@ -96,6 +96,10 @@ class TwoTowerTrainer:
         manifest = model_manifest(Fitted(model, fields, trainer.config, state, len(dataset.clicks)), dataset)
         clicks = np.bincount(dataset.clicks.item_ids, minlength=len(dataset.items))
         candidates = np.flatnonzero(clicks >= self.keys.min_clicks).astype(np.int32)
+        if not len(candidates):
+            raise MicrecError(
+                f"no item has serving.min_clicks {self.keys.min_clicks} clicks, so none may be retrieved: lower it."
+            )
         _, embeddings = encode_items(model, fields.items)
         vectors = embeddings.cpu().numpy()[candidates]
         with faiss_threads(1):  # a graph built by several threads may differ in a few links
