@@ -10,6 +10,7 @@ from abtest.report.sections import Section
 from abtest.report.tables import Results, Table
 
 Model = Mapping[str, Any]
+STEPS = "Claims, step by step"  # the section in which a page draws each claim
 _COSTS = {
     "seconds": "seconds in all",
     "train_s": "training s",
@@ -53,13 +54,14 @@ def paper_number(results: Results, dataset: str, row: str, metric: str) -> float
 def sections(results: Results) -> list[Section]:
     """The report in order: answers, the table on each dataset, what was tested, the rest."""
     datasets = list(results["datasets"])
-    parts = [Section("Do the orderings hold?", verdict_lines(results), [ordering_table(results)])]
+    parts = [Section("Do the orderings hold?", verdict_lines(results))]
     for name in datasets:
         blocks = [main_table(results, name), lift_table(results, name), *_more(results, name)]
         title = f"{results['datasets'][name]['label']}"
         parts.append(Section(title, dataset_lines(results, name), _filled(blocks)))
     parts += [search_section(results, name) for name in results.get("search", ())]
     tested = [effect_table(results, name) for name in datasets]
+    parts.append(Section(STEPS, (), _filled([ordering_table(results)])))
     parts.append(Section("What was tested", test_lines(results), _filled(tested)))
     parts.append(Section("Cost", (), _filled([cost_table(results, name) for name in datasets])))
     parts.append(Section("Every run", (), _filled([seed_table(results, name) for name in datasets])))

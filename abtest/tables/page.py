@@ -1,7 +1,8 @@
 """report.html, report.md and the terminal's view of a table: the same sections, drawn three ways."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -14,7 +15,7 @@ from abtest.report.page import Page, Part
 from abtest.report.sections import Section
 from abtest.report.tables import Results, Table
 from abtest.report.terminal import PLAIN_WIDTH, drawn
-from abtest.tables.layout import label_of, main_table, sections, switch_lines, verdict_lines
+from abtest.tables.layout import STEPS, main_table, sections, switch_lines, verdict_lines
 
 _TONES: dict[str, Tone] = {"holds": "gain", "does not hold": "loss", "not shown": "even"}
 
@@ -89,26 +90,24 @@ def provenance(results: Results) -> list[tuple[str, str]]:
 
 
 def _figures(results: Results, part: Section) -> list[Intervals]:
-    """The claims' steps as intervals, above their table."""
+    """The claims' steps as intervals, a figure per dataset, above their table."""
+    if part.title != STEPS:
+        return []
     found = []
-    for one in results.get("orderings", ()) if part.title == "Do the orderings hold?" else ():
-        rows = []
-        for step in one["steps"]:
-            where = f", {results['datasets'][step['dataset']]['label']}" if len(results["datasets"]) > 1 else ""
-            low, high = step["lift_ci"] or (None, None)
-            rows.append(
-                Row(
-                    f"{label_of(results, step['higher'])}, {step['metric']}{where}",
-                    f"{percent(step['lift'])} {percent_interval(step['lift_ci'])}",
-                    step["lift"],
-                    low,
-                    high,
-                    tone=_TONES[step["verdict"]],
-                )
-            )
-        caption = "Lift of each row over the one it is to beat, with its interval over training seeds (not adjusted)."
-        found.append(Intervals(f"{one['claim']}: {one['verdict']}", rows, caption))
+    for one in results["orderings"]:
+        for name, facts in results["datasets"].items():
+            rows = [_row(step) for step in one["steps"] if step["dataset"] == name]
+            title = f"{one['claim']} ({facts['label']})" if len(results["datasets"]) > 1 else one["claim"]
+            caption = "Lift of a row over the one it is to beat, with its interval over training seeds (not adjusted)."
+            found.append(Intervals(title, rows, caption))
     return found
+
+
+def _row(step: Mapping[str, Any]) -> Row:
+    low, high = step["lift_ci"] or (None, None)
+    label = f"{step['higher']} > {step['lower']}, {step['metric']}"
+    text = f"{percent(step['lift'])} {percent_interval(step['lift_ci'])}"
+    return Row(label, text, step["lift"], low, high, tone=_TONES[step["verdict"]])
 
 
 def _markdown(results: Results, parts: list[Section]) -> Iterator[str]:
