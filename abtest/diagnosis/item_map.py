@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,11 +160,17 @@ def _rendered(panels: Sequence[Panel], shown: Shown, dataset: Dataset, *, column
         colours, legend = _colours(shown)
         for place, panel in enumerate(panels):
             _draw(grid[place // columns][place % columns], panel, shown, colours)
-        handles = [_dot(colour) for colour in legend.values()]
+        lines_of = (wrap(line, int(17 * figure.get_figwidth())) for line in caption(panels, shown, dataset))
         figure.legend(
-            handles, list(legend), loc="outside lower center", ncols=min(len(legend), 5), frameon=False, fontsize=7.5
+            [_dot(colour) for colour in legend.values()],
+            list(legend),
+            loc="outside lower center",
+            ncols=min(len(legend), 9 if columns > 1 else 5),
+            frameon=False,
+            fontsize=7.5,
+            title="\n".join(part for line in lines_of for part in line),
+            title_fontsize=7.5,
         )
-        figure.suptitle("\n".join(caption(panels, shown, dataset)), fontsize=7.5, color="#4b4f57", y=-0.01, va="top")
         return rendered(figure, NAME)
 
 
