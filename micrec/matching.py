@@ -116,7 +116,7 @@ class MatchingLoss:
     def _clicked(self, batch: Batch, columns: Tensor) -> Tensor | None:
         if not self.config.reject_clicked:
             return None
-        return self.data.clicked.contains(batch.users[:, None], columns[None, :])
+        return self.data.clicked.grid(batch.users, columns)
 
     def _log_q(self, items: Tensor, batch_size: int) -> Tensor | None:
         """Log expected count of the items among the negatives of a row, shape of ``items``."""

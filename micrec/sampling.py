@@ -4,7 +4,6 @@ Every draw takes a ``torch.Generator``, happens on the generator's device and mo
 """
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -13,80 +12,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-Device = str | torch.device
+from micrec.pair_set import BITMAP_BYTES, Device, Movable, PairSet
 
 Membership = Callable[[Tensor, Tensor], Tensor]
 """Which of the pairs (rows, cols), broadcast against each other, belong to a set: a bool tensor."""
-
-BITMAP_BYTES = 64 << 20
-
-
-class _Movable:
-    """Something made of tensors and of other such things."""
-
-    def to(self, device: Device) -> Self:
-        """A copy with every tensor on the device."""
-        moved = copy(self)
-        vars(moved).update({name: part.to(device) for name, part in vars(self).items() if hasattr(part, "to")})
-        return moved
-
-
-@dataclass(frozen=True, eq=False)
-class PairSet(_Movable):
-    """A set of (row, col) pairs that is asked for many pairs at once; built by ``from_keys`` or ``from_pairs``.
-
-    A grid that fits is a bitmap: one gather per question. A larger one is looked up in its sorted keys.
-
-    Attributes:
-        n_rows: Rows of the grid.
-        n_cols: Columns of the grid.
-        bits: One bit per cell, eight to a byte, shape (n_rows * n_cols // 8 + 1,), or None.
-        keys: Ascending ``row * n_cols + col``, shape (P,), where there is no bitmap.
-    """
-
-    n_rows: int
-    n_cols: int
-    bits: Tensor | None = None
-    keys: Tensor | None = None
-
-    @classmethod
-    def from_keys(cls, keys: Tensor, n_rows: int, n_cols: int, *, bitmap_bytes: int = BITMAP_BYTES) -> Self:
-        """The pairs ``row * n_cols + col`` of distinct, ascending ``keys``, shape (P,) int64, on their device.
-
-        A grid that takes more than ``bitmap_bytes`` is not made a bitmap.
-
-        Raises:
-            ValueError: If the keys do not ascend, or lie outside the grid.
-        """
-        cells = n_rows * n_cols
-        if len(keys) and (keys[0] < 0 or keys[-1] >= cells or (keys[1:] <= keys[:-1]).any()):
-            raise ValueError(f"keys must be distinct, ascending and below n_rows * n_cols = {cells}.")
-        n_bytes = cells // 8 + 1
-        if n_bytes > bitmap_bytes:
-            return cls(n_rows, n_cols, keys=keys)
-        bits = torch.zeros(n_bytes, dtype=torch.uint8, device=keys.device)
-        bits.scatter_add_(0, keys >> 3, torch.bitwise_left_shift(1, keys & 7).to(torch.uint8))
-        return cls(n_rows, n_cols, bits=bits)
-
-    @classmethod
-    def from_pairs(
-        cls, rows: Tensor, cols: Tensor, n_rows: int, n_cols: int, *, bitmap_bytes: int = BITMAP_BYTES
-    ) -> Self:
-        """The pairs (rows[p], cols[p]), each of shape (P,), in any order and with repeats."""
-        keys = torch.unique(rows.long() * n_cols + cols)
-        return cls.from_keys(keys, n_rows, n_cols, bitmap_bytes=bitmap_bytes)
-
-    def contains(self, rows: Tensor, cols: Tensor) -> Tensor:
-        """Which pairs are in the set, for ``rows`` and ``cols`` inside the grid, broadcast against each other."""
-        keys = rows.long() * self.n_cols + cols
-        if self.bits is not None:
-            byte = self.bits.take(keys >> 3)
-            return (byte >> (keys & 7).to(torch.uint8)).bitwise_and_(1).bool()
-        assert self.keys is not None
-        if not len(self.keys):
-            return torch.zeros_like(keys, dtype=torch.bool)
-        place = torch.searchsorted(self.keys, keys.contiguous()).clamp_max_(len(self.keys) - 1)
-        return self.keys.take(place) == keys
 
 
 class Positives(Protocol):
@@ -111,7 +40,7 @@ class Positives(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class WeightedNeighbours(_Movable):
+class WeightedNeighbours(Movable):
     """``Positives`` drawn from a list per item, by weight; built by ``from_csr``.
 
     Attributes:
@@ -174,7 +103,7 @@ class WeightedNeighbours(_Movable):
 
 
 @dataclass(frozen=True, eq=False)
-class SharedTagNeighbours(_Movable):
+class SharedTagNeighbours(Movable):
     """``Positives`` that share a tag (the taxonomies of paper 3.4); built by ``from_pairs``.
 
     The pairs of items are never listed: a draw picks one of the anchor's tags, with probability proportional to the
@@ -252,7 +181,7 @@ class SharedTagNeighbours(_Movable):
         return found
 
 
-class PopularitySampler(_Movable):
+class PopularitySampler(Movable):
     """Items drawn proportionally to a weight, as clicks ** power, from an alias table: two gathers per draw."""
 
     def __init__(self, weights: Tensor) -> None:

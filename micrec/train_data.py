@@ -19,7 +19,7 @@ from micrec.models.columns import (
     gather_ranges,
     load_columns,
 )
-from micrec.sampling import PairSet
+from micrec.pair_set import PairSet
 
 USER_ID, ITEM_ID = "user_id", "item_id"
 

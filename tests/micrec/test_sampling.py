@@ -49,6 +49,9 @@ class TestPairSet:
         assert (found.bits is None) == (bitmap_bytes == 0)
         grid = found.contains(torch.arange(7)[:, None], torch.arange(11))
         assert grid.tolist() == [[(row, col) in members for col in range(11)] for row in range(7)]
+        rows, cols = torch.tensor([6, 0, 0, 3], dtype=torch.int32), torch.tensor([10, 1, 1, 8, 0])
+        some = found.grid(rows, cols)
+        assert some.tolist() == [[(row, col) in members for col in cols.tolist()] for row in rows.tolist()]
 
     def test_repeats_and_int32_are_taken(self):
         rows, cols = torch.tensor([2, 2, 0], dtype=torch.int32), torch.tensor([1, 1, 1], dtype=torch.int32)
