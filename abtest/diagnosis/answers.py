@@ -63,7 +63,7 @@ def difference(effect: Effect) -> str:
 
 
 def pull_table(results: Results) -> Table:
-    """How hard each item loss pulls at the item embeddings in each arm, mean over seeds, early -> late."""
+    """How hard each item loss pulls at the item embeddings in each arm, mean over seeds, early and late."""
     rows = []
     for arm in results["scenario"]["arms"]:
         models = [model for model in results["models"] if model["arm"] == arm]
@@ -72,7 +72,7 @@ def pull_table(results: Results) -> Table:
             if any(cell != numbers.UNDEFINED for cell in cells):
                 rows.append((f"{arm_label(results, arm)}: {loss}", *cells))
     reading = (
-        "First -> last epoch. Pull: length of the loss's gradient on the item embeddings over that of the matching "
+        "First to last epoch. Pull: length of the loss's gradient on the item embeddings over that of the matching "
         "loss. Agreement: cosine of the two. Row share: its mean share of the two lengths over the rows touched, which "
         "is what Adam, scaling every number by itself, is nearer to."
     )
@@ -91,4 +91,4 @@ def _early_late(models: Sequence[Mapping[str, Any]], name: str) -> str:
         if not values:
             return numbers.UNDEFINED
         found.append(f"{sum(values) / len(values):.2f}")
-    return " -> ".join(found)
+    return " to ".join(found)

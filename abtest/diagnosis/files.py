@@ -28,12 +28,14 @@ def write_diagnosis(out: Path, results: Results) -> None:
 def _markdown(results: Results) -> Iterator[str]:
     dataset, scenario = results["dataset"], results["scenario"]
     arms = ", ".join(escape(arm_label(results, arm)) for arm in treatments(results))
+    n = len(results["seeds"])
+    seeds = f"{n} training seeds, the same in every arm" if n > 1 else "one training seed, so there are no intervals"
     level = f"{1 - scenario['alpha']:.0%}".replace("%", " %")
     yield f"# {escape(scenario['name'])}: what each loss does"
     yield ""
     yield (
         f"{escape(dataset['name'])}: {dataset['users']:,} users, {dataset['items']:,} items, {dataset['clicks']:,} "
-        f"clicks; {len(results['seeds'])} training seeds, the same in every arm. {arms} against "
+        f"clicks; {seeds}. {arms} against "
         f"{escape(arm_label(results, 'control'))}: differences in the metric's own unit, {level} intervals over the "
         "paired seeds; \\* = significant after Holm's adjustment within the family of report.md."
     )

@@ -65,7 +65,7 @@ def test_the_page_says_what_is_known_and_escapes_the_rest(run):
     assert "| uniformity | -2.0000 | -0.0983 \\[" in text
     assert "nearer\\_links" not in text  # undefined for every arm
     assert "+ session \\*" in text
-    assert "| + session \\*: session | 0.20 -&gt; 0.50 | n/a | n/a |" in text
+    assert "| + session \\*: session | 0.20 to 0.50 | n/a | n/a |" in text
     assert diagnosis_tables(run[1])[0].title == QUESTIONS[0].title
 
 
@@ -87,7 +87,9 @@ def test_other_comparisons_have_none(tmp_path):
 def test_one_seed_has_differences_but_no_intervals(tmp_path):
     sets = [f"metrics.secondary={json.dumps(SECONDARY)}", "seeds=1"]
     run_fake(tmp_path / "run", sets=sets, train=Trainer())
-    assert "| uniformity | -2.0000 | -0.1000 |" in (tmp_path / "run" / "diagnosis.md").read_text("utf-8")
+    text = (tmp_path / "run" / "diagnosis.md").read_text("utf-8")
+    assert "| uniformity | -2.0000 | -0.1000 |" in text
+    assert "one training seed, so there are no intervals" in text
 
 
 def test_the_shipped_scenario_asks_one_loss_at_a_time():
