@@ -248,6 +248,7 @@ def final(model: Model, data: Exchange, settings: dict[str, Any], epochs: int, s
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     peer.answer(data.test_users).save(out)
     return {
+        "load": os.getloadavg()[0],
         "epochs": clock.epochs,
         "samples_per_s": samples_per_s(clock.epochs),
         "train_s": sum(epoch["seconds"] for epoch in clock.epochs),
@@ -271,6 +272,7 @@ def speed(model: Model, data: Exchange, settings: dict[str, Any], epochs: int, s
     cpu_s = time.process_time()
     peer.fit(data.clicks, epochs, after_epoch)
     return {
+        "load": os.getloadavg()[0],
         "samples_per_s": samples_per_s(clock.epochs),
         "epochs": clock.epochs,
         "cpu_s_per_sample": (time.process_time() - cpu_s) / sum(epoch["samples"] for epoch in clock.epochs),

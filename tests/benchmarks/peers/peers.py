@@ -113,12 +113,16 @@ class Bench:
 
     def choice(self, row: Row) -> dict[str, Any] | None:
         """Epochs and settings: as searched here, else as recorded."""
-        searched = self.results / row.key / "search.json"
-        if searched.exists():
-            best = json.loads(searched.read_text())["best"]
+        best = self.searched(row)
+        if best is not None:
             return {"epochs": best["epochs"], "settings": best["settings"]}
         recorded: dict[str, Any] | None = json.loads(CHOSEN.read_text()).get(self.name, {}).get(row.key)
         return recorded
+
+    def searched(self, row: Row) -> dict[str, Any] | None:
+        """The best that a search found on the validation clicks."""
+        path = self.results / row.key / "search.json"
+        return json.loads(path.read_text())["best"] if path.exists() else None
 
     def scores(self, row: Row) -> dict[str, float]:
         answers = self.results / row.key
@@ -168,13 +172,15 @@ def race(bench: Bench, rounds: int) -> dict[str, Any]:
 def table(lines: list[dict[str, Any]]) -> str:
     """Quality and cost as Markdown."""
     heads = ["model", *(f"HIT@{n}" for n in CUTOFFS), "cov@500", "epochs", "samples/s", "train s", "end to end s"]
-    heads += ["top-500 users/s", "peak MB"]
+    heads += ["top-500 users/s", "judged users/s", "peak MB"]
     out = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for line in lines:
         scores = [f"{line['scores'][f'hit@{n}']:.4f}".lstrip("0") for n in CUTOFFS]
         scores.append(f"{line['scores']['coverage@500']:.3f}".lstrip("0"))
         costs = [line["epochs"], f"{line['samples_per_s']:,.0f}", f"{line['train_s']:.1f}"]
-        costs += [f"{line['end_to_end_s']:.1f}", f"{line['users_per_s']:,.0f}", f"{line['peak_rss_mb']:,.0f}"]
+        judged = line["scores"]["evaluated_users_per_s"]
+        costs += [f"{line['end_to_end_s']:.1f}", f"{line['users_per_s']:,.0f}", f"{judged:,.0f}"]
+        costs.append(f"{line['peak_rss_mb']:,.0f}")
         out.append("| " + " | ".join([line["label"], *scores, *map(str, costs)]) + " |")
     return "\n".join(out)
 
@@ -191,6 +197,28 @@ def verdict(lines: list[dict[str, Any]]) -> list[str]:
         said.append(
             f"HIT@{n}: {a:.4f} ({mine['label']}) against {b:.4f} ({other['label']}), {100 * (a / b - 1):+.1f} %"
         )
+    return said
+
+
+def catching_up(lines: list[dict[str, Any]]) -> list[str]:
+    """When our models passed, on the validation clicks, the best that any neural peer got there."""
+    neural = {row.key for row in ROWS if row.neural}
+    searched = {line["key"]: line for line in lines if line["key"] in neural and line["search"]}
+    peers = {key: line["search"] for key, line in searched.items() if not key.startswith("ours.")}
+    if not peers:
+        return []
+    goal = max(found["hit@100"] for found in peers.values())
+    said = [f"best neural peer on validation: HIT@100 {goal:.4f}"]
+    for key, found in peers.items():
+        said.append(f"  {searched[key]['label']}: its best, {found['hit@100']:.4f}, after {found['best_s']:.1f} s")
+    for key, line in searched.items():
+        if key.startswith("ours."):
+            curve, seconds = line["search"]["curve"], line["search"]["seconds"]
+            passed = [second for hit, second in zip(curve, seconds, strict=True) if hit >= goal]
+            when = f"passes it after {passed[0]:.1f} s" if passed else "does not reach it"
+            said.append(
+                f"  {line['label']}: {when}, its best, {max(curve):.4f}, after {line['search']['best_s']:.1f} s"
+            )
     return said
 
 
@@ -215,8 +243,9 @@ def measure_row(bench: Bench, row: Row, options: argparse.Namespace) -> dict[str
     final = bench.measure(row, "final", anew=options.anew, epochs=choice["epochs"], seed=options.seed, **settings)
     if final is None:
         return None
-    iterations = choice["epochs"]
-    return {"key": row.key, "label": row.label, **final, "epochs": iterations, "scores": bench.scores(row)}
+    searched = bench.searched(row)
+    known = {"key": row.key, "label": row.label, "settings": choice.get("settings"), "search": searched}
+    return known | final | {"epochs": choice["epochs"], "scores": bench.scores(row)}
 
 
 def main() -> None:
@@ -242,7 +271,13 @@ def main() -> None:
         return
     measured = [measure_row(bench, row, options) for row in chosen_rows(options.only)]
     lines = [line for line in measured if line is not None]
-    text = "\n".join([table(lines), "", *verdict(lines)])
+    loads = [line["load"] for line in lines if "load" in line]
+    notes = (
+        [f"{options.threads} threads; load average while measured {min(loads):.1f} to {max(loads):.1f}"]
+        if loads
+        else []
+    )
+    text = "\n".join([table(lines), "", *notes, "", *verdict(lines), "", *catching_up(lines)])
     (bench.results / "peers.json").write_text(json.dumps(lines, indent=1))
     (bench.results / "peers.md").write_text(text + "\n")
     print(text)

@@ -91,7 +91,7 @@ FM_NO_ID: dict[str, Any] = {"model": {**FM["model"], **NO_ID["model"]}}
 if __name__ == "__main__":
     main(
         {
-            "youtube_dnn": model("paper", {**OFF, **LIKE_FOR_LIKE}, 15),
+            "youtube_dnn": model("paper", {**OFF, **LIKE_FOR_LIKE}, 25),
             "modern_fm": model("modern", {**OFF, **FM}, 6),
             "modern_fm_no_id": model("modern", {**OFF, **FM_NO_ID}, 6),
             "modern_ican": model("modern", OFF, 6),
