@@ -75,7 +75,7 @@ def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
     if better:
         why = "a guardrail is not yet shown to be safe" if unsure else "not every primary metric could be judged"
         return Verdict(arm, "hold", f"{arm} is better on {_names(better)}, but {why}.", reasons)
-    return Verdict(arm, "hold", f"No primary metric tells {arm} from {control}.", [*reasons, *_detectable(results)])
+    return Verdict(arm, "hold", f"No primary metric tells {arm} from {control}.", [*reasons, *_detectable(results, arm)])
 
 
 def guardrail(effect: Mapping[str, Any]) -> str:
@@ -104,11 +104,11 @@ def _names(effects: Sequence[Mapping[str, Any]]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _detectable(results: Mapping[str, Any]) -> list[str]:
-    """What a test of this size could have seen."""
+def _detectable(results: Mapping[str, Any], arm: str) -> list[str]:
+    """What a test of this size could have seen of one treatment."""
     return [
         f"With these users a true lift of {numbers.percent(curve['mde'])} in {curve['metric']} would have been found "
         f"{100 * curve['power']:.0f} % of the time."
         for curve in results["power"]
-        if curve["mde"] is not None
+        if curve["mde"] is not None and curve["arm"] == arm
     ]
