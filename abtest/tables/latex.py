@@ -90,7 +90,8 @@ def _paper_rows(results: Results, datasets: Sequence[str]) -> Iterator[str]:
 
 def _caption(results: Results) -> str:
     seeds = len(results["seeds"])
-    text = f"{results['scenario']['title']}. Mean ± standard deviation over {seeds} training seeds; bold: best mean"
+    over = f"Mean ± standard deviation over {seeds} training seeds" if seeds > 1 else "One training seed"
+    text = f"{results['scenario']['title']}. {over}; bold: best mean"
     if any(beaten(results, name) for name in results["datasets"]):
         text += "; †: above every row it was tested against, over seeds and users (Holm over the table)"
     return f"{text}. Preset {results['switches']['preset']}."
