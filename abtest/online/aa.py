@@ -173,7 +173,7 @@ def aa_section(found: Sequence[FalseAlarms], alpha: float, daily: Sequence[Daily
         for one in found
     ]
     header = ("metric", "splits", f"p < {alpha:g}", "expected (99 %)", "uniformity p", "interval holds 0", "verdict")
-    bad = list(dict.fromkeys(one.metric for one in (*found, *daily) if not one.sound))
+    bad = list(dict.fromkeys([*(one.metric for one in found if not one.sound), *_unsound(daily)]))
     text = (
         f"The test cries wolf too often or too seldom on {', '.join(bad)}: do not trust it there."
         if bad
@@ -183,6 +183,10 @@ def aa_section(found: Sequence[FalseAlarms], alpha: float, daily: Sequence[Daily
     if daily:
         tables.append(_daily_table(daily, alpha))
     return Section("Calibration over many assignments", (text,), tables)
+
+
+def _unsound(daily: Sequence[DailyAlarms]) -> list[str]:
+    return [one.metric for one in daily if not one.sound]
 
 
 def _daily_table(daily: Sequence[DailyAlarms], alpha: float) -> Table:

@@ -190,6 +190,7 @@ def _summary(variant: str, question: Question, runs: Sequence[Replication], alph
     estimates, biases, chances, covered, significant = [], [], [], 0, 0
     for one in runs:
         effects = [] if one.analysis is None else [e for e in one.analysis.effects if e.question == question]
+        levels = {} if one.analysis is None else one.analysis.levels
         for effect in effects[:1]:
             significant += bool(effect.significant)
             if effect.estimate.lift is None:
@@ -199,7 +200,7 @@ def _summary(variant: str, question: Question, runs: Sequence[Replication], alph
                 biases.append(effect.estimate.lift - one.truth[question].lift)
                 if effect.estimate.lift_ci is not None:
                     low, high = effect.estimate.lift_ci
-                    level = one.analysis.levels.get(effect.arm, alpha)
+                    level = levels.get(effect.arm, alpha)
                     chances.append(expected_coverage((high - low) / 2, level, one.truth[question].se))
                     covered += low <= one.truth[question].lift <= high
     return Summary(
