@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple
 
 from micrec.config import Config
 from micrec.data.dataset import Dataset
+from micrec.parent import end_with
 from micrec.progress import NoProgress, Progress
 
 SAY_EVERY_S = 5.0  # of one worker's progress
-WATCH_EVERY_S = 1.0  # a worker whose parent is gone stops within this time
 
 
 class Job(NamedTuple):
@@ -108,16 +108,9 @@ class _Worker:
 def _start(data: Path, lines: Any, parent: int) -> None:
     from micrec.data.store import read_dataset
 
-    threading.Thread(target=watch, args=(parent,), daemon=True).start()
+    end_with(parent)
     _Worker.dataset = read_dataset(data)
     _Worker.lines = lines
-
-
-def watch(parent: int) -> None:
-    """End this process when its parent was killed: two runs must never write one checkpoint."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_EVERY_S)
-    os._exit(1)
 
 
 def _work(job: Job) -> Finished:

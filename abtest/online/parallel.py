@@ -11,8 +11,9 @@ from typing import Any
 
 from abtest.online.scenario import OnlineScenario
 from abtest.online.simulate import WARM_UP, Simulation, drop_logs, is_done, simulate
-from abtest.workers import SentProgress, listen, watch
+from abtest.workers import SentProgress, listen
 from micrec.errors import MicrecError
+from micrec.parent import end_with
 from micrec.progress import Progress
 
 
@@ -113,7 +114,7 @@ class _Worker:
 
 
 def _start(lines: Any, parent: int) -> None:
-    threading.Thread(target=watch, args=(parent,), daemon=True).start()
+    end_with(parent)
     _Worker.lines = lines
 
 

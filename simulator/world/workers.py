@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from micrec.errors import MicrecError
+from micrec.parent import end_with
 from simulator.world.parts import BUILD, Part, Tally, write_part
 from simulator.world.world import World
 
-WATCH_EVERY_S = 1.0  # a worker whose parent is gone stops within this time
 _WORLD = f"{BUILD}/world"
 
 
@@ -83,16 +81,9 @@ class _Worker:
 
 def _start(folder: Path, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it lets parts under way be finished
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    end_with(parent)
     _Worker.world = World.load(folder / _WORLD)
     _Worker.folder = folder
-
-
-def _watch(parent: int) -> None:
-    """End this process when its parent was killed: the next attempt has workers of its own."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_EVERY_S)
-    os._exit(1)
 
 
 def _work(part: Part) -> Tally:

@@ -155,6 +155,6 @@ def test_more_users_or_days_leave_the_records_of_the_others(tmp_path, more, kept
 
 def test_a_worker_whose_parent_is_gone_stops():
     """A second attempt must not meet workers of the first."""
-    code = "import os, sys\nfrom simulator.world import workers\nworkers.WATCH_EVERY_S = 0.01\nworkers._watch(1 << 30)"
+    code = "import os, sys\nfrom micrec import parent\nparent.WATCH_EVERY_S = 0.01\nparent._watch(1 << 30)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 1
     assert workers.default_workers() >= 1

@@ -96,8 +96,15 @@ def test_approximate_indexes_find_what_exact_search_finds(tmp_path):
 
 @pytest.mark.parametrize(
     ("model", "index"),
-    [("ican", "exact"), ("ican", "hnsw"), ("mind", "exact"), ("comirec_dr", "exact"), ("comirec_sa", "hnsw")]
-    + [("sasrec", "exact"), ("bert4rec", "exact")],
+    [
+        ("ican", "exact"),
+        ("ican", "hnsw"),
+        ("mind", "exact"),
+        ("comirec_dr", "exact"),
+        ("comirec_sa", "hnsw"),
+        ("sasrec", "exact"),
+        ("bert4rec", "exact"),
+    ],
 )
 def test_a_list_does_not_depend_on_its_batch(model, index, tmp_path):
     log, trainer = random_log(), TwoTowerTrainer(ican(f"model.name={model}"), TwoTowerKeys(index=index))
