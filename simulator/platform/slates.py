@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.channels.lists import shared_list
 from simulator.merge import merge
 from simulator.platform.choice import PADDING, best_columns, explore, spread_out
 from simulator.platform.plan import Plan, Shape
@@ -96,7 +97,7 @@ class Kitchen:
             lists.append(some)
             if some is not None:
                 offered[:, self.plan.channels.index(name)] = (some.items >= 0).sum(axis=1)
-        pool = self._merge(shape, lists, len(rows), slots)
+        pool = self._merge(shape, lists, requests.recent_items, slots)
         scores, ranked = self._rank(requests, pool.items, place, timetable.ranking)
         order = np.where(ranked[:, None], scores, _falling(pool.items))
         final = np.where(ranked[:, None], scores, pool.scores)
@@ -145,11 +146,11 @@ class Kitchen:
         self,
         shape: Shape,
         lists: Sequence[Candidates | None],
-        batch: int,
+        recent: NDArray[np.int64],
         slots: NDArray[np.int64] | None,
     ) -> "_Pool":
-        """The candidates; where there are none, those of the fallback list."""
-        size = shape.merge.candidates
+        """The candidates; where there are none, those of the fallback list, which leaves out latest clicks too."""
+        size, batch = shape.merge.candidates, len(recent)
         if any(part is not None for part in lists):
             merged = merge(lists, shape.merge.kind, [quota for _, _, quota in shape.channels], size)
             numbers = [self.plan.channels.index(name) for name, _, _ in shape.channels]
@@ -168,13 +169,13 @@ class Kitchen:
             )
         alone = np.flatnonzero(pool.items[:, 0] < 0)
         if len(alone) and len(self.popular):
-            n = min(size, len(self.popular))
-            items = np.repeat(self.popular[None, :n], len(alone), axis=0)
+            hidden = recent[alone] if slots is not None else recent[alone, :0]
+            items = shared_list(self.popular, np.zeros(len(self.popular), np.float32), size, hidden).items
             if slots is not None:
                 items[self.shown.mask(slots[alone], items)] = -1
-            pool.items[alone, :n] = items
-            pool.channel[alone, :n] = np.where(items >= 0, FALLBACK, -1)
-            pool.scores[alone, :n] = np.where(items >= 0, 0.0, -np.inf)
+            pool.items[alone] = items
+            pool.channel[alone] = np.where(items >= 0, FALLBACK, -1)
+            pool.scores[alone] = np.where(items >= 0, 0.0, -np.inf)
         return pool
 
     def _rank(

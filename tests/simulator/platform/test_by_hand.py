@@ -86,15 +86,29 @@ def test_late_ranking_leaves_the_order_of_merging(tmp_path):
 
 
 def test_an_outage_of_all_channels_brings_the_popular_list(tmp_path):
-    """On the first day items 0 and 3 were clicked: they make up the fallback list, ranked by id."""
+    """On the first day item 0 was clicked, in either slate, as slates may repeat: it makes up the fallback list."""
     down = [{"from_day": 1.0, "to_day": 2.0, "down": True}]
-    keys = tiny_keys(pipeline={"channels": {"a": {"faults": down}, "b": {"faults": down}}})
+    keys = tiny_keys(pipeline={"channels": {"a": {"faults": down}, "b": {"faults": down}}, "repeats": True})
     run(tmp_path, ScriptedUsers([(1, 100.0)], n_requests=2), keys, days=3)
     requests = table(tmp_path, "requests", 1)
-    assert requests["fallback"].to_list() == ["popular", "partial"]
-    assert requests["result"].to_list() == ["slate", "empty"]  # both have been shown: nothing eligible is left
-    assert table(tmp_path, "impressions", 1).select("item_id", "channel").rows() == [(3, "fallback"), (0, "fallback")]
+    assert requests["fallback"].to_list() == ["popular", "popular"]
+    assert table(tmp_path, "impressions", 1).select("item_id", "channel").rows() == [(0, "fallback"), (0, "fallback")]
     assert table(tmp_path, "requests", 2)["fallback"].to_list() == ["none", "none"]
+
+
+def test_the_popular_list_leaves_out_what_a_user_has_clicked_lately(tmp_path):
+    """As every channel does. User 1 has clicked items 0 and 3, which make it up, before all is down; user 2 nothing."""
+    down = [{"from_day": 0.001, "to_day": 2.0, "down": True}]
+    keys = tiny_keys(pipeline={"channels": {"a": {"faults": down}, "b": {"faults": down}}})
+    run(tmp_path, ScriptedUsers([(1, 10.0), (2, 200.0)], n_requests=2), keys, days=2)
+    requests = table(tmp_path, "requests", 1).sort("user_id", "asked_s")
+    assert requests.select("user_id", "result", "fallback").rows() == [
+        (1, "empty", "partial"),
+        (2, "slate", "popular"),
+        (2, "empty", "partial"),  # both have been shown: nothing eligible is left
+    ]
+    shown = table(tmp_path, "impressions", 1).select("user_id", "item_id", "channel").rows()
+    assert shown == [(2, 3, "fallback"), (2, 0, "fallback")]
 
 
 def test_no_eligible_item_is_an_empty_slate(tmp_path):
