@@ -75,7 +75,9 @@ def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
     if better:
         why = "a guardrail is not yet shown to be safe" if unsure else "not every primary metric could be judged"
         return Verdict(arm, "hold", f"{arm} is better on {_names(better)}, but {why}.", reasons)
-    return Verdict(arm, "hold", f"No primary metric tells {arm} from {control}.", [*reasons, *_detectable(results, arm)])
+    return Verdict(
+        arm, "hold", f"No primary metric tells {arm} from {control}.", [*reasons, *_detectable(results, arm)]
+    )
 
 
 def guardrail(effect: Mapping[str, Any]) -> str:
