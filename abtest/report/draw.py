@@ -203,7 +203,7 @@ def _step(at: list[float]) -> float:
 
 
 def _label_width(labels: Iterable[str]) -> int:
-    return min(230, max(70, 16 + round(_LETTER * max((len(label) for label in labels), default=0))))
+    return min(300, max(70, 16 + round(_LETTER * max((len(label) for label in labels), default=0))))
 
 
 def _short(text: str, room: int) -> str:

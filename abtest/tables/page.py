@@ -105,7 +105,7 @@ def _figures(results: Results, part: Section) -> list[Intervals]:
 
 def _row(step: Mapping[str, Any]) -> Row:
     low, high = step["lift_ci"] or (None, None)
-    label = f"{step['higher']} > {step['lower']}, {step['metric']}"
+    label = f"{step['metric']} {step['higher']} > {step['lower']}"
     text = f"{percent(step['lift'])} {percent_interval(step['lift_ci'])}"
     return Row(label, text, step["lift"], low, high, tone=_TONES[step["verdict"]])
 
