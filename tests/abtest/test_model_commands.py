@@ -12,6 +12,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from abtest.cli import app
+from micrec.config import METRICS_AT_N
+from micrec.errors import MicrecError
 from micrec.settings import build_config
 from tests.micrec.factories import random_frames
 
@@ -159,11 +161,16 @@ class TestEvaluate:
             assert slices["head"]["metrics"]["hit@5"] >= 0
 
     def test_every_metric_may_stop_a_training(self, shop):
-        """The names that the config accepts are those that are measured."""
+        """What the config accepts is measured. How unequal or how spread out lists are is told, and stops nothing."""
         models = json.loads(run("evaluate", shop.out, shop.data, "--json"))["models"]
-        for metric in models["popularity"]["metrics"]:
-            if not metric.endswith(("_optimistic", "_pessimistic")):
-                build_config("paper", {"train": {"metric": metric}})
+        measured = models["popularity"]["metrics"]
+        cutoffs = {metric.partition("@")[2] for metric in measured if metric.startswith("hit@")}
+        assert cutoffs
+        for metric in ("mrr", *(f"{kind}@{cutoff}" for kind in METRICS_AT_N for cutoff in cutoffs)):
+            assert metric in measured
+            build_config("paper", {"train": {"metric": metric}})
+        with pytest.raises(MicrecError, match="must be mrr or hit@N"):
+            build_config("paper", {"train": {"metric": "gini@5"}})
 
     def test_another_protocol(self, shop):
         sets = ("--set", "history=rolling", "--set", "cutoffs=[1]")
