@@ -41,14 +41,14 @@ def config_faults(data: Mapping[str, Any], unread: Sequence[str] = ()) -> list[s
     if preset not in PRESETS:
         return []  # the scenario's own check has said so
     base = mapping(data.get("base"))
-    start, chosen = PRESETS[preset].model_dump(), {"preset": preset}  # a wrong preset is a fault of _fixed_key_faults
-    faults = [*_unread_faults(base, "base", unread), *_fixed_key_faults(base, "base", preset)]
+    start, chosen = PRESETS[preset].model_dump(), {"preset": preset}  # a wrong preset is a fault of fixed_key_faults
+    faults = [*_unread_faults(base, "base", unread), *fixed_key_faults(base, "base", preset)]
     faults += check(Config, merge(start, base, chosen), at="base")[1]
     base_is_good = not faults
     for name, arm in mapping(data.get("arms")).items():
         own = mapping(mapping(arm).get("config"))
         at = f"arms.{name}.config"
-        faults += [*_unread_faults(own, at, unread), *_fixed_key_faults(own, at, preset)]
+        faults += [*_unread_faults(own, at, unread), *fixed_key_faults(own, at, preset)]
         faults += [
             f"{at}.{part}: all arms share one {part}, or they would not be comparable: put it under base"
             for part in _SAME_IN_ALL_ARMS
@@ -98,7 +98,8 @@ def _unread_faults(config: Mapping[str, Any], at: str, unread: Sequence[str]) ->
     return faults
 
 
-def _fixed_key_faults(config: Mapping[str, Any], at: str, preset: str) -> list[str]:
+def fixed_key_faults(config: Mapping[str, Any], at: str, preset: str, *, one: str = "arm") -> list[str]:
+    """Keys of a config at ``at`` that the scenario sets for all its models, each of which is ``one``."""
     faults = []
     if config.get("preset", preset) != preset:
         faults.append(
@@ -106,5 +107,5 @@ def _fixed_key_faults(config: Mapping[str, Any], at: str, preset: str) -> list[s
             "set the scenario's preset, or run two scenarios"
         )
     if "seed" in mapping(config.get("train")):
-        faults.append(f"{at}.train.seed: every arm uses the same seeds: set seeds and first_seed of the scenario")
+        faults.append(f"{at}.train.seed: every {one} uses the same seeds: set seeds and first_seed of the scenario")
     return faults

@@ -24,6 +24,7 @@ from abtest.runfolder import (
     CELLS_FOLDER,
     RESULTS_FILE,
     SCENARIO_FILE,
+    SCHEMA,
     WORLD_FOLDER,
     check_run,
     jsonable,
@@ -36,8 +37,6 @@ from abtest.scenario import CONTROL, OfflineScenario, scenario_yaml
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.progress import NoProgress, Progress
-
-SCHEMA = "micrec-results/1"
 
 
 def run_offline(

@@ -31,6 +31,7 @@ from micrec.errors import MicrecError
 
 SCENARIO_FILE = "scenario.resolved.yaml"
 RESULTS_FILE = "results.json"
+SCHEMA = "micrec-results/1"  # what RESULTS_FILE says of itself; see abtest/schema
 REPORT_FILE = "report.md"
 HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"

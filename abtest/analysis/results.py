@@ -12,10 +12,8 @@ from abtest.analysis.robust import QuantileCheck
 from abtest.analysis.validity import BalanceCheck, RatioCheck
 from abtest.analysis.verdict import RULE, guardrail, verdicts_of
 from abtest.report.sections import Section, section_data
-from abtest.runfolder import jsonable, versions
+from abtest.runfolder import SCHEMA, jsonable, versions
 from abtest.stats.estimate import Estimate
-
-SCHEMA = "micrec-results/1"
 
 
 def results_of(

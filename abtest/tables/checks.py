@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from abtest.arms import mapping
+from abtest.arms import fixed_key_faults, mapping
 from abtest.tables.scenario import LOSSES, SHARED, TableScenario
 from micrec.config import Config
 from micrec.presets import PRESETS
@@ -18,7 +18,10 @@ def config_faults(data: Mapping[str, Any]) -> list[str]:
         return []  # the scenario's own check has said so
     start = {**PRESETS[preset].model_dump(), "preset": preset}
     base = mapping(data.get("base"))
-    faults = [*_fixed(base, "base", preset), *check(Config, merge(start, base, {"preset": preset}), at="base")[1]]
+    faults = [
+        *fixed_key_faults(base, "base", preset, one="row"),
+        *check(Config, merge(start, base, {"preset": preset}), at="base")[1],
+    ]
     under = base if not faults else {}
     rows = {name: _row_keys(mapping(row)) for name, row in mapping(data.get("rows")).items()}
     layers: list[tuple[str, Mapping[str, Any], bool]]
@@ -31,7 +34,7 @@ def config_faults(data: Mapping[str, Any]) -> list[str]:
             for row, own in mapping(keys.get("rows")).items()
         ]
     for at, own, is_row in layers:
-        faults += _fixed(own, at, preset)
+        faults += fixed_key_faults(own, at, preset, one="row")
         if is_row:
             faults += [
                 f"{at}.{part}: all rows share one {part}, or they would not be comparable: put it under base"
@@ -151,15 +154,3 @@ def _row_keys(row: Mapping[str, Any]) -> dict[str, Any]:
     losses = row.get("losses")
     off = [loss for loss in LOSSES if loss not in losses] if isinstance(losses, list | tuple) else []
     return merge({"contrast": {loss: {"weight": 0} for loss in off}} if off else {}, mapping(row.get("config")))
-
-
-def _fixed(config: Mapping[str, Any], at: str, preset: str) -> list[str]:
-    faults = []
-    if config.get("preset", preset) != preset:
-        faults.append(
-            f"{at}.preset: presets are never mixed in one table, and this one is {preset}: "
-            "set the scenario's preset, or run two scenarios"
-        )
-    if "seed" in mapping(config.get("train")):
-        faults.append(f"{at}.train.seed: every row uses the same seeds: set seeds and first_seed of the scenario")
-    return faults

@@ -22,6 +22,7 @@ from abtest.runfolder import (
     CELLS_FOLDER,
     RESULTS_FILE,
     SCENARIO_FILE,
+    SCHEMA,
     WORLD_FOLDER,
     check_run,
     jsonable,
@@ -41,8 +42,6 @@ from micrec.data.describe import describe
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from micrec.settings import differences
-
-SCHEMA = "micrec-results/1"
 
 
 def run_table(

@@ -13,6 +13,7 @@ from abtest.runfolder import (
     LATEX_FILE,
     REPORT_FILE,
     RESULTS_FILE,
+    SCHEMA,
     jsonable,
     versions,
     write_json,
@@ -20,7 +21,7 @@ from abtest.runfolder import (
 )
 from abtest.tables.page import html_page, markdown_report
 from abtest.tables.plain import csv_text
-from abtest.tables.run import SCHEMA, open_datasets
+from abtest.tables.run import open_datasets
 from abtest.tables.statistics_scenario import StatisticsScenario
 from micrec.data.dataset import Dataset
 from micrec.data.describe import describe
