@@ -69,7 +69,7 @@ def scenario_faults(scenario: TableScenario) -> list[str]:
         faults.append(f"figure.groups: groups must have as many rows each, got {', '.join(map(str, sorted(widths)))}")
     elif scenario.figure.bars and widths and len(scenario.figure.bars) not in widths:
         faults.append(f"figure.bars: {len(scenario.figure.bars)} names for {widths.pop()} bars: name each once")
-    return faults + _metric_faults(scenario)
+    return faults + _metric_faults(scenario) + _epochs_faults(scenario)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -113,6 +113,19 @@ def _metric_faults(scenario: TableScenario) -> list[str]:
         if metric not in shown
     ]
     return faults
+
+
+def _epochs_faults(scenario: TableScenario) -> list[str]:
+    """Rows whose first seed would learn from other clicks than the rest."""
+    if scenario.choose_epochs == "each_seed":
+        return []
+    return [
+        f"choose_epochs: first_seed trains anew on all clicks before the test, and {name}, row {row} has train.refit "
+        "false: leave train.refit out, or use each_seed"
+        for name, keys in scenario.datasets.items()
+        for row in scenario.rows
+        if not scenario.config(keys, row, scenario.first_seed).train.refit
+    ][:1]
 
 
 def _ordering_faults(scenario: TableScenario) -> Iterator[str]:

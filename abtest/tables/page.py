@@ -74,7 +74,10 @@ def lede(results: Results) -> str:
     seeds, names = results["seeds"], ", ".join(facts["label"] for facts in results["datasets"].values())
     if "preset" not in results["scenario"]:
         return f"{names}."
-    return f"{names}; seeds {seeds[0]} to {seeds[-1]}; preset {results['scenario']['preset']}."
+    line = f"{names}; seeds {seeds[0]} to {seeds[-1]}; preset {results['scenario']['preset']}."
+    if results["scenario"].get("choose_epochs") == "first_seed":
+        line += f" Each row's number of epochs was chosen on the validation clicks with seed {seeds[0]}."
+    return line
 
 
 def provenance(results: Results) -> list[tuple[str, str]]:

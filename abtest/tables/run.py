@@ -216,22 +216,31 @@ def _run_rows(
     scenario: TableScenario, chosen: Chosen, bench: Bench, train: TrainFn | None, workers: int | None
 ) -> dict[str, list[Cell]]:
     """Every row with every seed, seed by seed, so that an interrupted run holds whole pairs."""
-    plans = [
-        Plan(
-            f"{row}-seed{seed}",
-            f"{chosen.name}: {keys.label}, seed {seed}",
-            scenario.config(chosen.keys, row, seed),
-        )
-        for seed in scenario.seed_numbers
-        for row, keys in scenario.rows.items()
-    ]
+
+    def trained(seeds: Sequence[int], epochs: Mapping[str, int]) -> dict[str, Cell]:
+        plans = [
+            Plan(
+                f"{row}-seed{seed}",
+                f"{chosen.name}: {keys.label}, seed {seed}",
+                scenario.config(chosen.keys, row, seed, epochs=epochs.get(row)),
+            )
+            for seed in seeds
+            for row, keys in scenario.rows.items()
+        ]
+        return train_cells(bench, plans, train=train, workers=workers, check=check)
 
     def check(cell: Cell, config: Config) -> None:
         check_cell(cell, scenario, config.evaluation.cutoffs)
         check_hits(cell, config.evaluation.cutoffs)
 
-    found = train_cells(bench, plans, train=train, workers=workers, check=check)
-    return {row: [found[f"{row}-seed{seed}"] for seed in scenario.seed_numbers] for row in scenario.rows}
+    seeds = list(scenario.seed_numbers)
+    if scenario.choose_epochs == "first_seed":
+        found = trained(seeds[:1], {})
+        epochs = {row: int(found[f"{row}-seed{seeds[0]}"].info["best_epoch"]) for row in scenario.rows}
+        found |= trained(seeds[1:], epochs)
+    else:
+        found = trained(seeds, {})
+    return {row: [found[f"{row}-seed{seed}"] for seed in seeds] for row in scenario.rows}
 
 
 def _switches(configs: Mapping[str, Config]) -> dict[str, Any]:

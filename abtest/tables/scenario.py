@@ -110,6 +110,11 @@ class TableScenario(Frozen):
     data: Path | None = Field(None, description="One dataset folder in place of all datasets; null = the datasets.")
     seeds: PositiveInt = Field(5, description="Training seeds; every row uses the same ones.")
     first_seed: NonNegativeInt = Field(0, description="The seeds are first_seed, first_seed + 1 …")
+    choose_epochs: Literal["each_seed", "first_seed"] = Field(
+        "each_seed",
+        description="Whose validation clicks pick the number of epochs: each model's own, or the row's with its first "
+        "seed, after which all its seeds train that long on everything before the test.",
+    )
     preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every row; never mixed in one table.")
     base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all rows, laid over the preset.")
     rows: dict[Name, RowKeys] = Field(min_length=1, description="The models, in the order of the table.")
@@ -142,11 +147,12 @@ class TableScenario(Frozen):
         """The datasets in use: ``data`` alone where it is given."""
         return chosen_datasets(self.data, self.datasets, self.paper)
 
-    def config(self, dataset: DatasetKeys, row: str, seed: int) -> Config:
-        """The full config of one cell."""
+    def config(self, dataset: DatasetKeys, row: str, seed: int, *, epochs: int | None = None) -> Config:
+        """The full config of one cell; with ``epochs`` it trains that long on everything before the test."""
         own = dataset.rows.get(row, {})
         layers = (self.base, dataset.base, self.rows[row].keys(), own, {"train": {"seed": seed}})
-        return build_config(self.preset, merge(*layers))
+        told = {} if epochs is None else {"split": {"valid_fraction": 0.0}, "train": {"epochs": epochs}}
+        return build_config(self.preset, merge(*layers, told))
 
     def pairs(self) -> dict[tuple[str, str], list[str]]:
         """What is tested: (row, against) and the metrics, in the order of the scenario, without repeats."""

@@ -67,7 +67,7 @@ def draw_result(seed: int, rates: Sequence[float], n_users: int = 60) -> FakeRes
     tail = {f"hit@{n}": float(s) for n, s in zip(CUTOFFS, hits[half].sum(0) / clicks[half].sum(), strict=True)}
     tail |= {"users": float(n_users // 2), "lines": float(clicks[half].sum())}
     metrics |= {"coverage@5": 0.1 + 0.01 * rng.random()}
-    info = {"parameters": 12, "train_samples_per_s": 1e4 + seed, "best_epoch": 2, "log": [{"epoch": 1}]}
+    info = {"parameters": 12, "train_samples_per_s": 1e4 + seed, "best_epoch": 3, "log": [{"epoch": 1}]}
     return FakeResult(metrics, {"tail": tail}, hits.astype(float), clicks.astype(float), info)
 
 

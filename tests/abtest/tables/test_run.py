@@ -70,6 +70,23 @@ class TestRun:
         assert weights[:3] == [(0, 0, 0, 10), (1.0, 0, 0, 10), (1.0, 0.3, 0.1, 10)]
         assert weights[9:12] == [(0, 0, 0, 10), (1.0, 0, 0, 2), (1.0, 0.7, 0.1, 10)]
 
+    def test_the_first_seed_chooses_how_long_the_others_train(self, tmp_path):
+        trainer = TableTrainer()
+        run_fake_table(tmp_path / "run", train=trainer, sets=["choose_epochs=first_seed"])
+        asked = {(c.train.seed, c.split.valid_fraction > 0, c.train.epochs) for c in trainer.configs}
+        assert asked == {(0, True, 10), (1, False, 3), (2, False, 3)}  # the fake's best epoch is 3
+        assert len(trainer.configs) == 18
+
+    def test_a_killed_run_keeps_the_choice_of_its_first_seed(self, tmp_path):
+        out, sets = tmp_path / "run", ["choose_epochs=first_seed"]
+        with pytest.raises(KeyboardInterrupt):
+            run_fake_table(out, train=TableTrainer(dies_at=5), sets=sets)
+        second = TableTrainer()
+        run_fake_table(out, train=second, sets=sets)
+        assert [c.train.seed for c in second.configs[:2]] == [1, 1]
+        assert {c.train.epochs for c in second.configs[:2]} == {3}
+        assert len(second.calls) == 18 - 4
+
     @pytest.mark.parametrize("dies_at", [1, 5, 12])
     def test_a_killed_run_goes_on_to_the_same_result(self, tmp_path, dies_at, results):
         out = tmp_path / "run"

@@ -156,6 +156,10 @@ class TestFaults:
         changes = {"datasets": {}} if override == "datasets={}" else {}
         assert message in faults_of(tmp_path, override, **changes)
 
+    def test_the_first_seed_must_learn_from_what_the_others_learn_from(self, tmp_path):
+        message = "choose_epochs: first_seed trains anew on all clicks before the test, and video, row fea has"
+        assert message in faults_of(tmp_path, "rows.fea.config={train: {refit: false}}", choose_epochs="first_seed")
+
 
 def test_explain_knows_the_keys():
     keys = {setting.key for setting in explain_scenario()}

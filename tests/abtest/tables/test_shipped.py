@@ -27,7 +27,7 @@ TINY = {  # small models on a small log
 SMALL = [
     "base.model={embedding_dim: 8, hidden: [8], heads: 2}",
     "base.contrast={projector_dim: 8, pool_size: 32}",
-    "base.train={epochs: 1, batch_size: 128, metric: hit@5, device: cpu, refit: false}",
+    "base.train={epochs: 1, batch_size: 128, metric: hit@5, device: cpu}",
     "base.evaluation={cutoffs: [5, 10]}",
     "metrics=[hit@5, hit@10]",
     "details=[coverage@5, link_recall_cross@5]",
@@ -76,6 +76,13 @@ class TestWhatTheTablesTrain:
             assert parts <= {"model", *(f"contrast.{loss}" for loss in OFF)}, row
             assert set(changed) <= {"model.name", *(f"contrast.{loss}.weight" for loss in OFF)} or row in ("rfm", "cfm")
         assert scenario.config(keys, "final", 3).contrast == PAPER.contrast
+
+    @pytest.mark.parametrize("name", ["table2", "table4", "figure3", "universality", "grid"])
+    def test_models_that_are_tested_have_seen_all_clicks_before_the_test(self, name):
+        """Else items first clicked on the validation days are untrained, but for the semantic loss."""
+        scenario, _ = load_scenario(SCENARIOS / f"{name}.yaml")
+        for _, keys in scenario.chosen():
+            assert all(scenario.config(keys, row, 0).train.refit for row in scenario.rows)
 
     def test_table_4_removes_one_loss_a_row_and_then_all(self):
         scenario = load("table4")

@@ -234,7 +234,8 @@ def chosen_rows(only: str) -> list[Row]:
 def measure_row(bench: Bench, row: Row, options: argparse.Namespace) -> dict[str, Any] | None:
     """One line of the table."""
     if options.search:
-        bench.measure(row, "search", anew=False, budget_s=options.budget_s, seed=options.seed)
+        given = {"budget_s": options.budget_s, "patience": options.patience, "seed": options.seed}
+        bench.measure(row, "search", anew=False, **given)
     choice = bench.choice(row)
     if choice is None:
         print(f"{row.key}: no epochs chosen for {bench.name}: run with --search", flush=True)
@@ -255,6 +256,7 @@ def main() -> None:
     parser.add_argument("--speed", type=int, default=0, metavar="ROUNDS", help="only race YoutubeDNN, like for like")
     parser.add_argument("--search", action="store_true", help="choose epochs and settings on the validation clicks")
     parser.add_argument("--budget-s", type=float, default=120.0, help="a search trains no setting for longer")
+    parser.add_argument("--patience", type=int, default=2, help="epochs without a better one that end a search")
     parser.add_argument("--anew", action="store_true", help="measure again what is there already")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -82,7 +82,7 @@ class Base:
 
 
 class SASRec(Base):
-    epochs = 12
+    epochs = 60
 
     def fit(self, clicks: Clicks, epochs: int, after_epoch: AfterEpoch) -> None:
         cut = blocks(clicks, LENGTH)

@@ -56,7 +56,7 @@ def quiet_trainer(**more: Any) -> lightning.Trainer:
 
 
 class TwoTowers:
-    epochs = 12
+    epochs = 25
     packages = ("replay-rec", "torch", "lightning", "numpy")
 
     def __init__(self, data: Exchange, settings: dict[str, Any], seed: int) -> None:

@@ -32,7 +32,7 @@ class ScaledDSSM(DSSM):
 class RecHub:
     """Either model."""
 
-    epochs = 15
+    epochs = 25
     packages = ("torch-rechub", "torch", "numpy")
 
     def __init__(self, data: Exchange, settings: dict[str, Any], seed: int) -> None:
