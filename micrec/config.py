@@ -276,6 +276,9 @@ class OptimConfig(Frozen):
     """Adam, row-sparse for the embedding tables."""
 
     learning_rate: PositiveFloat = Field(0.001, description="alpha of Adam (paper 5.3).")
+    schedule: Literal["constant", "linear"] = Field(
+        "constant", description="The learning rate stays, or falls to zero, step by step, over the epochs of the run."
+    )
     beta1: Fraction = Field(0.9, description="Decay of the first moment.")
     beta2: Fraction = Field(0.999, description="Decay of the second moment.")
     eps: PositiveFloat = Field(1e-8, description="Added to the root of the second moment.")
@@ -301,7 +304,11 @@ class TrainConfig(Frozen):
         2, description="Epochs without a better validation metric before stopping; 0 = never."
     )
     metric: str = Field("hit@100", description="Validation metric that stops training and picks the epoch.")
-    refit: bool = Field(True, description="After the best epoch is known, train anew on train + validation that long.")
+    refit: bool = Field(
+        True,
+        description="After the best epoch is known, train anew on train + validation that long. If false, items first "
+        "clicked in the validation slice are ranked untrained in the test.",
+    )
     seed: NonNegativeInt = Field(0, description="Seeds weights, batch order, negatives and dropouts.")
     device: str = Field("auto", description="auto = CUDA if present, else CPU; or cpu, cuda, cuda:1 …")
     threads: PositiveInt | None = Field(

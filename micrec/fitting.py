@@ -129,6 +129,7 @@ class _Run:
             self.state.phase, self.state.epoch = "refit", 0
             saved = None
         trainer = self._trainer(self.split.fit, saved)
+        trainer.planned_epochs = self.state.best_epoch
         while self.state.epoch < self.state.best_epoch:
             log = trainer.epoch(self.progress, label=f"{self.config.model.name} refit")
             self._advance(trainer, log.as_dict())

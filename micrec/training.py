@@ -74,6 +74,7 @@ class Trainer:
 
     def __init__(self, dataset: Dataset, train: Clicks, config: Config) -> None:
         self.config = config
+        self.planned_epochs = config.train.epochs  # the learning rate of a linear schedule is zero after them
         self.device = resolve_device(config.train.device)
         seed = config.train.seed
         self.data: TrainData = load_train_data(dataset, train, config, self.device)
@@ -182,6 +183,7 @@ class Trainer:
         watched: list[dict[str, float]] = []
         watch_at = watched_steps(steps, self.config.train.watch_gradients if self.contrast.active else 0)
         for step in range(steps):
+            self._set_learning_rate((self.epochs_done + step / steps) / self.planned_epochs)
             positions = order[step * size : (step + 1) * size]
             losses = self.step(positions, watch=watched if step in watch_at else None)
             total += losses.double() * len(positions)
@@ -196,6 +198,13 @@ class Trainer:
         progress.finish(" ".join(f"{name} {value:.4f}" for name, value in means.items()))
         self.epochs_done = number
         return EpochLog(number, len(order), seconds, means, gradients=mean_of(watched) if watched else None)
+
+    def _set_learning_rate(self, done: float) -> None:
+        """The rate after a share ``done`` of the planned epochs."""
+        optim = self.config.optim
+        rate = optim.learning_rate * (max(0.0, 1.0 - done) if optim.schedule == "linear" else 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def _stop_if_bad(self, first_bad: Tensor, names: list[str], epoch: int, steps: int) -> None:
         worst = first_bad.tolist()

@@ -66,6 +66,7 @@ class TwoTowerTrainer:
                 epochs = self.keys.warm_epochs
                 if self.keys.warm_days is not None:
                     trainer.since_ms = int((log.start_s + log.now_s) * 1_000 - self.keys.warm_days * DAY_MS)
+            trainer.planned_epochs = epochs
             for _ in range(epochs):
                 trainer.epoch(NoProgress())
             lineage = {"versions": past["versions"] + 1, "epochs": past["epochs"] + epochs}

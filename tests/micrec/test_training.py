@@ -135,6 +135,42 @@ def test_early_stopping_keeps_the_best_epoch_and_refits_that_long(dataset):
     assert fitted.trained_clicks == split.n_fit
 
 
+def rates(trainer: Trainer, epochs: int) -> list[float]:
+    """The learning rate at each step of some epochs; the same in both groups."""
+    found, step = [], trainer.optimizer.step
+
+    def watched() -> None:
+        dense, rows = trainer.optimizer.param_groups
+        assert dense["lr"] == rows["lr"]
+        found.append(dense["lr"])
+        step()
+
+    trainer.optimizer.step = watched  # type: ignore[method-assign]
+    for _ in range(epochs):
+        trainer.epoch(NoProgress())
+    return found
+
+
+def test_a_linear_schedule_falls_to_zero_over_the_planned_epochs(dataset):
+    assert set(rates(trainer_of(dataset), 1)) == {0.01}
+    found = rates(trainer_of(dataset, optim={"schedule": "linear"}), 3)
+    assert found == pytest.approx(0.01 * (1 - np.arange(len(found)) / len(found)))
+
+
+def test_a_refit_plans_with_the_epochs_it_will_have(dataset, monkeypatch):
+    """The search plans with the most there may be; the model that is tested ends at a rate of zero."""
+    planned, epoch = [], Trainer.epoch
+
+    def watched(self, *args, **kwargs):
+        planned.append((kwargs["label"].split()[-1], self.planned_epochs))
+        return epoch(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "epoch", watched)
+    best = fit(dataset, config_of(optim={"schedule": "linear"}, train={"patience": 1})).state.best_epoch
+    assert set(planned) == {("search", 3), ("refit", best)}
+    assert [phase for phase, _ in planned].count("refit") == best
+
+
 def test_without_refit_the_best_epoch_is_served(dataset):
     """The weights handed out are those of the epoch with the best validation metric, not of the last."""
     config = config_of(train={"epochs": 5, "patience": 0, "refit": False})
@@ -219,6 +255,7 @@ def test_an_interrupted_run_resumes_to_the_identical_result(dataset, tmp_path, f
     config = config_of(
         train={"epochs": 3, "patience": 0, "refit": refit},
         model={"history_dropout": 0.2, "id_dropout": 0.1},
+        optim={"schedule": "linear"},
         split={"valid_fraction": valid_fraction},
     )
     whole = fit(dataset, config)

@@ -116,6 +116,25 @@ def test_a_list_does_not_depend_on_its_batch(model, index, tmp_path):
         np.testing.assert_array_equal(part.scores, whole.scores[start:stop])
 
 
+def test_a_schedule_spans_the_epochs_of_each_day(tmp_path, monkeypatch):
+    seen, epoch = [], _Trainer.epoch
+
+    def watched(self, *args, **kwargs):
+        log = epoch(self, *args, **kwargs)
+        seen.append((self.planned_epochs, self.optimizer.param_groups[0]["lr"] / self.config.optim.learning_rate))
+        return log
+
+    monkeypatch.setattr(_Trainer, "epoch", watched)
+    trainer = TwoTowerTrainer(ican("train.epochs=3", "optim.schedule=linear"), TwoTowerKeys(warm_epochs=1))
+    log, steps = random_log(), 1 / -(-len(random_log().clicks) // 256)
+    trained(tmp_path / "1", log, trainer=trainer)
+    trained(tmp_path / "2", log, trainer=trainer, previous=tmp_path / "1")
+    *first, (planned, rate) = seen
+    assert first == [(3, pytest.approx((left + steps) / 3)) for left in (2, 1, 0)]
+    assert planned == 1
+    assert 0 < rate < 1  # it learns from the latest days alone, in fewer steps
+
+
 def test_same_log_and_seed_same_bytes(tmp_path):
     log, trainer = random_log(), TwoTowerTrainer(config())
     for name in ("a", "b"):
