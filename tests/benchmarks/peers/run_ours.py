@@ -2,7 +2,7 @@
 
 ``youtube_dnn`` is torch-rechub's, like for like: user id, user fields, 20 clicks before the target, item ids alone, MLP
 128-64-64 with ReLU, cosine at temperature 0.1, 20 uniform negatives per row, batch 4,096. The others are the ``modern``
-preset, of MicRec, of ICAN, its base, and of FM; ``_no_id`` without a user id field.
+preset, of MicRec, of ICAN, its base, and of FM, whose learning rate falls; ``_no_id`` without a user id field.
 """
 
 from pathlib import Path
@@ -59,6 +59,7 @@ class Ours:
         log = self.dataset.clicks[: len(clicks.users)]
         self.histories = group_by_user(log, len(self.dataset.users))
         self.trainer = Trainer(self.dataset, log, self.config)
+        self.trainer.planned_epochs = epochs
         for _ in range(epochs):
             if after_epoch(self.trainer.epoch(NoProgress()).samples):
                 return
@@ -85,15 +86,18 @@ def model(preset: str, config: dict[str, Any], epochs: int) -> Model:
 
 
 NO_ID: dict[str, Any] = {"model": {"user_id": False}}
-FM: dict[str, Any] = {"model": {"name": "fm", "linear_skip": False}}
-FM_NO_ID: dict[str, Any] = {"model": {**FM["model"], **NO_ID["model"]}}
+FM: dict[str, Any] = {
+    "model": {"name": "fm", "linear_skip": False},
+    "optim": {"learning_rate": 0.002, "schedule": "linear"},
+}
+FM_NO_ID: dict[str, Any] = {**FM, "model": {**FM["model"], **NO_ID["model"]}}
 
 if __name__ == "__main__":
     main(
         {
             "youtube_dnn": model("paper", {**OFF, **LIKE_FOR_LIKE}, 25),
-            "modern_fm": model("modern", {**OFF, **FM}, 6),
-            "modern_fm_no_id": model("modern", {**OFF, **FM_NO_ID}, 6),
+            "modern_fm": model("modern", {**OFF, **FM}, 5),
+            "modern_fm_no_id": model("modern", {**OFF, **FM_NO_ID}, 5),
             "modern_ican": model("modern", OFF, 6),
             "modern_ican_no_id": model("modern", {**OFF, **NO_ID}, 6),
             "modern_micrec": model("modern", {}, 6),
