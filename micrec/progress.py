@@ -75,7 +75,8 @@ class LineProgress:
         rate = self._done / elapsed_s
         left_s = (self._total - self._done) / rate if rate else 0.0
         when = f"{elapsed_s:.1f} s" if last else f"{left_s:.0f} s left"
-        line = f"{self._task}: {self._done:,}/{self._total:,} {self._unit}, {rate:,.0f} {self._unit}/s, {when}"
+        pace = f"{rate:,.0f} {self._unit}/s" if rate >= 1 or not rate else f"{1 / rate:.0f} s each"
+        line = f"{self._task}: {self._done:,}/{self._total:,} {self._unit}, {pace}, {when}"
         line += f", {note}" if note else ""
         if self._live:
             self._stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
