@@ -2,7 +2,8 @@
 
 ``youtube_dnn`` is torch-rechub's, like for like: user id, user fields, 20 clicks before the target, item ids alone, MLP
 128-64-64 with ReLU, cosine at temperature 0.1, 20 uniform negatives per row, batch 4,096. The others are the ``modern``
-preset, of MicRec, of ICAN, its base, and of FM, whose learning rate falls; ``_no_id`` without a user id field.
+preset, of MicRec, of ICAN, its base, and of FM, which meets all items in every step at a learning rate that falls;
+``_no_id`` without a user id field.
 """
 
 from pathlib import Path
@@ -88,6 +89,7 @@ def model(preset: str, config: dict[str, Any], epochs: int) -> Model:
 NO_ID: dict[str, Any] = {"model": {"user_id": False}}
 FM: dict[str, Any] = {
     "model": {"name": "fm", "linear_skip": False},
+    "softmax": {"negatives": "full"},
     "optim": {"learning_rate": 0.002, "schedule": "linear"},
 }
 FM_NO_ID: dict[str, Any] = {**FM, "model": {**FM["model"], **NO_ID["model"]}}
