@@ -54,6 +54,8 @@ ROWS = (
     Row("ours", "youtube_dnn", "ours: YoutubeDNN like torch-rechub's"),
     Row("ours", "modern_fm", "ours: FM, `modern`"),
     Row("ours", "modern_fm_no_id", "ours: FM, `modern`, no user id"),
+    Row("ours", "modern_fm_full", "ours: FM, `modern`, full softmax"),
+    Row("ours", "modern_fm_full_no_id", "ours: FM, `modern`, full softmax, no user id"),
     Row("ours", "modern_ican", "ours: ICAN, `modern`"),
     Row("ours", "modern_ican_no_id", "ours: ICAN, `modern`, no user id"),
     Row("ours", "modern_micrec", "ours: MicRec, `modern`"),

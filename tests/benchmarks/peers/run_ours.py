@@ -2,8 +2,8 @@
 
 ``youtube_dnn`` is torch-rechub's, like for like: user id, user fields, 20 clicks before the target, item ids alone, MLP
 128-64-64 with ReLU, cosine at temperature 0.1, 20 uniform negatives per row, batch 4,096. The others are the ``modern``
-preset, of MicRec, of ICAN, its base, and of FM, which meets all items in every step at a learning rate that falls;
-``_no_id`` without a user id field.
+preset, of MicRec, of ICAN, its base, and of FM; ``_full`` meets all items in every step, at a learning rate that falls,
+``_no_id`` has no user id field.
 """
 
 from pathlib import Path
@@ -87,19 +87,18 @@ def model(preset: str, config: dict[str, Any], epochs: int) -> Model:
 
 
 NO_ID: dict[str, Any] = {"model": {"user_id": False}}
-FM: dict[str, Any] = {
-    "model": {"name": "fm", "linear_skip": False},
-    "softmax": {"negatives": "full"},
-    "optim": {"learning_rate": 0.002, "schedule": "linear"},
-}
-FM_NO_ID: dict[str, Any] = {**FM, "model": {**FM["model"], **NO_ID["model"]}}
+FM: dict[str, Any] = {"model": {"name": "fm", "linear_skip": False}}
+FM_NO_ID: dict[str, Any] = {"model": {**FM["model"], **NO_ID["model"]}}
+FULL: dict[str, Any] = {"softmax": {"negatives": "full"}, "optim": {"learning_rate": 0.002, "schedule": "linear"}}
 
 if __name__ == "__main__":
     main(
         {
             "youtube_dnn": model("paper", {**OFF, **LIKE_FOR_LIKE}, 25),
-            "modern_fm": model("modern", {**OFF, **FM}, 5),
-            "modern_fm_no_id": model("modern", {**OFF, **FM_NO_ID}, 5),
+            "modern_fm": model("modern", {**OFF, **FM}, 6),
+            "modern_fm_no_id": model("modern", {**OFF, **FM_NO_ID}, 6),
+            "modern_fm_full": model("modern", {**OFF, **FM, **FULL}, 5),
+            "modern_fm_full_no_id": model("modern", {**OFF, **FM_NO_ID, **FULL}, 5),
             "modern_ican": model("modern", OFF, 6),
             "modern_ican_no_id": model("modern", {**OFF, **NO_ID}, 6),
             "modern_micrec": model("modern", {}, 6),
