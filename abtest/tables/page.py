@@ -75,7 +75,8 @@ def lede(results: Results) -> str:
     if "preset" not in results["scenario"]:
         return f"{names}."
     line = f"{names}; seeds {seeds[0]} to {seeds[-1]}; preset {results['scenario']['preset']}."
-    if results["scenario"].get("choose_epochs") == "first_seed":
+    validated = results["scenario"]["base"]["split"]["valid_fraction"] > 0
+    if results["scenario"]["choose_epochs"] == "first_seed" and validated:
         line += f" Each row's number of epochs was chosen on the validation clicks with seed {seeds[0]}."
     return line
 

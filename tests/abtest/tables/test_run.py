@@ -77,6 +77,16 @@ class TestRun:
         assert asked == {(0, True, 10), (1, False, 3), (2, False, 3)}  # the fake's best epoch is 3
         assert len(trainer.configs) == 18
 
+    @pytest.mark.parametrize(
+        ("key", "told"), [("", True), ("choose_epochs=each_seed", False), ("base.split.valid_fraction=0", False)]
+    )
+    def test_the_report_says_who_chose(self, tmp_path, key, told):
+        sets = ["choose_epochs=first_seed", *([key] if key else [])]
+        run_fake_table(tmp_path / "run", sets=sets)
+        for name in ("report.md", "report.html"):
+            text = (tmp_path / "run" / name).read_text(encoding="utf-8")
+            assert ("was chosen on the validation clicks with seed 0" in text) == told
+
     def test_a_killed_run_keeps_the_choice_of_its_first_seed(self, tmp_path):
         out, sets = tmp_path / "run", ["choose_epochs=first_seed"]
         with pytest.raises(KeyboardInterrupt):
