@@ -39,20 +39,19 @@ def test_a_line_tells_the_rate_and_what_is_left(clock):
     ]
 
 
-def test_what_takes_seconds_each_is_told_so(clock):
+@pytest.mark.parametrize(
+    ("seconds", "done", "lines"),
+    [
+        (40.0, 5, ["all models: 5/10 models, 8 s each, 40 s left"]),  # slower than one a second
+        (1.0, 10, []),  # done in a moment
+    ],
+)
+def test_slow_things_tell_seconds_each_and_quick_ones_nothing(clock, seconds, done, lines):
     stream = io.StringIO()
     shown = LineProgress(stream)
     shown.start("all models", 10, "models")
-    clock.now_s += 40.0
-    shown.advance(5)
-    assert stream.getvalue() == "all models: 5/10 models, 8 s each, 40 s left\n"
-
-
-def test_what_is_done_in_a_moment_leaves_no_line(clock):
-    stream = io.StringIO()
-    shown = LineProgress(stream)
-    shown.start("reading", 3, "files")
-    clock.now_s += 1.0
-    shown.advance(3)
-    shown.finish()
-    assert stream.getvalue() == ""
+    clock.now_s += seconds
+    shown.advance(done)
+    if done == 10:
+        shown.finish()
+    assert stream.getvalue().splitlines() == lines

@@ -77,6 +77,11 @@ class TestRun:
         assert asked == {(0, True, 10), (1, False, 3), (2, False, 3)}  # the fake's best epoch is 3
         assert len(trainer.configs) == 18
 
+    def test_a_single_seed_needs_no_other_to_follow_it(self, tmp_path):
+        trainer = TableTrainer()
+        run_fake_table(tmp_path / "run", train=trainer, sets=["choose_epochs=first_seed", "seeds=1"])
+        assert [c.split.valid_fraction > 0 for c in trainer.configs] == [True] * 6
+
     @pytest.mark.parametrize(
         ("key", "told"), [("", True), ("choose_epochs=each_seed", False), ("base.split.valid_fraction=0", False)]
     )
