@@ -26,39 +26,50 @@ class Movable:
 class PairSet(Movable):
     """A set of (row, col) pairs that is asked for many pairs at once; built by ``from_keys`` or ``from_pairs``.
 
-    A grid that fits is a bitmap: one gather per question. A larger one is looked up in its sorted keys.
+    A grid that fits is a bitmap: one gather per question. A larger one is looked up in its sorted keys. Of a symmetric
+    set, in which (row, col) stands for (col, row) too, the keys hold each pair once.
 
     Attributes:
         n_rows: Rows of the grid.
         n_cols: Columns of the grid.
         bits: One bit per cell, eight to a byte, every row starting a new byte, shape (n_rows * stride,), or None.
         keys: Ascending ``row * n_cols + col``, shape (P,), where there is no bitmap.
+        symmetric: Whether (row, col) and (col, row) are the same; ``keys`` then have row < col.
     """
 
     n_rows: int
     n_cols: int
     bits: Tensor | None = None
     keys: Tensor | None = None
+    symmetric: bool = False
 
     @classmethod
-    def from_keys(cls, keys: Tensor, n_rows: int, n_cols: int, *, bitmap_bytes: int = BITMAP_BYTES) -> Self:
+    def from_keys(
+        cls, keys: Tensor, n_rows: int, n_cols: int, *, symmetric: bool = False, bitmap_bytes: int = BITMAP_BYTES
+    ) -> Self:
         """The pairs ``row * n_cols + col`` of distinct, ascending ``keys``, shape (P,) int64, on their device.
 
-        A grid that takes more than ``bitmap_bytes`` is not made a bitmap.
+        A grid that takes more than ``bitmap_bytes`` is not made a bitmap. With ``symmetric``, each key has row < col
+        and stands for (col, row) as well.
 
         Raises:
-            ValueError: If the keys do not ascend, or lie outside the grid.
+            ValueError: If the keys do not ascend, lie outside the grid, or a symmetric one has row >= col.
         """
         cells = n_rows * n_cols
         if len(keys) and (keys[0] < 0 or keys[-1] >= cells or (keys[1:] <= keys[:-1]).any()):
             raise ValueError(f"keys must be distinct, ascending and below n_rows * n_cols = {cells}.")
+        if symmetric and (
+            n_rows != n_cols or any((part // n_cols >= part % n_cols).any() for part in keys.split(1 << 22))
+        ):
+            raise ValueError("a symmetric set is square, and its keys have row < col.")
         stride = _bytes_for(n_cols)
         if n_rows * stride > bitmap_bytes:
-            return cls(n_rows, n_cols, keys=keys)
+            return cls(n_rows, n_cols, keys=keys, symmetric=symmetric)
         bits = torch.zeros(n_rows * stride, dtype=torch.uint8, device=keys.device)
         rows, cols = keys // n_cols, keys % n_cols
-        bits.scatter_add_(0, rows * stride + (cols >> 3), torch.bitwise_left_shift(1, cols & 7).to(torch.uint8))
-        return cls(n_rows, n_cols, bits=bits)
+        for one, other in ((rows, cols), (cols, rows))[: 1 + symmetric]:
+            bits.scatter_add_(0, one * stride + (other >> 3), torch.bitwise_left_shift(1, other & 7).to(torch.uint8))
+        return cls(n_rows, n_cols, bits=bits, symmetric=symmetric)
 
     @classmethod
     def from_pairs(
@@ -73,8 +84,10 @@ class PairSet(Movable):
         if self.bits is not None:
             byte = self.bits.take(rows.long() * _bytes_for(self.n_cols) + (cols >> 3))
             return (byte >> (cols & 7).to(torch.uint8)).bitwise_and_(1).bool()
-        keys = rows.long() * self.n_cols + cols
         assert self.keys is not None
+        if self.symmetric:
+            rows, cols = torch.minimum(rows, cols), torch.maximum(rows, cols)
+        keys = rows.long() * self.n_cols + cols
         if not len(self.keys):
             return torch.zeros_like(keys, dtype=torch.bool)
         place = torch.searchsorted(self.keys, keys.contiguous()).clamp_max_(len(self.keys) - 1)

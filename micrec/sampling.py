@@ -45,9 +45,9 @@ class WeightedNeighbours(Movable):
 
     Attributes:
         offsets: Item i owns entries offsets[i] .. offsets[i + 1], shape (N + 1,).
-        items: Partner per entry, shape (nnz + 1,); the last is -1, so that entry -1 reads "none".
+        items: Partner per entry, shape (nnz + 1,), int32; the last is -1, so that entry -1 reads "none".
         cumulative: Weight of all entries before each, float64, shape (nnz + 1,); None = equal weights.
-        related: Ordered pairs that exclude each other as negatives.
+        related: Pairs that exclude each other as negatives.
     """
 
     offsets: Tensor
@@ -71,29 +71,32 @@ class WeightedNeighbours(Movable):
             offsets: Shape (N + 1,).
             items: Partner ids, shape (nnz,).
             weights: Positive weights, shape (nnz,); None = all equal.
-            keys: Distinct ascending ``i * N + j`` of the pairs that exclude each other as negatives, where they are
-                more than the lists hold (counted pairs that were pruned from them); None = the lists.
+            keys: Distinct ascending ``i * N + j``, i < j, of the unordered pairs that exclude each other as negatives,
+                where they are more than the lists hold (counted pairs that were pruned); None = the lists.
             bitmap_bytes: As of ``PairSet.from_keys``.
 
         Raises:
             ValueError: If a weight is not positive and finite.
         """
-        starts, partners = _long(offsets), _long(items)
+        starts = _long(offsets)
+        entries = torch.from_numpy(np.append(np.asarray(items, dtype=np.int32), np.int32(-1)))
+        partners = entries[:-1]
         n_items = len(starts) - 1
         if keys is None:
             owners = torch.arange(n_items).repeat_interleave(starts.diff())
             related = PairSet.from_pairs(owners, partners, n_items, n_items, bitmap_bytes=bitmap_bytes)
         else:
-            related = PairSet.from_keys(_long(keys), n_items, n_items, bitmap_bytes=bitmap_bytes)
-        cumulative = None if weights is None else _cumulative(torch.from_numpy(np.array(weights, dtype=np.float64)))
-        return cls(starts, torch.cat([partners, torch.tensor([-1])]), cumulative, related)
+            related = PairSet.from_keys(
+                torch.as_tensor(keys, dtype=torch.int64), n_items, n_items, symmetric=True, bitmap_bytes=bitmap_bytes
+            )
+        return cls(starts, entries, None if weights is None else _cumulative(weights), related)
 
     @property
     def n_items(self) -> int:
         return len(self.offsets) - 1
 
     def draw(self, anchors: Tensor, num: int, generator: torch.Generator) -> Tensor:
-        return self.items[_draw_entries(self.offsets, self.cumulative, anchors, num, generator)]
+        return self.items[_draw_entries(self.offsets, self.cumulative, anchors, num, generator)].long()
 
     def has(self, anchors: Tensor) -> Tensor:
         return self.offsets[anchors + 1] > self.offsets[anchors]
@@ -146,7 +149,7 @@ class SharedTagNeighbours(Movable):
         return cls(
             offsets=_offsets(degrees),
             tags=tag_ids,
-            cumulative=_cumulative((sizes[tag_ids] - 1).double()),
+            cumulative=_cumulative((sizes[tag_ids] - 1).numpy()),
             places=places,
             tag_offsets=_offsets(sizes),
             tag_items=owners[by_tag],
@@ -277,11 +280,14 @@ def _uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.d
     return torch.rand(shape, dtype=torch.float64, generator=generator, device=generator.device).to(device)
 
 
-def _cumulative(weights: Tensor) -> Tensor:
-    """Sum of the weights before each entry and, last, of all: shape (nnz + 1,)."""
-    if not (torch.isfinite(weights).all() and (weights > 0).all()):
+def _cumulative(weights: ArrayLike) -> Tensor:
+    """Sum of the weights before each entry and, last, of all: shape (nnz + 1,), float64."""
+    weights = np.asarray(weights)
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
         raise ValueError("weights must be positive and finite.")
-    return _offsets(weights)
+    sums = np.zeros(len(weights) + 1)
+    np.cumsum(weights, dtype=np.float64, out=sums[1:])
+    return torch.from_numpy(sums)
 
 
 def _offsets(sizes: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from micrec.config import Config
 from micrec.contrast import ContrastSources
+from micrec.data.cooccurrence import CoOccurrence, count_cooccurrences
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.semantics import semantic_positives
-from micrec.data.sessions import CoOccurrence, count_cooccurrences
 from micrec.errors import MicrecError
 from micrec.losses import field_codes, field_mutual_information
 from micrec.models.columns import choose_fields

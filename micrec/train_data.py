@@ -8,8 +8,8 @@ from torch import Tensor
 
 from micrec.config import Config
 from micrec.data.dataset import Clicks, Dataset
-from micrec.data.histories import group_by_user
-from micrec.data.sessions import assign_sessions
+from micrec.data.histories import Histories, group_by_user
+from micrec.data.sessions import session_starts
 from micrec.models.columns import (
     FieldColumns,
     FieldSpec,
@@ -22,6 +22,7 @@ from micrec.models.columns import (
 from micrec.pair_set import PairSet
 
 USER_ID, ITEM_ID = "user_id", "item_id"
+_PART_CLICKS = 1 << 22  # clicks of whole users that are sorted at a time
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class TrainData:
         items: Clicked items, shape (n,), int32, contiguous by user, in time order.
         users: Their users, shape (n,), int32.
         first: First position of the user of each user id, shape (U + 1,).
-        session_start: First position of the session of each position, shape (n,), int64.
-        session_stop: One past its last position, shape (n,), int64.
+        session_start: First position of the session of each position, shape (n,), int32 where that is wide enough.
+        session_stop: One past its last position, shape (n,), likewise.
         click_counts: Training clicks of every item, shape (N,).
         catalogue: Items with at least one training click, ascending.
         clicked: The (user, item) pairs of the training clicks.
@@ -104,10 +105,11 @@ class TrainData:
         if config.train.context == "profile":
             history = self._profile(positions, positions, positions + 1, length, generator)
         elif config.train.context == "other_sessions":
-            start, stop = self.session_start[positions], self.session_stop[positions]
+            start, stop = self.session_start[positions].long(), self.session_stop[positions].long()
             history = self._profile(positions, start, stop, length, generator)
         else:
-            stop = self.session_start[positions] if config.train.context == "before_session" else positions
+            before_session = config.train.context == "before_session"
+            stop = self.session_start[positions].long() if before_session else positions
             history = gather_ranges(self.items, torch.maximum(first, stop - length), stop)
         return drop_clicks(Ragged(history.values.long(), history.offsets), config.model.history_dropout, generator)
 
@@ -141,13 +143,16 @@ def drop_clicks(history: Ragged, ratio: float, generator: torch.Generator) -> Ra
 def load_train_data(dataset: Dataset, train: Clicks, config: Config, device: torch.device) -> TrainData:
     """Group the training clicks by user and put everything on ``device``."""
     n_items = len(dataset.items)
-    histories = group_by_user(train, len(dataset.users))
-    sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)[histories.rows]
-    starts = np.flatnonzero(np.diff(sessions, prepend=-1))
-    stops = np.append(starts[1:], len(sessions))
+    rows, is_start = session_starts(train.user_ids, train.time_ms, config.sessions)
+    histories = group_by_user(train, len(dataset.users), rows=rows)
+    narrow = np.int32 if len(train) < np.iinfo(np.int32).max else np.int64
+    starts = np.flatnonzero(is_start).astype(narrow)
+    stops = np.append(starts[1:], narrow(len(train)))
     session_start, session_stop = np.repeat(starts, stops - starts), np.repeat(stops, stops - starts)
     counts = np.bincount(train.item_ids, minlength=n_items)
-    keys = np.unique(train.user_ids.astype(np.int64) * n_items + train.item_ids)
+    keys = _distinct_pairs(histories, n_items)
+    histories = histories._replace(rows=rows[:0])  # not needed from here on
+    del rows, is_start
 
     def put(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)
@@ -163,3 +168,15 @@ def load_train_data(dataset: Dataset, train: Clicks, config: Config, device: tor
         catalogue=put(np.flatnonzero(counts)),
         clicked=PairSet.from_keys(put(keys), len(dataset.users), n_items),
     )
+
+
+def _distinct_pairs(histories: Histories, n_items: int) -> np.ndarray:
+    """Distinct ``user * N + item``, ascending, shape (P,); users come in order, so that a part is sorted at a time."""
+    offsets, parts = histories.offsets, [np.empty(0, np.int64)]
+    first = 0
+    while first < len(offsets) - 1:
+        stop = max(int(np.searchsorted(offsets, offsets[first] + _PART_CLICKS, side="right")) - 1, first + 1)
+        part = slice(int(offsets[first]), int(offsets[stop]))
+        parts.append(np.unique(histories.users[part].astype(np.int64) * n_items + histories.items[part]))
+        first = stop
+    return np.concatenate(parts)

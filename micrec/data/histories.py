@@ -21,9 +21,16 @@ class Histories(NamedTuple):
     offsets: NDArray[np.int64]  # (U + 1,) user u owns positions offsets[u] .. offsets[u + 1]
 
 
-def group_by_user(clicks: Clicks, n_users: int) -> Histories:
-    """Group time-ordered clicks by user; a stable sort, so the order within a user is the log's."""
-    rows = np.argsort(clicks.user_ids, kind="stable").astype(np.int64)
+def group_by_user(clicks: Clicks, n_users: int, *, rows: NDArray[np.int64] | None = None) -> Histories:
+    """Group time-ordered clicks by user; a stable sort, so the order within a user is the log's.
+
+    Args:
+        clicks: In time order.
+        n_users: U; every user id is below it.
+        rows: The rows by user, where they are known already.
+    """
+    if rows is None:
+        rows = np.argsort(clicks.user_ids, kind="stable").astype(np.int64)
     users = clicks.user_ids[rows]
     offsets = np.zeros(n_users + 1, dtype=np.int64)
     np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])

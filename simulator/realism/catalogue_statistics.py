@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec.config import SessionsConfig
+from micrec.data.cooccurrence import count_cooccurrences
 from micrec.data.dataset import Clicks
 from micrec.data.describe import gini
-from micrec.data.sessions import count_cooccurrences
 from simulator.realism.log import DAY_S, HOUR_S, Log, Tags
 from simulator.realism.statistics import Floats, Kind, Missing, Statistic, require
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from micrec.config import SessionsConfig
+from micrec.data.cooccurrence import count_cooccurrences
 from micrec.data.dataset import Clicks
-from micrec.data.sessions import count_cooccurrences
 from micrec.sampling import (
     PairSet,
     PopularitySampler,
@@ -67,6 +67,22 @@ class TestPairSet:
         assert found.contains(last, last).item()
         assert not found.contains(last, last - 1).item()
 
+    @settings(deadline=None)
+    @given(pairs, st.sampled_from([0, 1 << 20]))
+    def test_a_symmetric_set_holds_both_directions(self, members, bitmap_bytes):
+        members = {(row, col) for row, col in members if row < col}
+        keys = torch.tensor(sorted(row * 11 + col for row, col in members), dtype=torch.int64)
+        found = PairSet.from_keys(keys, 11, 11, symmetric=True, bitmap_bytes=bitmap_bytes)
+        expected = [[(row, col) in members or (col, row) in members for col in range(11)] for row in range(11)]
+        everything = torch.arange(11)
+        assert found.contains(everything[:, None], everything).tolist() == expected
+        assert found.grid(everything, everything).tolist() == expected
+
+    @pytest.mark.parametrize(("keys", "cols"), [([3], 3), ([4], 3), ([1], 4)])
+    def test_a_symmetric_set_is_square_and_above_the_diagonal(self, keys, cols):
+        with pytest.raises(ValueError, match="square, and its keys have row < col"):
+            PairSet.from_keys(torch.tensor(keys), 3, cols, symmetric=True)
+
     @pytest.mark.parametrize("keys", [[1, 0], [1, 1], [-1, 2], [2, 6]])
     def test_unfit_keys_are_refused(self, keys):
         with pytest.raises(ValueError, match=r"distinct, ascending and below n_rows \* n_cols = 6"):
@@ -117,7 +133,7 @@ class TestWeightedNeighbours:
         ]
 
     def test_pruned_pairs_still_exclude_negatives(self):
-        keys = [1, 2, 3, 4, 8, 12]  # 0 with 1, 2, 3 and back
+        keys = [1, 2, 3]  # 0 with 1, 2, 3
         neighbours = WeightedNeighbours.from_csr(self.OFFSETS, self.ITEMS, self.WEIGHTS, keys=keys)
         assert neighbours.contains(torch.tensor([1, 3, 1]), torch.tensor([0, 0, 2])).tolist() == [True, True, False]
         assert neighbours.has(torch.tensor([1, 3])).tolist() == [False, False]

@@ -9,8 +9,9 @@ from scipy import stats
 
 from micrec.baselines import ItemKNN
 from micrec.config import SessionsConfig
+from micrec.data.cooccurrence import count_cooccurrences
 from micrec.data.dataset import Clicks
-from micrec.data.sessions import assign_sessions, count_cooccurrences
+from micrec.data.sessions import assign_sessions
 from micrec.evaluation.link_recall import Links, NeighbourScores, cosine_scores, link_recall
 from simulator.world.tags import draw_tags
 from tests.simulator.worlds import log, small_config, small_world
