@@ -70,11 +70,13 @@ def describe(
     from micrec.data.describe import describe as count
     from micrec.data.describe import table
     from micrec.data.store import read_dataset
+    from micrec.progress import LineProgress
     from micrec.settings import validate
 
     given = {"test_fraction": test_fraction, "test_days": test_days}
     split = validate(SplitConfig, {key: value for key, value in given.items() if value is not None}, where="split")
-    statistics = count(read_dataset(folder), split, SessionsConfig())
+    progress = LineProgress()
+    statistics = count(read_dataset(folder, progress=progress), split, SessionsConfig(), progress=progress)
     if as_json:
         typer.echo(json.dumps(statistics.as_dict(), indent=2))
     else:

@@ -163,7 +163,7 @@ class _Run:
     # -- state ---------------------------------------------------------------------------------------------------
 
     def _trainer(self, part: slice, saved: Snapshot | None) -> Trainer:
-        trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config)
+        trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config, progress=self.progress)
         if saved is not None:
             trainer.restore(saved.tensors, saved.skeleton, epoch=self.state.epoch)
         return trainer

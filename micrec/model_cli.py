@@ -49,10 +49,11 @@ def train(
 
     resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
     refuse_taken(out / MODEL, "model", overwrite=force)
-    dataset = read_dataset(data)
+    progress = LineProgress()
+    dataset = read_dataset(data, progress=progress)
     _use_threads(resolved)
     try:
-        fitted = fit(dataset, resolved, folder=out, progress=LineProgress())
+        fitted = fit(dataset, resolved, folder=out, progress=progress)
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted: the same command goes on from {out}", err=True)
         raise typer.Exit(130) from None

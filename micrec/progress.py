@@ -4,6 +4,8 @@ import sys
 import time
 from typing import Protocol, TextIO
 
+_FIRST_AFTER_S = 1.0  # where lines stay, the first comes this soon, so that nobody wonders whether anything happens
+
 
 class Progress(Protocol):
     """What long-running functions report to; see ``LineProgress`` and ``NoProgress``."""
@@ -51,12 +53,16 @@ class LineProgress:
     def start(self, task: str, total: int, unit: str) -> None:
         self._task, self._total, self._unit = task, total, unit
         self._done = 0
-        self._started_s = self._printed_s = time.monotonic()
+        self._started_s = time.monotonic()
+        self._printed_s = self._started_s - self._every_s + min(self._every_s, _FIRST_AFTER_S)
+        if self._live:
+            self._stream.write(f"\r\x1b[K{task}: {total:,} {unit} …")
+            self._stream.flush()
 
     def advance(self, amount: int, note: str = "") -> None:
         self._done += amount
         now_s = time.monotonic()
-        if now_s - self._printed_s >= self._every_s:
+        if now_s - self._printed_s >= self._every_s and self._done < self._total:  # the end is for finish
             self._printed_s = now_s
             self._write(note, last=False)
 

@@ -14,6 +14,7 @@ from micrec.data.semantics import semantic_positives
 from micrec.errors import MicrecError
 from micrec.losses import field_codes, field_mutual_information
 from micrec.models.columns import choose_fields
+from micrec.progress import Progress
 from micrec.sampling import Positives, WeightedNeighbours
 from micrec.train_data import TrainData
 
@@ -38,16 +39,16 @@ class ItemSources:
         )
 
 
-def contrast_sources(dataset: Dataset, train: Clicks, config: Config) -> ItemSources:
+def contrast_sources(dataset: Dataset, train: Clicks, config: Config, progress: Progress | None = None) -> ItemSources:
     """Build what the losses with a positive weight need; the others cost nothing."""
     contrast = config.contrast
     semantic = session = information = None
     if contrast.semantic.weight > 0:
-        semantic = semantic_positives(dataset.items, dataset.schema.roles, contrast.semantic)
+        semantic = semantic_positives(dataset.items, dataset.schema.roles, contrast.semantic, progress=progress)
     if contrast.session.weight > 0:
         role = dataset.schema.roles.category
         category = dataset.items.columns[role].codes if role else None
-        counts = count_cooccurrences(train, len(dataset.items), config.sessions, category=category)
+        counts = count_cooccurrences(train, len(dataset.items), config.sessions, category=category, progress=progress)
         session = session_positives(counts)
     if contrast.feature.weight > 0 and contrast.feature.mask in ("rfm", "cfm"):
         names = _masked_fields(dataset, config)

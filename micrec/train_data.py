@@ -20,6 +20,7 @@ from micrec.models.columns import (
     load_columns,
 )
 from micrec.pair_set import PairSet
+from micrec.progress import NoProgress, Progress
 
 USER_ID, ITEM_ID = "user_id", "item_id"
 _PART_CLICKS = 1 << 22  # clicks of whole users that are sorted at a time
@@ -140,9 +141,12 @@ def drop_clicks(history: Ragged, ratio: float, generator: torch.Generator) -> Ra
     return history.keep(keep)
 
 
-def load_train_data(dataset: Dataset, train: Clicks, config: Config, device: torch.device) -> TrainData:
+def load_train_data(
+    dataset: Dataset, train: Clicks, config: Config, device: torch.device, progress: Progress | None = None
+) -> TrainData:
     """Group the training clicks by user and put everything on ``device``."""
-    n_items = len(dataset.items)
+    progress, n_items = progress or NoProgress(), len(dataset.items)
+    progress.start("preparing: histories and sessions", len(train), "clicks")
     rows, is_start = session_starts(train.user_ids, train.time_ms, config.sessions)
     histories = group_by_user(train, len(dataset.users), rows=rows)
     narrow = np.int32 if len(train) < np.iinfo(np.int32).max else np.int64
@@ -151,6 +155,8 @@ def load_train_data(dataset: Dataset, train: Clicks, config: Config, device: tor
     session_start, session_stop = np.repeat(starts, stops - starts), np.repeat(stops, stops - starts)
     counts = np.bincount(train.item_ids, minlength=n_items)
     keys = _distinct_pairs(histories, n_items)
+    progress.advance(len(train))
+    progress.finish()
     histories = histories._replace(rows=rows[:0])  # not needed from here on
     del rows, is_start
 

@@ -72,12 +72,12 @@ class Trainer:
     negatives, whatever contrastive losses they add.
     """
 
-    def __init__(self, dataset: Dataset, train: Clicks, config: Config) -> None:
+    def __init__(self, dataset: Dataset, train: Clicks, config: Config, *, progress: Progress | None = None) -> None:
         self.config = config
         self.planned_epochs = config.train.epochs  # the learning rate of a linear schedule is zero after them
         self.device = resolve_device(config.train.device)
         seed = config.train.seed
-        self.data: TrainData = load_train_data(dataset, train, config, self.device)
+        self.data: TrainData = load_train_data(dataset, train, config, self.device, progress)
         self.model = make_model(
             config.model,
             self.data.fields.user_specs,
@@ -88,7 +88,7 @@ class Trainer:
         self.contrast = ItemContrast(
             config.contrast,
             self.model,
-            contrast_sources(dataset, train, config).on(self.device, self.data),
+            contrast_sources(dataset, train, config, progress).on(self.device, self.data),
             generator=stream(seed, 1),
         ).to(self.device)
         self.matching = MatchingLoss(config.softmax, self.data, reduction=config.train.reduction)

@@ -16,6 +16,7 @@ from micrec.data.dataset import Clicks, Column, Dataset, EntityTable
 from micrec.data.schema import FieldType
 from micrec.data.sessions import assign_sessions
 from micrec.data.split import temporal_split
+from micrec.progress import NoProgress, Progress
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,25 @@ class DatasetStatistics:
         return dataclasses.asdict(self)
 
 
-def describe(dataset: Dataset, split: SplitConfig, sessions: SessionsConfig) -> DatasetStatistics:
-    """Count a dataset.
+def describe(
+    dataset: Dataset, split: SplitConfig, sessions: SessionsConfig, *, progress: Progress | None = None
+) -> DatasetStatistics:
+    """Count a dataset; ``progress`` is told of it.
 
     Raises:
         MicrecError: If the split leaves a part empty.
     """
-    clicks, n_items = dataset.clicks, len(dataset.items)
+    clicks, n_items, progress = dataset.clicks, len(dataset.items), progress or NoProgress()
+    progress.start("counting", 2 * len(clicks), "clicks")  # once for users and items, once for sessions
     parts = temporal_split(clicks, split)
     per_user = np.bincount(clicks.user_ids, minlength=len(dataset.users))
     per_item = np.bincount(clicks.item_ids, minlength=n_items)
     active_users, active_items = per_user[per_user > 0], per_item[per_item > 0]
     n_pairs = _distinct_pairs(clicks.user_ids, clicks.item_ids, n_items)
+    progress.advance(len(clicks))
+    by_session = _session_statistics(clicks, n_items, sessions)
+    progress.advance(len(clicks))
+    progress.finish()
     return DatasetStatistics(
         name=dataset.name,
         users=len(dataset.users),
@@ -124,7 +132,7 @@ def describe(dataset: Dataset, split: SplitConfig, sessions: SessionsConfig) -> 
         clicks_per_user_median=float(np.median(active_users)),
         clicks_per_item_mean=float(active_items.mean()),
         clicks_per_item_median=float(np.median(active_items)),
-        **_session_statistics(clicks, n_items, sessions),
+        **by_session,
         item_gini=gini(active_items),
         catalogue_gini=gini(per_item),
         repeat_share=1.0 - n_pairs / len(clicks),

@@ -11,6 +11,7 @@ from micrec.data.dataset import EntityTable
 from micrec.data.schema import Roles
 from micrec.data.titles import encode_titles
 from micrec.errors import MicrecError
+from micrec.progress import NoProgress, Progress
 from micrec.sampling import Positives, SharedTagNeighbours, WeightedNeighbours
 
 SIMILARITY_STEPS = 1 << 20
@@ -21,7 +22,12 @@ HEADING = "semantic positives"
 
 
 def semantic_positives(
-    items: EntityTable, roles: Roles, config: SemanticConfig, *, device: str | torch.device = "cpu"
+    items: EntityTable,
+    roles: Roles,
+    config: SemanticConfig,
+    *,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
 ) -> Positives:
     """The positive sets P_i of the semantic-level loss, on the CPU.
 
@@ -33,6 +39,7 @@ def semantic_positives(
         roles: Which item field is the title, the taxonomy, the content.
         config: Source, encoder, number of neighbours, and what to do with equal titles.
         device: Where the neighbours are searched.
+        progress: Where to report.
 
     Raises:
         MicrecError: If the field the source needs is missing or unfit, or no item has a positive.
@@ -47,7 +54,9 @@ def semantic_positives(
         embeddings = encode_titles(titles, encoder=config.encoder, svd_dim=config.svd_dim)
     groups = _title_groups(items.frame[str(roles.title)]) if config.same_title == "exclude" else None
     block = CPU_BLOCK if torch.device(device).type == "cpu" else GPU_BLOCK
-    ids, similarities = nearest_items(embeddings, config.top_k, groups=groups, block=block, device=device)
+    ids, similarities = nearest_items(
+        embeddings, config.top_k, groups=groups, block=block, device=device, progress=progress
+    )
     found = (ids >= 0) & (similarities > 0)
     offsets = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
     return _with_positives(WeightedNeighbours.from_csr(offsets, ids[found]), config)
@@ -140,6 +149,7 @@ def nearest_items(
     groups: NDArray[np.int64] | None = None,
     block: int = 2048,
     device: str | torch.device = "cpu",
+    progress: Progress | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The k items of highest cosine similarity to each item, by exact search.
 
@@ -153,6 +163,7 @@ def nearest_items(
         groups: Items of one group do not see each other, shape (N,); None = no groups.
         block: Items compared at a time with as many others, or up to 16 times as many.
         device: Where the products are computed.
+        progress: Where to report.
 
     Returns:
         Neighbour ids, shape (N, k), best first, -1 where there are fewer; their similarities, shape (N, k), 0 there.
@@ -167,12 +178,16 @@ def nearest_items(
     group_ids = None if groups is None else torch.as_tensor(groups, device=device)
     ids = np.full((n, k), -1, dtype=np.int32)
     similarities = np.zeros((n, k), dtype=np.float32)
+    progress = progress or NoProgress()
+    progress.start("preparing: most similar items", n, "items")
     for start in range(0, n, block):
         rows = slice(start, min(start + block, n))
         best = _best_keys(vectors, group_ids, rows, k, block)
         found, similarity = _unpack(best, n)
         ids[rows, : found.shape[1]] = found.cpu().numpy()
         similarities[rows, : found.shape[1]] = similarity.cpu().numpy()
+        progress.advance(rows.stop - rows.start)
+    progress.finish()
     return ids, similarities
 
 

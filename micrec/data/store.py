@@ -23,6 +23,7 @@ from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, encode_table
 from micrec.data.schema import DatasetSchema
 from micrec.data.validation import Faults, Source, check_schema, check_table, id_kind
 from micrec.errors import MicrecError
+from micrec.progress import NoProgress, Progress
 from micrec.settings import check, load_yaml
 
 SCHEMA_FILE = "dataset.yaml"
@@ -215,12 +216,14 @@ def _usable_ids(table: pl.DataFrame | None, key: str) -> pl.Series | None:
     return table[key]
 
 
-def read_dataset(folder: Path, *, keep_users: NDArray[np.bool_] | None = None) -> Dataset:
+def read_dataset(
+    folder: Path, *, keep_users: NDArray[np.bool_] | None = None, progress: Progress | None = None
+) -> Dataset:
     """Read, validate and encode a dataset folder.
 
     With ``keep_users``, over the rows of the user table, only the clicks of those users are kept; all are checked.
     The dense id of a user or item is its row in the Parquet file. Clicks are sorted by time, ties in file order.
-    Memory stays near the size of the encoded columns: clicks are decoded in chunks.
+    Memory stays near the size of the encoded columns: clicks are decoded in chunks. ``progress`` counts them.
 
     Raises:
         MicrecError: Naming every fault found, with file, column, count, first rows, and cure.
@@ -237,7 +240,7 @@ def read_dataset(folder: Path, *, keep_users: NDArray[np.bool_] | None = None) -
             next(_chunks(path, source, None, faults), None)
     else:
         encoder = _check_tables(schema, tables, faults)
-        clicks = _read_clicks(files, encoder, faults, keep_users)
+        clicks = _read_clicks(files, encoder, faults, keep_users, progress or NoProgress())
     faults.raise_any(f"{folder}: not a valid dataset")
     assert schema is not None
     assert clicks is not None
@@ -323,19 +326,34 @@ def _chunks(
 
 
 def _read_clicks(
-    files: list[tuple[Source, Path]], encoder: ClickEncoder, faults: Faults, keep_users: NDArray[np.bool_] | None = None
+    files: list[tuple[Source, Path]],
+    encoder: ClickEncoder,
+    faults: Faults,
+    keep_users: NDArray[np.bool_] | None,
+    progress: Progress,
 ) -> Clicks | None:
     any_readable = False
     chunks: list[Clicks] = []
+    progress.start("reading", sum(_rows_of(path) for _, path in files), "clicks")
     for file, path in files:
         for source, frame in _chunks(path, file, encoder, faults):
             any_readable = True
             clicks = encoder.encode(source, frame)
             if clicks is not None:
                 chunks.append(clicks if keep_users is None else clicks[keep_users[clicks.user_ids]])
+            progress.advance(len(frame))
+    progress.finish()
     if any_readable and encoder.n_rows == 0:
         faults.add(EMPTY_LOG)
     return _in_time_order(chunks) if chunks else None
+
+
+def _rows_of(path: Path) -> int:
+    """Rows by the file's own footer; 0 where it cannot be read, which is told when its rows are."""
+    try:
+        return int(pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item())
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        return 0
 
 
 def _in_time_order(chunks: list[Clicks]) -> Clicks:

@@ -25,16 +25,18 @@ def test_a_line_tells_the_rate_and_what_is_left(clock):
     stream = io.StringIO()
     shown = LineProgress(stream, every_s=10.0)
     shown.start("train", 5_000, "samples")
-    clock.now_s += 5.0
-    shown.advance(500)  # too soon for a line
-    clock.now_s += 5.0
+    clock.now_s += 1.0
+    shown.advance(100)  # the first line comes soon
+    clock.now_s += 4.0
+    shown.advance(400)  # too soon for the next
+    clock.now_s += 6.0
     shown.advance(1_500, "loss 0.5")
-    clock.now_s += 15.0
+    clock.now_s += 14.0
     shown.advance(3_000)
     shown.finish()
     assert stream.getvalue().splitlines() == [
-        "train: 2,000/5,000 samples, 200 samples/s, 15 s left, loss 0.5",
-        "train: 5,000/5,000 samples, 200 samples/s, 0 s left",
+        "train: 100/5,000 samples, 100 samples/s, 49 s left",
+        "train: 2,000/5,000 samples, 182 samples/s, 16 s left, loss 0.5",
         "train: 5,000/5,000 samples, 200 samples/s, 25.0 s",
     ]
 

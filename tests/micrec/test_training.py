@@ -235,6 +235,8 @@ class StopAfter(NoProgress):
         self.left = epochs
 
     def start(self, task: str, total: int, unit: str) -> None:
+        if unit != "samples":  # a preparation
+            return
         if self.left == 0:
             raise Stop
         self.left -= 1
@@ -282,9 +284,12 @@ def test_killed_with_sigkill_resumes_to_the_identical_result(tmp_path):
 
         class Kill(NoProgress):
             steps = 0
+            training = False
+            def start(self, task, total, unit):
+                self.training = unit == "samples"
             def advance(self, amount, note=""):
-                self.steps += 1
-                if self.steps == int(sys.argv[1]):
+                self.steps += self.training
+                if self.training and self.steps == int(sys.argv[1]):
                     os.kill(os.getpid(), signal.SIGKILL)
 
         fitted = fit(read_dataset(Path({str(folder)!r})), config_of(), folder=Path(sys.argv[2]), progress=Kill())
