@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from abtest.analysis.column_types import not_numbers, wrong_labels
 from abtest.analysis.layout import COUNTS, Layout
 from abtest.analysis.metrics import COLD, Metric
 from abtest.analysis.plan import AnalysisPlan
@@ -54,14 +55,15 @@ def check_rows(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan, where: st
     """
     schema = rows.collect_schema()
     faults = list(_wrong_types(schema, layout))
-    rules = [rule for rule in _rules(schema, layout) if not any(f.startswith(f"{rule.column}:") for f in faults)]
+    readable = {name for name in schema if not any(fault.startswith(f"{name}:") for fault in faults)}
+    rules = [rule for rule in _rules(schema, layout) if rule.column in readable]
     tests: list[pl.Expr] = [pl.len().alias("rows")]
     tests += [rule.broken.fill_null(False).sum().alias(str(i)) for i, rule in enumerate(rules)]
     if layout.kind == "users":
         tests.append(pl.col("user_id").n_unique().alias("ids"))
-    tests += [is_missing(name, schema).any().alias(f"missing {name}") for name in layout.covariates]
+    tests += [is_missing(name).any().alias(f"missing {name}") for name in layout.covariates if name in readable]
     queries = [rows.select(tests), rows.group_by(pl.col("arm").cast(pl.String)).len()]
-    queries += [rows.group_by(label(name).alias(name)).len() for name in layout.slices]
+    queries += [rows.group_by(label(name).alias(name)).len() for name in layout.slices if name in readable]
     counts, arms, *slices = pl.collect_all(queries, engine="streaming")
     total = int(counts["rows"].item())
     if total == 0:
@@ -95,7 +97,7 @@ def check_users(users: pl.LazyFrame, layout: Layout, where: str) -> None:
     """
     flags = [name for name in users.collect_schema().names() if name.startswith(VARIES)]
     counts = users.select(pl.col(flags).sum()).collect() if flags else pl.DataFrame()
-    faults = []
+    faults = list(_wrong_sums(users, layout))
     for flag in flags:
         column, count = flag.removeprefix(VARIES), int(counts[flag].item())
         if count and column == "arm":
@@ -107,6 +109,23 @@ def check_users(users: pl.LazyFrame, layout: Layout, where: str) -> None:
             faults.append(_sentence(users, Rule(column, pl.col(flag), problem, cure), count, noun="users"))
     if faults:
         raise MicrecError.of(where, faults)
+
+
+def _wrong_sums(users: pl.LazyFrame, layout: Layout) -> Iterator[str]:
+    """Sums over a user's rows that cannot be, though each row can."""
+    rules = [
+        Rule(name, ~pl.col(name).is_finite(), "have sums too large for a number", "give the column in a larger unit")
+        for name in layout.counts
+    ]
+    rules += [
+        Rule(name, pl.col(name) < 0, "have sums below 0", "a count or time cannot be; find out what it means")
+        for name in layout.counts
+        if name in COUNTS
+    ]
+    counts = users.select(rule.broken.sum().alias(str(i)) for i, rule in enumerate(rules)).collect().row(0)
+    for rule, count in zip(rules, counts, strict=True):
+        if count:
+            yield _sentence(users, rule, count, noun="users")
 
 
 def check_metrics(users: pl.LazyFrame, metrics: Sequence[Metric], where: str) -> None:
@@ -133,27 +152,30 @@ def check_metrics(users: pl.LazyFrame, metrics: Sequence[Metric], where: str) ->
         raise MicrecError.of(where, faults)
 
 
-def is_missing(name: str, schema: pl.Schema) -> pl.Expr:
+def is_missing(name: str) -> pl.Expr:
     """Where a covariate is empty or NaN."""
     column = pl.col(name)
-    return column.is_null() | column.is_nan().fill_null(False) if schema[name].is_float() else column.is_null()
+    return column.is_null() | column.is_nan().fill_null(False)
 
 
 def label(name: str) -> pl.Expr:
     """Values of a slice column as text."""
     column = pl.col(name)
     if name == COLD:
-        return pl.when(column.cast(pl.Boolean)).then(pl.lit("cold")).otherwise(pl.lit("warm"))
+        return pl.when(column.cast(pl.Float64) == 1).then(pl.lit("cold")).otherwise(pl.lit("warm"))
     return column.cast(pl.String).fill_null("missing")
 
 
 def _wrong_types(schema: pl.Schema, layout: Layout) -> Iterator[str]:
-    if schema["user_id"].is_float():
-        yield "user_id: is a column of fractions, in which large ids run together: write ids as integers or text."
-    for column in (*layout.counts, *layout.covariates):
-        if not (schema[column].is_numeric() or schema[column] == pl.Boolean):
-            yield f"{column}: holds {schema[column]}, must hold numbers: fix the values that are none."
-    if COLD in layout.slices and not (schema[COLD].is_integer() or schema[COLD] == pl.Boolean):
+    for column in dict.fromkeys((*layout.counts, *layout.covariates)):
+        if not schema[column].is_float():  # numbers of every other type were made floats
+            yield not_numbers(column, schema[column])
+    yield from wrong_labels(schema, layout.slices)
+    if (
+        COLD in layout.slices
+        and not schema[COLD].is_nested()
+        and not (schema[COLD].is_numeric() or schema[COLD] == pl.Boolean)
+    ):
         yield f"cold: holds {schema[COLD]}, must be true or false (or 1 or 0) for each user."
 
 
@@ -167,20 +189,23 @@ def _rules(schema: pl.Schema, layout: Layout) -> Iterator[Rule]:
         yield Rule(when, pl.col(when).is_null(), "are empty", "log the day of every row")
     for column in layout.counts:
         yield Rule(column, pl.col(column).is_null(), "are empty", "write 0 where that is meant")
-        if schema[column].is_float():
-            yield Rule(column, pl.col(column).is_nan(), "are NaN", "write 0 where that is meant")
-            yield Rule(column, pl.col(column).is_infinite(), "are infinite", "find out where the log divides by 0")
-        if column in COUNTS and schema[column] != pl.Boolean:
+        yield Rule(column, pl.col(column).is_nan(), "are NaN", "write 0 where that is meant")
+        yield Rule(column, pl.col(column).is_infinite(), "are infinite", "find out where the log divides by 0")
+        if column in COUNTS:
             yield Rule(column, pl.col(column) < 0, "are below 0", "a count or time cannot be; find out what it means")
     for column in layout.covariates:
-        if schema[column].is_float():
-            yield Rule(column, pl.col(column).is_infinite(), "are infinite", "find out where the log divides by 0")
+        yield Rule(column, pl.col(column).is_infinite(), "are infinite", "find out where the log divides by 0")
     if COLD in layout.slices:
         yield Rule(
             COLD, pl.col(COLD).is_null(), "are empty", "say for every user whether they were new before the test"
         )
-        if schema[COLD].is_integer():
-            yield Rule(COLD, ~pl.col(COLD).is_in([0, 1]), "are neither 0 nor 1", "say 1 for users new before the test")
+        if schema[COLD] != pl.Boolean:
+            yield Rule(
+                COLD,
+                ~pl.col(COLD).cast(pl.Float64).is_in([0.0, 1.0]),
+                "are neither 0 nor 1",
+                "say 1 for users new before the test",
+            )
 
 
 def _sentence(rows: pl.LazyFrame, rule: Rule, count: int, noun: str = "rows") -> str:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from abtest.analysis.column_types import as_id, as_number, is_number, wrong_ids
 from abtest.analysis.metrics import BUILTIN, COLD, ELIGIBLE, STAYS
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.source import no_column
@@ -51,11 +52,15 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
     Raises:
         MicrecError: All missing columns at once.
     """
-    there = rows.collect_schema().names()
+    schema = rows.collect_schema()
+    there = schema.names()
     needed = ["user_id", *(["arm"] if plan.split_salt is None else []), *plan.slices, *plan.dedupe]
     faults = [f"{no_column(name, there)} Name it with --columns {name}=..." for name in needed if name not in there]
     if faults:
         raise MicrecError.of(where, faults)
+    if faults := list(wrong_ids(schema)):
+        raise MicrecError.of(where, faults)
+    rows = rows.with_columns(as_id(schema["user_id"]))
     kind, notes = plan.rows, []
     if kind == "auto":
         is_event = "event" in there and "timestamp" in there
@@ -97,7 +102,17 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
         has_day="day" in there or "timestamp" in there,
         has_active="active" in there,
     )
-    return rows, layout, notes
+    return _as_numbers(rows, layout, notes), layout, notes
+
+
+def _as_numbers(rows: pl.LazyFrame, layout: Layout, notes: list[str]) -> pl.LazyFrame:
+    """Counts and covariates as 64-bit floats; what is no number stays as it is, for the check to refuse."""
+    schema = rows.collect_schema()
+    names = [name for name in (*layout.counts, *layout.covariates) if is_number(schema[name])]
+    spans = [name for name in names if isinstance(schema[name], pl.Duration)]
+    if spans:
+        notes.append(f"{', '.join(spans)}: durations were read as seconds.")
+    return rows.with_columns(as_number(name, schema[name]) for name in dict.fromkeys(names))
 
 
 def _needed_by(name: str, plan: AnalysisPlan) -> str:
@@ -113,7 +128,8 @@ def _without_repeats(rows: pl.LazyFrame, keys: tuple[str, ...]) -> tuple[pl.Lazy
 
 def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[str]]:
     """A 0/1 column for each kind of event that has a count."""
-    there = rows.collect_schema().names()
+    schema = rows.collect_schema()
+    there = schema.names()
     missing = [name for name in ("timestamp", "event") if name not in there]
     if missing:
         raise MicrecError.of(where, [f"{no_column(name, there)} An event log needs it." for name in missing])
@@ -123,15 +139,15 @@ def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[
     unknown = sorted(str(name) for name in events if name not in EVENTS)
     notes = [f"Events {', '.join(unknown)} are activity and no count."] if unknown else []
     made = {
-        count: (kind == event).fill_null(False).cast(pl.Int64) for event, count in EVENTS.items() if event in events
+        count: (kind == event).fill_null(False).cast(pl.Float64) for event, count in EVENTS.items() if event in events
     }
     if not made:
         raise MicrecError(
             f"{where}: event: none of {', '.join(EVENTS)} occurs, only {', '.join(unknown[:10])}: "
             "rename the events, or give columns with counts."
         )
-    if "dwell_s" in there:
-        made["dwell_s"] = pl.col("dwell_s").fill_null(0)
+    if "dwell_s" in there and is_number(schema["dwell_s"]):
+        made["dwell_s"] = as_number("dwell_s", schema["dwell_s"]).fill_null(0.0)
     return rows.with_columns(**made), notes
 
 

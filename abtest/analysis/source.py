@@ -8,6 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from abtest.analysis import expressions
+from abtest.analysis.column_types import as_number, is_number, not_numbers
 from micrec.errors import MicrecError
 
 _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
@@ -60,8 +61,11 @@ def hash_files(files: Sequence[Path]) -> str:
 def hash_frame(frame: pl.DataFrame) -> str:
     """Of a table in memory: names, types and values, as CSV text."""
     digest = hashlib.blake2b(repr(frame.schema).encode())
+    no_csv = (pl.Binary, pl.Object, pl.Duration)
+    unwritable = [name for name, kind in frame.schema.items() if kind.is_nested() or kind.base_type() in no_csv]
     for part in frame.iter_slices(1_000_000):
-        digest.update(part.write_csv().encode())
+        as_text = [pl.Series(name, [repr(value) for value in part[name].to_list()], pl.String) for name in unwritable]
+        digest.update(part.with_columns(as_text).write_csv().encode())
     return digest.hexdigest()[:16]
 
 
@@ -71,7 +75,8 @@ def renamed(rows: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.La
     Raises:
         MicrecError: All unknown columns and broken expressions at once.
     """
-    there = rows.collect_schema().names()
+    schema = rows.collect_schema()
+    there = schema.names()
     faults, new = [], []
     for ours, theirs in columns.items():
         if theirs in there:
@@ -80,12 +85,15 @@ def renamed(rows: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.La
             faults.append(f"{ours}={theirs}: {no_column(theirs, there)}")
         else:
             try:
-                expression = expressions.parse(theirs)
+                expression = expressions.parse(theirs, lambda name: as_number(name, schema.get(name, pl.Float64())))
             except MicrecError as fault:
                 faults.append(f"{ours}={theirs}: no such column, and {fault}")
                 continue
             unknown = [column for column in expression.columns if column not in there]
             faults += [f"{ours}={theirs}: {no_column(column, there)}" for column in unknown]
+            kinds = {column: schema[column] for column in expression.columns if column in there}
+            wrong = [name for name, kind in kinds.items() if not (is_number(kind) or kind == pl.String)]
+            faults += [f"{ours}={theirs}: {not_numbers(name, kinds[name])}" for name in wrong]
             new.append(expression.expr.alias(ours))
     if faults:
         raise MicrecError.of(f"{where}: columns", faults)

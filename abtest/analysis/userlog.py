@@ -118,7 +118,6 @@ def _daily(layout: Layout, plan: AnalysisPlan) -> tuple[str, ...]:
 
 def _covariates(users: pl.LazyFrame, layout: Layout, facts: Facts) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     """Missing ones become 0, and one more covariate says where: a new user has no past."""
-    schema = users.collect_schema()
-    flags = {f"{name} missing": is_missing(name, schema).cast(pl.Float64) for name in facts.missing}
+    flags = {f"{name} missing": is_missing(name).cast(pl.Float64) for name in facts.missing}
     filled = {name: pl.col(name).cast(pl.Float64).fill_nan(None).fill_null(0.0) for name in facts.missing}
     return users.with_columns(**flags, **filled), (*layout.covariates, *flags)

@@ -74,7 +74,7 @@ def user_days(
     asked = (
         scan(folders, "requests")
         .group_by(keys)
-        .agg(requests=pl.len(), impressions=pl.col("shown").clip(lower_bound=0).sum().cast(pl.Int64))
+        .agg(requests=pl.len(), impressions=pl.col("shown").clip(lower_bound=0).cast(pl.Int64).sum())
     )
     acted = (
         scan(folders, "behaviours")
@@ -131,7 +131,9 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
         .group_by("arm", "channel")
         .agg(link_clicks=pl.len())
     )
-    offered = serving.group_by("arm", pl.col("stage").alias("channel")).agg(pl.col("offered", "merged").sum())
+    offered = serving.group_by("arm", pl.col("stage").alias("channel")).agg(
+        pl.col("offered", "merged").cast(pl.Int64).sum()
+    )
     bit = {name: (pl.col("offered_by").cast(pl.Int64) // 2**place) % 2 for place, name in enumerate(channels_in_order)}
     overlap = pl.concat(
         [

@@ -1,0 +1,95 @@
+"""What does an event log cost to analyse? Run: python tests/benchmarks/bench_event_logs.py [events] [users] [folder]
+
+Time and peak memory of ``micrec analyze --no-checks`` on a log of events in no order, beside a plain streaming
+group-by of the same file (clicks, dwell, first and last arm of each user), for integer and text ids, Parquet and CSV.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+PART = 1_000_000
+DAYS = 7
+PLAIN = """
+import sys, polars as pl
+rows = pl.scan_parquet(sys.argv[1]) if sys.argv[1].endswith(".parquet") else pl.scan_csv(sys.argv[1])
+arm, dwell = pl.col("arm"), pl.col("dwell_s").sum()
+clicks = (pl.col("event") == "click").cast(pl.Float64).sum()
+table = rows.group_by("user_id").agg(clicks=clicks, dwell_s=dwell, first=arm.min(), last=arm.max())
+print(table.collect(engine="streaming").height)
+"""
+
+
+def part(rng: np.random.Generator, events: int, users: int, *, text: bool) -> pl.DataFrame:
+    """Events of random users at random times of a week; B stays 3 % longer."""
+    user = rng.integers(0, users, events)
+    arm = user % 2
+    ids = pl.Series("user_id", user)
+    return pl.DataFrame(
+        {
+            "user_id": pl.select(pl.lit("user-00000000-") + ids.cast(pl.String)).to_series() if text else ids,
+            "arm": pl.Series(arm).replace_strict({0: "A", 1: "B"}, return_dtype=pl.String),
+            "timestamp": 1_764_000_000 - 1_764_000_000 % 86_400 + rng.integers(0, DAYS * 86_400, events),
+            "event": pl.Series(rng.integers(0, 10, events)).replace_strict(
+                {**dict.fromkeys(range(10), "impression"), 8: "click", 9: "like"}, return_dtype=pl.String
+            ),
+            "dwell_s": rng.exponential(10.0 * (1.0 + 0.03 * arm)).astype(np.float64),
+        }
+    )
+
+
+def write(path: Path, events: int, users: int, *, text: bool) -> None:
+    """One file, written a million rows at a time."""
+    rng = np.random.default_rng(0)
+    writer = None
+    for start in range(0, events, PART):
+        table = part(rng, min(PART, events - start), users, text=text)
+        if path.suffix == ".csv":
+            with path.open("ab") as file:
+                table.write_csv(file, include_header=start == 0)
+            continue
+        arrow = table.to_arrow()
+        writer = writer or pq.ParquetWriter(path, arrow.schema, compression="zstd")
+        writer.write_table(arrow)
+    if writer:
+        writer.close()
+
+
+def measured(command: list[str]) -> tuple[float, float]:
+    """Seconds and peak gigabytes of a command, run in a child of its own."""
+    program = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)"
+    program += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    started_s = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program, *command], check=True, capture_output=True, text=True)
+    return time.perf_counter() - started_s, int(done.stdout.split()[-1]) * (
+        1 if sys.platform == "darwin" else 1024
+    ) / 1e9
+
+
+def main(events: int, users: int, folder: Path) -> None:
+    for name, text in (("ints.parquet", False), ("texts.parquet", True), ("ints.csv", False)):
+        log = folder / f"{events}-{users}-{name}"
+        if not log.exists():
+            write(log, events, users, text=text)
+        analyze = [sys.executable, "-c", "from abtest.cli import main; main()", "analyze", str(log), "--no-checks"]
+        for what, command in (
+            ("analyze", [*analyze, "--control", "A", "--treatment", "B"]),
+            ("plain group-by", [sys.executable, "-c", PLAIN, str(log)]),
+        ):
+            seconds, peak_gb = measured(command)
+            print(
+                f"{events:,} events of {users:,} users, {name}, {what}: {seconds:.1f} s, peak {peak_gb:.2f} GB",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    sizes = [int(text) for text in sys.argv[1:3]]
+    with tempfile.TemporaryDirectory() as made:
+        main(*(sizes + [50_000_000, 1_000_000][len(sizes) :]), Path(sys.argv[3] if len(sys.argv) > 3 else made))
