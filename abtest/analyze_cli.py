@@ -19,12 +19,22 @@ Log = Annotated[Path, typer.Argument(help="Parquet or CSV file, or a folder of p
 Columns = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="OURS=THEIRS",
+        metavar="OURS=THEIRS,...",
         help="Our column by the file's, or by an expression on its columns: clicks=n_click,dwell_s=play_ms/1000.",
     ),
 ]
 Metrics = Annotated[Path | None, typer.Option(help="YAML file of metrics, see scenarios/metrics.yaml.")]
 Rows = Annotated[str, typer.Option(help="What a row is: users, days, parts (to be summed) or events; auto tells.")]
+Timezone = Annotated[
+    str, typer.Option(metavar="ZONE", help="Zone in which days are cut, and of times that name none: Europe/Oslo.")
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(help="Between the cells of a CSV file: a character or tab.", show_default="recognised"),
+]
+ImplausibleTimes = Annotated[
+    str, typer.Option(help="Rows with a time before 1990 or in the future: refuse, or drop and count them.")
+]
 Dedupe = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN,...", help="Rows alike in these are repeats; the first is kept.")
 ]
@@ -56,6 +66,9 @@ def analyze(
     ignore_arm: Annotated[list[str] | None, typer.Option(help="An arm of the log to leave out; repeatable.")] = None,
     rows: Rows = "auto",
     dedupe: Dedupe = None,
+    timezone: Timezone = "UTC",
+    separator: Separator = None,
+    implausible_times: ImplausibleTimes = "refuse",
     split_by_hash: Annotated[
         str | None, typer.Option(metavar="SALT", help="Make an A/A of any log: split users by a hash with this salt.")
     ] = None,
@@ -95,6 +108,9 @@ def analyze(
         ignored_arms=ignore_arm or [],
         rows=rows,
         dedupe=dedupe or [],
+        timezone=timezone,
+        separator=separator,
+        implausible_times=implausible_times,
         split_salt=split_by_hash,
         min_users=min_users,
         checks=checks,
@@ -126,6 +142,9 @@ def power(
     metrics: Metrics = None,
     rows: Rows = "auto",
     dedupe: Dedupe = None,
+    timezone: Timezone = "UTC",
+    separator: Separator = None,
+    implausible_times: ImplausibleTimes = "refuse",
 ) -> None:
     """Plan a test: users and days for a lift, and the smallest lift that given users find.
 
@@ -140,7 +159,12 @@ def power(
         if log is not None:
             if mean is not None or sd is not None:
                 raise MicrecError("--mean and --sd are for plans without a log: leave them out, or the log.")
-            tables = plan_from_log(read_history(log, _history_plan(columns, metrics, rows, dedupe)), question)
+            tables = plan_from_log(
+                read_history(
+                    log, _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times)
+                ),
+                question,
+            )
         elif mean is None or sd is None:
             raise MicrecError("give a log, or both --mean and --sd of the metric per user.")
         else:
@@ -162,13 +186,16 @@ def aa(
     metrics: Metrics = None,
     rows: Rows = "auto",
     dedupe: Dedupe = None,
+    timezone: Timezone = "UTC",
+    separator: Separator = None,
+    implausible_times: ImplausibleTimes = "refuse",
 ) -> None:
     """Thousands of A/A splits of a log: do its metrics cry wolf, and do their intervals hold a planted lift?"""
     from abtest.analysis.planning import calibration_table, read_history
     from abtest.report.online_terminal import print_tables
     from micrec.errors import MicrecError
 
-    history = read_history(log, _history_plan(columns, metrics, rows, dedupe))
+    history = read_history(log, _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times))
     try:
         table = calibration_table(history, deals=deals, alpha=alpha, lifts=tuple(lift or (0.02, 0.05)), seed=seed)
     except ValueError as fault:
@@ -177,7 +204,13 @@ def aa(
 
 
 def _history_plan(
-    columns: list[str] | None, metrics: Path | None, rows: str, dedupe: list[str] | None
+    columns: list[str] | None,
+    metrics: Path | None,
+    rows: str,
+    dedupe: list[str] | None,
+    timezone: str,
+    separator: str | None,
+    implausible_times: str,
 ) -> "AnalysisPlan":
     from abtest.analysis.metrics import load_metrics
     from abtest.analysis.plan import plan_from_text
@@ -190,4 +223,7 @@ def _history_plan(
         columns=columns or [],
         rows=rows,
         dedupe=dedupe or [],
+        timezone=timezone,
+        separator=separator,
+        implausible_times=implausible_times,
     )

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from abtest.analysis.daily import DailyMoments, measure_days
+from abtest.analysis.days import other_zones
 from abtest.analysis.effects import Effect, Interaction, Question, effects_of, interactions_of, judged
 from abtest.analysis.looks import (
     DayLook,
@@ -82,7 +83,7 @@ def analyse(
     if log.days is None and plan.looks != "final":
         raise MicrecError(f"--looks {plan.looks}: the log has no days: name them with --columns day=..., or look once.")
     daily = measure_days(log)
-    levels = _levels(daily, plan)
+    levels = _levels(daily, log, plan)
     alphas = {arm: level.alpha for arm, level in levels.items()}
     with ThreadPoolExecutor(1) as beside:
         distribution = beside.submit(distribution_checks, log, plan, alphas)
@@ -121,11 +122,18 @@ def _new_users(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> 
     ]
 
 
-def _levels(daily: DailyMoments | None, plan: AnalysisPlan) -> dict[str, Level]:
+def _levels(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> dict[str, Level]:
     """How strictly each treatment is read at this point of the plan."""
     once = Level(plan.alpha, critical_t(plan.alpha, math.inf))
     if daily is None or plan.looks == "final":
         return dict.fromkeys(plan.treatments, once)
+    if plan.looks == "daily" and log.days is not None and log.days.length > plan.planned_days:
+        length = log.days.length
+        raise MicrecError(
+            f"day: the log spans {length} days in {log.days.timezone}, the plan {plan.planned_days}: give "
+            f"--planned-days {length} if that was the plan, or cut the log at the planned end. "
+            f"{other_zones(log.days, plan.planned_days)}".rstrip()
+        )
     return {arm: levels_of(plan, daily.users(plan.control, arm))[-1] for arm in plan.treatments}
 
 

@@ -52,9 +52,7 @@ def as_id(kind: pl.DataType) -> pl.Expr:
 def wrong_ids(schema: pl.Schema) -> Iterator[str]:
     """Columns that cannot name users, arms or events, with reason and cure."""
     kind = schema["user_id"]
-    if kind.is_float():
-        yield "user_id: is a column of fractions, in which large ids run together: write ids as integers or text."
-    elif kind.is_nested() or kind.is_temporal() or kind in (pl.Boolean, pl.Object):
+    if kind.is_nested() or kind.is_temporal() or kind in (pl.Boolean, pl.Object):
         yield f"user_id: holds {kind}, which names no user: write ids as integers or text."
     yield from wrong_labels(schema, ("arm", "event"))
 

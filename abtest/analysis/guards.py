@@ -1,5 +1,6 @@
 """What a log must be before anything is computed of it; every fault at once, with count, first ids and cure."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,10 +10,12 @@ from abtest.analysis.column_types import not_numbers, wrong_labels
 from abtest.analysis.layout import COUNTS, Layout
 from abtest.analysis.metrics import COLD, Metric
 from abtest.analysis.plan import AnalysisPlan
-from abtest.analysis.source import no_column
+from micrec.data.column_names import propose_column
 from micrec.errors import MicrecError
 
 FIRST = 3  # ids shown with a fault
+FIRST_ARMS = 8  # arms shown with a fault
+_CONTROL_NAMES = ("control", "ctrl", "c", "base", "baseline", "default", "off", "old", "a", "0", "false")
 MOST_VALUES = 50  # of a slice column
 VARIES = "\x1fvaries\x1f"  # prefix of the roll-up's flags
 
@@ -221,8 +224,22 @@ def _repeated(rows: pl.LazyFrame, keys: tuple[str, ...]) -> str:
     of = "users have" if len(keys) == 1 else "pairs of user and day have"
     return (
         f"user_id: {count.item():,} {of} more than one row ({_users(first['user_id'].to_list(), count.item())}): "
-        "the unit of the test is the user, so keep one row each, or say --rows parts if rows are parts to be summed."
+        f"the unit of the test is the user, so {_cure_of_repeats(rows.collect_schema())}."
     )
+
+
+def _cure_of_repeats(schema: pl.Schema) -> str:
+    """What the rows are, as far as the columns tell, and how to say so."""
+    keep = "keep one row each, or say --rows parts if rows are parts to be summed"
+    if "day" in schema or "timestamp" in schema:
+        return keep
+    dates = [name for name, kind in schema.items() if kind.is_temporal() and not isinstance(kind, pl.Duration)]
+    when = propose_column("day", [name for name in schema if name not in ("user_id", "arm")]) or next(iter(dates), None)
+    if when is not None:
+        return f"name the column of days if rows are days of users, --columns day={when}; else {keep}"
+    if (moment := propose_column("timestamp", list(schema))) is not None:
+        return f"name the column of times, --columns timestamp={moment}; else {keep}"
+    return keep
 
 
 def _users(first: Sequence[object], count: int) -> str:
@@ -231,15 +248,33 @@ def _users(first: Sequence[object], count: int) -> str:
 
 
 def _arm_faults(arms: dict[str | None, int], plan: AnalysisPlan) -> Iterator[str]:
+    """Arms of the plan that the log lacks, with the options that name those it has; else arms that nobody named."""
     there = sorted(arm for arm in arms if arm is not None and arm.strip())
-    for arm in plan.arms:
-        if arm not in arms:
-            yield f"arm: no row is of arm {arm!r}: {no_column(arm, there).replace('column', 'arm', 1)}".replace(
-                "the columns are", "the arms are"
-            )
+    missing = [arm for arm in plan.arms if arm not in arms]
+    if missing:
+        lacking = " or ".join(repr(arm) for arm in missing)
+        sizes = ", ".join(f"{arm} ({arms[arm]:,} rows)" for arm in there[:FIRST_ARMS])
+        more = ", ..." if len(there) > FIRST_ARMS else ""
+        cure = _arm_options(there, plan)
+        yield f"arm: no row is of arm {lacking}; the arms are {sizes or 'none'}{more}: {cure}."
+        return
     for arm in there:
         if arm not in (*plan.arms, *plan.ignored_arms):
             yield (
                 f"arm: {arms[arm]:,} rows are of arm {arm!r}, which the plan does not know: "
-                f"compare it with --treatment {arm}, or leave it out on purpose with --ignore-arm {arm}."
+                f"compare it with --treatment {shlex.quote(arm)}, or leave it out on purpose with "
+                f"--ignore-arm {shlex.quote(arm)}."
             )
+
+
+def _arm_options(there: Sequence[str], plan: AnalysisPlan) -> str:
+    """The options that compare the arms of the log."""
+    there = [arm for arm in there if arm not in plan.ignored_arms]
+    if len(there) < 2:
+        return "an experiment needs two, so give the rows of both" if there else "log the arm with every row"
+    if len(there) > FIRST_ARMS:
+        return "check that the column holds arms, or name two of them with --control and --treatment"
+    named = [arm for arm in there if arm.strip().lower() in _CONTROL_NAMES]
+    control = plan.control if plan.control in there else (named or there)[0]
+    treatments = " ".join(f"--treatment {shlex.quote(arm)}" for arm in there if arm != control)
+    return f"use --control {shlex.quote(control)} {treatments}"

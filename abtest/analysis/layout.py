@@ -9,6 +9,8 @@ from abtest.analysis.column_types import as_id, as_number, is_number, wrong_ids
 from abtest.analysis.metrics import BUILTIN, COLD, ELIGIBLE, STAYS
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.source import no_column
+from micrec.data.column_names import how_to_name
+from micrec.data.ids import read_ids
 from micrec.errors import MicrecError
 
 PRE = "pre_"
@@ -55,18 +57,24 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
     schema = rows.collect_schema()
     there = schema.names()
     needed = ["user_id", *(["arm"] if plan.split_salt is None else []), *plan.slices, *plan.dedupe]
-    faults = [f"{no_column(name, there)} Name it with --columns {name}=..." for name in needed if name not in there]
+    faults = [
+        f"{no_column(name, there)} Name it with {how_to_name(name, there)}" for name in needed if name not in there
+    ]
     if faults:
         raise MicrecError.of(where, faults)
-    if faults := list(wrong_ids(schema)):
+    ids = read_ids(rows, "user_id")
+    if faults := [*ids.faults, *wrong_ids(schema)]:
         raise MicrecError.of(where, faults)
-    rows = rows.with_columns(as_id(schema["user_id"]))
-    kind, notes = plan.rows, []
+    rows = rows.with_columns(ids.value.alias("user_id"))
+    rows = rows.with_columns(as_id(rows.collect_schema()["user_id"]))
+    kind, notes = plan.rows, list(ids.notes)
+    if schema.get("arm") == pl.String:
+        rows = rows.with_columns(pl.col("arm").str.strip_chars())
     if kind == "auto":
         is_event = "event" in there and "timestamp" in there
         kind = "events" if is_event else "days" if "day" in there else "parts" if "timestamp" in there else "users"
     if kind == "days" and "day" not in there:
-        raise MicrecError(f"{where}: {no_column('day', there)} Name it with --columns day=...")
+        raise MicrecError(f"{where}: {no_column('day', there)} Name it with {how_to_name('day', there)}")
     if plan.dedupe:
         rows, note = _without_repeats(rows, plan.dedupe)
         notes.append(note)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from abtest.analysis.comparison import LiftChange, between_periods
 from abtest.analysis.daily import EARLY_DAYS, DailyMoments, over
+from abtest.analysis.days import Days
 from abtest.analysis.metrics import Metric
 from abtest.analysis.plan import AnalysisPlan
-from abtest.analysis.rollup import Days
 from abtest.stats.confidence_sequence import anytime_difference, multiplier
 from abtest.stats.estimate import Estimate
 from abtest.stats.spending import bounds

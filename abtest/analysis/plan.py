@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from abtest.analysis.metrics import Metric
+from micrec.data.times import Implausible, check_timezone
 from micrec.errors import MicrecError
 
 Looks = Literal["final", "daily", "open"]
@@ -97,6 +98,9 @@ class AnalysisPlan:
         checks: Whether quantiles, bootstrap and ranks are computed, which look at every user's value.
         seed: Of the bootstrap.
         command: What repeats the analysis, for the report.
+        timezone: Zone in which days are cut, and of times that name no zone; an IANA name.
+        implausible_times: "drop" leaves out rows with a time before 1990 or in the future; "refuse" stops at them.
+        separator: Between the cells of a CSV file; None = recognised.
     """
 
     control: str
@@ -118,6 +122,9 @@ class AnalysisPlan:
     checks: bool = True
     seed: int = 1
     command: str = ""
+    timezone: str = "UTC"
+    implausible_times: Implausible = "refuse"
+    separator: str | None = None
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -148,6 +155,12 @@ class AnalysisPlan:
             faults.append(f"looks: must be one of {', '.join(LOOKS)}, got {self.looks!r}.")
         if self.rows not in ROW_KINDS:
             faults.append(f"rows: must be one of {', '.join(ROW_KINDS)}, got {self.rows!r}.")
+        if self.implausible_times not in ("refuse", "drop"):
+            faults.append(f"implausible-times: must be refuse or drop, got {self.implausible_times!r}.")
+        try:
+            check_timezone(self.timezone)
+        except MicrecError as fault:
+            faults.append(str(fault))
         if self.min_users < 2:
             faults.append(f"min-users: must be >= 2, got {self.min_users}.")
         faults += [f"weight of {arm!r}: no such arm in this test." for arm in self.weights if arm not in self.arms]

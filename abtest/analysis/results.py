@@ -85,6 +85,7 @@ def _plan(plan: AnalysisPlan, analysis: Analysis) -> dict[str, Any]:
         "alpha": plan.alpha,
         "planned_days": plan.planned_days,
         "looks": plan.looks,
+        "timezone": plan.timezone,
         "srm_alpha": plan.srm_alpha,
         "min_users": plan.min_users,
         "ignored_arms": list(plan.ignored_arms),

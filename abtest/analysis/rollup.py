@@ -1,30 +1,15 @@
 """From finer rows to one row per user: sums, days of activity, and who stayed for the next day."""
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import polars as pl
 
+from abtest.analysis.days import Days
 from abtest.analysis.guards import VARIES
 from abtest.analysis.layout import Layout
 from abtest.analysis.metrics import ELIGIBLE, STAYS
-from micrec.errors import MicrecError
 
 FIRST_DAY = "first_day"
-_MOST_DAYS = 62  # bits of the word that holds a user's active days
-_DAY_S = 86_400
-
-
-class Days(NamedTuple):
-    """The window of days that the log covers.
-
-    Attributes:
-        length: Days from the first to the last, both included.
-        labels: Name of each.
-    """
-
-    length: int
-    labels: tuple[str, ...]
 
 
 def on_day(column: str, day: int) -> str:
@@ -32,29 +17,24 @@ def on_day(column: str, day: int) -> str:
     return f"{column}\x1f{day}"
 
 
-def to_users(
-    rows: pl.LazyFrame, layout: Layout, daily: tuple[str, ...], where: str
-) -> tuple[pl.LazyFrame, str, Days | None]:
+def to_users(rows: pl.LazyFrame, layout: Layout, daily: tuple[str, ...], days: Days | None) -> tuple[pl.LazyFrame, str]:
     """Sum rows to users.
 
     Args:
         rows: Checked rows.
         layout: What their columns are.
         daily: Counts to keep by day as well, for looks before the end.
-        where: Heads errors.
+        days: The window of days, with ``day`` counted from 1; None without days.
 
     Returns:
         One row per user: id, attributes (and a flag for each that is not one value), sums; with days also
         ``first_day``, the sums by day, the days after which the user came again the next day, and those after which
-        they could have. Then what the rows were, and the window of days.
+        they could have. Then what the rows were.
     """
     if layout.kind == "users":
         kept = ["user_id", *layout.attributes, *layout.counts]
         text = [pl.col(name).cast(pl.String) for name in ("arm",)]
-        return rows.select(kept).with_columns(text), "one row per user, as logged", None
-    days = None
-    if layout.has_day:
-        rows, days = _numbered(rows, where)
+        return rows.select(kept).with_columns(text), "one row per user, as logged"
     parts: list[pl.Expr] = []
     for name in layout.attributes:
         column = pl.col(name).cast(pl.String) if name == "arm" else pl.col(name)
@@ -77,7 +57,7 @@ def to_users(
         users = _stays(users, days)
     table = users.sort("user_id").collect(engine="streaming")  # groups come in any order, and sums round by it
     noun = {"days": "user-day rows", "events": "events", "parts": "rows"}[layout.kind]
-    return table.lazy(), noun, days
+    return table.lazy(), noun
 
 
 def _active(layout: Layout) -> pl.Expr:
@@ -95,40 +75,3 @@ def _stays(users: pl.LazyFrame, days: Days) -> pl.LazyFrame:
     none = [pl.lit(0, pl.Int32)]
     made = {STAYS: pl.sum_horizontal(none + pairs), ELIGIBLE: pl.sum_horizontal(none + could)}
     return users.with_columns(**made).drop([f"\x1factive\x1f{d}" for d in range(1, days.length + 1)])
-
-
-def _numbered(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, Days]:
-    """``day`` as 1, 2, ... from the first day of the log."""
-    schema = rows.collect_schema()
-    name = "day" if "day" in schema else "timestamp"
-    kind = schema[name]
-    column = pl.col(name)
-    low, high = rows.select(column.min().alias("low"), column.max().alias("high")).collect(engine="streaming").row(0)
-    dated = True
-    if kind == pl.Date or isinstance(kind, pl.Datetime):
-        serial = column.cast(pl.Date).cast(pl.Int32)
-    elif kind == pl.String:
-        date = column.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-        if rows.select(date.is_null().any()).collect(engine="streaming").item():
-            raise MicrecError(
-                f"{where}: {name}: holds text that is no date, such as {low!r}: write 2026-11-24, or 1, 2."
-            )
-        serial = date.cast(pl.Int32)
-    elif kind.is_integer() and name == "day" and low >= 19_000_101 and high <= 22_001_231:
-        serial = column.cast(pl.String).str.to_date("%Y%m%d").cast(pl.Int32)
-    elif kind.is_integer() and name == "day":
-        serial, dated = column.cast(pl.Int32), False
-    elif kind.is_numeric() and name == "timestamp":
-        unit = 1 if high < 1e11 else 1e3 if high < 1e14 else 1e6  # seconds, milli- or microseconds
-        serial = (column / (unit * _DAY_S)).floor().cast(pl.Int32)
-    else:
-        raise MicrecError(f"{where}: {name}: holds {kind}, must hold dates, times or the numbers of days.")
-    first, last = rows.select(serial.min().alias("low"), serial.max().alias("high")).collect(engine="streaming").row(0)
-    count = last - first + 1
-    if count > _MOST_DAYS:
-        raise MicrecError(
-            f"{where}: {name}: spans {count:,} days, more than {_MOST_DAYS}: analyse the days of the test alone."
-        )
-    dates = pl.Series([first + d for d in range(count)], dtype=pl.Int32).cast(pl.Date)
-    labels = [str(date) for date in dates] if dated else [f"day {first + d}" for d in range(count)]
-    return rows.with_columns(day=serial - first + 1), Days(count, tuple(labels))

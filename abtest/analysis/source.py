@@ -9,10 +9,11 @@ import polars as pl
 
 from abtest.analysis import expressions
 from abtest.analysis.column_types import as_number, is_number, not_numbers
+from micrec.data.column_names import match_column, propose_column
 from micrec.errors import MicrecError
 
-_PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
 _NAMES_ONLY = ("user_id", "arm", "day", "timestamp", "event", "cold")  # columns that are taken as they are
+_OURS = (*_NAMES_ONLY, "active", "clicks", "dwell_s", "likes", "follows", "impressions")
 
 
 class Source(NamedTuple):
@@ -25,28 +26,6 @@ class Source(NamedTuple):
 
     name: str
     hash: str
-
-
-def scan(path: Path) -> tuple[pl.LazyFrame, list[Path]]:
-    """A Parquet or CSV file, or a folder of parts of one kind, lazily.
-
-    Raises:
-        MicrecError: If there is nothing to read, or parts of both kinds.
-    """
-    files = _files(path)
-    kinds = {_kind(file) for file in files}
-    if len(kinds) > 1:
-        raise MicrecError(f"{path}: holds both Parquet and CSV parts: keep one kind.")
-    try:
-        if kinds == {"parquet"}:
-            rows = pl.scan_parquet(files)
-        else:
-            separator = "\t" if ".tsv" in files[0].name else ","
-            rows = pl.scan_csv(files, separator=separator, infer_schema_length=10_000)
-        rows.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as fault:
-        raise MicrecError(f"{path}: cannot be read as {kinds.pop()} ({_first_line(fault)}): check the file.") from None
-    return rows, files
 
 
 def hash_files(files: Sequence[Path]) -> str:
@@ -69,16 +48,27 @@ def hash_frame(frame: pl.DataFrame) -> str:
     return digest.hexdigest()[:16]
 
 
-def renamed(rows: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.LazyFrame:
+def renamed(rows: pl.LazyFrame, columns: Mapping[str, str], where: str) -> tuple[pl.LazyFrame, list[str]]:
     """The table with our names added: each is a column of the file or an expression on its columns.
+
+    A column that is called as ours but for upper case and spaces, such as ``User_ID``, is ours too.
+
+    Returns:
+        The rows, and which columns were recognised, in words.
 
     Raises:
         MicrecError: All unknown columns and broken expressions at once.
     """
     schema = rows.collect_schema()
     there = schema.names()
-    faults, new = [], []
-    for ours, theirs in columns.items():
+    faults, new, notes = [], [], []
+    for ours in _OURS:
+        theirs = None if ours in columns else match_column(ours, there)
+        if theirs is not None and theirs != ours:
+            new.append(pl.col(theirs).alias(ours))
+            notes.append(f"The column {theirs!r} is read as {ours}.")
+    for ours, named in columns.items():
+        theirs = match_column(named, there) or named
         if theirs in there:
             new.append(pl.col(theirs).alias(ours))
         elif ours in _NAMES_ONLY:
@@ -97,35 +87,11 @@ def renamed(rows: pl.LazyFrame, columns: Mapping[str, str], where: str) -> pl.La
             new.append(expression.expr.alias(ours))
     if faults:
         raise MicrecError.of(f"{where}: columns", faults)
-    return rows.with_columns(new) if new else rows
+    return rows.with_columns(new) if new else rows, notes
 
 
 def no_column(name: str, there: Sequence[str]) -> str:
-    """That a column is missing, with the nearest one there is."""
-    import difflib
-
-    close = difflib.get_close_matches(name, there, n=1)
-    cure = f"did you mean {close[0]}?" if close else f"the columns are {', '.join(there[:20])}."
+    """That a column is missing, with the one that is probably meant."""
+    proposed = propose_column(name, there)
+    cure = f"did you mean {proposed}?" if proposed else f"the columns are {', '.join(there[:20])}."
     return f"no column {name!r}, {cure}"
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise MicrecError(f"{path}: no such file or folder: check the path.")
-    if path.is_file():
-        if _kind(path) is None:
-            raise MicrecError(f"{path}: is neither Parquet nor CSV: the name must end in .parquet, .csv or .csv.gz.")
-        return [path]
-    files = sorted(file for file in path.rglob("*") if file.is_file() and _kind(file) and file.name[0] not in "._")
-    if not files:
-        raise MicrecError(f"{path}: holds no .parquet, .csv or .csv.gz file: give the folder of the parts.")
-    return files
-
-
-def _kind(path: Path) -> str | None:
-    name = path.name.lower()
-    return "parquet" if name.endswith(_PARQUET) else "CSV" if name.endswith(_CSV) else None
-
-
-def _first_line(fault: Exception) -> str:
-    return str(fault).strip().splitlines()[0][:200] if str(fault).strip() else type(fault).__name__

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import polars as pl
 
+from abtest.analysis.days import Days, numbered
 from abtest.analysis.guards import Facts, check_metrics, check_rows, check_users, is_missing, label
 from abtest.analysis.layout import Layout, named_rows
 from abtest.analysis.metrics import COLD, Metric, default_metrics
 from abtest.analysis.plan import AnalysisPlan
-from abtest.analysis.rollup import Days, to_users
-from abtest.analysis.source import Source, hash_files, hash_frame, renamed, scan
+from abtest.analysis.rollup import to_users
+from abtest.analysis.source import Source, hash_files, hash_frame, renamed
+from micrec.data.table_files import open_table, readable_as
 from micrec.errors import MicrecError
 
 
@@ -49,16 +51,13 @@ def read_log(path: Path, plan: AnalysisPlan) -> UserLog:
     Raises:
         MicrecError: If it cannot be read, or breaks a rule; all faults at once.
     """
-    rows, files = scan(path)
+    table = open_table(path, separator=plan.separator, spelled=("user_id", plan.columns.get("user_id", "")))
     with ThreadPoolExecutor(2) as beside:  # reading the bytes again for the hash hides behind the checks
-        digest = beside.submit(hash_files, files)
+        digest = beside.submit(hash_files, table.files)
         beside.submit(importlib.import_module, "scipy.optimize")  # and so does what the intervals will need
-        try:
-            log = log_of(rows, plan, Source(str(path), ""))
-        except pl.exceptions.PolarsError as fault:
-            reason = str(fault).strip().splitlines()[0][:200]
-            raise MicrecError(f"{path}: cannot be read to its end ({reason}): check the file.") from None
-        return replace(log, source=Source(str(path), digest.result()))
+        with readable_as(path, table.kind, table.files):
+            log = log_of(table.rows, plan, Source(str(path), ""))
+        return replace(log, source=Source(str(path), digest.result()), notes=(*table.notes, *log.notes))
 
 
 def log_of(rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source | None = None) -> UserLog:
@@ -74,12 +73,18 @@ def log_of(rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source
     """
     source = source or Source("table in memory", hash_frame(rows.lazy().collect()))
     where = source.name
-    named, layout, notes = named_rows(renamed(rows.lazy(), plan.columns, where), plan, where)
+    ours, notes = renamed(rows.lazy(), plan.columns, where)
+    named, layout, more = named_rows(ours, plan, where)
+    notes += more
+    days = None
+    if layout.has_day and layout.kind != "users":
+        named, days, more = numbered(named, plan, where)
+        notes += more
     facts = check_rows(named, layout, plan, where)
     if plan.ignored_arms:
         named = named.filter(pl.col("arm").cast(pl.String).is_in(plan.arms))
         notes.append(f"Rows of arm {', '.join(plan.ignored_arms)} were left out, as asked.")
-    users, unit, days = to_users(named, layout, _daily(layout, plan), where)
+    users, unit = to_users(named, layout, _daily(layout, plan), days)
     if days is not None or layout.kind != "users":
         check_users(users, layout, where)
     users, covariates = _covariates(users, layout, facts)

@@ -74,6 +74,7 @@ class DayNumbers(NamedTuple):
     notes: tuple[str, ...] = ()
     kept: pl.Expr | None = None
     instants: pl.Expr | None = None
+    dropped: tuple[tuple[str, int], ...] = ()
 
 
 class LogDays(NamedTuple):
@@ -195,7 +196,7 @@ def read_days(
             return DayNumbers(whole.cast(pl.Int32), dated=False)
     times = read_times(rows, name, timezone=timezone, implausible=implausible, option=option, now=now)
     number = local_date(times.instants, timezone).cast(pl.Int32)
-    return DayNumbers(number, True, times.faults, times.notes, times.kept, times.instants)
+    return DayNumbers(number, True, times.faults, times.notes, times.kept, times.instants, times.dropped)
 
 
 def coarse_times(time_ms: NDArray[np.int64], days: LogDays) -> str | None:

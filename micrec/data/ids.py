@@ -1,0 +1,102 @@
+"""Ids as text or whole numbers, alike wherever they are spelt alike to the eye."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+_INVISIBLE = "[\u200b\u200c\u200d\u2060\ufeff\u00ad]"  # zero-width spaces and joiners, soft hyphens
+_EXACT_FLOAT = float(2**53)
+
+
+class Ids(NamedTuple):
+    """A column of ids, understood.
+
+    Attributes:
+        value: The ids: Int64 or another integer, or text without white space around it.
+        faults: Why the column cannot be used, as sentences.
+        notes: What was changed or looks wrong, as sentences.
+        changed: Rows whose spelling was cleaned.
+    """
+
+    value: pl.Expr
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    changed: int = 0
+
+
+def read_ids(rows: pl.LazyFrame, name: str, *, warn_of_case: bool = True) -> Ids:
+    """Understand a column of ids; text and fractions are read once or twice, in a stream.
+
+    Text loses white space around it, zero-width characters, and differences of Unicode composition. Floats and
+    decimals that are whole numbers become integers. Ids that differ by upper case alone stay two, and are told.
+    """
+    value, kind = pl.col(name), rows.collect_schema()[name]
+    if isinstance(kind, pl.Categorical | pl.Enum):
+        value, kind = value.cast(pl.String), pl.String()
+    if kind == pl.String:
+        return _text(rows, name, value, warn_of_case)
+    if kind.is_float() or kind.is_decimal():
+        return _whole(rows, name, value.cast(pl.Float64))
+    return Ids(value)
+
+
+def clean_text(value: pl.Expr) -> pl.Expr:
+    """Text without white space around it and zero-width characters, composed alike; null where nothing is left."""
+    text = value.str.replace_all(_INVISIBLE, "").str.strip_chars().str.normalize("NFC")
+    return pl.when(text != "").then(text)
+
+
+def canonical_text(value: pl.Expr) -> pl.Expr:
+    """A spelling that ids share that a person may take for one: lower case, no leading zeros, no ``.0``."""
+    text = clean_text(value.cast(pl.String)).str.to_lowercase()
+    return text.str.replace(r"^([+-]?\d+)\.0+$", "$1").str.replace(r"^\+?0+(\d)", "$1")
+
+
+def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> Ids:
+    clean = clean_text(value)
+    tests = {
+        "n": clean.count(),
+        "changed": (clean.fill_null("") != value).sum(),
+        "fractions": clean.str.contains(r"^[+-]?(0|[1-9]\d{0,15})\.0+$").sum(),
+        "whole": clean.str.contains(r"^[+-]?(0|[1-9]\d{0,15})(\.0+)?$").sum(),
+        "upper": clean.str.contains(r"\p{Lu}").any(),
+        "lower": clean.str.contains(r"\p{Ll}").any(),
+    }
+    found = rows.select(**tests).collect(engine="streaming").row(0, named=True)
+    changed, notes = int(found["changed"] or 0), []
+    if changed:
+        notes.append(f"{name}: {changed:,} ids were read without white space or invisible characters.")
+    if found["fractions"] and found["whole"] == found["n"]:
+        notes.append(f"{name}: ids such as 1.0 are read as whole numbers, 1.")
+        return Ids(clean.cast(pl.Float64).cast(pl.Int64), notes=tuple(notes), changed=changed)
+    if warn_of_case and found["upper"] and found["lower"]:
+        notes += _case_twins(rows, name, clean)
+    return Ids(clean if changed else value, notes=tuple(notes), changed=changed)
+
+
+def _case_twins(rows: pl.LazyFrame, name: str, clean: pl.Expr) -> Sequence[str]:
+    distinct = rows.select(clean.alias("id")).drop_nulls().unique()
+    twins = distinct.group_by(pl.col("id").str.to_lowercase().alias("lower")).agg(pl.col("id").sort().head(2), pl.len())
+    twins = twins.filter(pl.col("len") > 1).sort("lower")
+    first, count = pl.collect_all([twins.head(1), twins.select(pl.len())], engine="streaming")
+    if not count.item():
+        return ()
+    one, two = first["id"][0]
+    return (f"{name}: {count.item():,} ids differ from another by upper case alone, such as {one!r} and {two!r}.",)
+
+
+def _whole(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:
+    number = value.fill_nan(None)
+    is_whole = (number == number.floor()) & (number.abs() < _EXACT_FLOAT)
+    n, whole = rows.select(number.count().alias("n"), is_whole.sum().alias("w")).collect(engine="streaming").row(0)
+    if n == whole:
+        note = f"{name}: the ids are stored as fractions, and were read as the whole numbers that they are."
+        return Ids(number.cast(pl.Int64), notes=(note,))
+    return Ids(
+        value,
+        faults=(
+            f"{name}: is a column of fractions, in which large ids run together ({n - whole:,} of {n:,} are no whole "
+            "numbers below 2^53): write ids as integers or text.",
+        ),
+    )
