@@ -18,6 +18,7 @@ FIRST_ARMS = 8  # arms shown with a fault
 _CONTROL_NAMES = ("control", "ctrl", "c", "base", "baseline", "default", "off", "old", "a", "0", "false")
 MOST_VALUES = 50  # of a slice column
 VARIES = "\x1fvaries\x1f"  # prefix of the roll-up's flags
+REPEATS = "\x1frepeats"  # the roll-up's flag of users with several rows for one day
 
 
 class Facts(NamedTuple):
@@ -76,7 +77,7 @@ def check_rows(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan, where: st
             faults.append(_sentence(rows, rule, count))
     if layout.kind == "users" and int(counts["ids"].item()) < total:
         faults.append(_repeated(rows, ("user_id",)))
-    if layout.kind == "days":
+    if layout.kind == "days" and faults:  # else the roll-up finds them on its way
         pairs = rows.select(pl.struct("user_id", "day").n_unique()).collect(engine="streaming").item()
         faults += [_repeated(rows, ("user_id", "day"))] if pairs < total else []
     faults += _arm_faults(dict(zip(arms["arm"].to_list(), arms["len"].to_list(), strict=True)), plan)
@@ -92,15 +93,17 @@ def check_rows(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan, where: st
     return Facts(total, missing, labels)
 
 
-def check_users(users: pl.LazyFrame, layout: Layout, where: str) -> None:
-    """One arm, one slice and one covariate per user, after rows were summed to users.
+def check_users(users: pl.LazyFrame, rows: pl.LazyFrame, layout: Layout, where: str) -> None:
+    """Sums that can be, one row a day, one arm, one slice and one covariate per user, after rows were summed to users.
 
     Raises:
         MicrecError: All faults at once.
     """
+    repeats = layout.kind == "days" and users.select(pl.col(REPEATS).any()).collect().item()
     flags = [name for name in users.collect_schema().names() if name.startswith(VARIES)]
     counts = users.select(pl.col(flags).sum()).collect() if flags else pl.DataFrame()
-    faults = list(_wrong_sums(users, layout))
+    faults = [_repeated(rows, ("user_id", "day"))] if repeats else []
+    faults += _wrong_sums(users, layout)
     for flag in flags:
         column, count = flag.removeprefix(VARIES), int(counts[flag].item())
         if count and column == "arm":

@@ -1,13 +1,14 @@
 """From finer rows to one row per user: sums, days of activity, and who stayed for the next day."""
 
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from abtest.analysis.days import Days
-from abtest.analysis.guards import VARIES
+from abtest.analysis.guards import REPEATS, VARIES, label
 from abtest.analysis.layout import Layout
-from abtest.analysis.metrics import ELIGIBLE, STAYS
+from abtest.analysis.metrics import COLD, ELIGIBLE, STAYS
+from abtest.analysis.user_totals import BATCH_ROWS, THERE, UserTotals
 
 FIRST_DAY = "first_day"
 
@@ -17,14 +18,24 @@ def on_day(column: str, day: int) -> str:
     return f"{column}\x1f{day}"
 
 
-def to_users(rows: pl.LazyFrame, layout: Layout, daily: tuple[str, ...], days: Days | None) -> tuple[pl.LazyFrame, str]:
+def to_users(
+    rows: pl.LazyFrame,
+    layout: Layout,
+    daily: tuple[str, ...],
+    days: Days | None,
+    *,
+    arms: Sequence[str],
+    labels: Mapping[str, Sequence[str]],
+) -> tuple[pl.LazyFrame, str]:
     """Sum rows to users.
 
     Args:
-        rows: Checked rows.
+        rows: Checked rows, whose counts and covariates are 64-bit floats.
         layout: What their columns are.
         daily: Counts to keep by day as well, for looks before the end.
         days: The window of days, with ``day`` counted from 1; None without days.
+        arms: Values of ``arm``.
+        labels: Values of each slice column, as ``guards.label`` writes them.
 
     Returns:
         One row per user: id, attributes (and a flag for each that is not one value), sums; with days also
@@ -35,43 +46,52 @@ def to_users(rows: pl.LazyFrame, layout: Layout, daily: tuple[str, ...], days: D
         kept = ["user_id", *layout.attributes, *layout.counts]
         text = [pl.col(name).cast(pl.String) for name in ("arm",)]
         return rows.select(kept).with_columns(text), "one row per user, as logged"
-    parts: list[pl.Expr] = []
-    for name in layout.attributes:
-        column = pl.col(name).cast(pl.String) if name == "arm" else pl.col(name)
-        parts.append(column.first().alias(name))
-        varies = (column.min() != column.max()) | (column.is_null().any() & column.is_not_null().any())
-        parts.append(varies.fill_null(False).alias(VARIES + name))
-    parts += [pl.col(name).sum().alias(name) for name in layout.counts]
-    if days is not None:
-        day = pl.col("day")
-        parts.append(day.min().alias(FIRST_DAY))
-        parts += [
-            pl.col(name).filter(day == d).sum().alias(on_day(name, d))
-            for name in daily
-            for d in range(1, days.length + 1)
-        ]
-        was_there = day.filter(_active(layout)) if layout.kind == "days" else day
-        parts += [(was_there == d).any().alias(f"\x1factive\x1f{d}") for d in range(1, days.length + 1)]
-    users = rows.group_by("user_id").agg(parts)
-    if days is not None:
-        users = _stays(users, days)
-    table = users.sort("user_id").collect(engine="streaming")  # groups come in any order, and sums round by it
+    words = {"arm": (pl.col("arm").cast(pl.String), arms)}
+    words |= {name: (label(name), labels[name]) for name in layout.slices}
+    coded = [
+        text.cast(pl.Enum(known)).to_physical().cast(pl.Int16).alias(name) for name, (text, known) in words.items()
+    ]
+    needed = [pl.col("user_id"), *coded, *(pl.col(name) for name in layout.covariates)]
+    needed += [pl.col(name) for name in layout.counts if name not in layout.covariates]
+    needed += [pl.col("day")] if days is not None else []
+    needed += [_active(layout).alias(THERE)] if layout.kind == "days" else []
+    totals = UserTotals(layout.counts, daily, tuple(words), layout.covariates, days.length if days is not None else 0)
+    for batch in rows.select(needed).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"):
+        totals.add(batch)
+    known_words = {name: known for name, (_, known) in words.items()}
+    users = _table(totals, layout, daily if days is not None else (), known_words)
     noun = {"days": "user-day rows", "events": "events", "parts": "rows"}[layout.kind]
-    return table.lazy(), noun
+    return users.sort("user_id").lazy(), noun
+
+
+def _table(
+    totals: UserTotals, layout: Layout, daily: tuple[str, ...], words: Mapping[str, Sequence[str]]
+) -> pl.DataFrame:
+    """One row per user from the totals."""
+    columns = {"user_id": totals.ids()}
+    for name in layout.attributes:
+        values = pl.Series(totals.first(name))
+        if name == COLD:
+            values = values == list(words[name]).index("cold") if "cold" in words[name] else values < 0
+        elif name in words:
+            values = pl.Series(list(words[name]), dtype=pl.String).gather(values)
+        columns[name] = values
+        columns[VARIES + name] = pl.Series(totals.varies(name))
+    columns |= {name: pl.Series(totals.total(name)) for name in layout.counts}
+    for name in daily:
+        columns |= {on_day(name, d): pl.Series(values) for d, values in enumerate(totals.on_days(name), 1)}
+    if totals.days:
+        seen, active = totals.seen(), totals.active()
+        columns[FIRST_DAY] = pl.Series(seen.argmax(axis=0) + 1)
+        columns[STAYS] = pl.Series((active[:-1] & active[1:]).sum(axis=0))
+        columns[ELIGIBLE] = pl.Series(active[:-1].sum(axis=0))
+        if layout.kind == "days":
+            columns[REPEATS] = pl.Series(totals.rows() > seen.sum(axis=0))
+    return pl.DataFrame(columns)
 
 
 def _active(layout: Layout) -> pl.Expr:
     """On which user-day rows the user was there: as the log says, else where anything was counted."""
     if layout.has_active:
-        return pl.col("active").cast(pl.Boolean)
-    return pl.any_horizontal([pl.col(name).cast(pl.Float64) > 0 for name in layout.counts])
-
-
-def _stays(users: pl.LazyFrame, days: Days) -> pl.LazyFrame:
-    """Pairs of a day on which the user was there and the next day, if the next day still lies in the window."""
-    there = [pl.col(f"\x1factive\x1f{d}") for d in range(1, days.length + 1)]
-    pairs = [(today & tomorrow).cast(pl.Int32) for today, tomorrow in pairwise(there)]
-    could = [today.cast(pl.Int32) for today in there[:-1]]
-    none = [pl.lit(0, pl.Int32)]
-    made = {STAYS: pl.sum_horizontal(none + pairs), ELIGIBLE: pl.sum_horizontal(none + could)}
-    return users.with_columns(**made).drop([f"\x1factive\x1f{d}" for d in range(1, days.length + 1)])
+        return pl.col("active").cast(pl.Boolean).fill_null(False)
+    return pl.any_horizontal([pl.col(name) > 0 for name in layout.counts])

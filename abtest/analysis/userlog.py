@@ -84,9 +84,9 @@ def log_of(rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source
     if plan.ignored_arms:
         named = named.filter(pl.col("arm").cast(pl.String).is_in(plan.arms))
         notes.append(f"Rows of arm {', '.join(plan.ignored_arms)} were left out, as asked.")
-    users, unit = to_users(named, layout, _daily(layout, plan), days)
-    if days is not None or layout.kind != "users":
-        check_users(users, layout, where)
+    users, unit = to_users(named, layout, _daily(layout, plan), days, arms=plan.arms, labels=facts.labels)
+    if layout.kind != "users":
+        check_users(users, named, layout, where)
     users, covariates = _covariates(users, layout, facts)
     users = users.with_columns(**{slice_column(name): label(name) for name in layout.slices})
     there = set(users.collect_schema().names())

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 PART = 1_000_000
 DAYS = 7
 PLAIN = """
 import sys, polars as pl
-rows = pl.scan_parquet(sys.argv[1]) if sys.argv[1].endswith(".parquet") else pl.scan_csv(sys.argv[1])
+rows = pl.scan_csv(sys.argv[1]) if sys.argv[1].endswith(".csv") else pl.scan_parquet(sys.argv[1])
 arm, dwell = pl.col("arm"), pl.col("dwell_s").sum()
 clicks = (pl.col("event") == "click").cast(pl.Float64).sum()
 table = rows.group_by("user_id").agg(clicks=clicks, dwell_s=dwell, first=arm.min(), last=arm.max())
@@ -45,20 +44,17 @@ def part(rng: np.random.Generator, events: int, users: int, *, text: bool) -> pl
 
 
 def write(path: Path, events: int, users: int, *, text: bool) -> None:
-    """One file, written a million rows at a time."""
+    """A CSV file, or a folder of Parquet parts, written a million rows at a time."""
     rng = np.random.default_rng(0)
-    writer = None
+    if path.suffix != ".csv":
+        path.mkdir()
     for start in range(0, events, PART):
         table = part(rng, min(PART, events - start), users, text=text)
         if path.suffix == ".csv":
             with path.open("ab") as file:
                 table.write_csv(file, include_header=start == 0)
-            continue
-        arrow = table.to_arrow()
-        writer = writer or pq.ParquetWriter(path, arrow.schema, compression="zstd")
-        writer.write_table(arrow)
-    if writer:
-        writer.close()
+        else:
+            table.write_parquet(path / f"part-{start // PART:04}.parquet")
 
 
 def measured(command: list[str]) -> tuple[float, float]:
@@ -73,7 +69,7 @@ def measured(command: list[str]) -> tuple[float, float]:
 
 
 def main(events: int, users: int, folder: Path) -> None:
-    for name, text in (("ints.parquet", False), ("texts.parquet", True), ("ints.csv", False)):
+    for name, text in (("ints", False), ("texts", True), ("ints.csv", False)):
         log = folder / f"{events}-{users}-{name}"
         if not log.exists():
             write(log, events, users, text=text)
@@ -90,6 +86,7 @@ def main(events: int, users: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sizes = [int(text) for text in sys.argv[1:3]]
+    given = [int(text) for text in sys.argv[1:3]]
+    events, users = [*given, *(50_000_000, 1_000_000)[len(given) :]]
     with tempfile.TemporaryDirectory() as made:
-        main(*(sizes + [50_000_000, 1_000_000][len(sizes) :]), Path(sys.argv[3] if len(sys.argv) > 3 else made))
+        main(events, users, Path(sys.argv[3] if len(sys.argv) > 3 else made))
