@@ -11,7 +11,10 @@ import typer
 from micrec.console import report_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from abtest.analysis.plan import AnalysisPlan
+    from abtest.report.tables import Table
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -38,6 +41,8 @@ ImplausibleTimes = Annotated[
 Dedupe = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN,...", help="Rows alike in these are repeats; the first is kept.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")]
+EXIT_CODES = {"ship": 0, "hold": 10, "stop": 11, "invalid": 12}
 
 
 @app.command()
@@ -76,10 +81,18 @@ def analyze(
     checks: Annotated[bool, typer.Option(help="Quantiles, bootstrap and ranks: slower, they read every value.")] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and reports.", show_default="none")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished analysis in --out.")] = False,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdicts alone.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Leave with 0 for SHIP, 10 for HOLD, 11 for STOP, 12 for NOT VALID.")
+    ] = False,
 ) -> None:
     """Judge an experiment from its log: validity, effects, verdict.
 
     For example: micrec analyze log.parquet --control A --treatment B --out report
+
+    Exit codes: 0 after any verdict; 2 where the log or an option is at fault. With --exit-code 0 means SHIP, 10 HOLD,
+    11 STOP and 12 that the comparison is not valid; of several treatments the highest code counts.
     """
     started_s = time.perf_counter()
     from abtest.analysis.analysis import analyse
@@ -88,9 +101,10 @@ def analyze(
     from abtest.analysis.plan import plan_from_text
     from abtest.analysis.results import results_of
     from abtest.analysis.userlog import read_log
-    from abtest.report.online_terminal import print_analysis
-    from abtest.runfolder import HTML_FILE
+    from abtest.report.online_terminal import print_analysis, print_verdicts
+    from abtest.runfolder import HTML_FILE, json_text
 
+    _one_form(as_json=as_json, quiet=quiet)
     if out is not None:
         check_out(out, force=force)
     chosen, more_slices = load_metrics(metrics) if metrics else (None, [])
@@ -119,9 +133,17 @@ def analyze(
     results = results_of(analyse(read_log(log, plan), plan, started_s=started_s))
     if out is not None:
         write_results(results, out)
-    print_analysis(results)
-    if out is not None:
-        typer.echo(f"\nreport: {out / HTML_FILE}")
+    if as_json:
+        typer.echo(json_text(results))
+    elif quiet:
+        print_verdicts(results, reasons=False)
+    else:
+        print_analysis(results)
+    if out is not None and not quiet:
+        typer.echo(f"\nreport: {out / HTML_FILE}", err=as_json)
+    if exit_code:
+        decisions = [verdict["decision"] for verdict in results["verdicts"]]
+        raise typer.Exit(max(EXIT_CODES[decision] for decision in (decisions if results["valid"] else ["invalid"])))
 
 
 @app.command()
@@ -145,15 +167,17 @@ def power(
     timezone: Timezone = "UTC",
     separator: Separator = None,
     implausible_times: ImplausibleTimes = "refuse",
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the tables without notes.")] = False,
 ) -> None:
     """Plan a test: users and days for a lift, and the smallest lift that given users find.
 
     For example: micrec power log.parquet --lift 0.02; micrec power --mean 2.5 --sd 4 --lift 0.02 --users-per-day 20000
     """
     from abtest.analysis.planning import Question, plan_from_log, plan_from_numbers, read_history
-    from abtest.report.online_terminal import print_tables
     from micrec.errors import MicrecError
 
+    _one_form(as_json=as_json, quiet=quiet)
     question = Question(tuple(lift or (0.01, 0.02, 0.05)), target, alpha, treatment_share, users, users_per_day)
     try:
         if log is not None:
@@ -171,7 +195,7 @@ def power(
             tables = plan_from_numbers(mean, sd, question)
     except ValueError as fault:  # a number out of range
         raise MicrecError(str(fault)) from None
-    print_tables(tables)
+    _print_plain(tables, "power", as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -189,18 +213,47 @@ def aa(
     timezone: Timezone = "UTC",
     separator: Separator = None,
     implausible_times: ImplausibleTimes = "refuse",
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table without notes.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Leave with 0 if every metric is sound, 12 otherwise.")
+    ] = False,
 ) -> None:
-    """Thousands of A/A splits of a log: do its metrics cry wolf, and do their intervals hold a planted lift?"""
+    """Thousands of A/A splits of a log: do its metrics cry wolf, and do their intervals hold a planted lift?
+
+    Exit codes: 0 after any result; 2 where the log or an option is at fault; with --exit-code 12 if a metric is not
+    sound or could not be tested.
+    """
     from abtest.analysis.planning import calibration_table, read_history
-    from abtest.report.online_terminal import print_tables
     from micrec.errors import MicrecError
 
+    _one_form(as_json=as_json, quiet=quiet)
     history = read_history(log, _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times))
     try:
         table = calibration_table(history, deals=deals, alpha=alpha, lifts=tuple(lift or (0.02, 0.05)), seed=seed)
     except ValueError as fault:
         raise MicrecError(str(fault)) from None
-    print_tables([table])
+    _print_plain([table], "aa", as_json=as_json, quiet=quiet)
+    if exit_code:
+        raise typer.Exit(0 if all(row["sound"] for row in table.data) else EXIT_CODES["invalid"])
+
+
+def _one_form(*, as_json: bool, quiet: bool) -> None:
+    from micrec.errors import MicrecError
+
+    if as_json and quiet:
+        raise MicrecError("--json and --quiet: each says what is printed: choose one.")
+
+
+def _print_plain(tables: "Sequence[Table]", kind: str, *, as_json: bool, quiet: bool) -> None:
+    from abtest.analysis.planning import tables_data
+    from abtest.report.online_terminal import print_tables
+    from abtest.runfolder import json_text
+
+    if as_json:
+        typer.echo(json_text(tables_data(tables, kind=kind, command=shlex.join(["micrec", *sys.argv[1:]]))))
+    else:
+        print_tables([table._replace(notes=[]) for table in tables] if quiet else tables)
 
 
 def _history_plan(

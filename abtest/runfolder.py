@@ -94,7 +94,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write strict JSON; see ``jsonable`` for what it has no word for."""
-    write_text(path, json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(data) + "\n")
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    """Strict JSON of two spaces a level, as results.json has it."""
+    return json.dumps(jsonable(data), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:

@@ -1,10 +1,12 @@
 """What each column of a log is, told by its name and the plan."""
 
 import hashlib
+import re
 from typing import NamedTuple
 
 import polars as pl
 
+from abtest.analysis import expressions
 from abtest.analysis.column_types import as_id, as_number, is_number, wrong_ids
 from abtest.analysis.metrics import BUILTIN, COLD, ELIGIBLE, STAYS
 from abtest.analysis.plan import AnalysisPlan
@@ -17,7 +19,7 @@ PRE = "pre_"
 COUNTS = ("clicks", "dwell_s", "likes", "follows", "impressions")  # below 0 is a fault
 EVENTS = {"click": "clicks", "like": "likes", "follow": "follows", "impression": "impressions"}
 _MADE = (STAYS, ELIGIBLE)  # not in a log: made of its days
-_SPLIT = ("A", "B")
+MOST_NAMED = 12  # columns in a note
 
 
 class Layout(NamedTuple):
@@ -111,6 +113,26 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
         has_active="active" in there,
     )
     return _as_numbers(rows, layout, notes), layout, notes
+
+
+def unused_note(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan) -> list[str]:
+    """Columns of numbers that no named metric reads: whoever logged them may want to know."""
+    read = {"user_id", "arm", "day", "timestamp", "event", "active", *layout.counts, *layout.attributes, *plan.dedupe}
+    for theirs in plan.columns.values():
+        try:
+            read |= {theirs, *expressions.parse(theirs).columns}
+        except MicrecError:  # a column whose name is no expression
+            read.add(theirs)
+    schema = rows.collect_schema()
+    left = [
+        name
+        for name, kind in schema.items()
+        if is_number(kind) and kind != pl.Null and name not in read and not re.search(r"(^|_)id$", name, re.IGNORECASE)
+    ]
+    if plan.metrics is not None or not left:
+        return []
+    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+    return [f"Not used: {', '.join(left[:MOST_NAMED])}{more}; judge them with --metrics."]
 
 
 def _as_numbers(rows: pl.LazyFrame, layout: Layout, notes: list[str]) -> pl.LazyFrame:

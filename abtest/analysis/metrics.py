@@ -110,16 +110,16 @@ class MetricsFile(BaseModel):
 
 
 def default_metrics(columns: set[str]) -> tuple[list[Metric], list[str]]:
-    """The named metrics whose columns are there, and a line for each that is left out."""
+    """The named metrics whose columns are there, and one line on those that are left out, if any."""
     found, left_out = [], []
     for metric in BUILTIN.values():
         needed = [*metric.columns, *([metric.slice] if metric.slice != ALL else [])]
         missing = dict.fromkeys(_known_as(column) for column in needed if column not in columns)
         if missing:
-            left_out.append(f"{metric.name} is left out: the log has no {' and no '.join(missing)}.")
+            left_out.append(f"{metric.name} ({', '.join(missing)})")
         else:
             found.append(metric)
-    return found, left_out
+    return found, [f"Not measured, for want of columns: {', '.join(left_out)}."] if left_out else []
 
 
 def load_metrics(path: Path) -> tuple[list[Metric], list[str]]:
@@ -174,7 +174,7 @@ def _built(name: str, spec: MetricSpec) -> Metric:
 
 
 def _known_as(column: str) -> str:
-    return "days" if column in (STAYS, ELIGIBLE) else f"column {column}"
+    return "days" if column in (STAYS, ELIGIBLE) else column
 
 
 def describe(metric: Metric) -> dict[str, Any]:

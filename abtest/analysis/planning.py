@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -14,6 +14,7 @@ from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.userlog import UserLog, read_log
 from abtest.report import numbers
 from abtest.report.tables import Table
+from abtest.runfolder import versions
 from abtest.stats.aa import Calibration, calibrate
 from abtest.stats.buckets import BucketSums
 from abtest.stats.cells import CellMoments
@@ -21,6 +22,8 @@ from abtest.stats.moments import Moments
 from abtest.stats.power import Baseline, Plan, baseline, detectable_lift, users_needed
 from abtest.stats.terms import Term
 from micrec.errors import MicrecError
+
+Row = tuple[tuple[str, ...], dict[str, Any]]  # a row as text, and as plain values
 
 _NO_ARMS = "history"  # splits a log without arms, which are then put together again
 
@@ -119,11 +122,18 @@ def calibration_table(history: History, *, deals: int, alpha: float, lifts: Sequ
     header = ("metric", "false alarms", "99 % interval", "uniform p", "verdict")
     planted = [f"{what} at {numbers.percent(lift)}" for lift in lifts for what in ("coverage", "power")]
     users = history.moments.n
-    return Table(f"{deals:,} A/A splits of {users:,} users", (*header, *planted), rows, notes)
+    data = [_calibration_data(metric, one) for metric, one in zip(history.metrics, results, strict=True)]
+    return Table(f"{deals:,} A/A splits of {users:,} users", (*header, *planted), rows, notes, data=data)
 
 
-def _needed(name: str, base: Baseline, question: Question, per_day: float | None) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
+def tables_data(tables: Sequence[Table], *, kind: str, command: str) -> dict[str, Any]:
+    """The tables' rows as plain values, for ``--json``."""
+    found = [{"title": table.title, "rows": list(table.data), "notes": table.notes} for table in tables]
+    return {"kind": kind, "command": command, "versions": versions(), "tables": found}
+
+
+def _needed(name: str, base: Baseline, question: Question, per_day: float | None) -> list[Row]:
+    rows: list[Row] = []
     per_day = question.users_per_day if question.users_per_day is not None else per_day
     for lift in question.lifts:
         plan = users_needed(
@@ -135,18 +145,19 @@ def _needed(name: str, base: Baseline, question: Question, per_day: float | None
             users_per_day=per_day,
         )
         days = f"{plan.days:,}" if plan.days is not None else numbers.UNDEFINED
-        rows.append((name, numbers.percent(lift), *_users(plan), days))
+        rows.append(((name, numbers.percent(lift), *_users(plan), days), {"metric": name, **plan._asdict()}))
     return rows
 
 
-def _found(name: str, base: Baseline, question: Question, there: int | None) -> tuple[str, ...]:
+def _found(name: str, base: Baseline, question: Question, there: int | None) -> Row:
     total = question.users if question.users is not None else there
     assert total is not None
     n_treatment = round(total * question.treatment_share)
     if min(n_treatment, total - n_treatment) < 2:
-        return (name, f"{total:,}", numbers.UNDEFINED)
+        why = "an arm has fewer than 2 users"
+        return (name, f"{total:,}", numbers.UNDEFINED), {"metric": name, "users": total, "lift": None, "reason": why}
     plan = detectable_lift(base, total - n_treatment, n_treatment, power=question.power, alpha=question.alpha)
-    return (name, f"{total:,}", numbers.percent(plan.lift))
+    return (name, f"{total:,}", numbers.percent(plan.lift)), {"metric": name, "users": total, **plan._asdict()}
 
 
 def _users(plan: Plan) -> tuple[str, str]:
@@ -155,15 +166,22 @@ def _users(plan: Plan) -> tuple[str, str]:
     return f"{plan.n_control:,}", f"{plan.n_treatment:,}"
 
 
-def _tables(
-    needed: list[tuple[str, ...]], found: list[tuple[str, ...]], notes: list[str], question: Question
-) -> list[Table]:
+def _tables(needed: list[Row], found: list[Row], notes: list[str], question: Question) -> list[Table]:
     how = f"power {100 * question.power:.0f} %, level {question.alpha:g}"
     header = ("metric", "true lift", "control users", "treatment users", "days")
-    tables = [Table(f"Users needed ({how})", header, needed, notes)]
+    tables = [_table(f"Users needed ({how})", header, needed, notes)]
     if found:
-        tables.append(Table(f"Smallest lift found ({how})", ("metric", "users of both arms", "lift"), found, []))
+        tables.append(_table(f"Smallest lift found ({how})", ("metric", "users of both arms", "lift"), found, []))
     return tables
+
+
+def _table(title: str, header: tuple[str, ...], rows: list[Row], notes: list[str]) -> Table:
+    return Table(title, header, [text for text, _ in rows], notes, data=[data for _, data in rows])
+
+
+def _calibration_data(metric: Metric, one: Calibration) -> dict[str, Any]:
+    planted = [{"lift": lift, **found._asdict()} for lift, found in one.planted.items()]
+    return {**one._asdict(), "metric": metric.name, "planted": planted}
 
 
 def _calibration_row(metric: Metric, one: Calibration, lifts: Sequence[float]) -> tuple[str, ...]:

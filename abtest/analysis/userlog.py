@@ -9,7 +9,7 @@ import polars as pl
 
 from abtest.analysis.days import Days, numbered
 from abtest.analysis.guards import Facts, check_metrics, check_rows, check_users, is_missing, label
-from abtest.analysis.layout import Layout, named_rows
+from abtest.analysis.layout import Layout, named_rows, unused_note
 from abtest.analysis.metrics import COLD, Metric, default_metrics
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import to_users
@@ -92,7 +92,7 @@ def log_of(rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source
     there = set(users.collect_schema().names())
     if plan.metrics is None:
         found, left_out = default_metrics(there)
-        notes += left_out
+        notes += left_out + unused_note(ours, layout, plan)
     else:
         found = list(plan.metrics)
     if not any(metric.role == "primary" for metric in found):

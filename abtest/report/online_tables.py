@@ -49,8 +49,19 @@ def effect_table(results: Results, family: str) -> Table:
         ADJUSTED[family],
         "outcome",
     )
-    notes = reasons(results, effects(results, family))
+    notes = [*meanings(effects(results, family)), *reasons(results, effects(results, family))]
     return Table(FAMILIES[family], header, rows, notes, folded=family == "slice")
+
+
+def meanings(effects: Iterable[Data]) -> list[str]:
+    """What the metrics are in words, and which are better low, in one line; nothing where the names say it."""
+    known = {}
+    for effect in effects:
+        words = [effect["label"]] if effect["label"] and effect["label"] != effect["metric"] else []
+        words += ["less is better"] if effect["direction"] == "down" else []
+        if words:
+            known[effect["metric"]] = f"{effect['metric']}: {', '.join(words)}"
+    return [f"{'; '.join(known.values())}."] if known else []
 
 
 def paper_table(results: Results) -> Table:

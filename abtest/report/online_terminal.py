@@ -22,11 +22,19 @@ def print_analysis(results: Results, console: Console | None = None) -> None:
     print_tables(tables.filled([tables.srm_table(results), tables.balance_table(results), *families]), console)
     for note in results["notes"]:
         console.print(Text(f"note: {note}"))
-    for verdict in results["verdicts"]:
-        console.print()
+    console.print()
+    print_verdicts(results, console)
+
+
+def print_verdicts(results: Results, console: Console | None = None, *, reasons: bool = True) -> None:
+    """The decision on every treatment, with or without its reasons."""
+    console = console or _console()
+    for place, verdict in enumerate(results["verdicts"]):
+        if place and reasons:
+            console.print()
         decision = verdict["decision"]
         console.print(Text.assemble((decision.upper(), _COLOURS[decision]), f": {verdict['headline']}"))
-        for reason in verdict["reasons"]:
+        for reason in verdict["reasons"] if reasons else ():
             console.print(Text(f"  {reason}"))
 
 

@@ -19,13 +19,17 @@ _COSTS = {
 
 
 class Table(NamedTuple):
-    """Rows of text under a header; ``notes`` say why something is undefined, ``folded`` ones open on demand."""
+    """Rows of text under a header; ``notes`` say why something is undefined, ``folded`` ones open on demand.
+
+    ``data`` holds the same rows as plain values, for programs, where somebody asks for them.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     notes: list[str]
     folded: bool = False
+    data: Sequence[Mapping[str, Any]] = ()
 
 
 def report_tables(results: Results) -> list[Table]:

@@ -115,3 +115,115 @@ def test_plans_that_cannot_be(args, part):
     done = RUN.invoke(app, ["power", *args])
     assert done.exit_code == 2
     assert part in done.stderr
+
+
+ARMS = ["--control", "A", "--treatment", "B"]
+
+
+def test_json_on_stdout_is_results_json(log, tmp_path):
+    """And the one line about the report goes to stderr."""
+    out = tmp_path / "out"
+    done = RUN.invoke(app, ["analyze", str(log), *ARMS, "--json", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads((out / "results.json").read_text())
+    assert "report: " in done.stderr
+
+
+def test_quiet_prints_the_verdict_alone(log):
+    done = RUN.invoke(app, ["analyze", str(log), *ARMS, "--quiet"])
+    assert done.stdout == "SHIP: B is better than A on ACC and ADT, and worse on no primary metric.\n"
+    both = RUN.invoke(app, ["analyze", str(log), *ARMS, "--quiet", "--json"])
+    assert (both.exit_code, "choose one" in both.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("table", "args", "code", "word"),
+    [
+        (users(2000, lift=0.3), [], 0, "SHIP"),
+        (users(2000), [], 10, "HOLD"),
+        (users(2000, lift=-0.3), [], 11, "STOP"),
+        (users(2000, lift=0.3), ["--weights", "A=1,B=2"], 12, "not valid"),
+        (users(2000, lift=0.3), ["--alpha", "2"], 2, "alpha"),
+    ],
+    ids=["ship", "hold", "stop", "invalid", "error"],
+)
+def test_exit_codes(tmp_path, table, args, code, word):
+    table.write_parquet(tmp_path / "log.parquet")
+    command = ["analyze", str(tmp_path / "log.parquet"), *ARMS, *args]
+    done = RUN.invoke(app, [*command, "--exit-code"])
+    assert done.exit_code == code, done.output
+    assert word in done.output
+    assert RUN.invoke(app, command).exit_code == (2 if code == 2 else 0)
+
+
+def test_the_worst_of_several_treatments_is_the_exit_code(tmp_path):
+    up, down = users(3000, lift=0.4), users(3000, lift=-0.4, seed=2)
+    third = down.filter(pl.col("arm") == "B").with_columns(arm=pl.lit("C"), user_id=pl.col("user_id") + 10_000)
+    pl.concat([up, third]).write_parquet(tmp_path / "log.parquet")
+    done = RUN.invoke(app, ["analyze", str(tmp_path / "log.parquet"), *ARMS, "--treatment", "C", "--exit-code", "-q"])
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["SHIP", "STOP"]
+    assert done.exit_code == 11
+
+
+def test_exit_codes_stand_in_the_help():
+    text = " ".join(RUN.invoke(app, ["analyze", "--help"], env={"COLUMNS": "200"}).stdout.split())
+    for part in ("--json", "--quiet", "--exit-code", "10 HOLD, 11 STOP and 12"):
+        assert part in text
+
+
+def test_power_as_json():
+    args = ["power", "--mean", "2.5", "--sd", "4", "--lift", "0.02", "--users-per-day", "20000", "--users", "9000"]
+    plain, told = RUN.invoke(app, args), RUN.invoke(app, [*args, "--json"])
+    found = json.loads(told.stdout)
+    assert found["kind"] == "power"
+    needed, smallest = (table["rows"][0] for table in found["tables"])
+    assert f"{needed['n_control']:,}" in plain.stdout
+    assert (needed["lift"], needed["power"], needed["alpha"]) == pytest.approx((0.02, 0.8, 0.05), rel=1e-4)
+    assert needed["days"] == -(-(needed["n_control"] + needed["n_treatment"]) // 20_000)
+    assert f"{100 * smallest['lift']:+.2f} %" in plain.stdout
+
+
+def test_aa_as_json_and_exit_code(log):
+    args = ["aa", str(log), "--deals", "300"]
+    told = RUN.invoke(app, [*args, "--json", "--exit-code"])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)["tables"][0]["rows"]
+    assert [row["metric"] for row in found][:2] == ["ACC", "ADT"]
+    assert all(row["sound"] and row["deals"] == 300 and row["planted"][0]["lift"] == 0.02 for row in found)
+    quiet = RUN.invoke(app, [*args, "--quiet"])
+    assert "sound" in quiet.stdout
+    assert "Sound: the rate" not in quiet.stdout
+
+
+def test_a_metric_that_cannot_be_tested_fails_the_exit_code(tmp_path):
+    users(400).with_columns(clicks=pl.lit(1)).write_parquet(tmp_path / "log.parquet")
+    done = RUN.invoke(app, ["aa", str(tmp_path / "log.parquet"), "--deals", "50", "--exit-code"])
+    assert done.exit_code == 12, done.output
+
+
+def test_columns_that_nobody_judges_are_told_once(tmp_path):
+    table = users(2000, lift=0.3).drop("likes", "follows", "impressions")
+    table = table.with_columns(revenue=pl.col("clicks") * 2.5, orders=pl.col("clicks") // 3, item_id=pl.col("clicks"))
+    table.with_columns(country=pl.lit("NO")).write_parquet(tmp_path / "log.parquet")
+    args = ["analyze", str(tmp_path / "log.parquet"), *ARMS]
+    shown = RUN.invoke(app, args).stdout
+    notes = [line for line in shown.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: Not measured, for want of columns: ALR (likes), AFR (follows), stay (days), stay-c (days), "
+        "CTR (impressions).",
+        "note: Not used: revenue, orders; judge them with --metrics.",
+    ]
+    told = RUN.invoke(app, [*args, "--columns", "dwell_s=revenue * 2"]).stdout
+    assert "Not used: orders; judge" in told
+    metrics = tmp_path / "metrics.yaml"
+    metrics.write_text("primary: [spend]\nmetrics: {spend: {value: revenue, label: money spent in the test}}\n")
+    own = RUN.invoke(app, [*args, "--metrics", str(metrics)]).stdout
+    assert "spend: money spent in the test." in own
+    assert "Not used" not in own
+
+
+def test_a_metric_of_which_less_is_better_says_so(tmp_path, log):
+    metrics = tmp_path / "metrics.yaml"
+    metrics.write_text("primary: [wait]\nmetrics: {wait: {value: dwell_s, direction: down}}\n")
+    shown = RUN.invoke(app, ["analyze", str(log), *ARMS, "--metrics", str(metrics)]).stdout
+    assert "wait: less is better." in shown
