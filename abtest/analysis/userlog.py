@@ -56,17 +56,20 @@ def read_log(path: Path, plan: AnalysisPlan) -> UserLog:
         digest = beside.submit(hash_files, table.files)
         beside.submit(importlib.import_module, "scipy.optimize")  # and so does what the intervals will need
         with readable_as(path, table.kind, table.files):
-            log = log_of(table.rows, plan, Source(str(path), ""))
+            log = log_of(table.rows, plan, Source(str(path), ""), tell_unused=True)
         return replace(log, source=Source(str(path), digest.result()), notes=(*table.notes, *log.notes))
 
 
-def log_of(rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source | None = None) -> UserLog:
+def log_of(
+    rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source | None = None, *, tell_unused: bool = False
+) -> UserLog:
     """The same for a table in memory, such as a simulator's.
 
     Args:
         rows: One row per user, user and day, event or impression; see ``AnalysisPlan.rows``.
         plan: Names of arms and columns, and what is to be measured.
         source: Name and hash of the data; by default made from the table.
+        tell_unused: Whether a note names the columns of numbers that no metric reads.
 
     Raises:
         MicrecError: If the table breaks a rule; all faults at once.
@@ -92,7 +95,7 @@ def log_of(rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source
     there = set(users.collect_schema().names())
     if plan.metrics is None:
         found, left_out = default_metrics(there)
-        notes += left_out + unused_note(ours, layout, plan)
+        notes += left_out + (unused_note(ours, layout, plan) if tell_unused else [])
     else:
         found = list(plan.metrics)
     if not any(metric.role == "primary" for metric in found):
