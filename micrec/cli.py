@@ -37,7 +37,15 @@ def convert(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option(metavar="OURS=THEIRS", help="Reader table: a file's column by our name, user_id=CustomerID."),
+        typer.Option(
+            metavar="OURS=THEIRS,...", help="Reader table: files' columns by our names, user_id=CustomerID,item_id=sku."
+        ),
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="Reader table: zone of times that name none: Europe/Oslo.")
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Reader table: between the cells of a CSV line.", show_default="recognised")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the dataset in OUT.")] = False,
     list_readers: Annotated[
@@ -48,13 +56,19 @@ def convert(
 
     For example: micrec convert table clicks.csv data/shop --set items=items.csv --columns user_id=CustomerID
     """
+    from micrec.data.column_names import parse_pairs
     from micrec.data.convert import conversion_table
     from micrec.data.convert import convert as run
-    from micrec.settings import apply_overrides
+    from micrec.errors import MicrecError
+    from micrec.settings import apply_overrides, merge
 
-    overrides = [*(options or []), *(f"columns.{pair}" for pair in columns or [])]
-    conversion = run(reader, source, out, options=apply_overrides({}, overrides), overwrite=force)
-    show(conversion_table(conversion), f"next: micrec describe {out}")
+    pairs, faults = parse_pairs("--columns", columns or [])
+    if faults:
+        raise MicrecError.of("convert", faults)
+    given = {"columns": pairs or None, "timezone": timezone, "separator": separator}
+    flags = {key: value for key, value in given.items() if value is not None}
+    conversion = run(reader, source, out, options=merge(apply_overrides({}, options or []), flags), overwrite=force)
+    show(conversion_table(conversion), *(f"note: {note}" for note in conversion.notes), f"next: micrec describe {out}")
 
 
 @app.command()

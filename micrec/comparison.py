@@ -27,7 +27,7 @@ def compare_with_floors(fitted: Fitted, dataset: Dataset, part: Part = "test") -
         MicrecError: If the model was trained on clicks of the part, or the part has nothing to evaluate.
     """
     config = fitted.config
-    split = temporal_split(dataset.clicks, config.split)
+    split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
     rows = split.test if part == "test" else split.valid
     if fitted.trained_clicks > rows.start:
         raise MicrecError(

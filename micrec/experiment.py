@@ -60,7 +60,7 @@ def run_model(
     if part == "valid" and (config.train.refit or config.split.valid_fraction == 0):
         raise ValueError("part valid needs train.refit false and a validation slice that the model has not seen.")
     fitted = fit(dataset, config, folder=folder, progress=progress)
-    split = temporal_split(dataset.clicks, config.split)
+    split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
     task = evaluation_task(dataset, split, config.evaluation, part)
     links, rows = read_links(dataset), split.valid if part == "valid" else split.test
     pairs = positive_pairs(dataset, task, dataset.clicks[rows], config.sessions, links, rng=_rng(0))
@@ -76,7 +76,7 @@ def run_floor(name: str, dataset: Dataset, config: Config) -> ModelResult:
     Raises:
         MicrecError: If there is no such floor.
     """
-    split = temporal_split(dataset.clicks, config.split)
+    split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
     task = evaluation_task(dataset, split, config.evaluation, "test")
     links = read_links(dataset)
     return _result(evaluate_floor(name, task, dataset.clicks[split.fit], config, links=links), {})

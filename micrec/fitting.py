@@ -93,7 +93,7 @@ def check_inputs(dataset: Dataset, config: Config) -> None:
         MicrecError: If a part of the split would be empty, a field is not in the dataset, or the semantic loss has no
             source.
     """
-    temporal_split(dataset.clicks, config.split)
+    temporal_split(dataset.clicks, config.split, dataset.schema.days)
     choose_fields(dataset.users, config.model.user_fields, key="model.user_fields")
     choose_fields(dataset.items, config.model.item_fields, key="model.item_fields")
     if config.contrast.semantic.weight > 0:
@@ -110,7 +110,7 @@ class Snapshot(NamedTuple):
 class _Run:
     def __init__(self, dataset: Dataset, config: Config, folder: Path | None, progress: Progress) -> None:
         self.dataset, self.config, self.progress = dataset, config, progress
-        self.split: Split = temporal_split(dataset.clicks, config.split)
+        self.split: Split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
         self.folder = folder / "checkpoint" if folder else None
         self.identity = run_identity(dataset, config)
         self.state = RunState()

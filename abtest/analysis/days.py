@@ -65,7 +65,7 @@ def numbered(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.Laz
     name = "day" if "day" in rows.collect_schema() else "timestamp"
     found = read_days(rows, name, timezone=plan.timezone, implausible=plan.implausible_times)
     if found.faults:
-        raise MicrecError.of(where, found.faults)
+        raise MicrecError.of(f"{where} (rows count from 0)", [f"{fault}." for fault in found.faults])
     notes = [*found.notes, *(f"{count:,} rows were left out: {reason}." for reason, count in found.dropped)]
     if found.kept is not None:
         rows = rows.filter(found.kept)

@@ -1,12 +1,12 @@
 """The plan of an analysis: what was to be compared, when, and how strictly. Fixed before any effect is read."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from abtest.analysis.metrics import Metric
+from micrec.data.column_names import parse_pairs
 from micrec.data.times import Implausible, check_timezone
 from micrec.errors import MicrecError
 
@@ -32,15 +32,15 @@ def plan_from_text(
     Raises:
         MicrecError: If a pair has no ``=``, a share is no number, or the plan is at fault.
     """
-    faults: list[str] = []
     shares: dict[str, float] = {}
-    for arm, share in _pairs("--weights", weights, faults).items():
+    by_arm, faults = parse_pairs("--weights", weights)
+    for arm, share in by_arm.items():
         try:
             shares[arm] = float(share)
         except ValueError:
             faults.append(f"--weights {arm}={share}: the share must be a number.")
-    mapping = _pairs("--columns", columns, faults)
-    if faults:
+    mapping, more_faults = parse_pairs("--columns", columns)
+    if faults := faults + more_faults:
         raise MicrecError.of("plan", faults)
     return AnalysisPlan(
         treatments=tuple(treatments),
@@ -56,21 +56,6 @@ def plan_from_text(
 
 def _listed(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
-
-
-def _pairs(option: str, texts: Sequence[str], faults: list[str]) -> dict[str, str]:
-    """``a=b,c=d`` as a mapping; a comma within parentheses belongs to an expression."""
-    pairs: dict[str, str] = {}
-    for text in texts:
-        for pair in re.split(r",(?![^(]*\))", text):
-            name, sign, value = pair.partition("=")
-            if not (sign and name.strip() and value.strip()):
-                faults.append(f"{option} {pair!r}: must be NAME=VALUE.")
-            elif name.strip() in pairs:
-                faults.append(f"{option} {name.strip()}: stands twice: keep one.")
-            else:
-                pairs[name.strip()] = value.strip()
-    return pairs
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Which column of a file is meant by one of our names, and what to propose where none is."""
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -22,6 +23,26 @@ SYNONYMS = {
 """Names under which other programs write what we call the key."""
 
 
+def parse_pairs(option: str, texts: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """``["a=b,c=d", "e=f"]`` as a mapping; a comma within parentheses belongs to an expression.
+
+    Returns:
+        The mapping, and what is wrong with the texts, each headed by the option.
+    """
+    pairs: dict[str, str] = {}
+    faults = []
+    for text in texts:
+        for pair in re.split(r",(?![^(]*\))", text):
+            name, sign, value = pair.partition("=")
+            if not (sign and name.strip() and value.strip()):
+                faults.append(f"{option} {pair!r}: must be NAME=VALUE.")
+            elif name.strip() in pairs:
+                faults.append(f"{option} {name.strip()}: stands twice: keep one.")
+            else:
+                pairs[name.strip()] = value.strip()
+    return pairs, faults
+
+
 def match_column(ours: str, there: Iterable[str]) -> str | None:
     """The column that is called ``ours``, but for white space around it and upper case; None if none or several are.
 
@@ -34,12 +55,18 @@ def match_column(ours: str, there: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def propose_by_name(ours: str, there: Sequence[str]) -> str | None:
+    """The column that has a name in common use for ``ours``."""
+    squeezed = {_squeezed(name): name for name in reversed(there)}
+    synonyms = (_squeezed(synonym) for synonym in (ours, *SYNONYMS.get(ours, "").split()))
+    return next((squeezed[synonym] for synonym in synonyms if synonym in squeezed), None)
+
+
 def propose_column(ours: str, there: Sequence[str]) -> str | None:
     """The column that is probably meant by ``ours``: by a name in common use, else by its letters."""
+    if (named := propose_by_name(ours, there)) is not None:
+        return named
     squeezed = {_squeezed(name): name for name in reversed(there)}
-    for synonym in (ours, *SYNONYMS.get(ours, "").split()):
-        if _squeezed(synonym) in squeezed:
-            return squeezed[_squeezed(synonym)]
     close = difflib.get_close_matches(_squeezed(ours), squeezed, n=1, cutoff=0.75)
     return squeezed[close[0]] if close else None
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,12 +17,15 @@ from micrec.data.readers.movielens import MovieLensOptions, find_layout, read_mo
 from micrec.data.readers.online_retail import OnlineRetailOptions, is_online_retail, read_online_retail
 from micrec.data.readers.recbole import RecBoleOptions, is_recbole, read_recbole
 from micrec.data.readers.tabular import read_tabular
+from micrec.data.schema import FieldType
 from micrec.data.store import new_folder, read_dataset, write_tables
+from micrec.data.table_files import CSV_ENDINGS, PARQUET_ENDINGS, kind_of
+from micrec.data.times import check_timezone, notes_on_times
 from micrec.errors import MicrecError
 from micrec.settings import explain, validate
 
 AUTO = "auto"
-TABLE_PATTERNS = ("csv", "tsv", "parquet", "csv.gz", "tsv.gz")
+TABLE_PATTERNS = tuple(ending.removeprefix(".") for ending in (*CSV_ENDINGS, *PARQUET_ENDINGS))
 
 
 class TableOptions(Frozen):
@@ -34,11 +37,36 @@ class TableOptions(Frozen):
     columns: dict[str, str] = Field(
         default_factory=dict, description="The files' column names by ours, as in columns.user_id=CustomerID."
     )
+    timezone: str | None = Field(None, description="Zone of times that name none, and of the days: Europe/Oslo.")
+    implausible_times: Literal["refuse", "drop"] = Field(
+        "refuse", description="What to do with single clicks before 1990 or in the future."
+    )
+    ids: Literal["as_written", "number", "lower"] = Field(
+        "as_written", description="number: 007 and 7.0 are 7; lower: A7 is a7."
+    )
+    separator: str | None = Field(None, description="Between the cells of a CSV line; null = recognised.")
+    types: dict[str, FieldType] = Field(
+        default_factory=dict, description="Types of fields instead of the guessed ones, as in types.genres=text."
+    )
+    roles: dict[Literal["title", "category", "taxonomy", "content"], str | None] = Field(
+        default_factory=dict, description="Item fields by their role, as in roles.title=name."
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                check_timezone(name, "")
+            except MicrecError as fault:
+                raise ValueError(str(fault).removeprefix(": ")) from None
+        return name
 
 
 def read_table(source: Path, options: TableOptions) -> DatasetFrames:
-    """Read plain tables: ``source`` is the clicks file, or a folder of ``clicks``, ``users``, ``items`` files and
-    ``schema.yaml``, all but the first optional; a file named in the options goes first.
+    """Read plain tables: ``source`` is the clicks file, a folder of ``clicks``, ``users``, ``items`` files (or folders)
+    and ``schema.yaml``, all but the first optional, or a folder of part files of the clicks; a file named in the
+    options goes first.
 
     Raises:
         MicrecError: As ``read_tabular``, or if a folder has no clicks file, or two files for one table.
@@ -50,27 +78,43 @@ def read_table(source: Path, options: TableOptions) -> DatasetFrames:
         items=options.items or found.items,
         schema=options.schema_file or found.schema_file,
         columns=options.columns,
+        timezone=options.timezone,
+        implausible_times=options.implausible_times,
+        ids=options.ids,
+        separator=options.separator,
+        types=options.types,
+        roles={str(role): field for role, field in options.roles.items()} or None,
     )
 
 
 def _table_files(folder: Path) -> tuple[Path, TableOptions]:
     clicks = _table_file(folder, "clicks")
     if clicks is None:
-        raise MicrecError(f"{folder}: no clicks file in it: name one clicks.csv or clicks.parquet, or give its path.")
+        if _table_file(folder, "users") or _table_file(folder, "items") or not _holds_parts(folder):
+            raise MicrecError(
+                f"{folder}: no clicks file in it: name one clicks.csv or clicks.parquet, or give its path."
+            )
+        return folder, TableOptions()
     users, items, schema = _table_file(folder, "users"), _table_file(folder, "items"), folder / "schema.yaml"
     return clicks, TableOptions(users=users, items=items, schema=schema if schema.is_file() else None)
 
 
 def _table_file(folder: Path, name: str) -> Path | None:
     found = [path for suffix in TABLE_PATTERNS for path in files_like(folder, f"{name}.{suffix}")]
+    if _holds_parts(folder / name):
+        found.append(folder / name)
     if len(found) > 1:
         raise MicrecError(f"{folder}: {' and '.join(path.name for path in found)} are one table twice: remove one.")
     return found[0] if found else None
 
 
+def _holds_parts(folder: Path) -> bool:
+    return folder.is_dir() and any(kind_of(path) for path in folder.rglob("*"))
+
+
 def _is_table(source: Path) -> bool:
     if source.is_dir():
-        return any(files_like(source, f"clicks.{suffix}") for suffix in TABLE_PATTERNS)
+        return _holds_parts(source)
     return source.name.lower().endswith(TABLE_PATTERNS)
 
 
@@ -116,7 +160,7 @@ READERS = {
         is_recbole,
     ),
     "table": Reader(
-        "Plain tables: the clicks as .csv, .tsv or .parquet, or a folder with clicks, users and items",
+        "Plain tables: the clicks as .csv, .tsv or .parquet, a folder of parts, or one with clicks, users and items",
         TableOptions,
         read_table,
         _is_table,
@@ -137,6 +181,7 @@ class Conversion:
         users: Rows of the user table.
         items: Rows of the item table.
         dropped: What was left out: a reason in words, and how many.
+        notes: What was guessed, assumed or looks odd, as sentences.
     """
 
     reader: str
@@ -146,6 +191,7 @@ class Conversion:
     users: int
     items: int
     dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def convert(
@@ -172,8 +218,10 @@ def convert(
         frames = chosen.read(source, checked)
         write_tables(partial, frames.schema, frames.users, frames.items, frames.clicks)
         dropped, rows = frames.dropped, frames.schema.provenance.get("rows")
+        notes = [str(note) for note in frames.schema.provenance.get("notes", [])]
         del frames
         dataset = read_dataset(partial)
+        notes += notes_on_times(dataset.clicks.time_ms, dataset.schema.days)
     return Conversion(
         reader=name,
         folder=out,
@@ -182,6 +230,7 @@ def convert(
         users=len(dataset.users),
         items=len(dataset.items),
         dropped=dropped,
+        notes=tuple(notes),
     )
 
 

@@ -109,7 +109,7 @@ def describe(
     """
     clicks, n_items, progress = dataset.clicks, len(dataset.items), progress or NoProgress()
     progress.start("counting", 2 * len(clicks), "clicks")  # once for users and items, once for sessions
-    parts = temporal_split(clicks, split)
+    parts = temporal_split(clicks, split, dataset.schema.days)
     per_user = np.bincount(clicks.user_ids, minlength=len(dataset.users))
     per_item = np.bincount(clicks.item_ids, minlength=n_items)
     active_users, active_items = per_user[per_user > 0], per_item[per_item > 0]

@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from micrec.data.dataset import Clicks, Column, EntityTable
+from micrec.data.ids import canonical_text
 from micrec.data.schema import EMBEDDABLE, FieldType
 from micrec.data.validation import Faults, Source, as_lists, id_kind, ids_or_fault, numbers_or_fault, require_columns
 
@@ -172,6 +173,8 @@ class ClickEncoder:
         dense = id_map.positions(ids)
         unknown = pl.Series(dense < 0) & ids.is_not_null()
         cure = f"add them to {table_file} or leave these clicks out"
+        if unknown.any() and (likely := _spelt_otherwise(ids.filter(unknown), table)) is not None:
+            cure = f"{likely}: write both alike, or {cure}"
         self._faults.rows(source, ids, unknown, f"unknown {key.removesuffix('_id')} id", cure)
         return dense
 
@@ -222,6 +225,23 @@ class ClickEncoder:
             return None
         self._faults.rows(source, values, values.is_null(), "null", "write true or false")
         return values.fill_null(False).to_numpy(writable=True)
+
+
+def _spelt_otherwise(unknown: pl.Series, table: pl.Series) -> str | None:
+    """That unknown ids equal known ones but for their spelling, with the first such pair and the reader's option."""
+    mine = pl.DataFrame({"mine": unknown.unique(maintain_order=True).cast(pl.String)})
+    known = pl.DataFrame({"known": table.cast(pl.String)}).with_columns(canonical_text(pl.col("known")).alias("key"))
+    mine = mine.with_columns(canonical_text(pl.col("mine")).alias("key"))
+    pairs = mine.join(known.unique("key", keep="first"), on="key", how="inner", maintain_order="left")
+    if pairs.is_empty():
+        return None
+    first, other = pairs["mine"][0], pairs["known"][0]
+    digits = pairs["key"].str.contains(r"^-?\d+$").all()
+    option = "number" if digits else "lower"
+    return (
+        f"{len(pairs):,} of the {len(mine):,} unknown ids differ by their spelling alone, as {first!r} and {other!r} "
+        f"(micrec convert table reads them alike with --set ids={option})"
+    )
 
 
 def _id_map(ids: pl.Series | None) -> IdMap | None:

@@ -1,10 +1,11 @@
 """Ids as text or whole numbers, alike wherever they are spelt alike to the eye."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import polars as pl
 
+Spelling = Literal["as_written", "number", "lower"]
 _INVISIBLE = "[\u200b\u200c\u200d\u2060\ufeff\u00ad]"  # zero-width spaces and joiners, soft hyphens
 _EXACT_FLOAT = float(2**53)
 
@@ -25,17 +26,26 @@ class Ids(NamedTuple):
     changed: int = 0
 
 
-def read_ids(rows: pl.LazyFrame, name: str, *, warn_of_case: bool = True) -> Ids:
+def read_ids(rows: pl.LazyFrame, name: str, *, spelling: Spelling = "as_written", warn_of_case: bool = True) -> Ids:
     """Understand a column of ids; text and fractions are read once or twice, in a stream.
 
     Text loses white space around it, zero-width characters, and differences of Unicode composition. Floats and
     decimals that are whole numbers become integers. Ids that differ by upper case alone stay two, and are told.
+
+    Args:
+        rows: The table.
+        name: Its column of ids.
+        spelling: "number" reads ``007`` and ``7.0`` as 7, "lower" reads ``A7`` as ``a7``.
+        warn_of_case: Whether ids that differ by upper case alone are looked for.
     """
     value, kind = pl.col(name), rows.collect_schema()[name]
     if isinstance(kind, pl.Categorical | pl.Enum):
         value, kind = value.cast(pl.String), pl.String()
+    if kind == pl.String and spelling == "number":
+        return _numbers(rows, name, value)
     if kind == pl.String:
-        return _text(rows, name, value, warn_of_case)
+        found = _text(rows, name, value, warn_of_case)
+        return found._replace(value=found.value.str.to_lowercase()) if spelling == "lower" else found
     if kind.is_float() or kind.is_decimal():
         return _whole(rows, name, value.cast(pl.Float64))
     return Ids(value)
@@ -59,7 +69,6 @@ def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> 
         "n": clean.count(),
         "changed": (clean.fill_null("") != value).sum(),
         "fractions": clean.str.contains(r"^[+-]?(0|[1-9]\d{0,15})\.0+$").sum(),
-        "whole": clean.str.contains(r"^[+-]?(0|[1-9]\d{0,15})(\.0+)?$").sum(),
         "upper": clean.str.contains(r"\p{Lu}").any(),
         "lower": clean.str.contains(r"\p{Ll}").any(),
     }
@@ -67,12 +76,26 @@ def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> 
     changed, notes = int(found["changed"] or 0), []
     if changed:
         notes.append(f"{name}: {changed:,} ids were read without white space or invisible characters.")
-    if found["fractions"] and found["whole"] == found["n"]:
+    if 0 < found["n"] == found["fractions"]:
         notes.append(f"{name}: ids such as 1.0 are read as whole numbers, 1.")
         return Ids(clean.cast(pl.Float64).cast(pl.Int64), notes=tuple(notes), changed=changed)
     if warn_of_case and found["upper"] and found["lower"]:
         notes += _case_twins(rows, name, clean)
     return Ids(clean if changed else value, notes=tuple(notes), changed=changed)
+
+
+def _numbers(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:
+    clean = canonical_text(value)
+    number = clean.cast(pl.Int64, strict=False)
+    broken = clean.is_not_null() & number.is_null()
+    tests = {"n": clean.count(), "bad": broken.sum(), "first": value.filter(broken).first()}
+    found = rows.select(**tests).collect().row(0, named=True)
+    if found["bad"] == found["n"]:
+        return _text(rows, name, value, warn_of_case=True)  # ids of another kind, such as names
+    if found["bad"]:
+        fault = f"{name}: {found['bad']:,} of {found['n']:,} ids are no whole numbers, {found['first']!r} first"
+        return Ids(value, faults=(f"{fault}: leave the ids as they are written.",))
+    return Ids(number)
 
 
 def _case_twins(rows: pl.LazyFrame, name: str, clean: pl.Expr) -> Sequence[str]:

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from micrec.config import SplitConfig
 from micrec.data.dataset import Clicks
+from micrec.data.times import LogDays
 from micrec.errors import MicrecError
 
-DAY_MS = 86_400_000
+UTC_DAYS = LogDays()
 
 
 class Split(NamedTuple):
@@ -36,19 +37,20 @@ class Split(NamedTuple):
         return slice(self.n_fit, self.n)
 
 
-def temporal_split(clicks: Clicks, config: SplitConfig) -> Split:
+def temporal_split(clicks: Clicks, config: SplitConfig, days: LogDays = UTC_DAYS) -> Split:
     """Cut the log by time order.
 
-    With ``test_days`` the last whole days of the log are the test; otherwise the last ``test_fraction`` of the clicks.
-    The validation slice is the last ``valid_fraction`` of what precedes the test.
+    With ``test_days`` the last days of the log are the test, as ``days`` cuts them, whether or not the last is whole;
+    otherwise the last ``test_fraction`` of the clicks. The validation slice is the last ``valid_fraction`` of what
+    precedes the test.
 
     Raises:
         MicrecError: If the train, validation or test part would be empty.
     """
     n = len(clicks)
     if config.test_days is not None:
-        midnight = (int(clicks.time_ms[-1]) // DAY_MS + 1) * DAY_MS if n else 0
-        start_ms = midnight - config.test_days * DAY_MS
+        last = int(days.numbers(clicks.time_ms[-1:])[0]) if n else 0
+        start_ms = days.start_ms(last - config.test_days + 1)
         n_fit = int(clicks.time_ms.searchsorted(start_ms, side="left"))
     else:
         n_fit = int(n * (1.0 - config.test_fraction) + 1e-9)

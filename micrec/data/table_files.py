@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
+from micrec.data.column_names import match_column
 from micrec.errors import MicrecError
 
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -62,7 +63,8 @@ def open_table(
         path: A ``.parquet`` or ``.csv`` file (also ``.tsv``, ``.txt``, ``.gz``, ``.zst``), or a folder of such parts.
         separator: Between the cells of a CSV line, a character or tab, comma, semicolon, pipe; None = recognised.
         as_text: Leave CSV columns as text. Cells are stripped and empty ones null either way.
-        spelled: Columns whose spelling counts, such as ids: ``007`` stays text in them, as in any ``..._id``.
+        spelled: Columns whose spelling counts, such as ids: ``007`` stays text in them, as in any ``..._id``, and text
+            is not stripped.
 
     Raises:
         MicrecError: If there is nothing to read, parts are of two kinds, or a column has types that no type holds.
@@ -89,16 +91,16 @@ def table_files(path: Path) -> list[Path]:
         MicrecError: If there is none.
     """
     if not path.exists():
-        raise MicrecError(f"{path}: no such file or folder: check the path.")
-    endings = ".parquet, .csv or .tsv (CSV also with .gz or .zst)"
+        raise MicrecError(f"{path}: there is no such file or folder: check the path.")
+    endings = ".csv, .tsv (or with .gz, .zst), or .parquet"
     if not path.is_dir():
         if kind_of(path) is None:
-            raise MicrecError(f"{path}: is neither Parquet nor CSV: the name must end in {endings}.")
+            raise MicrecError(f"{path}: the ending tells no format: name it {endings}.")
         return [path]
     found = [file for file in path.rglob("*") if kind_of(file) and file.is_file()]
     files = sorted(file for file in found if not any(p[0] in "._" for p in file.relative_to(path).parts))
     if not files:
-        raise MicrecError(f"{path}: holds no {endings} file: give the folder of the part files.")
+        raise MicrecError(f"{path}: holds no file named {endings}: give the folder of the part files.")
     return files
 
 
@@ -119,7 +121,7 @@ def readable_as(path: Path, kind: str, files: Sequence[Path] = ()) -> Iterator[N
         if "utf-8" in reason.lower() or "utf8" in reason.lower():
             cure = "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8 old.csv > new.csv)"
         cure = cure or "check that the file is whole; fetch it again if it was cut short"
-        raise MicrecError(f"{path}: cannot be read as {kind} ({reason}): {cure}.") from fault
+        raise MicrecError(f"{path}: cannot be read ({reason}): {cure}.") from fault
 
 
 def _separator(given: str | None) -> str | None:
@@ -175,13 +177,13 @@ def _open_csv(
     texts = _joined([_scan_csv(part, {}) for part in parts.values()], parts.values(), notes)
     names = [name for name, dtype in texts.collect_schema().items() if dtype == pl.String]  # not those of folders
     if as_text:
-        return texts.with_columns(_cell(name) for name in names)
+        return texts.with_columns(_cell(name) for name in names if not _is_named(name, spelled))
     types, clean = _narrow_types(texts, names, spelled, notes)
     native = {name: dtype for name, dtype in types.items() if name in clean}
     rows = _joined([_scan_csv(part, native) for part in parts.values()], parts.values(), [])
-    return rows.with_columns(
-        _narrowed(name, types[name]) for name in names if name not in native or types[name] == pl.String
-    )
+    narrowed = (name for name in names if name not in native or types[name] == pl.String)
+    raw = {name for name in names if types[name] == pl.String and _is_named(name, spelled)}
+    return rows.with_columns(_narrowed(name, types[name]) for name in narrowed if name not in raw)
 
 
 def _scan_csv(part: _Part, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
@@ -236,6 +238,10 @@ def _refuse_twins(file: Path, names: Sequence[str]) -> None:
     if twins:
         name = twins[0].split("_duplicated_")[0]
         raise MicrecError(f"{file}: two columns are called {name!r}: rename or remove one.")
+
+
+def _is_named(name: str, names: Collection[str]) -> bool:
+    return match_column(name, names) is not None
 
 
 def _cell(name: str) -> pl.Expr:
@@ -304,7 +310,7 @@ def _type_of(name: str, counts: Mapping[str, int], spelled: Collection[str]) -> 
     if n == 0:
         return pl.String()
     if counts[f"int {name}"] == n:
-        is_spelled = name in spelled or name.lower().endswith("id")
+        is_spelled = _is_named(name, spelled) or name.lower().endswith("id")
         return pl.String() if is_spelled and counts[f"zeros {name}"] else pl.Int64()
     if counts[f"digits {name}"] == n:  # beyond 64 bits
         return pl.String()

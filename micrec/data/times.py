@@ -3,13 +3,15 @@
 - An instant is an instant: numbers since 1970, datetimes with a zone, text with an offset.
 - A datetime, text or date without a zone is local in the zone that the user names (UTC unless they do).
 - Numbers are seconds, milliseconds, microseconds or nanoseconds by their size, or YYYYMMDD[HHMM[SS]].
-- Columns of two units are refused. Single times before 1990 (a zero, a clock that was not set) or in the future are
-  refused, or dropped and counted; a log that lies there as a whole is taken as it is.
+- Columns of two units are refused. Times before 1990 (a zero, a clock that was not set) and times in the future (more
+  than a year ahead, or a few more than two days ahead) are refused, or dropped and counted; a log that lies there as a
+  whole is taken as it is.
 - A local time that a change of clocks skips is read an hour later, one that it repeats is read as the first of both.
 """
 
 import difflib
-from datetime import UTC, datetime, timedelta
+import reprlib
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,18 +21,22 @@ from numpy.typing import NDArray
 from micrec.errors import MicrecError
 
 Implausible = Literal["refuse", "drop"]
+Unit = Literal["s", "ms", "us", "ns"]
 INSTANT = pl.Datetime("us", "UTC")
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=2)  # clocks and zones err by less
+FAR_AHEAD = timedelta(days=366)
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 _EARLIEST_S = int(EARLIEST.timestamp())
 _LATEST_S = 10_000_000_000  # the year 2286; so the sizes of the four units do not overlap
-_UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # in a second
-_UNIT_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_UNITS: dict[Unit, int] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # in a second
+_UNIT_WORDS: dict[Unit, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _COMPACT = (8, 12, 14)  # digits of YYYYMMDD, with HHMM, with SS
 _MOST_DAY_NUMBER = 100_000  # a larger integer is a date or a time
 _EXAMPLES = 3
+_FEW = 0.1  # a smaller share of times in the future is a fault of clocks, a larger one a log to come
+_DAYS_BEFORE = 7
 _BODY = (
     r"^(\d{4}[-/]\d{1,2}[-/]\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?)?)"
     r"(?:[T ]?)\s?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})?$"
@@ -47,6 +53,8 @@ class Times(NamedTuple):
         faults: Why the column cannot be used, as sentences.
         notes: What was assumed, as sentences.
         dropped: Rows that ``kept`` leaves out, by reason.
+        unit: Unit of a column of numbers since 1970; None for dates.
+        value: The column as numbers, where ``unit`` is not None.
     """
 
     instants: pl.Expr
@@ -54,6 +62,8 @@ class Times(NamedTuple):
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     dropped: tuple[tuple[str, int], ...] = ()
+    unit: Unit | None = None
+    value: pl.Expr | None = None
 
 
 class DayNumbers(NamedTuple):
@@ -138,6 +148,7 @@ def read_times(
     timezone: str = "UTC",
     implausible: Implausible = "refuse",
     option: str = "--implausible-times drop",
+    unit: Unit | None = None,
     now: datetime | None = None,
 ) -> Times:
     """Understand a column of times; the rows are read once or twice, in a stream.
@@ -148,9 +159,10 @@ def read_times(
         timezone: Zone of times that name none.
         implausible: What to do with single times before 1990 or more than two days ahead.
         option: How the user asks for "drop", for the error.
+        unit: Unit of numbers, if it is known; None = recognised by their size.
         now: The present; None = by the clock.
     """
-    times = _instants(rows, name, timezone)
+    times = _instants(rows, name, timezone, unit)
     if times.faults:
         return times
     return _judged(rows, name, times, implausible, option, now or datetime.now(UTC))
@@ -192,7 +204,7 @@ def read_days(
         return DayNumbers(value.dt.date().cast(pl.Int32))
     if kind.is_numeric():
         whole = value.cast(pl.Int64, strict=False)
-        if _all_true(rows, (whole.abs() < _MOST_DAY_NUMBER) & (whole == value)):
+        if _all_true(rows, whole.is_between(-_MOST_DAY_NUMBER, _MOST_DAY_NUMBER) & (whole == value)):
             return DayNumbers(whole.cast(pl.Int32), dated=False)
     times = read_times(rows, name, timezone=timezone, implausible=implausible, option=option, now=now)
     number = local_date(times.instants, timezone).cast(pl.Int32)
@@ -214,7 +226,33 @@ def coarse_times(time_ms: NDArray[np.int64], days: LogDays) -> str | None:
     return None
 
 
-def _instants(rows: pl.LazyFrame, name: str, timezone: str) -> Times:
+def notes_on_times(time_ms: NDArray[np.int64], days: LogDays) -> list[str]:
+    """What a user should know of the times of a log, sorted: that they are coarse, that the last day is cut short."""
+    notes = [note for note in (coarse_times(time_ms, days), _cut_short(time_ms, days)) if note is not None]
+    return [note[0].upper() + note[1:] for note in notes]
+
+
+def _cut_short(time_ms: NDArray[np.int64], days: LogDays) -> str | None:
+    """That the last day ends early, if it does so by an hour against each of the days before."""
+    if len(time_ms) == 0:
+        return None
+    last = int(days.numbers(time_ms[-1:])[0])
+    ends = []
+    for day in range(last - _DAYS_BEFORE, last):
+        begin, end = np.searchsorted(time_ms, [days.start_ms(day), days.start_ms(day + 1)])
+        if end > begin:
+            ends.append(int(days.ms_into_day(time_ms[end - 1 : end])[0]))
+    reached = int(days.ms_into_day(time_ms[-1:])[0])
+    if len(ends) < 2 or reached > min(ends) - HOUR_MS:
+        return None
+    clock_min = (reached + days.starts_at_ms) // 60_000 % 1440
+    return (
+        f"the last day of the log ends at {clock_min // 60:02d}:{clock_min % 60:02d} {days.timezone}, earlier than "
+        f"each of the {len(ends)} days before it: it may be cut short, and split.test_days counts it as a day."
+    )
+
+
+def _instants(rows: pl.LazyFrame, name: str, timezone: str, unit: Unit | None) -> Times:
     """The moments of a column, whether or not they are plausible."""
     value, kind = _value_of(rows, name)
     if kind == pl.Date:
@@ -229,7 +267,7 @@ def _instants(rows: pl.LazyFrame, name: str, timezone: str) -> Times:
     if kind == pl.Null:
         return Times(value.cast(INSTANT))
     if kind.is_numeric():
-        return _from_numbers(rows, name, value, timezone)
+        return _from_numbers(rows, name, value, timezone, unit)
     return Times(value, faults=(f"{name}: holds {kind}, must hold dates, times or numbers.",))
 
 
@@ -304,12 +342,19 @@ def _offset_minutes(text: pl.Expr) -> pl.Expr:
 
 
 def _unreadable(rows: pl.LazyFrame, name: str, naive: pl.Expr) -> tuple[str, ...]:
-    broken = naive.is_null() & (pl.col(name).cast(pl.String).str.strip_chars().fill_null("") != "")
-    what = "hold text that is no date"
-    return _fault(rows, name, broken, what, "write 2026-11-24 15:04:05 or 2026-11-24T15:04:05+01:00")
+    """Text that is no date, or no number where most texts are numbers."""
+    text = pl.col(name).cast(pl.String).str.strip_chars()
+    is_there, is_number = text.fill_null("") != "", text.cast(pl.Float64, strict=False).is_not_null()
+    dates, numbers = (
+        rows.select(naive.count().alias("d"), is_number.sum().alias("n")).collect(engine="streaming").row(0)
+    )
+    if numbers > dates:
+        return _fault(rows, name, ~is_number & is_there, "text that is not a number", "write all times in one way")
+    cure = "write 2011-12-09 12:50:00 or 2011-12-09T12:50:00+01:00"
+    return _fault(rows, name, naive.is_null() & is_there, "text that is no ISO date", cure)
 
 
-def _from_numbers(rows: pl.LazyFrame, name: str, value: pl.Expr, timezone: str) -> Times:
+def _from_numbers(rows: pl.LazyFrame, name: str, value: pl.Expr, timezone: str, given: Unit | None) -> Times:
     size = value.cast(pl.Float64).fill_nan(None).abs()
     is_of = {
         unit: (size >= _EARLIEST_S * per_s) & ((size < _LATEST_S * per_s) if unit != "ns" else size.is_finite())
@@ -327,12 +372,14 @@ def _from_numbers(rows: pl.LazyFrame, name: str, value: pl.Expr, timezone: str) 
             naive = pl.when(value <= 0).then(epoch).otherwise(dates)
             form = "YYYYMMDDHHMMSS"[:digits]
             return Times(local(naive, timezone), notes=(f"{name}: the numbers are read as dates, {form}.",))
-    units = [unit for unit in _UNITS if found[unit]]
+    if given is not None:
+        return Times(_since_epoch(value, given), unit=given, value=value)
+    units: list[Unit] = [unit for unit in _UNITS if found[unit]]
     if len(units) > 1:
         return Times(value, faults=tuple(_mixed(rows, name, value, is_of, found, units)))
     unit = units[0] if units else _unit_of(found["largest"])
     notes = () if unit == "s" and units else (f"{name}: the numbers are read as {_UNIT_WORDS[unit]}.",)
-    return Times(_since_epoch(value, unit), notes=notes)
+    return Times(_since_epoch(value, unit), notes=notes, unit=unit, value=value)
 
 
 def _are_dates(found: dict[str, int], digits: int) -> bool:
@@ -346,7 +393,7 @@ def _compact_range(digits: int) -> tuple[int, int]:
 
 
 def _mixed(
-    rows: pl.LazyFrame, name: str, value: pl.Expr, is_of: dict[str, pl.Expr], found: dict[str, int], units: list[str]
+    rows: pl.LazyFrame, name: str, value: pl.Expr, is_of: dict[Unit, pl.Expr], found: dict[str, int], units: list[Unit]
 ) -> list[str]:
     """One fault for each unit but the most frequent."""
     main = max(units, key=lambda unit: found[unit])
@@ -359,7 +406,7 @@ def _mixed(
             rows,
             name,
             is_of[unit] & (value > 0),
-            f"are in {_UNIT_WORDS[unit]}",
+            f"times in {_UNIT_WORDS[unit]}",
             cure,
         )
     ]
@@ -376,12 +423,12 @@ def _compact(value: pl.Expr, digits: int) -> pl.Expr:
     return padded.str.to_datetime("%Y%m%d%H%M%S", time_unit="us", strict=False)
 
 
-def _unit_of(largest: float | None) -> str:
+def _unit_of(largest: float | None) -> Unit:
     """Unit of a log that lies before 1990 as a whole, such as one that counts from its own start."""
     return next((unit for unit, per_s in _UNITS.items() if (largest or 0) < 100_000_000_000 * per_s), "ns")
 
 
-def _since_epoch(value: pl.Expr, unit: str) -> pl.Expr:
+def _since_epoch(value: pl.Expr, unit: Unit) -> pl.Expr:
     per_us = _UNITS["us"] / _UNITS[unit]  # microseconds in one
     number = value.cast(pl.Float64, strict=False)
     is_sane = number.is_finite() & ((number.abs() * per_us) < 2.5e17)  # the year 9999
@@ -394,27 +441,29 @@ def _since_epoch(value: pl.Expr, unit: str) -> pl.Expr:
 def _judged(rows: pl.LazyFrame, name: str, times: Times, implausible: Implausible, option: str, now: datetime) -> Times:
     """Single implausible times are faults or dropped; a whole log of them is noted."""
     moment = times.instants
-    early, late = moment < EARLIEST, moment > now + AHEAD
+    early, late, far = moment < EARLIEST, moment > now + AHEAD, moment > now + FAR_AHEAD
     none = moment.is_null() & pl.col(name).is_not_null()
     if rows.collect_schema()[name] == pl.String:
         none &= pl.col(name).str.strip_chars() != ""
-    n, n_early, n_late, n_none = (
-        rows.select(moment.count().alias("n"), early.sum().alias("e"), late.sum().alias("l"), none.sum().alias("x"))
-        .collect(engine="streaming")
-        .row(0)
-    )
+    tests = {"all": moment.count(), "early": early.sum(), "late": late.sum(), "far": far.sum(), "none": none.sum()}
+    n, n_early, n_late, n_far, n_none = rows.select(**tests).collect(engine="streaming").row(0)
     checks = []
     notes = list(times.notes)
     if 0 < n == n_early:
         notes.append(f"{name}: all times lie before 1990, as if counted from a start of their own.")
     elif n_early:
-        checks.append((early, "lie before 1990", "such as 0 for a clock that was not set"))
-    if 0 < n == n_late:
-        notes.append(f"{name}: all times lie in the future.")
+        checks.append((early, "times before 1990", "such as 0 for a clock that was not set"))
+    if 0 < n_late < n and n_late < _FEW * n:
+        checks.append((late, f"times after {now + AHEAD:%Y-%m-%d}, in the future", "such as a clock that runs ahead"))
+    elif 0 < n_far < n:
+        checks.append(
+            (far, f"times after {now + FAR_AHEAD:%Y-%m-%d}, in the future", "such as a clock that runs ahead")
+        )
     elif n_late:
-        checks.append((late, f"lie after {now + AHEAD:%Y-%m-%d}, in the future", "such as a clock that runs ahead"))
+        share = "all" if n_late == n else f"{n_late / n:.0%} of the"
+        notes.append(f"{name}: {share} times lie in the future: is that meant?")
     if n_none:
-        checks.append((none, "are no moment before the year 10000", "such as 20261131"))
+        checks.append((none, "no moment before the year 10000", "such as 20261131"))
     if not checks:
         return times._replace(notes=tuple(notes))
     if implausible == "drop":
@@ -422,7 +471,7 @@ def _judged(rows: pl.LazyFrame, name: str, times: Times, implausible: Implausibl
         for broken, _, _ in checks[1:]:
             bad = bad | broken
         counts = rows.select(broken.sum().alias(what) for broken, what, _ in checks).collect(engine="streaming")
-        dropped = tuple((f"{name}: times that {what}", int(counts[what].item())) for _, what, _ in checks)
+        dropped = tuple((f"{name}: {what}", int(counts[what].item())) for _, what, _ in checks)
         return times._replace(notes=tuple(notes), kept=~bad.fill_null(False), dropped=dropped)
     faults = [
         fault
@@ -432,16 +481,21 @@ def _judged(rows: pl.LazyFrame, name: str, times: Times, implausible: Implausibl
     return times._replace(notes=tuple(notes), faults=tuple(faults))
 
 
-def _fault(rows: pl.LazyFrame, name: str, broken: pl.Expr, what: str, cure: str) -> tuple[str, ...]:
-    """What is wrong with how many rows, the first of them, and the cure; nothing if no row is at fault."""
+def _fault(rows: pl.LazyFrame, name: str, broken: pl.Expr, rule: str, cure: str) -> tuple[str, ...]:
+    """The rule that is broken, by how many rows and which first, and the cure; nothing if no row breaks it."""
     n, total = rows.select(broken.sum().alias("n"), pl.len().alias("total")).collect(engine="streaming").row(0)
     if not n:
         return ()
     marked = rows.select(pl.col(name), broken.alias("broken\x1f")).with_row_index("row\x1f")
     first = marked.filter(pl.col("broken\x1f")).head(_EXAMPLES).collect(engine="streaming")
-    shown = "; ".join(f"row {row}: {value}" for row, value in zip(first["row\x1f"], first[name].to_list(), strict=True))
+    values = zip(first["row\x1f"].to_list(), first[name].to_list(), strict=True)
+    shown = "; ".join(f"row {row}: {_shown(value)}" for row, value in values)
     more = "; ..." if n > len(first) else ""
-    return (f"{name}: {n:,} of {total:,} times {what} ({shown}{more}; rows count from 0): {cure}.",)
+    return (f"{name}: {rule} in {n:,} of {total:,} rows ({shown}{more}): {cure}",)
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, date) else reprlib.repr(value)
 
 
 def _all_true(rows: pl.LazyFrame, test: pl.Expr) -> bool:

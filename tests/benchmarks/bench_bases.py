@@ -49,7 +49,9 @@ def measure_evaluation(dataset: Dataset, arms: dict[str, Arm]) -> None:
     """Users/s of exact ranking with coverage, the user tower included."""
     for name, arm in arms.items():
         config, trainer = arm.trainer.config, arm.trainer
-        task = evaluation_task(dataset, temporal_split(dataset.clicks, config.split), config.evaluation, "test")
+        task = evaluation_task(
+            dataset, temporal_split(dataset.clicks, config.split, dataset.schema.days), config.evaluation, "test"
+        )
         fitted = Fitted(trainer.model.eval(), trainer.data.fields, config, RunState(), len(trainer.data))
         fitted.evaluate(task)  # warm-up
         started_s = time.perf_counter()

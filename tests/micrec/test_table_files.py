@@ -207,9 +207,9 @@ def test_names_of_columns_are_stripped(tmp_path: Path) -> None:
         ("t.csv", "a,b\nø,1\n".encode("latin-1"), "save the file as UTF-8"),
         ("t.csv", "a,b\n1,1\n".encode("utf-16"), "is written in UTF-16"),
         ("t.csv", b"a,a\n1,1\n", "two columns are called 'a'"),
-        ("t.csv", b"", "cannot be read as CSV"),
-        ("t.parquet", b"PAR1 no more", "cannot be read as Parquet"),
-        ("t.xlsx", b"", "is neither Parquet nor CSV"),
+        ("t.csv", b"", "cannot be read (empty CSV)"),
+        ("t.parquet", b"PAR1 no more", "t.parquet: cannot be read ("),
+        ("t.xlsx", b"", "the ending tells no format: name it .csv"),
     ],
 )
 def test_broken_files_are_refused_in_words(tmp_path: Path, name: str, content: bytes, part: str) -> None:

@@ -246,8 +246,7 @@ TABULAR_FAULTS = [
     ),
     (
         {"clicks": f"{HEADER}\n1,a,5\n1,a,soon\n"},
-        "clicks.csv: timestamp: text that is not a number in 1 of 2 rows (row 1: 'soon'): write numbers, or give a "
-        "schema file with another type (for timestamp: time_unit datetime)",
+        "clicks.csv: timestamp: text that is not a number in 1 of 2 rows (row 1: 'soon'): write all times in one way",
     ),
     (
         {"clicks": f"{HEADER}\n1,a,2020-01-01\n1,a,01/02/2020\n1,a,2020-13-01\n"},

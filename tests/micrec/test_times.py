@@ -139,21 +139,23 @@ S = 1_795_500_000
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ([S, S, S * 1_000], "1 of 3 times are in milliseconds (row 2: 1795500000000"),
-        ([S * 1_000, S * 1_000, S * 10**6], "1 of 3 times are in microseconds (row 2"),
-        ([str(S), str(S), str(S * 10**9)], "1 of 3 times are in nanoseconds (row 2"),
-        ([float(S), S * 1e3, S * 1e3], "1 of 3 times are in seconds (row 0"),
-        ([S, 0, -3, S, 0, 0], "4 of 6 times lie before 1990 (row 1: 0; row 2: -3; row 4: 0; ...; rows count from 0)"),
-        ([S, 4_115_500_000], "1 of 2 times lie after 2026-12-01, in the future (row 1: 4115500000"),
-        ([datetime(2026, 11, 1), datetime(2100, 1, 1)], "in the future (row 1: 2100-01-01 00:00:00"),
-        ([date(2026, 11, 1), date(1900, 1, 1)], "before 1990 (row 1: 1900-01-01"),
-        (["2026-11-01 10:00", "1970-01-01 00:00"], "before 1990 (row 1: 1970-01-01 00:00"),
-        (["2026-11-01 10:00", "soon"], "hold text that is no date (row 1: soon"),
-        (["2026-11-01 10:00", "2026-02-30 10:00"], "hold text that is no date (row 1: 2026-02-30"),
-        (["24.11.2026 15:00"], "hold text that is no date (row 0: 24.11.2026"),
-        ([20261124, 20261131, 20261125], "are no moment before the year 10000 (row 1: 20261131"),
-        ([float(S), float("inf")], "are no moment before the year 10000 (row 1: inf"),
-        ([float(S), float("nan")], "are no moment before the year 10000 (row 1: nan"),
+        ([S, S, S * 1_000], "times in milliseconds in 1 of 3 rows (row 2: 1795500000000"),
+        ([S * 1_000, S * 1_000, S * 10**6], "times in microseconds in 1 of 3 rows (row 2"),
+        ([str(S), str(S), str(S * 10**9)], "times in nanoseconds in 1 of 3 rows (row 2"),
+        ([float(S), S * 1e3, S * 1e3], "times in seconds in 1 of 3 rows (row 0"),
+        ([S, 0, -3, S, 0, 0], "times before 1990 in 4 of 6 rows (row 1: 0; row 2: -3; row 4: 0; ...)"),
+        ([S, 4_115_500_000], "times after 2027-11-30, in the future in 1 of 2 rows (row 1: 4115500000"),
+        ([S] * 19 + [S + 1_000_000], "times after 2026-12-01, in the future in 1 of 20 rows (row 19: 1796500000)"),
+        ([datetime(2026, 11, 1), datetime(2100, 1, 1)], "in the future in 1 of 2 rows (row 1: 2100-01-01 00:00:00"),
+        ([date(2026, 11, 1), date(1900, 1, 1)], "before 1990 in 1 of 2 rows (row 1: 1900-01-01"),
+        (["2026-11-01 10:00", "1970-01-01 00:00"], "before 1990 in 1 of 2 rows (row 1: '1970-01-01 00:00'"),
+        (["2026-11-01 10:00", "soon"], "text that is no ISO date in 1 of 2 rows (row 1: 'soon"),
+        (["2026-11-01 10:00", "2026-02-30 10:00"], "text that is no ISO date in 1 of 2 rows (row 1: '2026-02-30"),
+        (["5", "6", "soon"], "text that is not a number in 1 of 3 rows (row 2: 'soon'"),
+        (["24.11.2026 15:00"], "text that is no ISO date in 1 of 1 rows (row 0: '24.11.2026"),
+        ([20261124, 20261131, 20261125], "no moment before the year 10000 in 1 of 3 rows (row 1: 20261131"),
+        ([float(S), float("inf")], "no moment before the year 10000 in 1 of 2 rows (row 1: inf"),
+        ([float(S), float("nan")], "no moment before the year 10000 in 1 of 2 rows (row 1: nan"),
         ([True, False], "holds Boolean, must hold dates, times or numbers"),
     ],
 )
@@ -169,9 +171,15 @@ def test_single_implausible_times_are_dropped_when_asked_and_counted() -> None:
     assert times.kept is not None
     assert rows.filter(times.kept).collect()["t"].to_list() == [S, S + 1]
     assert dict(times.dropped) == {
-        "t: times that lie before 1990": 2,
-        "t: times that lie after 2026-12-01, in the future": 1,
+        "t: times before 1990": 2,
+        "t: times after 2027-11-30, in the future": 1,
     }
+
+
+def test_a_log_that_goes_on_into_the_future_is_told_and_taken() -> None:
+    times, found = read([S + day * 86_400 for day in range(-5, 12)])
+    assert len(found) == 17
+    assert times.notes == ("t: 29% of the times lie in the future: is that meant?",)
 
 
 def test_a_log_that_counts_from_its_own_start_is_taken_as_it_is() -> None:

@@ -22,7 +22,7 @@ SPLIT, EVALUATION = SplitConfig(), EvalConfig()
 def prepare(dataset: Dataset, folder: Path) -> None:
     """Fill ``folder``, in the form that ``peer.Exchange`` reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    split = temporal_split(dataset.clicks, SPLIT)
+    split = temporal_split(dataset.clicks, SPLIT, dataset.schema.days)
     before = dataset.clicks[split.fit]
     columns = {name: c for name, c in dataset.users.columns.items() if c.type is FieldType.CATEGORICAL}
     codes = [np.asarray(column.codes) for column in columns.values()]

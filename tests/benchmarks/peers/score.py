@@ -46,7 +46,7 @@ def answer_scores(folder: Path, task: EvalTask) -> ScoreBlock:
 
 def test_task(dataset: Dataset) -> EvalTask:
     """The question that everybody answers."""
-    return evaluation_task(dataset, temporal_split(dataset.clicks, SPLIT), EVALUATION, "test")
+    return evaluation_task(dataset, temporal_split(dataset.clicks, SPLIT, dataset.schema.days), EVALUATION, "test")
 
 
 def score(folder: Path, task: EvalTask) -> dict[str, float]:
