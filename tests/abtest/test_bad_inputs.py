@@ -232,7 +232,10 @@ def test_a_source_without_a_column(tmp_path):
     source = tmp_path / "clicks.csv"
     source.write_text("user,item_id,timestamp\n1,2,3\n")
     message = error_of(tmp_path, "convert", "table", source, tmp_path / "out")
-    assert "clicks.csv: user_id: missing column (there are: user, item_id, timestamp): add or rename it" in message
+    assert (
+        "clicks.csv: user_id: missing column (there are: user, item_id, timestamp): name it with --columns user_id=user"
+        in message
+    )
 
 
 SCENARIO = {
