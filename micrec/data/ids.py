@@ -1,5 +1,6 @@
 """Ids as text or whole numbers, alike wherever they are spelt alike to the eye."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -7,6 +8,7 @@ import polars as pl
 
 Spelling = Literal["as_written", "number", "lower"]
 _INVISIBLE = "[\u200b\u200c\u200d\u2060\ufeff\u00ad]"  # zero-width spaces and joiners, soft hyphens
+_BATCH_ROWS = 1 << 20
 _EXACT_FLOAT = float(2**53)
 
 
@@ -64,6 +66,9 @@ def canonical_text(value: pl.Expr) -> pl.Expr:
 
 
 def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> Ids:
+    if _are_plain(rows, name, value):
+        return Ids(value)
+    everything, rows = rows, _distinct(rows, name, value)  # few ids, many rows: each id is looked at once
     clean = clean_text(value)
     tests = {
         "n": clean.count(),
@@ -73,6 +78,8 @@ def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> 
         "lower": clean.str.contains(r"\p{Ll}").any(),
     }
     found = rows.select(**tests).collect(engine="streaming").row(0, named=True)
+    if found["changed"]:
+        found["changed"] = everything.select(tests["changed"]).collect(engine="streaming").item()
     changed, notes = int(found["changed"] or 0), []
     if changed:
         notes.append(f"{name}: {changed:,} ids were read without white space or invisible characters.")
@@ -96,6 +103,23 @@ def _numbers(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:
         fault = f"{name}: {found['bad']:,} of {found['n']:,} ids are no whole numbers, {found['first']!r} first"
         return Ids(value, faults=(f"{fault}: leave the ids as they are written.",))
     return Ids(number)
+
+
+def _are_plain(rows: pl.LazyFrame, name: str, value: pl.Expr) -> bool:
+    """Whether all ids are visible ASCII of one case and not fractions: nothing to clean, nothing to tell."""
+    first = rows.select(value.alias(name)).drop_nulls().head(1).collect(engine="streaming")
+    if first.is_empty() or re.fullmatch(r"[+-]?\d+\.0+", first.item()):
+        return False
+    tests = [value.str.contains(pattern).all() for pattern in (r"^[!-@\[-~]+$", r"^[!-`{-~]+$")]
+    return any(rows.select(low=tests[0], high=tests[1]).collect(engine="streaming").row(0))
+
+
+def _distinct(rows: pl.LazyFrame, name: str, value: pl.Expr) -> pl.LazyFrame:
+    """Every id once, in memory that grows with the ids and not with the rows."""
+    known = rows.head(0).select(value.alias(name)).collect()
+    for batch in rows.select(value.alias(name)).collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
+        known = pl.concat([known, batch.unique()]).unique()
+    return known.lazy()
 
 
 def _case_twins(rows: pl.LazyFrame, name: str, clean: pl.Expr) -> Sequence[str]:

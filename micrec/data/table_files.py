@@ -257,7 +257,12 @@ def _narrow_types(
     head = texts.head(ROWS_GUESSED).collect()
     counts = _counts(head.lazy(), names)
     if len(head) == ROWS_GUESSED:
-        open_ = [name for name in names if _type_of(name, counts, spelled) != pl.String or not counts[f"n {name}"]]
+        long = [
+            name for name in names if counts[f"digits {name}"] == counts[f"n {name}"]
+        ]  # text, or fractions later on
+        open_ = [name for name in names if _type_of(name, counts, spelled) != pl.String or name in long]
+        counts |= _counts_as_guessed(texts, {name: _type_of(name, counts, spelled) for name in open_})
+        open_ = [name for name in open_ if counts[f"raw {name}"] < counts[f"n {name}"] or not counts[f"n {name}"]]
         counts |= _counts(texts, open_) if open_ else {}
     types = {name: _type_of(name, counts, spelled) for name in names}
     notes += [
@@ -283,6 +288,9 @@ class _DecimalComma(pl.Float64):
     """Numbers such as ``1,5``."""
 
 
+_WHAT = ("n", "int", "float", "digits", "zeros", "bool", "comma", "commas", "decimal", "many commas", "raw")
+
+
 def _counts(rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, int]:
     """How many cells of each column are there (n) and can be read as what."""
     tests: list[pl.Expr] = []
@@ -303,6 +311,26 @@ def _counts(rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, int]:
             pl.col(name).cast(pl.Float64, strict=False).count().alias(f"raw {name}"),
         ]
     return rows.select(tests).collect(engine="streaming").row(0, named=True)
+
+
+def _counts_as_guessed(rows: pl.LazyFrame, types: Mapping[str, pl.DataType]) -> dict[str, int]:
+    """``_counts`` of columns whose cells all have the type that the first ones have; of others ``raw`` is below ``n``.
+
+    A cast alone is several times as fast as all of ``_counts``, and settles most columns.
+    """
+    guessed = {name: dtype for name, dtype in types.items() if dtype in (pl.Int64, pl.Float64)}
+    tests: list[pl.Expr] = []
+    for name, dtype in guessed.items():
+        raw = pl.col(name).cast(dtype, strict=False)
+        zeros = pl.col(name).str.contains(r"^[+-]?0\d").sum()
+        tests += [pl.col(name).count().alias(f"n {name}"), raw.count().alias(f"raw {name}")]
+        tests += [zeros.alias(f"zeros {name}")] if dtype == pl.Int64 else []
+    counts = dict.fromkeys((f"{what} {name}" for name in types for what in _WHAT), 0)
+    counts |= {f"n {name}": 1 for name in types}  # and raw 0: not settled
+    counts |= rows.select(tests).collect(engine="streaming").row(0, named=True) if tests else {}
+    for name, dtype in guessed.items():
+        counts[f"{'int' if dtype == pl.Int64 else 'float'} {name}"] = counts[f"raw {name}"]
+    return counts
 
 
 def _type_of(name: str, counts: Mapping[str, int], spelled: Collection[str]) -> pl.DataType:

@@ -226,3 +226,20 @@ def test_a_folder_of_two_kinds_and_an_empty_one_are_refused(tmp_path: Path) -> N
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(MicrecError, match="both Parquet and CSV"):
         open_table(tmp_path)
+
+
+@pytest.mark.parametrize("late", ["7", "1.5", "x", " 8", "", "008", "99999999999999999999", "true", "1,5"])
+@pytest.mark.parametrize("early", ["1", "2.5"])
+def test_a_late_cell_gives_the_type_that_a_look_at_every_row_gives(tmp_path, monkeypatch, early, late):
+    """The quick cast to the guessed type settles nothing that the full count would not."""
+    cells = [early] * 40 + [late, early]
+    for name in ("u_id", "x"):
+        (tmp_path / "log.csv").write_text("\n".join([f"{name},y", *(f'"{cell}",b' for cell in cells)]) + "\n")
+        found = []
+        for guessed in (20, 1000):
+            monkeypatch.setattr(table_files, "ROWS_GUESSED", guessed)
+            table = open_table(tmp_path / "log.csv")
+            found.append((table.rows.collect(), table.notes))
+        assert found[0][0].equals(found[1][0])
+        assert found[0][0].schema == found[1][0].schema
+        assert found[0][1] == found[1][1]
