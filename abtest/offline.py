@@ -36,6 +36,7 @@ from abtest.runfolder import (
 from abtest.scenario import CONTROL, OfflineScenario, scenario_yaml
 from micrec.config import Config
 from micrec.data.dataset import Dataset
+from micrec.loss_requirements import applicable_config
 from micrec.progress import NoProgress, Progress
 
 
@@ -95,13 +96,19 @@ def run_offline(
     return results
 
 
-def switches(scenario: OfflineScenario) -> dict[str, Any]:
+def switches(scenario: OfflineScenario, dataset: Dataset | None = None) -> dict[str, Any]:
     """Which config keys were on: those that differ from the paper's defaults, or between the arms.
+
+    Args:
+        scenario: What was compared.
+        dataset: The data: keys that they rule out are told as they were, such as the semantic loss without titles.
 
     Returns:
         ``preset``; ``shared``, the keys all arms set alike; ``arms``, for each arm the keys in which arms differ.
     """
     configs = {arm: scenario.config(arm, scenario.first_seed) for arm in scenario.arms}
+    if dataset is not None:
+        configs = {arm: applicable_config(dataset, config)[0] for arm, config in configs.items()}
     return {"preset": scenario.preset, **switches_of(configs)}
 
 
@@ -146,7 +153,7 @@ def _results(
         "seeds": list(scenario.seed_numbers),
         "runtime_s": sum(cell.seconds for cell in everything),
         "dataset": bench.facts(),
-        "switches": switches(scenario),
+        "switches": switches(scenario, dataset),
         "effects": compute_effects(scenario, cells, cutoffs),
         "srm": [],  # an offline comparison assigns nobody: both arms see the same users
         "models": models,

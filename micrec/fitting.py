@@ -17,6 +17,7 @@ from micrec.data.split import Split, temporal_split
 from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
 from micrec.inference import encode_items, encode_users, histories_of
+from micrec.loss_requirements import applicable_config
 from micrec.models.columns import choose_fields
 from micrec.models.two_tower import TwoTower
 from micrec.progress import NoProgress, Progress
@@ -75,14 +76,18 @@ def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progres
 
     Args:
         dataset: The data.
-        config: Everything else; ``config.train.seed`` fixes the result.
+        config: Everything else; ``config.train.seed`` fixes the result. The semantic loss is off without titles.
         folder: Where to keep the checkpoint of the run; an interrupted run found there goes on to the same result.
         progress: Where to report.
 
     Raises:
         MicrecError: On an impossible split, a loss that is not finite, or a checkpoint of another run.
     """
-    run = _Run(dataset, config, folder, progress or NoProgress())
+    progress = progress or NoProgress()
+    config, notes = applicable_config(dataset, config)
+    for note in notes:
+        progress.say(note)
+    run = _Run(dataset, config, folder, progress)
     return run.complete()
 
 
@@ -96,6 +101,7 @@ def check_inputs(dataset: Dataset, config: Config) -> None:
     temporal_split(dataset.clicks, config.split, dataset.schema.days)
     choose_fields(dataset.users, config.model.user_fields, key="model.user_fields")
     choose_fields(dataset.items, config.model.item_fields, key="model.item_fields")
+    config, _ = applicable_config(dataset, config)
     if config.contrast.semantic.weight > 0:
         check_roles(dataset.items, dataset.schema.roles, config.contrast.semantic)
 

@@ -59,7 +59,7 @@ def train(
         raise typer.Exit(130) from None
     save_model(fitted, dataset, out / MODEL, overwrite=force)
     remove_checkpoint(out / CHECKPOINT)
-    info = {"model": model_label(resolved), "switches": switches(resolved), **training_info(fitted)}
+    info = {"model": model_label(fitted.config), "switches": switches(fitted.config), **training_info(fitted)}
     lines = [f"{key}: {value}" for key, value in info.items() if key != "log"]
     show(*lines, f"next: micrec evaluate {out} {data}")
 

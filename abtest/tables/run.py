@@ -40,6 +40,7 @@ from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.describe import describe
 from micrec.errors import MicrecError
+from micrec.loss_requirements import applicable_config
 from micrec.progress import NoProgress, Progress
 from micrec.settings import differences
 
@@ -275,7 +276,8 @@ def _results(
         configs = {row: scenario.config(keys, row, scenario.first_seed) for row in scenario.rows}
         label = keys.label or benches[name].dataset.name
         facts[name] = dataset_facts(benches[name], label, keys.paper, configs[scenario.reference_row])
-        switches[name] = _switches(configs)
+        trained = {row: applicable_config(benches[name].dataset, config)[0] for row, config in configs.items()}
+        switches[name] = _switches(trained)
     results = {
         "schema": SCHEMA,
         "kind": scenario.kind,
