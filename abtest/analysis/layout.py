@@ -12,13 +12,15 @@ from abtest.analysis.metrics import BUILTIN, COLD, ELIGIBLE, STAYS
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.source import no_column
 from micrec.data.column_names import how_to_name
-from micrec.data.ids import read_ids
+from micrec.data.ids import distinct, read_ids
 from micrec.errors import MicrecError
 
 PRE = "pre_"
 COUNTS = ("clicks", "dwell_s", "likes", "follows", "impressions")  # below 0 is a fault
 EVENTS = {"click": "clicks", "like": "likes", "follow": "follows", "impression": "impressions"}
 _MADE = (STAYS, ELIGIBLE)  # not in a log: made of its days
+_ROW = "\x1frow"
+_ROWS_AT_ONCE = 1 << 23  # whose keys are compared in memory
 MOST_NAMED = 12  # columns in a note
 
 
@@ -151,9 +153,22 @@ def _needed_by(name: str, plan: AnalysisPlan) -> str:
 
 
 def _without_repeats(rows: pl.LazyFrame, keys: tuple[str, ...]) -> tuple[pl.LazyFrame, str]:
-    kept = rows.unique(subset=list(keys), keep="first", maintain_order=True).collect(engine="streaming")
+    """The first of each group of rows alike in the keys; a share of the keys is in memory at a time."""
     total = rows.select(pl.len()).collect(engine="streaming").item()
-    return kept.lazy(), f"{total - len(kept):,} of {total:,} rows repeat another's {', '.join(keys)} and were dropped."
+    shares = -(-total // _ROWS_AT_ONCE)
+    numbered = rows.with_row_index(_ROW)
+    repeats = []
+    for share in range(shares):
+        mine = numbered.select(_ROW, *keys)
+        if shares > 1:
+            mine = mine.filter(pl.struct(keys).hash() % shares == share)
+        alike = mine.collect(engine="streaming").sort(_ROW)
+        repeats.append(alike.filter(~pl.struct(keys).is_first_distinct()).select(_ROW))
+    dropped = pl.concat(repeats) if repeats else numbered.select(_ROW).head(0).collect()
+    note = f"{len(dropped):,} of {total:,} rows repeat another's {', '.join(keys)} and were dropped."
+    if dropped.is_empty():
+        return rows, note
+    return numbered.join(dropped.lazy(), on=_ROW, how="anti", maintain_order="left").drop(_ROW), note
 
 
 def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[str]]:
@@ -184,7 +199,7 @@ def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[
 def _split(rows: pl.LazyFrame, plan: AnalysisPlan) -> pl.LazyFrame:
     """Two equal arms by a hash of the user's id, the same on any machine."""
     salt = str(plan.split_salt).encode()[:16]
-    ids = rows.select(pl.col("user_id")).unique().collect(engine="streaming")["user_id"]
+    ids = distinct(rows, pl.col("user_id"))["user_id"]
     text = ids.cast(pl.String).fill_null("").to_list()
     bits = [hashlib.blake2b(name.encode(), digest_size=1, salt=salt).digest()[0] & 1 for name in text]
     arms = pl.DataFrame({"user_id": ids, "arm": [plan.arms[bit] for bit in bits]})

@@ -65,10 +65,18 @@ def canonical_text(value: pl.Expr) -> pl.Expr:
     return text.str.replace(r"^([+-]?\d+)\.0+$", "$1").str.replace(r"^\+?0+(\d)", "$1")
 
 
+def distinct(rows: pl.LazyFrame, value: pl.Expr) -> pl.DataFrame:
+    """Every value once, in no order, in memory that grows with the values and not with the rows."""
+    known = rows.head(0).select(value).collect()
+    for batch in rows.select(value).collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
+        known = pl.concat([known, batch.unique()]).unique()
+    return known
+
+
 def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> Ids:
     if _are_plain(rows, name, value):
         return Ids(value)
-    everything, rows = rows, _distinct(rows, name, value)  # few ids, many rows: each id is looked at once
+    everything, rows = rows, distinct(rows, value.alias(name)).lazy()  # few ids, many rows: each id is looked at once
     clean = clean_text(value)
     tests = {
         "n": clean.count(),
@@ -112,14 +120,6 @@ def _are_plain(rows: pl.LazyFrame, name: str, value: pl.Expr) -> bool:
         return False
     tests = [value.str.contains(pattern).all() for pattern in (r"^[!-@\[-~]+$", r"^[!-`{-~]+$")]
     return any(rows.select(low=tests[0], high=tests[1]).collect(engine="streaming").row(0))
-
-
-def _distinct(rows: pl.LazyFrame, name: str, value: pl.Expr) -> pl.LazyFrame:
-    """Every id once, in memory that grows with the ids and not with the rows."""
-    known = rows.head(0).select(value.alias(name)).collect()
-    for batch in rows.select(value.alias(name)).collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
-        known = pl.concat([known, batch.unique()]).unique()
-    return known.lazy()
 
 
 def _case_twins(rows: pl.LazyFrame, name: str, clean: pl.Expr) -> Sequence[str]:

@@ -1,10 +1,12 @@
 """From events and days to users: sums and stays worked by hand."""
 
 import datetime as dt
+import random
 
 import polars as pl
 import pytest
 
+from abtest.analysis import layout
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import FIRST_DAY, on_day
 from micrec.errors import MicrecError
@@ -154,3 +156,24 @@ def test_the_order_of_rows_does_not_matter():
     table = days(50)
     first, second = read(table, AB), read(table.sample(fraction=1.0, shuffle=True, seed=2), AB)
     assert by_user(first) == by_user(second)
+
+
+@pytest.mark.parametrize("at_once", [1 << 23, 40], ids=["all at once", "in shares"])
+@pytest.mark.parametrize("ids", [pl.Int64, pl.String], ids=str)
+def test_the_first_of_repeated_rows_is_kept(monkeypatch, ids, at_once):
+    """Whether all keys fit into memory or a share at a time; a key may be missing."""
+    monkeypatch.setattr(layout, "_ROWS_AT_ONCE", at_once)
+    rng = random.Random(5)
+    rows = [(u := rng.randrange(20), "AB"[u % 2], rng.choice([1, 2, None]), rng.random()) for _ in range(300)]
+    table = pl.DataFrame(
+        rows, {"user_id": pl.Int64, "arm": pl.String, "item": pl.Int64, "clicks": pl.Float64}, orient="row"
+    )
+    log = read(table.cast({"user_id": ids}), AnalysisPlan("A", ("B",), rows="parts", dedupe=("user_id", "item")))
+    first, sums = set(), dict.fromkeys(range(20), 0.0)
+    for user, _, item, clicks in rows:
+        if (user, item) not in first:
+            first.add((user, item))
+            sums[user] += clicks
+    found = {int(row["user_id"]): row["clicks"] for row in log.users.collect().to_dicts()}
+    assert found == pytest.approx(sums, rel=1e-14)
+    assert f"{300 - len(first)} of 300 rows repeat another's user_id, item and were dropped." in log.notes
