@@ -19,6 +19,7 @@ PRE = "pre_"
 COUNTS = ("clicks", "dwell_s", "likes", "follows", "impressions")  # below 0 is a fault
 EVENTS = {"click": "clicks", "like": "likes", "follow": "follows", "impression": "impressions"}
 _MADE = (STAYS, ELIGIBLE)  # not in a log: made of its days
+TOGETHER = "\x1ftogether"  # salt of a split whose arms are put together again
 _ROW = "\x1frow"
 _ROWS_AT_ONCE = 1 << 23  # whose keys are compared in memory
 MOST_NAMED = 12  # columns in a note
@@ -197,7 +198,10 @@ def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[
 
 
 def _split(rows: pl.LazyFrame, plan: AnalysisPlan) -> pl.LazyFrame:
-    """Two equal arms by a hash of the user's id, the same on any machine."""
+    """Two equal arms by a hash of the user's id, the same on any machine; but for ``TOGETHER`` by any hash."""
+    if plan.split_salt == TOGETHER:
+        first = pl.col("user_id").hash(0) % 2 == 0
+        return rows.with_columns(arm=pl.when(first).then(pl.lit(plan.arms[0])).otherwise(pl.lit(plan.arms[1])))
     salt = str(plan.split_salt).encode()[:16]
     ids = distinct(rows, pl.col("user_id"))["user_id"]
     text = ids.cast(pl.String).fill_null("").to_list()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from abtest.analysis.daily import new_users_per_day
+from abtest.analysis.layout import TOGETHER
 from abtest.analysis.measure import values
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
@@ -24,8 +25,6 @@ from abtest.stats.terms import Term
 from micrec.errors import MicrecError
 
 Row = tuple[tuple[str, ...], dict[str, Any]]  # a row as text, and as plain values
-
-_NO_ARMS = "history"  # splits a log without arms, which are then put together again
 
 
 class Question(NamedTuple):
@@ -70,7 +69,7 @@ def read_history(path: Path, plan: AnalysisPlan) -> History:
     Raises:
         MicrecError: If it cannot be read, or breaks a rule; all faults at once.
     """
-    log = read_log(path, replace(plan, split_salt=_NO_ARMS))
+    log = read_log(path, replace(plan, split_salt=TOGETHER))
     metrics = tuple(metric for metric in log.metrics if metric.slice == ALL)
     columns = {**values(metrics), **{name: pl.col(name) for name in log.covariates}}
     table = log.users.select("arm", **columns)
