@@ -94,4 +94,4 @@ def describe(
     if as_json:
         typer.echo(json.dumps(statistics.as_dict(), indent=2))
     else:
-        show(table(statistics))
+        show(table(statistics), *(f"note: {note}" for note in statistics.notes))

@@ -32,7 +32,9 @@ class SplitConfig(Frozen):
     """Which clicks train, validate and test."""
 
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.2, description="Last share of clicks, by time.")
-    test_days: PositiveInt | None = Field(None, description="Last whole days instead of a share, as in the paper.")
+    test_days: PositiveInt | None = Field(
+        None, description="Last days of the log instead of a share, by dataset.yaml's clock."
+    )
     valid_fraction: Fraction = Field(0.1, description="Last share of the clicks before the test; 0 = no validation.")
 
 

@@ -14,6 +14,7 @@ from micrec.config import Config, EvalConfig
 from micrec.data.dataset import Dataset
 from micrec.data.semantics import check_roles
 from micrec.data.split import Split, temporal_split
+from micrec.data.times import coarse_times
 from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
 from micrec.inference import encode_items, encode_users, histories_of
@@ -85,7 +86,8 @@ def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progres
     """
     progress = progress or NoProgress()
     config, notes = applicable_config(dataset, config)
-    for note in notes:
+    coarse = coarse_times(dataset.clicks.time_ms, dataset.schema.days) if config.contrast.session.weight > 0 else None
+    for note in [*notes, *([f"Sessions: {coarse}"] if coarse else [])]:
         progress.say(note)
     run = _Run(dataset, config, folder, progress)
     return run.complete()

@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from micrec.data.dataset import Clicks, Column, Dataset, EntityTable
 from micrec.data.schema import FieldType
 from micrec.data.sessions import assign_sessions
 from micrec.data.split import temporal_split
+from micrec.data.times import notes_on_times
 from micrec.progress import NoProgress, Progress
 
 
@@ -61,10 +61,11 @@ class DatasetStatistics:
         catalogue_gini: The same over all items of the table.
         repeat_share: Share of clicks on an item that the user had clicked before.
         density: Distinct (user, item) pairs / (users x items).
-        first: Time of the first click, ISO 8601, UTC.
+        first: Time of the first click, ISO 8601, in the dataset's zone.
         last: Time of the last click.
         fields: User fields, then item fields, in the order of ``dataset.yaml``.
         dropped: What the reader left out, by reason (``provenance.dropped``).
+        notes: What looks odd in the times: dates alone, whole hours, a last day that is cut short.
     """
 
     name: str
@@ -93,6 +94,7 @@ class DatasetStatistics:
     last: str
     fields: tuple[FieldStatistics, ...]
     dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -137,10 +139,11 @@ def describe(
         catalogue_gini=gini(per_item),
         repeat_share=1.0 - n_pairs / len(clicks),
         density=n_pairs / (len(dataset.users) * n_items),
-        first=_iso(clicks.time_ms[0]),
-        last=_iso(clicks.time_ms[-1]),
+        first=_iso(clicks.time_ms[0], dataset.schema.timezone),
+        last=_iso(clicks.time_ms[-1], dataset.schema.timezone),
         fields=tuple(_field_statistics(dataset)),
         dropped=_dropped(dataset.schema.provenance.get("dropped")),
+        notes=tuple(notes_on_times(clicks.time_ms, dataset.schema.days)),
     )
 
 
@@ -210,8 +213,9 @@ def _dropped(counts: object) -> dict[str, int]:
     return {str(reason): count for reason, count in counts.items() if isinstance(count, int)}
 
 
-def _iso(time_ms: int) -> str:
-    return datetime.fromtimestamp(int(time_ms) / 1000, tz=UTC).isoformat(timespec="seconds")
+def _iso(time_ms: int, timezone: str) -> str:
+    moment = pl.Series([int(time_ms)]).cast(pl.Datetime("ms", "UTC")).dt.convert_time_zone(timezone)
+    return moment.dt.strftime("%Y-%m-%dT%H:%M:%S%:z").item()
 
 
 def table(statistics: DatasetStatistics) -> Table:

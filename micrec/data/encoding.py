@@ -13,6 +13,7 @@ from micrec.data.validation import Faults, Source, as_lists, id_kind, ids_or_fau
 
 TimeUnit = Literal["s", "ms", "datetime"]
 CLICK_COLUMNS = ("user_id", "item_id", "timestamp", "dwell_s", "like", "follow")
+EARLIEST_MS = 631_152_000_000  # 1990: an earlier time among later ones is no time
 LATEST_MS = 253_402_300_799_999  # end of the year 9999
 
 
@@ -131,6 +132,8 @@ class ClickEncoder:
         self._unit = unit
         self._faults = faults
         self._optional: set[str] | None = None
+        self._early = Faults()  # single clicks before 1990; a log that lies there as a whole is none
+        self._has_later = False
         self.n_rows = 0
 
     def check_columns(self, source: Source, columns: list[str]) -> None:
@@ -156,6 +159,12 @@ class ClickEncoder:
         if user_ids is None or item_ids is None or time_ms is None:
             return None
         return Clicks(user_ids, item_ids, time_ms, dwell_s, like, follow)
+
+    def check_times(self) -> None:
+        """After the last chunk: times before 1990 beside later ones are faults, such as zeros or another unit."""
+        if self._has_later:
+            for text in self._early.texts():
+                self._faults.add(text)
 
     def _dense(self, source: Source, frame: pl.DataFrame, key: str) -> NDArray[np.int32] | None:
         if key not in frame.columns:
@@ -189,6 +198,10 @@ class ClickEncoder:
         no_moment = (time_ms.is_null() & values.is_not_null()) | (time_ms.abs() > LATEST_MS)
         cure = f"timestamps are read as {self._unit}; if that is wrong, correct time_unit in dataset.yaml"
         self._faults.rows(source, values, no_moment, "no moment before the year 10000", cure)
+        is_early = time_ms < EARLIEST_MS
+        self._has_later |= bool((~is_early).any())
+        cure = "correct them (such as 0 for a clock that was not set, or another unit), or leave these clicks out"
+        self._early.rows(source, values, is_early, "times before 1990 beside later ones", cure)
         return time_ms.fill_null(0).to_numpy(writable=True)
 
     def _is_time(self, source: Source, values: pl.Series) -> bool:

@@ -88,8 +88,10 @@ def write_tables(
         for number, frame in enumerate(clicks):
             part = f"part-{number:05d}.parquet"
             _write_clicks(folder / "clicks" / part, frame, Source("clicks", part), encoder)
-    if encoder is not None and encoder.n_rows == 0:
-        faults.add(EMPTY_LOG)
+    if encoder is not None:
+        encoder.check_times()
+        if encoder.n_rows == 0:
+            faults.add(EMPTY_LOG)
     faults.raise_any(f"{schema.name}: not a valid dataset, nothing was written")
 
 
@@ -343,6 +345,7 @@ def _read_clicks(
                 chunks.append(clicks if keep_users is None else clicks[keep_users[clicks.user_ids]])
             progress.advance(len(frame))
     progress.finish()
+    encoder.check_times()
     if any_readable and encoder.n_rows == 0:
         faults.add(EMPTY_LOG)
     return _in_time_order(chunks) if chunks else None

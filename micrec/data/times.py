@@ -111,6 +111,11 @@ class LogDays(NamedTuple):
         """Milliseconds by the clock since the start of the day."""
         return self._clock_ms(time_ms) % DAY_MS
 
+    def utc_offset_h(self, time_ms: int) -> float:
+        """Hours by which the zone's clocks are ahead of UTC at a moment."""
+        clock_ms = int(self._clock_ms(np.array([time_ms]))[0]) + self.starts_at_ms
+        return (clock_ms - time_ms) / HOUR_MS
+
     def start_ms(self, day: int) -> int:
         """First moment of a day, in milliseconds since 1970-01-01 UTC."""
         clock = pl.DataFrame({"clock": pl.Series([day * DAY_MS + self.starts_at_ms]).cast(pl.Datetime("ms"))})

@@ -185,10 +185,12 @@ def log_of(dataset: Dataset, *, utc_offset_h: float = 0.0, sampled: tuple[int, i
 
     Args:
         dataset: The data.
-        utc_offset_h: Hours added to its clock, so that midnight is midnight where the users live.
+        utc_offset_h: Hours added to its clock, so that midnight is midnight where the users live; at 0 those of the
+            dataset's zone in the middle of the log.
         sampled: Users kept and users there were, if it is a sample.
     """
-    shift_s = utc_offset_h * HOUR_S
+    middle_ms = int(dataset.clicks.time_ms[len(dataset.clicks) // 2]) if len(dataset.clicks) else 0
+    shift_s = (utc_offset_h or dataset.schema.days.utc_offset_h(middle_ms)) * HOUR_S
     items, roles = dataset.items, dataset.schema.roles
     category = items.columns.get(roles.category or "")
     taxonomy = items.columns.get(roles.taxonomy or "")

@@ -15,7 +15,7 @@ from micrec.data.convert import convert
 from micrec.data.readers.tabular import read_tabular
 from micrec.data.schema import DatasetSchema
 from micrec.data.split import temporal_split
-from micrec.data.store import read_dataset
+from micrec.data.store import read_dataset, write_dataset
 from micrec.errors import MicrecError
 
 S = int(datetime(2026, 11, 2, 12, tzinfo=UTC).timestamp())
@@ -242,3 +242,18 @@ def test_keys_of_the_days_are_checked(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=key):
         DatasetSchema.model_validate({"name": "x", key: value})
     assert DatasetSchema.model_validate({"name": "x", "day_starts_at": 600}).day_starts_at == "10:00"
+
+
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_a_dataset_with_zeros_among_its_times_is_refused(tmp_path: Path, unit: str) -> None:
+    scale = 1 if unit == "s" else 1_000
+    users, items = pl.DataFrame({"user_id": [1]}), pl.DataFrame({"item_id": [1]})
+    schema = DatasetSchema(name="x", time_unit=unit)
+    clicks = pl.DataFrame({"user_id": 1, "item_id": 1, "timestamp": [S * scale, 0, S * scale, -5, S * scale]})
+    with pytest.raises(
+        MicrecError, match=r"times before 1990 beside later ones in 2 of 5 rows \(row 1: 0; row 3: -5\)"
+    ):
+        write_dataset(tmp_path / "d", schema, users, items, clicks)
+    whole = clicks.with_columns(timestamp=pl.Series([0, 1, 2, 3, 4]))
+    write_dataset(tmp_path / "d", schema, users, items, whole)
+    assert len(read_dataset(tmp_path / "d").clicks) == 5
