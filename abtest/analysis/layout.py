@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Container
 from typing import NamedTuple
 
 import polars as pl
@@ -103,8 +104,13 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
         if name not in there
     ]
     if not wanted:
-        names = ", ".join(dict.fromkeys(column for metric in BUILTIN.values() for column in metric.columns))
-        faults.append(f"no column to measure: there is none of {names}. Name them with --columns clicks=...")
+        known = dict.fromkeys(column for metric in BUILTIN.values() for column in metric.columns if column not in _MADE)
+        numbers = _unread(rows.collect_schema(), {"user_id", "arm", "day", "timestamp", *covariates, *slices})
+        instead = f"; there are numbers in {_listed(numbers)}" if numbers else ""
+        faults.append(
+            f"no column to measure: there is none of {', '.join(known)}{instead}. Name them with "
+            "--columns clicks=..., or say what is judged with --metrics."
+        )
     if faults:
         raise MicrecError.of(where, faults)
     layout = Layout(
@@ -126,16 +132,22 @@ def unused_note(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan) -> list[
             read |= {theirs, *expressions.parse(theirs).columns}
         except MicrecError:  # a column whose name is no expression
             read.add(theirs)
-    schema = rows.collect_schema()
-    left = [
+    left = _unread(rows.collect_schema(), read)
+    return [f"Not used: {_listed(left)}; judge them with --metrics."] if left and plan.metrics is None else []
+
+
+def _unread(schema: pl.Schema, read: Container[str]) -> list[str]:
+    """Columns of numbers beside those that are read and ids."""
+    return [
         name
         for name, kind in schema.items()
         if is_number(kind) and kind != pl.Null and name not in read and not re.search(r"(^|_)id$", name, re.IGNORECASE)
     ]
-    if plan.metrics is not None or not left:
-        return []
-    more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
-    return [f"Not used: {', '.join(left[:MOST_NAMED])}{more}; judge them with --metrics."]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _as_numbers(rows: pl.LazyFrame, layout: Layout, notes: list[str]) -> pl.LazyFrame:

@@ -171,12 +171,22 @@ def as_series(batch: "Batch", name: str) -> "pl.Series":
 
 
 def numbers(batch: "Batch", name: str) -> NDArray[np.generic]:
-    """A column as numbers; what is missing becomes nan."""
-    column = _column(batch, name)
+    """A column as numbers; what is missing becomes nan, decimals and 128-bit integers 64-bit floats."""
+    column = _plain(_column(batch, name))
     values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
     if values.ndim != 1 or values.dtype.kind not in "biuf":
         raise MicrecError(f"{name}: must be a column of numbers, got {values.dtype} of shape {values.shape}.")
     return values
+
+
+def _plain(column: Any) -> Any:
+    """A column of polars whose type NumPy lacks, as floats; any other as it is."""
+    import polars as pl
+
+    if not isinstance(column, pl.Series):
+        return column
+    wide = column.dtype.is_decimal() or column.dtype in (pl.Int128, pl.UInt128)
+    return column.cast(pl.Float64) if wide or (column.dtype == pl.Boolean and column.null_count()) else column
 
 
 def _cell_codes(

@@ -227,3 +227,12 @@ def test_a_metric_of_which_less_is_better_says_so(tmp_path, log):
     metrics.write_text("primary: [wait]\nmetrics: {wait: {value: dwell_s, direction: down}}\n")
     shown = RUN.invoke(app, ["analyze", str(log), *ARMS, "--metrics", str(metrics)]).stdout
     assert "wait: less is better." in shown
+
+
+def test_a_log_without_any_known_column_names_its_numbers(tmp_path):
+    table = users(50).select("user_id", "arm", revenue=pl.col("clicks") * 2.5, note=pl.lit("x"))
+    table.write_parquet(tmp_path / "log.parquet")
+    done = RUN.invoke(app, ["analyze", str(tmp_path / "log.parquet"), *ARMS])
+    assert done.exit_code == 2
+    assert "none of clicks, dwell_s, likes, follows, impressions; there are numbers in revenue." in done.stderr
+    assert "--metrics" in done.stderr

@@ -130,6 +130,18 @@ def test_bad_tables(change, text):
         CellMoments.of(rows, ["x"])
 
 
+@pytest.mark.parametrize("kind", [pl.Decimal(12, 2), pl.Int128, pl.UInt128, pl.Boolean, pl.Int8, pl.Float32], ids=str)
+def test_columns_of_every_type(kind):
+    rows = pl.DataFrame({"arm": ["A", "B", "A", "B"], "x": pl.Series([1, 0, 0, 1]).cast(kind)})
+    cells = CellMoments.of(rows, ["x"])
+    assert (cells.total(arm="A").mean_of("x"), cells.total(arm="A").var_of("x")) == (0.5, 0.5)
+
+
+def test_a_truth_value_that_is_missing_is_told():
+    with pytest.raises(MicrecError, match="x: 1 values are missing or not finite, first in row 1"):
+        CellMoments.of(pl.DataFrame({"arm": ["A", "B", "B"], "x": [True, None, False]}), ["x"])
+
+
 def test_bad_files(tmp_path):
     pl.DataFrame({"arm": ["A"], "x": [1.0]}).write_parquet(tmp_path / "log.parquet")
     with pytest.raises(MicrecError, match="no column y: there are arm, x"):
