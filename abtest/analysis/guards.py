@@ -1,5 +1,6 @@
 """What a log must be before anything is computed of it; every fault at once, with count, first ids and cure."""
 
+import reprlib
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -58,7 +59,7 @@ def check_rows(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan, where: st
         MicrecError: All faults at once.
     """
     schema = rows.collect_schema()
-    faults = list(_wrong_types(schema, layout))
+    faults = [_with_first_texts(fault, rows, schema) for fault in _wrong_types(schema, layout)]
     readable = {name for name in schema if not any(fault.startswith(f"{name}:") for fault in faults)}
     rules = [rule for rule in _rules(schema, layout) if rule.column in readable]
     tests: list[pl.Expr] = [pl.len().alias("rows")]
@@ -170,6 +171,22 @@ def label(name: str) -> pl.Expr:
     if name == COLD:
         return pl.when(column.cast(pl.Float64) == 1).then(pl.lit("cold")).otherwise(pl.lit("warm"))
     return column.cast(pl.String).fill_null("missing")
+
+
+def _with_first_texts(fault: str, rows: pl.LazyFrame, schema: pl.Schema) -> str:
+    """The same with the first texts that are no numbers, where a column of text should hold numbers."""
+    name = fault.split(":", 1)[0]
+    if schema.get(name) != pl.String or "must hold numbers" not in fault:
+        return fault
+    text = pl.col(name).str.strip_chars()
+    broken = rows.filter(text.cast(pl.Float64, strict=False).is_null() & (text != ""))
+    count, first = pl.collect_all(
+        [broken.select(pl.len()), broken.select(text).unique(maintain_order=True).head(FIRST)], engine="streaming"
+    )
+    if not count.item():
+        return f"{name}: holds numbers as text: write them as numbers."
+    shown = ", ".join(reprlib.repr(value) for value in first[name].to_list())
+    return f"{fault.removesuffix('.')} ({count.item():,} rows, such as {shown})."
 
 
 def _wrong_types(schema: pl.Schema, layout: Layout) -> Iterator[str]:

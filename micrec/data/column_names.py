@@ -10,7 +10,7 @@ SYNONYMS = {
     "item_id": "item iid product_id article_id movie_id video_id news_id content_id track_id book_id asin sku",
     "timestamp": "ts time datetime date event_time event_timestamp created_at occurred_at unixtime unix_time time_ms",
     "day": "date dt ds event_date activity_date log_date date_key",
-    "arm": "group variant variation bucket branch treatment_group experiment_group test_group exp_group cohort",
+    "arm": "group grp ab_group variant variation bucket treatment_group experiment_group test_group exp_group cohort",
     "event": "event_type event_name action type behavior behaviour interaction",
     "clicks": "n_clicks num_clicks click_count click n_click clk",
     "dwell_s": "dwell dwell_time dwell_sec dwell_seconds watch_time play_time duration_s",

@@ -23,6 +23,7 @@ CSV_ENDINGS = tuple(f".{kind}{packed}" for kind in ("csv", "tsv", "txt") for pac
 SEPARATORS = (",", ";", "\t", "|")
 ROWS_GUESSED = 10_000  # rows after which a column of text needs no further look
 _SNIFFED_LINES = 100
+_NO_VALUE = ("\\N", "NULL", "null", "NA", "N/A", "n/a", "<NA>", "None", "none", "#N/A", "-")  # in a column of numbers
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _NAMED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
@@ -250,6 +251,12 @@ def _cell(name: str) -> pl.Expr:
     return pl.when(text != "").then(text).alias(name)
 
 
+def _number_cell(name: str) -> pl.Expr:
+    """A text cell as ``_cell``, null too where it holds a word for no value."""
+    cell = _cell(name)
+    return pl.when(~cell.is_in(_NO_VALUE)).then(cell)
+
+
 def _narrow_types(
     texts: pl.LazyFrame, names: list[str], spelled: Collection[str], notes: list[str]
 ) -> tuple[dict[str, pl.DataType], set[str]]:
@@ -280,7 +287,13 @@ def _narrow_types(
         "decimal point and no marks for thousands."
         for name in kept
     ]
-    clean = {name for name in names if types[name] == pl.String or counts[f"n {name}"] == counts[f"raw {name}"]}
+    clean = {name for name in names if types[name] == pl.String or counts[f"cells {name}"] == counts[f"raw {name}"]}
+    words = ", ".join(_NO_VALUE[:4])
+    notes += [
+        f"{name}: {empty:,} cells such as {words} are read as empty."
+        for name in names
+        if types[name] != pl.String and (empty := counts[f"cells {name}"] - counts[f"n {name}"])
+    ]
     return types, clean
 
 
@@ -295,10 +308,11 @@ def _counts(rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, int]:
     """How many cells of each column are there (n) and can be read as what."""
     tests: list[pl.Expr] = []
     for name in names:
-        cell = _cell(name)
+        cell = _number_cell(name)
         integer, number = cell.cast(pl.Int64, strict=False), cell.cast(pl.Float64, strict=False)
         tests += [
             cell.count().alias(f"n {name}"),
+            _cell(name).count().alias(f"cells {name}"),
             integer.count().alias(f"int {name}"),
             number.count().alias(f"float {name}"),
             cell.str.contains(r"^[+-]?\d+$").sum().alias(f"digits {name}"),
@@ -330,6 +344,7 @@ def _counts_as_guessed(rows: pl.LazyFrame, types: Mapping[str, pl.DataType]) -> 
     counts |= rows.select(tests).collect(engine="streaming").row(0, named=True) if tests else {}
     for name, dtype in guessed.items():
         counts[f"{'int' if dtype == pl.Int64 else 'float'} {name}"] = counts[f"raw {name}"]
+        counts[f"cells {name}"] = counts[f"n {name}"]
     return counts
 
 
@@ -353,12 +368,14 @@ def _type_of(name: str, counts: Mapping[str, int], spelled: Collection[str]) -> 
 
 def _narrowed(name: str, dtype: pl.DataType) -> pl.Expr:
     """A text column with the type that all its cells fit."""
-    cell = _cell(name)
+    if dtype == pl.String and not isinstance(dtype, _DecimalComma):
+        return _cell(name)
+    cell = _number_cell(name)
     if isinstance(dtype, _DecimalComma):
         return cell.str.replace(",", ".", literal=True).cast(pl.Float64)
     if dtype == pl.Boolean:
         return cell.str.to_lowercase() == "true"
-    return cell if dtype == pl.String else cell.cast(dtype)
+    return cell.cast(dtype)
 
 
 # Parquet

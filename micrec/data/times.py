@@ -141,7 +141,7 @@ def check_timezone(name: str, key: str = "timezone") -> None:
 
         zones = sorted(zoneinfo.available_timezones())
         by_city = {zone.rsplit("/", 1)[-1].lower(): zone for zone in zones} | {zone.lower(): zone for zone in zones}
-        close = difflib.get_close_matches(name.lower().replace(" ", "_"), by_city, n=1)
+        close = difflib.get_close_matches(name.lower().replace(" ", "_"), by_city, n=1, cutoff=0.75)
         cure = f"did you mean {by_city[close[0]]}?" if close else "write an IANA name such as Europe/Oslo, or UTC."
         raise MicrecError(f"{key}: there is no time zone {name!r}, {cure}") from None
 
@@ -266,7 +266,9 @@ def _instants(rows: pl.LazyFrame, name: str, timezone: str, unit: Unit | None) -
     if isinstance(kind, pl.Datetime):
         if kind.time_zone is None:
             return Times(local(value.cast(pl.Datetime("us")), timezone))
-        return Times(value.dt.convert_time_zone("UTC").cast(INSTANT))
+        zone = kind.time_zone
+        notes = () if zone in ("UTC", timezone) else (f"{name}: the column is in {zone}; days are cut in {timezone}.",)
+        return Times(value.dt.convert_time_zone("UTC").cast(INSTANT), notes=notes)
     if kind == pl.String:
         return _from_text(rows, name, value, timezone)
     if kind == pl.Null:

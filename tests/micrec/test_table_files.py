@@ -103,6 +103,15 @@ def test_the_separator_is_recognised_in_any_file(tmp_path: Path, name: str, sepa
     assert rows.to_dict(as_series=False) == {"user_id": [1, 2], "arm": ["A", "B"], "note": ["x y", None]}
 
 
+def test_words_for_no_value_are_empty_in_a_column_of_numbers_alone(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path / "t.csv", "a,b,c\n1,NULL,x\n\\N,1.5,NULL\n 3 ,NaN,y\n"))
+    found = table.rows.collect()
+    assert found["a"].to_list() == [1, None, 3]
+    assert found["b"].to_list()[:2] == [None, 1.5]
+    assert found["c"].to_list() == ["x", "NULL", "y"]
+    assert any(note.startswith("a: 1 cells such as") for note in table.notes)
+
+
 def test_a_separator_may_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "a^b\n1^2\n")
     assert open_table(path, separator="^").rows.collect().rows() == [(1, 2)]

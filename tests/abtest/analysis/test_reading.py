@@ -210,3 +210,18 @@ def test_late_fractions_and_other_separators_are_read(tmp_path: Path) -> None:
     log = read_log(tmp_path / "log.csv", AB)
     assert log.users.collect()["clicks"].sum() == sum(user % 3 for user in range(10_001)) + 1.5
     assert log.notes[0] == "Cells are separated by ';' in log.csv."
+
+
+def test_text_among_numbers_is_named_and_words_for_no_value_are_empty(tmp_path: Path) -> None:
+    lines = [f"{user},{'AB'[user % 2]},{user % 4}" for user in range(60)]
+    for cell, part in (
+        ("many", r"clicks: holds String, .*\(1 rows, such as 'many'\)"),
+        ("NULL", "clicks: 1 row is empty"),
+    ):
+        path = tmp_path / "log.csv"
+        path.write_text("\n".join(["user_id,arm,clicks", *lines, f"60,A,{cell}"]) + "\n")
+        with pytest.raises(MicrecError, match=part):
+            read_log(path, AB)
+    texts = pl.DataFrame({"user_id": [1, 2], "arm": ["A", "B"], "clicks": ["1", "2"]})
+    with pytest.raises(MicrecError, match="clicks: holds numbers as text"):
+        log_of(texts, AB)
