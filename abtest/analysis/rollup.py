@@ -61,32 +61,34 @@ def to_users(
     known_words = {name: known for name, (_, known) in words.items()}
     users = _table(totals, layout, daily if days is not None else (), known_words)
     noun = {"days": "user-day rows", "events": "events", "parts": "rows"}[layout.kind]
-    return users.sort("user_id").lazy(), noun
+    return users.lazy(), noun
 
 
 def _table(
     totals: UserTotals, layout: Layout, daily: tuple[str, ...], words: Mapping[str, Sequence[str]]
 ) -> pl.DataFrame:
-    """One row per user from the totals."""
-    columns = {"user_id": totals.ids()}
+    """One row per user from the totals, in the order of the ids."""
+    ids = totals.ids()
+    order = ids.arg_sort().to_numpy()
+    columns = {"user_id": ids.gather(order)}
     for name in layout.attributes:
-        values = pl.Series(totals.first(name))
+        values = pl.Series(totals.first(name)[order])
         if name == COLD:
             values = values == list(words[name]).index("cold") if "cold" in words[name] else values < 0
         elif name in words:
             values = pl.Series(list(words[name]), dtype=pl.String).gather(values)
         columns[name] = values
-        columns[VARIES + name] = pl.Series(totals.varies(name))
-    columns |= {name: pl.Series(totals.total(name)) for name in layout.counts}
+        columns[VARIES + name] = pl.Series(totals.varies(name)[order])
+    columns |= {name: pl.Series(totals.total(name)[order]) for name in layout.counts}
     for name in daily:
-        columns |= {on_day(name, d): pl.Series(values) for d, values in enumerate(totals.on_days(name), 1)}
+        columns |= {on_day(name, d): pl.Series(values[order]) for d, values in enumerate(totals.on_days(name), 1)}
     if totals.days:
-        seen, active = totals.seen(), totals.active()
+        seen, active = totals.seen()[:, order], totals.active()[:, order]
         columns[FIRST_DAY] = pl.Series(seen.argmax(axis=0) + 1)
         columns[STAYS] = pl.Series((active[:-1] & active[1:]).sum(axis=0))
         columns[ELIGIBLE] = pl.Series(active[:-1].sum(axis=0))
         if layout.kind == "days":
-            columns[REPEATS] = pl.Series(totals.rows() > seen.sum(axis=0))
+            columns[REPEATS] = pl.Series(totals.rows()[order] > seen.sum(axis=0))
     return pl.DataFrame(columns)
 
 
