@@ -9,6 +9,7 @@ import polars as pl
 Spelling = Literal["as_written", "number", "lower"]
 _INVISIBLE = "[\u200b\u200c\u200d\u2060\ufeff\u00ad]"  # zero-width spaces and joiners, soft hyphens
 _BATCH_ROWS = 1 << 20
+_SURE_INT64 = 18  # characters, with a sign, that always fit 64 bits
 _EXACT_FLOAT = float(2**53)
 
 
@@ -48,7 +49,9 @@ def read_ids(rows: pl.LazyFrame, name: str, *, spelling: Spelling = "as_written"
     if kind == pl.String:
         found = _text(rows, name, value, warn_of_case)
         return found._replace(value=found.value.str.to_lowercase()) if spelling == "lower" else found
-    if kind.is_float() or kind.is_decimal():
+    if kind.is_decimal():
+        return _decimal(rows, name, value)
+    if kind.is_float():
         return _whole(rows, name, value.cast(pl.Float64))
     return Ids(value)
 
@@ -131,6 +134,20 @@ def _case_twins(rows: pl.LazyFrame, name: str, clean: pl.Expr) -> Sequence[str]:
         return ()
     one, two = first["id"][0]
     return (f"{name}: {count.item():,} ids differ from another by upper case alone, such as {one!r} and {two!r}.",)
+
+
+def _decimal(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:
+    """Decimals are exact: whole ones become integers, or text where they are longer than 64 bits."""
+    text = value.cast(pl.String).str.replace(r"\.0*$", "")
+    tests = {
+        "n": text.count(),
+        "broken": text.str.contains(".", literal=True).sum(),
+        "long": (text.str.len_bytes() > _SURE_INT64).any(),
+    }
+    n, broken, long = rows.select(**tests).collect(engine="streaming").row(0)
+    if broken:
+        return Ids(value, faults=(f"{name}: {broken:,} of {n:,} ids are no whole numbers: write integers or text.",))
+    return Ids(text if long else text.cast(pl.Int64))
 
 
 def _whole(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:

@@ -30,3 +30,30 @@ def test_what_is_read_and_told(monkeypatch, batch, values, read, notes):
     assert rows.select(found.value).collect().to_series().to_list() == read
     assert len(found.notes) == len(notes)
     assert all(note.startswith(part) for note, part in zip(found.notes, notes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "read"),
+    [
+        (["7", "-12", None], 0, [7, -12, None]),
+        (["7", "12"], 9, [7, 12]),
+        (["900719925474099312", "900719925474099313"], 0, [900719925474099312, 900719925474099313]),
+        (
+            ["12345678901234567890123", "12345678901234567890124"],
+            2,
+            ["12345678901234567890123", "12345678901234567890124"],
+        ),
+        (["100", "1000"], 2, [100, 1000]),
+    ],
+    ids=["numbers", "with places", "beyond floats", "beyond integers", "zeros at the end"],
+)
+def test_decimal_ids_are_exact(values, scale, read):
+    """A warehouse's NUMERIC: no two ids run together, however long."""
+    column = pl.Series(values, dtype=pl.String).cast(pl.Decimal(38, scale))
+    rows = pl.LazyFrame({"u": column})
+    assert rows.select(read_ids(rows, "u").value).collect().to_series().to_list() == read
+
+
+def test_decimal_ids_with_fractions_are_refused():
+    rows = pl.LazyFrame({"u": pl.Series(["1.50", "2.00"]).cast(pl.Decimal(10, 2))})
+    assert read_ids(rows, "u").faults == ("u: 1 of 2 ids are no whole numbers: write integers or text.",)
