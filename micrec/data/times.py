@@ -201,12 +201,13 @@ def read_days(
     A date is the day it names, whatever the zone; so is a column of midnights.
     """
     value, kind = _value_of(rows, name)
-    if kind == pl.Date:
-        return DayNumbers(value.cast(pl.Int32))
-    if kind == pl.String and _all_true(rows, value.str.contains(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}$")):
-        return DayNumbers(_naive(value).dt.date().cast(pl.Int32), faults=_unreadable(rows, name, _naive(value)))
-    if isinstance(kind, pl.Datetime) and _all_true(rows, value.dt.time() == pl.time(0, 0, 0)):
-        return DayNumbers(value.dt.date().cast(pl.Int32))
+    now = now or datetime.now(UTC)
+    if (dates := _dates(rows, value, kind)) is not None:
+        if kind == pl.String and (faults := _unreadable(rows, name, _naive(value))):
+            return DayNumbers(value, faults=faults)
+        midnights = Times(dates.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"))
+        judged = _judged(rows, name, midnights, implausible, option, now)
+        return DayNumbers(dates.cast(pl.Int32), True, judged.faults, judged.notes, judged.kept, dropped=judged.dropped)
     if kind.is_numeric():
         whole = value.cast(pl.Int64, strict=False)
         if _all_true(rows, whole.is_between(-_MOST_DAY_NUMBER, _MOST_DAY_NUMBER) & (whole == value)):
@@ -214,6 +215,17 @@ def read_days(
     times = read_times(rows, name, timezone=timezone, implausible=implausible, option=option, now=now)
     number = local_date(times.instants, timezone).cast(pl.Int32)
     return DayNumbers(number, True, times.faults, times.notes, times.kept, times.instants, times.dropped)
+
+
+def _dates(rows: pl.LazyFrame, value: pl.Expr, kind: pl.DataType) -> pl.Expr | None:
+    """The dates of a column that holds nothing else: of type Date, written as text, or midnights."""
+    if kind == pl.Date:
+        return value
+    if kind == pl.String and _all_true(rows, value.str.contains(r"^\d{4}[-/]\d{1,2}[-/]\d{1,2}$")):
+        return _naive(value).dt.date()
+    if isinstance(kind, pl.Datetime) and _all_true(rows, value.dt.time() == pl.time(0, 0, 0)):
+        return value.dt.date()
+    return None
 
 
 def coarse_times(time_ms: NDArray[np.int64], days: LogDays) -> str | None:

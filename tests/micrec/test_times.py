@@ -125,6 +125,24 @@ def test_a_date_is_the_day_it_names(values: list, zone: str) -> None:
     assert rows.select(days.number.cast(pl.Date)).collect().item() == date(2026, 11, 24)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [date(2026, 11, 24)] * 3 + [date(1970, 1, 1)],
+        ["2026-11-24"] * 3 + ["1970-01-01"],
+        [datetime(2026, 11, 24)] * 3 + [datetime(1970, 1, 1)],
+        [20261124] * 3 + [0],
+    ],
+)
+def test_days_that_no_log_has_are_refused_or_dropped_too(values: list) -> None:
+    rows = pl.LazyFrame({"day": values})
+    assert "day: times before 1990 in 1 of 4 rows" in read_days(rows, "day", now=NOW).faults[0]
+    days = read_days(rows, "day", implausible="drop", now=NOW)
+    assert days.faults == ()
+    assert days.kept is not None
+    assert len(rows.filter(days.kept).collect()) == 3
+
+
 def test_the_log_s_own_day_numbers_stay() -> None:
     for values in ([1, 2], ["1", "2"], [1.0, 2.0], pl.Series([1, 2], dtype=pl.UInt8)):
         rows = pl.LazyFrame({"day": values})

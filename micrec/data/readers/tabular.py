@@ -125,6 +125,7 @@ def read_tabular(
 
     frames = {name: file.take(wanted[name]) for name, file in files.items()}
     names = {name: file.name for name, file in files.items()}
+    n_rows = len(frames["clicks"])
     zone = timezone or ("UTC" if declared is None else declared.timezone)
     unit = _declared_unit(declared)
     frames["clicks"], found_unit = _times(
@@ -147,7 +148,7 @@ def read_tabular(
         frames[name] = _parse(source, frames[name], name, fields, separators, default, faults, report)
     faults.raise_any(str(clicks))
     given = {} if declared is None else dict(declared.provenance)
-    made = {"reader": "table", "files": list(names.values()), "dropped": report.dropped}
+    made: dict[str, Any] = {"reader": "table", "files": list(names.values()), "rows": n_rows, "dropped": report.dropped}
     if declared is None:
         made["types"] = "guessed from the values; give a schema file to declare them"
     if report.notes:
