@@ -131,9 +131,7 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
         .group_by("arm", "channel")
         .agg(link_clicks=pl.len())
     )
-    offered = serving.group_by("arm", pl.col("stage").alias("channel")).agg(
-        pl.col("offered", "merged").cast(pl.Int64).sum()
-    )
+    offered = offered_by_channel(serving)
     bit = {name: (pl.col("offered_by").cast(pl.Int64) // 2**place) % 2 for place, name in enumerate(channels_in_order)}
     overlap = pl.concat(
         [
@@ -184,6 +182,13 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
     }
     found = {name: table.collect().to_dicts() for name, table in tables.items()}
     return found | {"models": _ages(folders), "troubles": _troubles(folders)}
+
+
+def offered_by_channel(serving: pl.LazyFrame) -> pl.LazyFrame:
+    """Items that each stage offered over all jobs, and how many of them were merged, by arm; in 64 bits."""
+    return serving.group_by("arm", pl.col("stage").alias("channel")).agg(
+        pl.col("offered", "merged").cast(pl.Int64).sum()
+    )
 
 
 def _returns(requests: pl.LazyFrame) -> pl.LazyFrame:

@@ -1,8 +1,10 @@
 """Sections of the report from facts made by hand."""
 
+import polars as pl
 import pytest
 
 from abtest.online.funnel import funnel_sections
+from abtest.online.measures import offered_by_channel
 
 ARMS = {"control": "ICAN", "treatment": "MicRec"}
 
@@ -90,3 +92,12 @@ def test_days_are_counted_from_the_experiments_first(blocks):
 
 def test_overlap_is_a_share_of_what_the_channel_had_shown(blocks):
     assert blocks["Overlap of channels, ICAN"].rows == [("a", "100", "", "25.0%"), ("b", "25", "100.0%", "")]
+
+
+def test_items_offered_are_counted_beyond_32_bits():
+    """3,000 jobs of a million candidates each: 3e9 items, of a column of 32 bits."""
+    jobs = pl.DataFrame(
+        {"arm": ["A"] * 3000, "stage": ["popular"] * 3000, "offered": [1_000_000] * 3000, "merged": [900_000] * 3000}
+    ).cast({"offered": pl.Int32, "merged": pl.Int32})
+    found = offered_by_channel(jobs.lazy()).collect().row(0, named=True)
+    assert found == {"arm": "A", "channel": "popular", "offered": 3_000_000_000, "merged": 2_700_000_000}
