@@ -14,6 +14,7 @@ _BOUNDS = {
     "less_than_equal": ("le", "<="),
 }
 _SCHEMA_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+RENAMED = {"gather_s": "batch_window_s"}  # keys of former versions, by their present names
 _TYPE_WORDS = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 
 
@@ -112,6 +113,8 @@ def _real_path(data: Any, loc: Sequence[int | str]) -> tuple[str, ...]:
 def _sentence(path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[Setting]) -> str:
     fault = faults[0]
     kind = fault["type"]
+    if kind == "extra_forbidden" and path[-1] in RENAMED:
+        return f"is now {RENAMED[path[-1]]}: write that instead"
     if kind == "extra_forbidden":
         return f"unknown key, {_suggestion(path, settings)}"
     if kind == "missing":

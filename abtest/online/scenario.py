@@ -14,7 +14,7 @@ from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.settings import apply_overrides, build_config, check, merge
 from simulator.platform.arms import arm_pipelines, assign, without_nulls
-from simulator.platform.config import PlatformKeys
+from simulator.platform.config import PipelineKeys, PlatformKeys
 from simulator.population.keys import PopulationKeys
 from simulator.world.config import WorldConfig
 
@@ -109,7 +109,10 @@ class OnlineScenario(Frozen):
         for name in self.named_variants():
             try:
                 variants.append(self.variant(name))
-                arm_pipelines(variants[-1].platform_keys(0), where=f"variant {name}" if name != MAIN else "arms")
+                keys = variants[-1].platform_keys(0)
+                pipelines = arm_pipelines(keys, where=f"variant {name}" if name != MAIN else "arms")
+                late = _late_faults(keys.pipeline, pipelines, variants[-1].days)
+                faults += [fault for fault in late if fault not in faults]
                 faults += variants[-1]._empty_arm_faults() if variants[-1].experiment else []
             except MicrecError as fault:
                 faults.append(str(fault).removeprefix("arms: "))
@@ -266,3 +269,16 @@ def _model_options(
 def folder_name(variant: str) -> str:
     """A variant's name as a folder's."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in variant)
+
+
+def _late_faults(platform: PipelineKeys, arms: dict[str, PipelineKeys], days: int) -> list[str]:
+    """Faults that begin after the last day; those that arms share with the platform are told once."""
+    found: dict[str, str] = {}
+    for at, pipeline in [("platform.pipeline", platform), *((f"arms.{arm}.pipeline", arms[arm]) for arm in arms)]:
+        stages = {f"channels.{name}": channel for name, channel in pipeline.channels.items()}
+        for place, stage in {**stages, "ranking": pipeline.ranking}.items():
+            for number, fault in enumerate(stage.faults):
+                if fault.from_day >= days:
+                    key = f"{place}.faults.{number}.from_day: {fault.from_day:g}"
+                    found.setdefault(key, f"{at}.{key} lies after the last of {days} days, so that it does nothing")
+    return list(found.values())

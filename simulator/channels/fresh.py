@@ -18,7 +18,9 @@ _OFFSET = 1024.0  # makes every score positive for the fixed-point sums
 class FreshKeys(ChannelKeys):
     """Keys of the fresh channel."""
 
-    max_age_h: PositiveFloat = Field(72.0, description="Hours since publication after which an item is no news.")
+    max_age_h: PositiveFloat = Field(
+        72.0, description="Hours since publication after which an item is no news, at the moment of the request."
+    )
     half_life_h: PositiveFloat = Field(24.0, description="Hours of age that halve an item's score.")
     prior_impressions: PositiveFloat = Field(
         50.0, description="Impressions at the average click rate that each item is credited with."
@@ -49,7 +51,14 @@ class FreshTrainer(ChannelTrainer[FreshKeys]):
         score = np.log(rate) - np.log(2.0) * shelf.age_s / (keys.half_life_h * HOUR_S)
         young = shelf.age_s <= keys.max_age_h * HOUR_S
         items, best = best_items(shelf.ids[young], score[young], keys.length)
-        return {"items": items, "scores": best, "made_s": np.array(log.now_s), "new": np.array(np.log(average))}
+        published_s = (log.now_s - shelf.age_s)[shelf.lookup.rows(items)]
+        return {
+            "items": items,
+            "scores": best,
+            "published_s": published_s,
+            "made_s": np.array(log.now_s),
+            "new": np.array(np.log(average)),
+        }
 
     def serve(self, arrays: Mapping[str, NDArray]) -> Matcher:
         return _Fresh(self, arrays)
@@ -59,6 +68,7 @@ class _Fresh:
     def __init__(self, trainer: FreshTrainer, arrays: Mapping[str, NDArray]) -> None:
         self._trainer, self._known, self._scores_known = trainer, arrays["items"], arrays["scores"]
         self._made_s, self._new = float(arrays["made_s"]), float(arrays["new"])
+        self._published_s = arrays["published_s"]
         self.announce(Announced(np.empty(0, np.int64), np.empty(0)))
 
     def announce(self, announced: Announced) -> None:
@@ -70,20 +80,23 @@ class _Fresh:
         scores = np.concatenate([(self._new + growth).astype(np.float32), self._scores_known])
         order = np.lexsort((items, -scores))
         self._items, self._scores = items[order], scores[order]
-        self._at_s = np.concatenate([at_s, np.full(len(self._known), -np.inf)])[order]
+        self._from_s = np.concatenate([at_s, np.full(len(self._known), -np.inf)])[order]
+        self._until_s = np.concatenate([at_s, self._published_s])[order] + self._trainer.keys.max_age_h * HOUR_S
 
     def retrieve(self, requests: Requests, k: int) -> Candidates:
         hidden, explore = self._trainer.hidden(requests), self._trainer.keys.explore
-        early = np.flatnonzero(self._at_s > requests.now_s.min(initial=np.inf))  # not yet out for some of the requests
-        if not len(self._items) or (explore == 0 and not len(early)):
+        first_s, last_s = requests.now_s.min(initial=np.inf), requests.now_s.max(initial=-np.inf)
+        unfit = np.flatnonzero((self._from_s > first_s) | (self._until_s < last_s))  # not yet out, or too old, for some
+        if not len(self._items) or (explore == 0 and not len(unfit)):
             return shared_list(self._items, self._scores, k, hidden)
         noisy = np.broadcast_to(self._scores, (len(requests.keys), len(self._items)))
         if explore:
             key = mixed(requests.keys, _SHUFFLE)[:, None]
             noisy = noisy + explore * -np.log(-np.log(to_uniform(mixed(key, self._items[None, :]))))
         items = np.broadcast_to(self._items, noisy.shape)
-        if len(early):
-            items = items.copy()
-            items[:, early] = np.where(self._at_s[early] <= requests.now_s[:, None], items[:, early], -1)
+        if len(unfit):
+            items, now_s = items.copy(), requests.now_s[:, None]
+            fit = (self._from_s[unfit] <= now_s) & (now_s <= self._until_s[unfit])
+            items[:, unfit] = np.where(fit, items[:, unfit], -1)
         lists = sum_by_item(items, np.clip(noisy, 1.0 / UNIT - _OFFSET, _OFFSET - 1.0) + _OFFSET, k, hidden)
         return Candidates(lists.items, lists.scores - np.float32(_OFFSET))

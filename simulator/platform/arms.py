@@ -31,10 +31,28 @@ def arm_pipelines(keys: PlatformKeys, *, where: str = "platform") -> dict[str, P
         if pipeline is not None and not pipeline.channels:
             faults.append(f"{at}.channels: none is left: keep at least one")
         if pipeline is not None:
+            faults += _early_faults(pipeline, arm.pipeline, at)
             pipelines[name] = pipeline
     if faults:
         raise MicrecError.of(where, faults)
     return pipelines
+
+
+def _early_faults(pipeline: PipelineKeys, changes: Mapping[str, Any], at: str) -> list[str]:
+    """What is wrong with the faults that an arm itself names: it serves nobody before day 0."""
+    found = []
+    own = changes.get("channels")
+    stages = [(f"channels.{name}", pipeline.channels.get(name), part) for name, part in dict(own or {}).items()]
+    for place, stage, part in [*stages, ("ranking", pipeline.ranking, changes.get("ranking"))]:
+        if stage is None or not isinstance(part, Mapping) or "faults" not in part:
+            continue
+        found += [
+            f"{at}.{place}.faults.{number}.from_day: must be >= 0, got {fault.from_day:g}: an arm serves nobody before "
+            "the first day of the experiment; a fault of the warm-up belongs into platform.pipeline"
+            for number, fault in enumerate(stage.faults)
+            if fault.from_day < 0
+        ]
+    return found
 
 
 def without_nulls(data: dict[str, Any]) -> dict[str, Any]:

@@ -28,9 +28,13 @@ class LatencyKeys(Keys):
 
 
 class FaultKeys(Keys):
-    """Something that goes wrong for a while. Days count from the first day after the warm-up; negative = before it."""
+    """Something that goes wrong for a while.
 
-    from_day: float = Field(description="Day, with fraction, at which it begins.")
+    Days count from the first day after the warm-up. A negative one lies in the warm-up, which everybody spends on
+    ``platform.pipeline``: an arm's own faults begin at 0 at the earliest.
+    """
+
+    from_day: float = Field(description="Day, with fraction, at which it begins; 0 = start of the experiment.")
     to_day: float = Field(description="Day, with fraction, at which it is over.")
     down: bool = Field(False, description="Requests are refused at once.")
     slow: PositiveFloat = Field(1.0, description="Factor on service times.")
@@ -165,13 +169,23 @@ class PlatformKeys(Keys):
         description="Latest days of the log that trainers see, so that memory stays flat over a long run; older ones "
         "stay on disk. null: all.",
     )
-    gather_s: PositiveFloat | None = Field(
+    batch_window_s: PositiveFloat | None = Field(
         None,
-        description="Most simulated seconds whose requests are worked on together, for speed; null: as many as bring "
-        "4,000 visits. Logs do not depend on it where no request queues. Where some do, one that its user makes within "
-        "the same time is put into the queue after others were told their waits: the day's checkpoint counts the waits "
-        "that it would have changed, and less is gathered where they are more than 1 %.",
+        description="Most simulated seconds whose requests are worked on together, for speed alone: the log does not "
+        "depend on it, and queues serve in the order of arrival; null: as many as bring 4,000 visits.",
     )
+
+    @model_validator(mode="after")
+    def _check_faults(self) -> Self:
+        stages = {f"channels.{name}": channel for name, channel in self.pipeline.channels.items()}
+        for place, stage in {**stages, "ranking": self.pipeline.ranking}.items():
+            for number, fault in enumerate(stage.faults):
+                if fault.to_day <= -self.warmup_days:
+                    raise ValueError(
+                        f"pipeline.{place}.faults.{number}.to_day: {fault.to_day:g} lies before the first of "
+                        f"{self.warmup_days} warm-up days, so that it does nothing"
+                    )
+        return self
 
     @field_validator("arms")
     @classmethod

@@ -28,7 +28,7 @@ from simulator.platform.shown import Shown
 from simulator.platform.slates import Kitchen
 from simulator.platform.snapshots import Deployed, Makers, Snapshots
 from simulator.platform.stage import Stage
-from simulator.platform.visits import Coming, Replies, run_day
+from simulator.platform.visits import Arrival, run_day
 from simulator.population.responses import DayVisits
 from simulator.ports import LiveMatcher, ObservedLog
 from simulator.world.visits import DAY_S
@@ -37,7 +37,7 @@ RUN_FILE = "platform.json"
 CHECKPOINT = "platform checkpoint"
 WARM_UP = "warmup"  # arm of everybody before the experiment
 _POPULAR_ITEMS = 1_000
-_GATHER_VISITS = 4_000
+_WINDOW_VISITS = 4_000
 
 
 class Engine:
@@ -129,7 +129,7 @@ class Engine:
         )
         self._serve(service, day, days)
         self._users.end_day(day)
-        log.flush(last=True)
+        log.flush()
         _write_table(deployed.table, folder / "snapshots.parquet")
         _write_table(self._moods(day, plan, visits, self._users.gone & ~gone), folder / "oracle" / "users-000.parquet")
         self._save(day, folder, service)
@@ -168,15 +168,16 @@ class Engine:
         last = self._setting.first_day + days - 1
         self._progress.start(f"day {day} of {last}", len(visits.user), "visits")
 
-        def serve(visit: NDArray[np.int64], request: NDArray[np.int64], at_s: NDArray[np.float64]) -> Replies:
-            over = service.n_over
-            replies = service.serve(visit, request, at_s)
-            rate = service.n_requests / max(time.monotonic() - started_s, 1e-9)
-            self._progress.advance(service.n_over - over, f"{rate:,.0f} requests/s")
-            return replies
+        told = 0
 
-        gather_s = self._keys.gather_s or DAY_S / max(1, round(len(visits.user) / _GATHER_VISITS))
-        run_day(day * DAY_S, _comings(visits), gather_s, service.settle, serve)
+        def tell() -> None:
+            nonlocal told
+            rate = service.n_requests / max(time.monotonic() - started_s, 1e-9)
+            self._progress.advance(service.n_over - told, f"{rate:,.0f} requests/s")
+            told = service.n_over
+
+        window_s = self._keys.batch_window_s or DAY_S / max(1, round(len(visits.user) / _WINDOW_VISITS))
+        run_day(day * DAY_S, _arrivals(visits), window_s, service, tell)
         service.settle(np.inf)
         self._progress.finish(f"{service.n_requests:,} requests")
 
@@ -195,10 +196,7 @@ class Engine:
     def _save(self, day: int, folder: Path, service: Service) -> None:
         """The state to go on from, and what is worth knowing of the day."""
         arrays = {f"users.{name}": values for name, values in self._users.state().items()}
-        queues = {
-            stage: {"jobs": made.queue.settled, "overtaken": made.queue.overtaken}
-            for stage, made in service.stages.items()
-        }
+        queues = {stage: {"jobs": made.queue.state.settled} for stage, made in service.stages.items()}
         facts = {
             "day": day,
             "visits": len(service.visits.user),
@@ -264,7 +262,7 @@ class Engine:
 
     def _check_base(self, base: Path) -> None:
         theirs = _read_run(base)
-        same = ("seed", "pipeline", "warmup_days", "log_days", "gather_s", "shadow_warm_up")
+        same = ("seed", "pipeline", "warmup_days", "log_days", "shadow_warm_up")
         differing = [key for key in same if theirs["keys"].get(key) != self._keys.model_dump(mode="json")[key]]
         if differing or theirs["first_day"] != self._setting.first_day:
             raise MicrecError(f"{base}: another {', '.join(differing) or 'first day'}: its warm-up is not this run's.")
@@ -303,11 +301,15 @@ def item_values(setting: Setting, pipelines: list[PipelineKeys]) -> dict[str, ND
     return found
 
 
-def _comings(visits: DayVisits) -> Iterator[Coming]:
-    several = np.bincount(visits.user)[visits.user] > 1 if len(visits.user) else np.zeros(0, bool)
-    users = np.where(several, visits.user, -1).tolist()
-    for number, (start_s, user) in enumerate(zip(visits.start_s.tolist(), users, strict=True)):
-        yield Coming(number, start_s, user if user >= 0 else None)
+def _arrivals(visits: DayVisits) -> Iterator[Arrival]:
+    left = np.bincount(visits.user, minlength=1).tolist()  # visits of each user that are still to come
+    latest: dict[int, int] = {}  # of users who come again
+    for number, (start_s, user) in enumerate(zip(visits.start_s.tolist(), visits.user.tolist(), strict=True)):
+        left[user] -= 1
+        former = latest.pop(user, None)
+        if left[user]:
+            latest[user] = number
+        yield Arrival(number, start_s, former, followed=left[user] > 0)
 
 
 def _read_run(folder: Path) -> dict[str, Any]:

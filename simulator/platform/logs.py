@@ -80,8 +80,8 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
                 **request,
                 "stage": (*channels, "ranking"),
                 "arrived_s": pl.Float64,
-                "wait_ms": pl.Float32,
-                "service_ms": pl.Float32,
+                "wait_ms": pl.Float64,
+                "service_ms": pl.Float64,
                 "outcome": OUTCOMES,
                 "offered": pl.Int32,  # items not yet seen in the visit; candidates scored, for ranking
                 "merged": pl.Int32,  # of its items, those among the candidates
@@ -113,13 +113,31 @@ class TableWriter:
             self._blocks.append((asked_s, visit, {name: columns[name] for name in self._table.columns}))
             self._rows += len(asked_s)
 
-    def flush(self, *, last: bool = False) -> None:
-        """Write what has gathered if it is enough for a part, or the ``last``; no earlier row will come."""
+    @property
+    def blocks(self) -> int:
+        """Calls of ``add`` that are not written yet, for ``drop_after``."""
+        return len(self._blocks)
+
+    def drop_after(self, blocks: int) -> None:
+        """Forget what was added after there were so many blocks."""
+        self._blocks = self._blocks[:blocks]
+        self._rows = sum(len(block[0]) for block in self._blocks)
+
+    def flush(self, before_s: float = np.inf) -> None:
+        """Write the rows of requests made before a moment, if they are enough for a part; no earlier one will come.
+
+        Without a moment the day is over: all is written.
+        """
+        last = before_s == np.inf
         if not last and self._rows < PART_ROWS:
             return
-        if self._rows or (last and not self._parts):
+        kept: list[tuple[NDArray[np.float64], NDArray[np.int64], dict[str, NDArray]]] = []
+        if not last:
+            kept = [_rows_of(block, block[0] >= before_s) for block in self._blocks if (block[0] >= before_s).any()]
+            self._blocks = [_rows_of(block, block[0] < before_s) for block in self._blocks]
+        if any(len(block[0]) for block in self._blocks) or (last and not self._parts):
             self._write(self._frame())
-        self._blocks, self._rows = [], 0
+        self._blocks, self._rows = kept, sum(len(block[0]) for block in kept)
 
     def _frame(self) -> pl.DataFrame:
         names = list(self._table.columns)
@@ -168,10 +186,28 @@ class DayLog:
         """Rows of a table; see :meth:`TableWriter.add`."""
         self._writers[table].add(asked_s, visit, columns)
 
-    def flush(self, *, last: bool = False) -> None:
+    def flush(self, before_s: float = np.inf) -> None:
         """Write what is enough for a part; see :meth:`TableWriter.flush`."""
         for writer in self._writers.values():
-            writer.flush(last=last)
+            writer.flush(before_s)
+
+    def mark(self) -> dict[str, int]:
+        """Where the tables stand, for ``drop_after``."""
+        return {name: writer.blocks for name, writer in self._writers.items()}
+
+    def drop_after(self, mark: Mapping[str, int]) -> None:
+        """Forget all rows that were added after a ``mark``, since when nothing has been written."""
+        for name, blocks in mark.items():
+            self._writers[name].drop_after(blocks)
+
+
+def _rows_of(
+    block: tuple[NDArray[np.float64], NDArray[np.int64], dict[str, NDArray]], rows: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], dict[str, NDArray]]:
+    """Some rows of what one call of ``add`` brought."""
+    if rows.all():
+        return block
+    return block[0][rows], block[1][rows], {name: values[rows] for name, values in block[2].items()}
 
 
 def _series(name: str, values: NDArray, dtype: Any) -> pl.Series:

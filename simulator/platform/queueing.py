@@ -6,6 +6,7 @@ sorted arrivals and ends tells, no job need be looked at singly.
 """
 
 import heapq
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,49 +35,63 @@ def starts(arrive_s: Floats, service_s: Floats, free_s: Floats) -> Floats:
     return found
 
 
+class QueueState(NamedTuple):
+    """All that a queue knows; arrays are never changed in place, so that a state can be kept and taken up again."""
+
+    free_s: Floats  # (c,) when each server is free of settled jobs
+    arrive_s: Floats  # (n,) of jobs that are not settled
+    service_s: Floats  # (n,)
+    start_s: Floats  # (n,) as told
+    tie: NDArray[np.uint64]  # (n,) orders jobs that arrive at the same moment
+    settled: int
+
+
 class Queue:
-    """Jobs join in any order within the time that is open; each is told its start given those known so far.
+    """First come, first served, whatever the order in which jobs are made known within the time that is open.
+
+    Each job is told its start given the jobs known so far. A later one that arrives before it may prove that wrong:
+    ``revised`` then says so, and the caller takes up a former ``state`` and makes the jobs known in their order.
 
     Args:
         servers: Number of servers.
 
     Attributes:
-        overtaken: Jobs whose start would have been another, had all those before them been known when they joined.
-        settled: Jobs that are past.
+        revised: Whether the start of a job that had been told is another one by now.
+        state: Everything else.
     """
 
     def __init__(self, servers: int) -> None:
-        self._free_s = np.full(servers, -np.inf)
-        self._arrive_s, self._service_s, self._told_s = np.zeros(0), np.zeros(0), np.zeros(0)
-        self._tie = np.zeros(0, np.uint64)
-        self.overtaken = 0
-        self.settled = 0
+        none = np.zeros(0)
+        self.state = QueueState(np.full(servers, -np.inf), none, none, none, np.zeros(0, np.uint64), 0)
+        self.revised = False
 
     def join(self, arrive_s: Floats, service_s: Floats, tie: NDArray[np.uint64]) -> Floats:
         """Starts of further jobs, shape (n,); ``tie`` orders those that arrive at the same moment."""
-        n = len(self._arrive_s)
-        arrive = np.concatenate([self._arrive_s, arrive_s])
-        service = np.concatenate([self._service_s, service_s])
-        ties = np.concatenate([self._tie, tie])
+        known = self.state
+        n = len(known.arrive_s)
+        arrive = np.concatenate([known.arrive_s, arrive_s])
+        service = np.concatenate([known.service_s, service_s])
+        ties = np.concatenate([known.tie, tie])
         order = np.lexsort((ties, arrive))
         found = np.empty(len(arrive))
-        found[order] = starts(arrive[order], service[order], self._free_s)
-        self._arrive_s, self._service_s, self._tie = arrive, service, ties
-        self._told_s = np.concatenate([self._told_s, found[n:]])
+        found[order] = starts(arrive[order], service[order], known.free_s)
+        self.revised |= bool((found[:n] != known.start_s).any())
+        self.state = known._replace(arrive_s=arrive, service_s=service, start_s=found, tie=ties)
         return found[n:]
 
     def settle(self, before_s: float) -> None:
         """No further job will arrive before ``before_s``: those that did are past."""
-        if not len(self._arrive_s):
+        known = self.state
+        past = known.arrive_s < before_s
+        if not past.any():
             return
-        order = np.lexsort((self._tie, self._arrive_s))
-        arrive, service = self._arrive_s[order], self._service_s[order]
-        told, ties = self._told_s[order], self._tie[order]
-        past = int(np.searchsorted(arrive, before_s, side="left"))
-        start = starts(arrive[:past], service[:past], self._free_s)
-        self.overtaken += int((start != told[:past]).sum())
-        self.settled += past
-        servers = len(self._free_s)
-        self._free_s = np.sort(np.concatenate([self._free_s, start + service[:past]]))[-servers:]
-        self._arrive_s, self._service_s = arrive[past:], service[past:]
-        self._told_s, self._tie = told[past:], ties[past:]
+        ends = known.start_s[past] + known.service_s[past]
+        left = ~past
+        self.state = QueueState(
+            free_s=np.sort(np.concatenate([known.free_s, ends]))[-len(known.free_s) :],
+            arrive_s=known.arrive_s[left],
+            service_s=known.service_s[left],
+            start_s=known.start_s[left],
+            tie=known.tie[left],
+            settled=known.settled + int(past.sum()),
+        )

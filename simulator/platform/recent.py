@@ -40,6 +40,10 @@ class RecentItems:
             self._items[who, 1:] = self._items[who, :-1]
             self._items[who, 0] = slates[rows, place]
 
+    def put_back(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+        """Give users (B,) the latest items (B, H) that ``of`` returned before."""
+        self._items[users] = items
+
     @property
     def state(self) -> NDArray[np.int32]:
         """All of it, shape (U, H)."""

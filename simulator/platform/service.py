@@ -1,8 +1,14 @@
-"""A batch of requests from the desk to the logs: timetable, slates, the users' responses, features, rows."""
+"""Batches of requests from the moment they are made to the logs: queues, slates, responses, features, rows.
+
+A request is made (``ask``), passes the channels, and is due when the last of them has answered, or when its user gives
+up. What is due is worked on as one batch; what it brings about may be due within the same time. Where a request that
+became known later turns out to have come first, ``due`` says so, and the caller takes everything back to the last
+``mark``.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +19,7 @@ from simulator.platform.plan import Plan
 from simulator.platform.recent import RecentItems
 from simulator.platform.slates import FALLBACK, Kitchen, Slates
 from simulator.platform.stage import Stage
-from simulator.platform.timetable import Asked, Timetable, schedule
-from simulator.platform.visits import Replies
+from simulator.platform.timetable import Asked, Pending, Timetable, join_pending, pass_channels, pass_ranking
 from simulator.population.responses import Abandonments, DayVisits, Responses
 
 _SLATE, _EMPTY, _ABANDONED = range(3)  # logs.RESULTS
@@ -52,6 +57,12 @@ class Users(Protocol):
     def wait_s(self, visits: NDArray[np.int64], request: NDArray[np.int64]) -> NDArray[np.float64]:
         """Seconds, shape (B,), that they wait for a slate."""
 
+    def remember(self, visits: NDArray[np.int64]) -> Any:
+        """All that ``respond`` and ``abandon`` may change for distinct visits (B,), for ``put_back``."""
+
+    def put_back(self, visits: NDArray[np.int64], remembered: Any) -> None:
+        """Let visits (B,) be as they were when they were remembered."""
+
     def end_day(self, day: int) -> None:
         """The day is over."""
 
@@ -60,6 +71,25 @@ class Users(Protocol):
 
     def restore(self, state: dict[str, NDArray]) -> None:
         """Take up from a state."""
+
+
+class Replies(NamedTuple):
+    """What becomes of visits (B,) after a request."""
+
+    visit: NDArray[np.int64]  # (B,)
+    request: NDArray[np.int64]  # (B,) number of the request within the visit
+    next_s: NDArray[np.float64]  # (B,) when the user asks again, or leaves
+    leave: NDArray[np.bool_]  # (B,)
+
+
+class Mark(NamedTuple):
+    """Where the service stood, to be taken up again."""
+
+    stages: dict[str, Any]
+    pending: tuple[Pending, ...]
+    rows: dict[str, int]
+    n_requests: int
+    n_over: int
 
 
 @dataclass
@@ -100,42 +130,140 @@ class Service:
     n_requests: int = 0
     n_over: int = 0
     _draws: Draws = field(init=False)
+    _pending: list[Pending] = field(default_factory=list)
+    _undo: list[tuple[Any, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._draws = Draws(self.seed, "request")
 
-    def settle(self, before_s: float) -> float:
-        """No request from before this moment will come any more; the share of the settled jobs that were overtaken."""
-        before = self._jobs()
+    def settle(self, before_s: float) -> None:
+        """No request from before this moment will be made, and none is due before it."""
         for stage in self.stages.values():
             stage.settle(before_s)
-        self.log.flush()
-        overtaken, settled = self._jobs() - before
-        return float(overtaken / max(settled, 1))
+        asked_s = [part.asked.at_s.min() for part in self._pending if part.n]
+        self.log.flush(min([before_s, *asked_s]))
 
-    def serve(self, visits: NDArray[np.int64], requests: NDArray[np.int64], at_s: NDArray[np.float64]) -> Replies:
+    @property
+    def due_s(self) -> float:
+        """When the first of the pending requests is due; infinite if none is pending."""
+        return float(min([_due_s(part).min() for part in self._pending if part.n], default=np.inf))
+
+    def mark(self) -> Mark:
+        """Where the service stands, for ``take_back``; forgets former marks."""
+        self._undo = []
+        stages = {name: stage.state for name, stage in self.stages.items()}
+        return Mark(stages, tuple(self._pending), self.log.mark(), self.n_requests, self.n_over)
+
+    def take_back(self, mark: Mark) -> None:
+        """Let nothing have happened since the latest mark."""
+        for name, state in mark.stages.items():
+            self.stages[name].restore(state)
+        self._pending, self.n_requests, self.n_over = list(mark.pending), mark.n_requests, mark.n_over
+        self.log.drop_after(mark.rows)
+        for visits, users, recent, follows, shown in reversed(self._undo):
+            self.users.put_back(visits, users)
+            self.recent.put_back(self.visits.user[visits], recent)
+            self.follows.put_back(self.visits.user[visits], follows)
+            self.kitchen.shown.put_back(visits, shown)
+        self._undo = []
+
+    def ask(self, visits: NDArray[np.int64], requests: NDArray[np.int64], at_s: NDArray[np.float64]) -> None:
         """One request each of distinct visits (B,), made at ``at_s`` (B,)."""
-        user = self.visits.user[visits]
-        asked = Asked(
-            visits, requests, user, self.arm[visits], at_s, self._draws.bits(self.visits.key[visits], requests)
-        )
-        timetable = schedule(asked, self.plan, self.stages, self.missing)
-        slates = self.kitchen.make(asked, self.recent.of(user), self.follows.of(user), timetable)
+        keys = self._draws.bits(self.visits.key[visits], requests)
+        asked = Asked(visits, requests, self.visits.user[visits], self.arm[visits], at_s, keys)
         gone_s = at_s + self.users.wait_s(visits, requests)
-        result = np.where(slates.items[:, 0] < 0, _EMPTY, _SLATE)
-        result[timetable.answered_s > gone_s] = _ABANDONED
-        replies = self._respond(asked, timetable, slates, result, gone_s)
-        self._log_requests(asked, timetable, slates, result)
-        self._log_serving(asked, timetable, slates)
-        self.kitchen.shown.end(visits[replies.leave])
-        self.n_requests += len(visits)
-        self.n_over += int(replies.leave.sum())
-        return replies
+        self._pending.append(pass_channels(asked, gone_s, self.plan, self.stages, self.missing))
 
-    def _jobs(self) -> NDArray[np.int64]:
-        """Jobs overtaken and jobs settled, of all stages."""
-        queues = [stage.queue for stage in self.stages.values()]
-        return np.array([sum(queue.overtaken for queue in queues), sum(queue.settled for queue in queues)])
+    def due(self, before_s: float) -> Replies | None:
+        """Work on all that is due before a moment.
+
+        Returns:
+            What becomes of the visits; None if a request made known since the mark has changed a wait that was told
+            before: nothing that happened since then is right.
+        """
+        if not self._pending or self._revised():
+            return None if self._revised() else _NO_REPLIES
+        pending = join_pending(self._pending, self.plan)
+        is_due = _due_s(pending) < before_s
+        if not is_due.any():
+            self._pending = [pending]
+            return _NO_REPLIES
+        ranked = np.flatnonzero(pending.ready_s < before_s)
+        timetable = pass_ranking(pending.take(ranked), self.plan, self.stages, self.missing)
+        if self._revised():
+            return None
+        replies = []
+        gives_up = np.flatnonzero(is_due & ~pending.given_up & (pending.gone_s < pending.ready_s))
+        if len(gives_up):
+            pending, left = self._give_up(pending, gives_up)
+            replies.append(left)
+        if len(ranked):
+            replies.append(self._answer(pending.take(ranked), timetable))
+        rest = np.flatnonzero(pending.ready_s >= before_s)
+        self._pending = [pending.take(rest)] if len(rest) else []
+        self.n_over += sum(int(part.leave.sum()) for part in replies)
+        return Replies._make(np.concatenate(part) for part in zip(*replies, strict=True))
+
+    def _revised(self) -> bool:
+        return any(stage.queue.revised for stage in self.stages.values())
+
+    def _remember(self, visits: NDArray[np.int64]) -> None:
+        """Keep what is about to change."""
+        user = self.visits.user[visits]
+        kept = (self.users.remember(visits), self.recent.of(user), self.follows.of(user))
+        self._undo.append((visits, *kept, self.kitchen.shown.remember(visits)))
+
+    def _slates(self, asked: Asked, timetable: Timetable) -> Slates:
+        return self.kitchen.make(asked, self.recent.of(asked.user), self.follows.of(asked.user), timetable)
+
+    def _give_up(self, pending: Pending, rows: NDArray[np.int64]) -> tuple[Pending, Replies]:
+        """Users who will not wait until the channels have answered; what the slate would have been made of is kept."""
+        part = pending.take(rows)
+        asked, nothing = part.asked, np.zeros(part.n, bool)
+        self._remember(asked.visit)
+        slates = self._slates(asked, Timetable(part.channels, [], part.n_asked, part.n_answered, nothing, part.gone_s))
+        replies = self._abandon(asked, part.gone_s)
+        changed = {
+            "given_up": np.ones(part.n, bool),
+            "candidates": slates.candidates,
+            "offered": slates.offered,
+            "merged": slates.merged,
+            "from_popular": (slates.channel == FALLBACK).any(axis=1),
+        }
+        columns = {}
+        for name, values in changed.items():
+            columns[name] = getattr(pending, name).copy()
+            columns[name][rows] = values
+        return pending._replace(**columns), replies
+
+    def _abandon(self, asked: Asked, until_s: NDArray[np.float64]) -> Replies:
+        """Users who get no slate; ``until_s`` (B,) is when they know."""
+        left = self.users.abandon(asked.visit, until_s, asked.request)
+        self.kitchen.shown.end(asked.visit[left.leave])
+        return Replies(asked.visit, asked.request, until_s + left.busy_s, left.leave)
+
+    def _answer(self, ranked: Pending, timetable: Timetable) -> Replies:
+        """Requests that have passed ranking: slates, responses, and the rows of all of them."""
+        waiting = np.flatnonzero(~ranked.given_up)
+        counts = {name: getattr(ranked, name).copy() for name in ("candidates", "offered", "merged", "from_popular")}
+        result, shown = np.full(ranked.n, _ABANDONED), np.zeros(ranked.n, np.int64)
+        replies = _NO_REPLIES
+        if len(waiting):
+            whole = len(waiting) == ranked.n
+            part, times = (ranked, timetable) if whole else (ranked.take(waiting), timetable.take(waiting))
+            self._remember(part.asked.visit)
+            slates = self._slates(part.asked, times)
+            result[waiting] = np.where(slates.items[:, 0] < 0, _EMPTY, _SLATE)
+            result[waiting[times.answered_s > part.gone_s]] = _ABANDONED
+            replies = self._respond(part.asked, times, slates, result[waiting], part.gone_s)
+            shown[waiting] = np.where(result[waiting] == _SLATE, (slates.items >= 0).sum(axis=1), 0)
+            for name in ("candidates", "offered", "merged"):
+                counts[name][waiting] = getattr(slates, name)
+            counts["from_popular"][waiting] = (slates.channel == FALLBACK).any(axis=1)
+        self._log_requests(ranked.asked, timetable, counts, result, shown)
+        self._log_serving(ranked.asked, timetable, counts)
+        self.n_requests += ranked.n
+        return replies
 
     def _respond(
         self,
@@ -150,8 +278,8 @@ class Service:
         none = np.flatnonzero(result != _SLATE)
         if len(none):
             until_s = np.minimum(timetable.answered_s, gone_s)[none]
-            left = self.users.abandon(asked.visit[none], until_s, asked.request[none])
-            next_s[none], leave[none] = until_s + left.busy_s, left.leave
+            left = self._abandon(Asked._make(part[none] for part in asked), until_s)
+            next_s[none], leave[none] = left.next_s, left.leave
         rows = np.flatnonzero(result == _SLATE)
         if len(rows):
             now_s = timetable.answered_s[rows]
@@ -162,11 +290,19 @@ class Service:
             self.follows.take(asked.user[rows], items, did.follow)
             self.kitchen.see(asked, rows, items)
             self._log_slates(asked, rows, now_s, slates, did)
-        return Replies(next_s, leave)
+            self.kitchen.shown.end(asked.visit[rows[did.leave]])
+        return Replies(asked.visit, asked.request, next_s, leave)
 
-    def _log_requests(self, asked: Asked, timetable: Timetable, slates: Slates, result: NDArray[np.int64]) -> None:
+    def _log_requests(
+        self,
+        asked: Asked,
+        timetable: Timetable,
+        counts: Mapping[str, NDArray],
+        result: NDArray[np.int64],
+        shown: NDArray[np.int64],
+    ) -> None:
         fallback = np.where(timetable.n_answered < timetable.n_asked, _PARTIAL, _NONE)
-        fallback[(slates.channel == FALLBACK).any(axis=1)] = _POPULAR
+        fallback[counts["from_popular"]] = _POPULAR
         columns = {
             **self._of_request(asked, np.arange(len(result))),
             "asked_s": asked.at_s,
@@ -174,18 +310,18 @@ class Service:
             "result": result,
             "fallback": fallback,
             "ranked": timetable.ranked,
-            "candidates": slates.candidates,
-            "shown": np.where(result == _SLATE, (slates.items >= 0).sum(axis=1), 0),
+            "candidates": counts["candidates"],
+            "shown": shown,
         }
         self.log.add("requests", asked.at_s, asked.visit, columns)
 
-    def _log_serving(self, asked: Asked, timetable: Timetable, slates: Slates) -> None:
+    def _log_serving(self, asked: Asked, timetable: Timetable, counts: Mapping[str, NDArray]) -> None:
         names = (*self.plan.channels, "ranking")
         for passage in (*timetable.channels, *timetable.ranking):
             number = names.index(passage.name)
             ranking = passage.name == "ranking"
-            offered = slates.candidates if ranking else slates.offered[:, number]
-            merged = slates.candidates if ranking else slates.merged[:, number]
+            offered = counts["candidates"] if ranking else counts["offered"][:, number]
+            merged = counts["candidates"] if ranking else counts["merged"][:, number]
             columns = {
                 **self._of_request(asked, passage.rows),
                 "stage": np.full(len(passage.rows), number),
@@ -240,3 +376,11 @@ class Service:
             "user_id": asked.user[rows],
             "arm": asked.arm[rows].astype(np.int8),
         }
+
+
+_NO_REPLIES = Replies(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
+
+
+def _due_s(pending: Pending) -> NDArray[np.float64]:
+    """When each request (B,) is due: once the channels have answered, or its user gives up before."""
+    return np.where(pending.given_up, pending.ready_s, np.minimum(pending.ready_s, pending.gone_s))

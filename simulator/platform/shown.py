@@ -56,6 +56,19 @@ class Shown:
         self._count[slots] = 0
         self._free += slots
 
+    def remember(self, visits: NDArray[np.int64]) -> list[NDArray[np.int64] | None]:
+        """What each visit (B,) has been shown, None if it has no slot; for ``put_back``."""
+        slots = [self._slot.get(visit) for visit in visits.tolist()]
+        return [None if slot is None else self._items[slot, : self._count[slot]].copy() for slot in slots]
+
+    def put_back(self, visits: NDArray[np.int64], remembered: list[NDArray[np.int64] | None]) -> None:
+        """Let the visits (B,) have been shown what they had been when it was remembered."""
+        self.end(visits)
+        for visit, items in zip(visits.tolist(), remembered, strict=True):
+            if items is not None:
+                slots = self.slots(np.array([visit]))
+                self.add(slots, items[None, :])
+
     def _begin(self, visit: int) -> int:
         if not self._free:
             more = max(16, len(self._count))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from simulator.draws import Draws, mixed, to_uniform
 from simulator.platform.config import LatencyKeys, StageKeys
-from simulator.platform.queueing import Floats, Queue
+from simulator.platform.queueing import Floats, Queue, QueueState
 from simulator.world.visits import DAY_S
 
 _ERROR = np.asarray(1)
@@ -71,6 +71,16 @@ class Stage:
             outcome[failed & (outcome == Outcome.ANSWERED)] = Outcome.ERROR
         outcome[~up] = Outcome.DOWN
         return Served(arrive_s, wait_s, service_s, np.where(up, np.minimum(end_s, limit_s), arrive_s), outcome)
+
+    @property
+    def state(self) -> tuple[QueueState, NDArray[np.int64], Floats]:
+        """All that the stage knows of its jobs, to be taken up again by ``restore``."""
+        return self.queue.state, self._windows, self._window_start_s
+
+    def restore(self, state: tuple[QueueState, NDArray[np.int64], Floats]) -> None:
+        """Take up a former ``state``."""
+        self.queue.state, self._windows, self._window_start_s = state
+        self.queue.revised = False
 
     def settle(self, before_s: float) -> None:
         """No further request will come before ``before_s``."""

@@ -1,6 +1,10 @@
-"""When each request is answered: through all channels at once, then through ranking. What they answer plays no part."""
+"""When each request is answered: through all channels at once, then through ranking. What they answer plays no part.
 
-from collections.abc import Collection, Iterator, Mapping
+A request joins the channels' queues when it is made and the ranking queue when the last channel has answered, which may
+be long after; between the two it is pending.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,12 +46,86 @@ class Timetable(NamedTuple):
     ranked: NDArray[np.bool_]  # (B,) whether the ranking stage answered
     answered_s: Floats  # (B,)
 
+    def take(self, rows: NDArray[np.int64]) -> "Timetable":
+        """Of some of the requests."""
+        channels = take_passages(self.channels, rows, len(self.ranked))
+        ranking = take_passages(self.ranking, rows, len(self.ranked))
+        return Timetable._make([channels, ranking, *(part[rows] for part in self[2:])])
 
-def schedule(asked: Asked, plan: Plan, stages: Mapping[str, Stage], missing: Collection[str]) -> Timetable:
-    """Pass requests through the stages of their arms.
+
+class Pending(NamedTuple):
+    """Requests (B,) that have been through the channels, and not through ranking."""
+
+    asked: Asked
+    channels: list[Passage]  # by name in the order of the plan
+    n_asked: NDArray[np.int8]  # (B,) channels asked
+    n_answered: NDArray[np.int8]  # (B,) of which answered
+    ready_s: Floats  # (B,) when the last channel has answered, or the platform goes on without it
+    gone_s: Floats  # (B,) when the user gives up
+    given_up: NDArray[np.bool_]  # (B,) whether the user has; ranking still takes the request
+    candidates: NDArray[np.int32]  # (B,) where the user has given up: what the slate would have been made of
+    offered: NDArray[np.int32]  # (B, S) likewise, by channel
+    merged: NDArray[np.int32]  # (B, S) likewise
+    from_popular: NDArray[np.bool_]  # (B,) likewise, whether from the fallback list
+
+    @property
+    def n(self) -> int:
+        """B."""
+        return len(self.ready_s)
+
+    def take(self, rows: NDArray[np.int64]) -> "Pending":
+        """Some of the requests."""
+        asked = Asked._make(part[rows] for part in self.asked)
+        channels = take_passages(self.channels, rows, self.n)
+        return Pending._make([asked, channels, *(part[rows] for part in self[2:])])
+
+
+def take_passages(passages: Sequence[Passage], rows: NDArray[np.int64], n: int) -> list[Passage]:
+    """The passages of some of ``n`` requests, which are numbered anew."""
+    place = np.full(n, -1)
+    place[rows] = np.arange(len(rows))
+    found = []
+    for passage in passages:
+        kept = np.flatnonzero(place[passage.rows] >= 0)
+        if len(kept):
+            served = Served._make(part[kept] for part in passage.served)
+            found.append(passage._replace(rows=place[passage.rows[kept]], served=served))
+    return found
+
+
+def join_pending(parts: Sequence[Pending], plan: Plan) -> Pending:
+    """The requests of all ``parts`` (at least one), in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    offsets = np.cumsum([0, *(part.n for part in parts)])
+    found: dict[tuple[str, str], list[Passage]] = {}
+    for part, offset in zip(parts, offsets[:-1], strict=True):
+        for passage in part.channels:
+            moved = passage._replace(rows=passage.rows + offset)
+            found.setdefault((passage.name, passage.model), []).append(moved)
+    channels = [
+        Passage(
+            name,
+            model,
+            np.concatenate([one.rows for one in same]),
+            Served._make(np.concatenate(part) for part in zip(*(one.served for one in same), strict=True)),
+        )
+        for (name, model), same in found.items()
+    ]
+    channels.sort(key=lambda passage: plan.channels.index(passage.name))
+    asked = Asked._make(np.concatenate(part) for part in zip(*(part.asked for part in parts), strict=True))
+    rest = (np.concatenate(part) for part in zip(*(part[2:] for part in parts), strict=True))
+    return Pending._make([asked, channels, *rest])
+
+
+def pass_channels(
+    asked: Asked, gone_s: Floats, plan: Plan, stages: Mapping[str, Stage], missing: Collection[str]
+) -> Pending:
+    """Pass requests through the channels of their arms.
 
     Args:
         asked: The requests, in any order.
+        gone_s: When their users give up, shape (B,).
         plan: Who serves whom.
         stages: By id; they take in the load.
         missing: Ids of models of which there is no good snapshot: they count as down.
@@ -64,12 +142,30 @@ def schedule(asked: Asked, plan: Plan, stages: Mapping[str, Stage], missing: Col
             n_answered[rows] += served.outcome == Outcome.ANSWERED
             ready_s[rows] = np.maximum(ready_s[rows], served.over_s)
             channels.append(passage)
+    return Pending(
+        asked=asked,
+        channels=channels,
+        n_asked=n_asked,
+        n_answered=n_answered,
+        ready_s=ready_s,
+        gone_s=gone_s,
+        given_up=np.zeros(batch, bool),
+        candidates=np.zeros(batch, np.int32),
+        offered=np.zeros((batch, len(plan.channels)), np.int32),
+        merged=np.zeros((batch, len(plan.channels)), np.int32),
+        from_popular=np.zeros(batch, bool),
+    )
+
+
+def pass_ranking(pending: Pending, plan: Plan, stages: Mapping[str, Stage], missing: Collection[str]) -> Timetable:
+    """Pass requests whose channels have answered through the ranking stages of their arms; see ``pass_channels``."""
+    batch = pending.n
     ranked, answered_s = np.zeros(batch, bool), np.empty(batch)
-    ranking = list(_pass([arm.ranking for arm in plan.arms], asked, ready_s, stages, missing))
+    ranking = list(_pass([arm.ranking for arm in plan.arms], pending.asked, pending.ready_s, stages, missing))
     for passage in ranking:
         ranked[passage.rows] = passage.served.outcome == Outcome.ANSWERED
         answered_s[passage.rows] = passage.served.over_s
-    return Timetable(channels, ranking, n_asked, n_answered, ranked, answered_s)
+    return Timetable(pending.channels, ranking, pending.n_asked, pending.n_answered, ranked, answered_s)
 
 
 def _pass(

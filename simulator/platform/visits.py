@@ -1,160 +1,223 @@
 """The day on a simulated clock: visits begin, ask, are answered, act and ask again, as SimPy processes in seconds.
 
 There is one driver for all arrivals and a process for each visit under way; requests, not impressions or idle users,
-are events. The desk gathers requests for ``gather_s`` of simulated time and works on them in rounds: a round holds at
-most one request of each visit, worked on as one batch; what a user asks next within the same time goes into the next
-round. Every request keeps its own times, which the clock of the desk does not touch.
+are events. Requests of a window of time are worked on together, for speed alone: every request keeps its own times, and
+queues serve in the order of arrival whatever the window. A window is first taken whole, in rounds: a round holds at
+most one request of each visit, and what a user asks next within the window goes into the next round. Where a request of
+a later round turns out to change a wait that has been told, the window is taken back and ends before the first of
+these requests; then it has one round only, in which all that happens is known.
 """
 
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-Moments = NDArray[np.float64]
-MOST_WRONG = 0.01  # of waits, before less is gathered
-LEAST_SPAN_S = 1.0
-CALM = 16  # spans without a wrong wait, before more is gathered again
+from simulator.platform.service import Mark, Replies
+
+_ROUNDING_S = 1e-6  # the clock may miss a moment by the rounding of a difference
 
 
-class Coming(NamedTuple):
+class Arrival(NamedTuple):
     """A visit to come."""
 
     visit: int  # row of the day's visits
     start_s: float  # seconds since the start of the log
-    user: int | None  # if the user has several visits on the day
+    former: int | None  # the same user's visit before it on the same day
+    followed: bool  # whether there is another after it
 
 
 class Ask(NamedTuple):
-    """A request at the desk."""
+    """A request to come, or made and not worked on yet."""
 
+    at_s: float
     visit: int
     request: int  # number within the visit, from 0
-    at_s: float
-    reply: simpy.Event  # with the moment of the user's next act, and whether it is to leave
 
 
-class Replies(NamedTuple):
-    """What becomes of visits (B,) after a request."""
+class Reply(NamedTuple):
+    """Where a visit stands at the end of a window."""
 
-    next_s: Moments  # (B,) when the user asks again, or leaves
-    leave: NDArray[np.bool_]  # (B,)
+    next_s: float  # when the user asks again, or has left
+    request: int  # number of the next request
+    leave: bool
 
 
-class Desk:
-    """Where visits leave their requests."""
+class Server(Protocol):
+    """Works on requests; :class:`simulator.platform.service.Service` says more."""
 
-    def __init__(self, env: simpy.Environment) -> None:
-        self._env = env
-        self._asks: list[Ask] = []
-        self._knock = env.event()
+    @property
+    def due_s(self) -> float: ...
+
+    def settle(self, before_s: float) -> None: ...
+
+    def mark(self) -> Mark: ...
+
+    def take_back(self, mark: Mark) -> None: ...
+
+    def ask(self, visits: NDArray[np.int64], requests: NDArray[np.int64], at_s: NDArray[np.float64]) -> None: ...
+
+    def due(self, before_s: float) -> Replies | None: ...
+
+
+class _Window(NamedTuple):
+    """What came of a window."""
+
+    stands: dict[int, Reply]  # of visits that wait for no answer
+    begun: dict[int, Ask]  # first requests of visits that waited for the end of a former one, by that one
+
+
+class RequestBatcher:
+    """Gathers the requests of visits, lets the server work on them a window at a time, and tells visits the outcome.
+
+    Args:
+        env: The clock, in seconds since the start of the log.
+        server: Works on the requests.
+        window_s: Longest window.
+        progress: Called after each window.
+    """
+
+    def __init__(
+        self, env: simpy.Environment, server: Server, window_s: float, progress: Callable[[], None] = lambda: None
+    ) -> None:
+        self._env, self._server, self._progress = env, server, progress
+        self._most_s = self._span_s = window_s
+        self._asks: dict[int, Ask] = {}  # by visit
+        self._events: dict[int, simpy.Event] = {}  # by visit
+        self._followers: dict[int, Arrival] = {}  # that wait for the end of a visit, by that visit
+        self._followed: set[int] = set()  # visits under way after which the same user comes again
+        self._ended_s: dict[int, float] = {}  # of visits that are followed
+        self._wake = env.event()
+
+    def begin(self, arrival: Arrival) -> simpy.Event:
+        """The first request of a visit, at its start or at the end of the user's former one; brings a Reply."""
+        if arrival.followed:
+            self._followed.add(arrival.visit)
+        if arrival.former in self._followed:
+            self._followers[arrival.former] = arrival
+            return self._expect(arrival.visit)
+        ended_s = -np.inf if arrival.former is None else self._ended_s.pop(arrival.former)
+        return self.ask(arrival.visit, 0, float(max(arrival.start_s, ended_s)))
 
     def ask(self, visit: int, request: int, at_s: float) -> simpy.Event:
-        """Leave a request; the event is its reply."""
-        reply = self._env.event()
-        self._asks.append(Ask(visit, request, at_s, reply))
-        if not self._knock.triggered:
-            self._knock.succeed()
-        return reply
+        """A request; the event brings a :class:`Reply`."""
+        self._asks[visit] = Ask(at_s, visit, request)
+        return self._expect(visit)
 
-    def someone(self) -> simpy.Event:
-        """Happens when there is a request."""
-        if not self._asks:
-            self._knock = self._env.event()
-        return self._knock
+    def run(self) -> Generator:
+        """The process that works on window after window."""
+        while True:
+            while not self._asks and self._server.due_s == np.inf:
+                self._wake = self._env.event()
+                yield self._wake
+            begins_s = min(self._server.due_s, min((ask.at_s for ask in self._asks.values()), default=np.inf))
+            if begins_s > self._env.now + _ROUNDING_S:  # visits that rest until then may ask before
+                yield self._env.timeout(begins_s - self._env.now)
+                continue
+            ends_s = begins_s + self._span_s
+            if ends_s > self._env.now:
+                yield self._env.timeout(ends_s - self._env.now)
+            self._server.settle(begins_s)
+            mark = self._server.mark()
+            window, first_later_s = self._work(ends_s)
+            if window is None:
+                self._server.take_back(mark)
+                ends_s = max(first_later_s, np.nextafter(begins_s, np.inf))
+                self._span_s = ends_s - begins_s
+                window, _ = self._work(ends_s)
+                assert window is not None, "all that arrives in a window of one round is known when it is worked on"
+            else:
+                self._span_s = min(2.0 * self._span_s, self._most_s)
+            self._tell(window, ends_s)
+            self._progress()
+            yield self._env.timeout(0.0)  # visits that ask again at once have done so
 
-    def earliest_s(self) -> float:
-        """When the first of the requests was made."""
-        return min(ask.at_s for ask in self._asks)
+    def _expect(self, visit: int) -> simpy.Event:
+        self._events[visit] = event = self._env.event()
+        if not self._wake.triggered:
+            self._wake.succeed()
+        return event
 
-    def take(self, before_s: float) -> list[Ask]:
-        """The requests made before a moment, in order of time."""
-        taken = sorted((ask for ask in self._asks if ask.at_s < before_s), key=lambda ask: (ask.at_s, ask.visit))
-        self._asks = [ask for ask in self._asks if ask.at_s >= before_s]
-        return taken
+    def _work(self, ends_s: float) -> tuple[_Window | None, float]:
+        """One window, in rounds.
+
+        Returns:
+            What came of it, None if a wait was told wrongly; and when the first request was made that was not known
+            at the beginning.
+        """
+        asks = sorted(ask for ask in self._asks.values() if ask.at_s < ends_s)
+        window, first_later_s = _Window({}, {}), np.inf
+        while True:
+            if asks:
+                at_s, visits, requests = zip(*asks, strict=True)
+                self._server.ask(np.array(visits), np.array(requests), np.array(at_s, dtype=np.float64))
+            replies = self._server.due(ends_s)
+            if replies is None:
+                return None, first_later_s
+            if not len(replies.visit):
+                return window, first_later_s
+            asks = []
+            for visit, request, next_s, leave in zip(*(part.tolist() for part in replies), strict=True):
+                if not leave and next_s < ends_s:
+                    asks.append(Ask(next_s, visit, request + 1))
+                    continue
+                window.stands[visit] = Reply(next_s, request + 1, leave)
+                if leave and visit in self._followers:
+                    follower = self._followers[visit]
+                    ask = Ask(max(follower.start_s, next_s), follower.visit, 0)
+                    window.begun[visit] = ask
+                    asks += [ask] if ask.at_s < ends_s else []
+            asks.sort()
+            first_later_s = min([first_later_s, *(ask.at_s for ask in asks[:1])])
+
+    def _tell(self, window: _Window, ends_s: float) -> None:
+        """Take in what came of a window, and wake the visits."""
+        self._asks = {visit: ask for visit, ask in self._asks.items() if ask.at_s >= ends_s}
+        for former, ask in window.begun.items():
+            del self._followers[former]
+            if ask.at_s >= ends_s:
+                self._asks[ask.visit] = ask
+        for visit, reply in window.stands.items():
+            if reply.leave and visit in self._followed:
+                self._followed.remove(visit)
+                if visit not in window.begun:
+                    self._ended_s[visit] = reply.next_s
+            self._events.pop(visit).succeed(reply)
 
 
-def arrivals(env: simpy.Environment, comings: Iterable[Coming], desk: Desk) -> Generator:
+def arrivals(env: simpy.Environment, coming: Iterable[Arrival], batcher: RequestBatcher) -> Generator:
     """Let the visits of the day begin, in order of time."""
-    latest: dict[int, simpy.Process] = {}
-    for coming in comings:
-        if coming.start_s > env.now:
-            yield env.timeout(coming.start_s - env.now)
-        former = latest.get(coming.user) if coming.user is not None else None
-        process = env.process(visit(env, coming, desk, former))
-        if coming.user is not None:
-            latest[coming.user] = process
+    for arrival in coming:
+        if arrival.start_s > env.now:
+            yield env.timeout(arrival.start_s - env.now)
+        env.process(visit(env, arrival, batcher))
 
 
-def visit(
-    env: simpy.Environment, coming: Coming, desk: Desk, former: simpy.Process | None
-) -> Generator[simpy.Event, Any, float]:
+def visit(env: simpy.Environment, arrival: Arrival, batcher: RequestBatcher) -> Generator[simpy.Event, Any, float]:
     """One visit: ask, act, ask again, until its user leaves; returns its end.
 
     A visit that would begin while the user's former one still goes on begins at its end.
     """
-    at_s = coming.start_s if former is None else max(coming.start_s, (yield former))
-    request, leaves = 0, False
-    while not leaves:
-        if at_s > env.now:
-            yield env.timeout(at_s - env.now)
-        at_s, leaves = yield desk.ask(coming.visit, request, at_s)
-        request += 1
-    return at_s
-
-
-def rounds(
-    env: simpy.Environment,
-    desk: Desk,
-    gather_s: float,
-    begin: Callable[[float], float],
-    serve: Callable[[NDArray[np.int64], NDArray[np.int64], Moments], Replies],
-) -> Generator:
-    """The desk at work.
-
-    A queue is told of the requests of one round after those of the round before, though some come earlier. Where that
-    would have changed waits, less is gathered at a time, down to a second; after a while in which it would not, more.
-
-    Args:
-        env: The clock.
-        desk: Where requests lie.
-        gather_s: Most simulated seconds whose requests are worked on together.
-        begin: Told the beginning of such a time, from before which no request will come any more; gives the share of
-            the past waits that requests told of later would have changed.
-        serve: Given visits, numbers of request and moments of requests (B,), says what becomes of the visits.
-    """
-    span_s, calm = gather_s, 0
-    while True:
-        yield desk.someone()
-        wrong = begin(float(np.floor(desk.earliest_s() / span_s) * span_s))
-        calm = calm + 1 if wrong == 0.0 else 0
-        if wrong > MOST_WRONG:
-            span_s = max(span_s / 8, min(LEAST_SPAN_S, gather_s))
-        elif calm >= CALM:
-            span_s, calm = min(span_s * 2, gather_s), 0
-        ends_s = (np.floor(desk.earliest_s() / span_s) + 1) * span_s
-        yield env.timeout(max(0.0, ends_s - env.now))
-        while asks := desk.take(ends_s):
-            visits, requests, at_s, events = zip(*asks, strict=True)
-            replies = serve(np.array(visits), np.array(requests), np.array(at_s))
-            for event, *reply in zip(events, replies.next_s.tolist(), replies.leave.tolist(), strict=True):
-                event.succeed(reply)
-            yield env.timeout(0.0)
-            yield env.timeout(0.0)  # visits that waited for the end of a former one have asked by now
+    reply = yield batcher.begin(arrival)
+    while not reply.leave:
+        if reply.next_s > env.now:
+            yield env.timeout(reply.next_s - env.now)
+        reply = yield batcher.ask(arrival.visit, reply.request, reply.next_s)
+    return float(reply.next_s)
 
 
 def run_day(
     opens_s: float,
-    comings: Iterable[Coming],
-    gather_s: float,
-    begin: Callable[[float], float],
-    serve: Callable[[NDArray[np.int64], NDArray[np.int64], Moments], Replies],
+    coming: Iterable[Arrival],
+    window_s: float,
+    server: Server,
+    progress: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the clock from ``opens_s`` until the last visit is over; see :func:`rounds`."""
+    """Run the clock from ``opens_s`` until the last visit is over; see :class:`RequestBatcher`."""
     env = simpy.Environment(initial_time=opens_s)
-    desk = Desk(env)
-    env.process(arrivals(env, comings, desk))
-    env.process(rounds(env, desk, gather_s, begin, serve))
+    batcher = RequestBatcher(env, server, window_s, progress)
+    env.process(arrivals(env, coming, batcher))
+    env.process(batcher.run())
     env.run()

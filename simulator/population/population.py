@@ -176,6 +176,14 @@ class Population:
         waits *= np.sqrt(uniform / (1.0 - uniform))
         return waits
 
+    def remember(self, visits: NDArray[np.int64]) -> dict[str, NDArray]:
+        """All that :meth:`respond` and :meth:`abandon` may change for distinct visits (B,), for :meth:`put_back`."""
+        return self._under_way().remember(visits)
+
+    def put_back(self, visits: NDArray[np.int64], remembered: dict[str, NDArray]) -> None:
+        """Let visits (B,) be as they were when they were remembered."""
+        self._under_way().put_back(visits, remembered)
+
     def end_day(self, day: int) -> None:
         """Fold the day into the users' satisfaction and fatigue, and let some leave for good.
 

@@ -80,6 +80,19 @@ class Visiting:
         came = self.requests[former] > 0
         self.brought.put(begins[came], self.left_with(former[came]))
 
+    def remember(self, rows: NDArray[np.int64]) -> dict[str, NDArray]:
+        """All that a request may change for visits (B,)."""
+        return {name: values[rows] for name, values in self._changing().items()}
+
+    def put_back(self, rows: NDArray[np.int64], remembered: dict[str, NDArray]) -> None:
+        """Let visits (B,) be as they were when they were remembered."""
+        for name, values in self._changing().items():
+            values[rows] = remembered[name]
+
+    def _changing(self) -> dict[str, NDArray]:
+        own = {name: getattr(self, name) for name in ("lately", "clicks", "requests", "last_s", "looked", "mood")}
+        return own | {f"brought.{name}": values for name, values in vars(self.brought).items()}
+
     def situation(self, rows: NDArray[np.int64], now_s: NDArray[np.float64]) -> Situation:
         """Of visits (B,)."""
         static = self.static.take(rows, axis=1)

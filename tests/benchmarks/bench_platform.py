@@ -132,10 +132,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     slates.Shown.mask = clock.timed("shown", slates.Shown.mask)
     slates.without = clock.timed("shown", slates.without)
     slates.Kitchen.make = clock.timed("slates, rest", slates.Kitchen.make)
-    service.schedule = clock.timed("timetable", service.schedule)
+    for name in ("pass_channels", "pass_ranking", "join_pending"):
+        setattr(service, name, clock.timed("timetable", getattr(service, name)))
     for name in ("_log_requests", "_log_serving", "_log_slates"):
         setattr(service.Service, name, clock.timed("log rows", getattr(service.Service, name)))
-    service.Service.serve = clock.timed("service, rest", service.Service.serve)
+    for name in ("ask", "due"):
+        setattr(service.Service, name, clock.timed("service, rest", getattr(service.Service, name)))
+    for name in ("_remember", "mark"):
+        setattr(service.Service, name, clock.timed("marks", getattr(service.Service, name)))
     service.DayLog.flush = clock.timed("log files", service.DayLog.flush)
     Engine._serve = clock.timed("SimPy", Engine._serve)
     Engine._morning = clock.timed("mornings", Engine._morning)

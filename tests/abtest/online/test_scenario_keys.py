@@ -157,12 +157,12 @@ def _salt():
         assert before.table(table).drop("arm").equals(after.table(table).drop("arm"))
 
 
-@key("platform.gather_s")
+@key("platform.batch_window_s")
 def _gather():
     """For speed alone: where nobody queues the log is the same, served in 20 s or in one go."""
-    assert run("platform.gather_s=20").table("impressions").equals(run().table("impressions"))
-    with pytest.raises(MicrecError, match="gather_s: must be > 0"):
-        tiny("platform.gather_s=0")
+    assert run("platform.batch_window_s=20").table("impressions").equals(run().table("impressions"))
+    with pytest.raises(MicrecError, match="batch_window_s: must be > 0"):
+        tiny("platform.batch_window_s=0")
 
 
 @key("platform.pipeline.ranking.kind")

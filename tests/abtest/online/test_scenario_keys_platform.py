@@ -65,10 +65,8 @@ def both(*sets: str) -> tuple[str, ...]:
 
 AGE = (pl.col("day") - pl.col("version")).mean()
 LONGER = ("days=3",)
-QUEUE = (
-    "population.lifecycle.wait_s=100000",
-    *both("latency={kind: constant, mean_ms: 200000}", "deadline_ms=1000000000"),
-)
+PATIENT = "population.lifecycle.wait_s=100000"
+BUSY = ("latency={kind: constant, mean_ms: 200000}", "deadline_ms=1000000000")
 MEAN, SPREAD = both("latency.mean_ms=50"), both("latency.log_sd=1.2", "window_ms=100")
 BROKEN = both(  # a fault of each kind, one after another
     "faults=[{from_day: 1, to_day: 1.5, down: true}, {from_day: 1.5, to_day: 1.75, slow: 5}, "
@@ -79,9 +77,11 @@ BROKEN = both(  # a fault of each kind, one after another
 def stage_effects(stage: str) -> dict[str, Effect]:
     """Keys that channels and ranking have alike."""
     served, waited = pl.col("service_ms"), pl.col("wait_ms")
+    place = "platform.pipeline." + ("ranking" if stage == "ranking" else f"channels.{stage}")
+    queue = (PATIENT, *(f"{place}.{key}" for key in BUSY))  # of this stage alone: behind a slow one nobody waits
     return {
         "servers": Effect(
-            (*QUEUE, *both("servers=50")), (*QUEUE, *both("servers=1")), of_stage(stage, waited.mean()), 1e3
+            (*queue, f"{place}.servers=50"), (*queue, f"{place}.servers=1"), of_stage(stage, waited.mean()), 1e3
         ),
         "latency.kind": Effect((), both("latency.kind=exponential"), of_stage(stage, served.skew(), from_day=1), 0.2),
         "latency.mean_ms": Effect((), MEAN, of_stage(stage, served.mean(), from_day=1), 20),

@@ -56,6 +56,19 @@ def test_fresh_offers_an_item_from_the_moment_of_its_publication(explore, tmp_pa
     np.testing.assert_array_equal(alone.items, lists.items[:7])
 
 
+@pytest.mark.parametrize("explore", [0.0, 0.7])
+@pytest.mark.parametrize("max_age_h", [5.0, 30.0])
+def test_fresh_offers_nothing_older_than_its_age_at_the_moment_of_the_request(explore, max_age_h, tmp_path):
+    log, announced = morning_of(random_log(), 3)
+    model = channel("fresh", log, tmp_path / "v1", explore=explore, hide_recent=False, max_age_h=max_age_h)
+    model.announce(announced)
+    requests = random_requests(log, 60)._replace(now_s=log.now_s + np.linspace(0, DAY_S, 60))
+    published_s = dict(zip(announced.items.tolist(), announced.at_s.tolist(), strict=True))
+    for items, now_s in zip(model.retrieve(requests, 200).items, requests.now_s, strict=True):
+        shown = set(items[items >= 0].tolist())
+        assert shown == {item for item, at_s in published_s.items() if 0 <= now_s - at_s <= max_age_h * HOUR_S}
+
+
 def test_a_new_item_stands_where_its_age_and_the_average_rate_put_it(tmp_path):
     """By log of rate and age at the request, computed here anew."""
     log, announced = morning_of(random_log(), 3)
@@ -69,7 +82,7 @@ def test_a_new_item_stands_where_its_age_and_the_average_rate_put_it(tmp_path):
     average = (impressions["clicked"].sum() + 1) / (len(impressions) + 20)
     expected = {}
     for item, at_s in zip(announced.items.tolist(), announced.at_s.tolist(), strict=True):
-        if at_s >= log.now_s - 72 * HOUR_S:
+        if at_s >= now_s - 72 * HOUR_S:
             n, hits = counts.get(item, (0, 0))
             expected[item] = np.log((hits + 50 * average) / (n + 50)) - np.log(2) * (now_s - at_s) / (24 * HOUR_S)
     order = sorted(expected, key=lambda item: -expected[item])

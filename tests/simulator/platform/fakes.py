@@ -62,6 +62,14 @@ class ScriptedUsers:
     def wait_s(self, visits: NDArray, request: NDArray) -> NDArray:
         return np.full(len(visits), self._patience_s)
 
+    def remember(self, visits: NDArray) -> tuple[NDArray, int]:
+        return self.served.copy(), len(self.seen)
+
+    def put_back(self, visits: NDArray, remembered: tuple[NDArray, int]) -> None:
+        served, seen = remembered
+        self.served = served.copy()
+        del self.seen[seen:]
+
     def end_day(self, day: int) -> None:
         """Everybody is as pleased as they have been served; who has been served nine times has had enough."""
         self.satisfaction = self.served.astype(np.float64)

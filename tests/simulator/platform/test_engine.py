@@ -3,18 +3,14 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
 from micrec.errors import MicrecError
-from simulator.platform.engine import Engine
 from tests.simulator.platform.fakes import (
     BOTH,
-    MAKERS,
     ScriptedUsers,
     contents,
-    fake_setting,
     many,
     run,
     snapshots_of,
@@ -37,10 +33,10 @@ def test_the_same_run_twice_is_the_same_bytes(tmp_path):
     assert table(tmp_path / "one", "requests")["arm"].unique().sort().to_list() == ["control", "treatment", "warmup"]
 
 
-@pytest.mark.parametrize("gather_s", [5.0, 400.0])
-def test_logs_do_not_depend_on_how_requests_are_gathered(tmp_path, gather_s):
+@pytest.mark.parametrize("batch_window_s", [5.0, 400.0])
+def test_logs_do_not_depend_on_how_requests_are_gathered(tmp_path, batch_window_s):
     run(tmp_path / "whole", many(), tiny_keys(arms=BOTH), days=2)
-    run(tmp_path / "parts", many(), tiny_keys(arms=BOTH, gather_s=gather_s), days=2)
+    run(tmp_path / "parts", many(), tiny_keys(arms=BOTH, batch_window_s=batch_window_s), days=2)
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
 
 
@@ -229,18 +225,16 @@ def test_wrong_kinds_and_fields_are_found_before_the_first_day(tmp_path):
         run(tmp_path / "field", many(), tiny_keys(pipeline={"diversity": {"field": "colour"}}))
 
 
-def test_nearly_all_waits_in_a_congested_queue_are_those_of_a_queue_of_all(tmp_path):
-    """One server of 2 s for a visit each 4.2 s of two requests: less is gathered as soon as that shows."""
-    users = ScriptedUsers([(user, 4.2 * user) for user in range(400)], n_requests=2, busy_s=0.5)
-    slow = {"latency": {"kind": "constant", "mean_ms": 2_000}, "servers": 1, "deadline_ms": 1e6}
-    keys = tiny_keys(pipeline={"channels": {"b": slow}}, gather_s=100.0)
-    engine = Engine(keys, fake_setting(400), users, MAKERS, tmp_path)
-    engine.run(1)
-    waits = table(tmp_path, "serving").filter(pl.col("stage") == "b").sort("arrived_s")
-    arrive, wait = waits["arrived_s"].to_numpy(), waits["wait_ms"].to_numpy() / 1e3
-    free, wrong = -np.inf, 0
-    for at, waited in zip(arrive, wait, strict=True):
-        start = max(at, free)
-        wrong += abs(start - at - waited) > 1e-3
-        free = start + 2.0
-    assert 0 < wrong < 0.1 * len(wait)
+def test_a_fault_of_the_warm_up_belongs_to_the_platform_and_works_there(tmp_path):
+    down = [{"from_day": -1.0, "to_day": 0.5, "down": True}]
+    keys = tiny_keys(warmup_days=2, arms=BOTH, pipeline={"channels": {"b": {"faults": down}}})
+    run(tmp_path, many(), keys, days=4)
+    found = table(tmp_path, "serving").filter(pl.col("stage") == "b")
+    by_day = dict(found.group_by("day").agg((pl.col("outcome") == "down").mean()).rows())
+    assert by_day == {0: 0.0, 1: 1.0, 2: 1.0, 3: 0.0}
+    own = {"control": {}, "treatment": {"pipeline": {"channels": {"b": {"faults": down}}}}}
+    with pytest.raises(MicrecError, match=r"treatment.pipeline.channels.b.faults.0.from_day: must be >= 0, got -1"):
+        run(tmp_path / "own", many(), tiny_keys(warmup_days=2, arms=own))
+    early = {"pipeline": {"channels": {"b": {"faults": [{"from_day": -9.0, "to_day": -3.0, "down": True}]}}}}
+    with pytest.raises(MicrecError, match=r"channels.b.faults.0.to_day: -3 lies before the first of 2 warm-up days"):
+        tiny_keys(warmup_days=2, **early)

@@ -65,15 +65,18 @@ def test_a_queue_settled_on_the_way_goes_on_as_if_it_were_not(jobs, servers, cut
     second = queue.join(arrive[~early], service[~early], tie[~early])
     assert np.concatenate([first, second]).tolist() == resource_starts(arrive.tolist(), service.tolist(), servers)
     queue.settle(np.inf)
-    assert (queue.settled, queue.overtaken) == (len(jobs), 0)
+    assert (queue.state.settled, queue.revised) == (len(jobs), False)
 
 
-def test_a_job_told_of_later_counts_those_whose_wait_it_would_have_changed():
+def test_a_job_known_later_that_came_first_revises_what_was_told():
     queue, one = Queue(1), np.zeros(1, np.uint64)
+    before = queue.state
     assert queue.join(np.array([5.0]), np.array([4.0]), one).tolist() == [5.0]
+    assert not queue.revised
     assert queue.join(np.array([3.0]), np.array([4.0]), one).tolist() == [3.0]
-    queue.settle(100.0)  # with both known, the first would have started at 7
-    assert (queue.settled, queue.overtaken) == (2, 1)
+    assert queue.revised  # with both known, the first would have started at 7
+    queue.state, queue.revised = before, False
+    assert queue.join(np.array([5.0, 3.0]), np.array([4.0, 4.0]), np.zeros(2, np.uint64)).tolist() == [7.0, 3.0]
 
 
 def poisson(n: int, rate: float) -> np.ndarray:
@@ -125,7 +128,7 @@ def test_a_window_is_a_latency_and_its_requests_are_one_job():
     again = stage.serve(np.array([0.07]), np.zeros(1, np.uint64))  # a later round finds the window's job
     np.testing.assert_allclose(again.over_s, [0.14])
     stage.settle(np.inf)
-    assert stage.queue.settled == 3
+    assert stage.queue.state.settled == 3
 
 
 def test_deadlines_and_faults():
