@@ -23,6 +23,7 @@ CSV_ENDINGS = tuple(f".{kind}{packed}" for kind in ("csv", "tsv", "txt") for pac
 SEPARATORS = (",", ";", "\t", "|")
 ROWS_GUESSED = 10_000  # rows after which a column of text needs no further look
 _SNIFFED_LINES = 100
+_DECIMAL_COMMA = r"^[+-]?\d+,(\d{1,2}|\d{4,})$"
 _NO_VALUE = ("\\N", "NULL", "null", "NA", "N/A", "n/a", "<NA>", "None", "none", "#N/A", "-")  # in a column of numbers
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _NAMED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
@@ -37,6 +38,7 @@ class TableFiles(NamedTuple):
         kind: "Parquet" or "CSV".
         rows: The table; nothing but headers and types has been read from it.
         notes: What was assumed or changed in reading, as sentences.
+        has_commas_between: Whether cells of a CSV file are separated by commas in some part.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class TableFiles(NamedTuple):
     kind: str
     rows: pl.LazyFrame
     notes: tuple[str, ...]
+    has_commas_between: bool = False
 
 
 class _Part(NamedTuple):
@@ -82,7 +85,15 @@ def open_table(
         else:
             rows = _open_csv(path, files, _separator(separator), as_text, spelled, notes)
         rows.collect_schema()
-    return TableFiles(path, tuple(files), kind, rows, tuple(notes))
+    has_commas = kind == "CSV" and any((_separator(separator) or _sniffed(file)) == "," for file in files)
+    return TableFiles(path, tuple(files), kind, rows, tuple(notes), has_commas)
+
+
+def holds_decimal_commas(cells: pl.Series) -> bool:
+    """Whether all cells of a text column are numbers and some have a decimal comma that is no mark of thousands."""
+    there = cells.drop_nulls()
+    are_numbers = there.str.contains(r"^[+-]?\d+(,\d+)?$").all()
+    return bool(len(there) and are_numbers and there.str.contains(_DECIMAL_COMMA).any())
 
 
 def table_files(path: Path) -> list[Path]:
@@ -320,7 +331,7 @@ def _counts(rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, int]:
             cell.str.to_lowercase().is_in(["true", "false"]).sum().alias(f"bool {name}"),
             cell.str.contains(r"^[+-]?\d+(,\d+)*$").sum().alias(f"comma {name}"),
             cell.str.contains(",", literal=True).sum().alias(f"commas {name}"),
-            cell.str.contains(r"^[+-]?\d+,(\d{1,2}|\d{4,})$").sum().alias(f"decimal {name}"),
+            cell.str.contains(_DECIMAL_COMMA).sum().alias(f"decimal {name}"),
             cell.str.contains(r",.*,").sum().alias(f"many commas {name}"),
             pl.col(name).cast(pl.Float64, strict=False).count().alias(f"raw {name}"),
         ]

@@ -257,3 +257,21 @@ def test_a_dataset_with_zeros_among_its_times_is_refused(tmp_path: Path, unit: s
     whole = clicks.with_columns(timestamp=pl.Series([0, 1, 2, 3, 4]))
     write_dataset(tmp_path / "d", schema, users, items, whole)
     assert len(read_dataset(tmp_path / "d").clicks) == 5
+
+
+def test_ids_beyond_64_bits_decimal_commas_and_short_keys(tmp_path: Path) -> None:
+    ids = pl.Series([2**64 - 1, 5], dtype=pl.UInt64)
+    pl.DataFrame({"user_id": ids, "item_id": [1, 2], "timestamp": [S, S]}).write_parquet(tmp_path / "clicks.parquet")
+    convert("table", tmp_path / "clicks.parquet", tmp_path / "d")
+    assert set(read_dataset(tmp_path / "d").users.ids.to_list()) == {str(2**64 - 1), "5"}
+    write(tmp_path / "c.csv", f"user_id;item_id;timestamp;dwell_s\n1;2;{S};1,5\n2;3;{S};2\n")
+    write(tmp_path / "i.csv", "id;name;price;tags\n2;Red;9,99;1,5\n3;Blue;10;2,7\n")
+    with pytest.raises(MicrecError, match="name it with --columns item_id=id"):
+        convert("table", tmp_path / "c.csv", tmp_path / "d", options={"items": tmp_path / "i.csv"}, overwrite=True)
+    options = {"items": tmp_path / "i.csv", "columns": {"item_id": "id"}}
+    convert("table", tmp_path / "c.csv", tmp_path / "d", options=options, overwrite=True)
+    dataset = read_dataset(tmp_path / "d")
+    assert dataset.clicks.dwell_s is not None
+    assert dataset.clicks.dwell_s.tolist() == [1.5, 2.0]
+    assert dataset.items.frame["price"].to_list() == [9.99, 10.0]
+    assert dataset.items.frame["tags"].to_list() == [["1", "5"], ["2", "7"]]

@@ -35,7 +35,7 @@ _LABELS = (
     "colour",
     "color",
 )
-_SEVERAL = (
+SEVERAL = (
     "tags",
     "tag_list",
     "genres",
@@ -79,7 +79,7 @@ def guess_type(values: pl.Series, *, is_split: bool = False) -> FieldType:
 
 def guess_separator(values: pl.Series) -> str | None:
     """What parts the values of a cell, for text fields whose name says that there are several; None if nothing does."""
-    if values.dtype != pl.String or values.name.strip().lower() not in _SEVERAL:
+    if values.dtype != pl.String or values.name.strip().lower() not in SEVERAL:
         return None
     holding = {mark: values.str.contains(mark, literal=True).sum() or 0 for mark in _SEPARATORS}
     best = max(_SEPARATORS, key=lambda mark: holding[mark])
@@ -95,7 +95,7 @@ def guess_roles(fields: Mapping[str, FieldType]) -> Roles:
     titles = [name for name in of(FieldType.TEXT) if not any(part in name.lower() for part in _NO_TITLE)]
     categories, lists = of(FieldType.CATEGORICAL, FieldType.ID), of(FieldType.MULTI_CATEGORICAL)
     category = propose_by_name("category", categories)
-    named = [name for name in lists if name.strip().lower() in _SEVERAL]
+    named = [name for name in lists if name.strip().lower() in SEVERAL]
     return Roles(
         title=propose_by_name("title", titles) or next(iter(titles), None),
         category=category,

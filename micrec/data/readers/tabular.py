@@ -13,9 +13,9 @@ from micrec.data.encoding import CLICK_COLUMNS
 from micrec.data.ids import Spelling, read_ids
 from micrec.data.readers import DatasetFrames
 from micrec.data.readers.files import existing
-from micrec.data.readers.guesses import guess_roles, guess_separator, guess_type, iso_dates, parses_everywhere
+from micrec.data.readers.guesses import SEVERAL, guess_roles, guess_separator, guess_type, iso_dates, parses_everywhere
 from micrec.data.schema import DatasetSchema, FieldType, Roles
-from micrec.data.table_files import TableFiles, open_table, readable_as
+from micrec.data.table_files import TableFiles, holds_decimal_commas, open_table, readable_as
 from micrec.data.times import Implausible, Unit, read_times
 from micrec.data.validation import Faults, Source, check_schema
 from micrec.settings import load_yaml, validate
@@ -124,6 +124,9 @@ def read_tabular(
     faults.raise_any(str(clicks))
 
     frames = {name: file.take(wanted[name]) for name, file in files.items()}
+    for name, file in files.items():
+        if file.table.kind == "CSV" and not file.table.has_commas_between:
+            frames[name] = _decimal_points(frames[name], file.name, report)
     names = {name: file.name for name, file in files.items()}
     n_rows = len(frames["clicks"])
     zone = timezone or ("UTC" if declared is None else declared.timezone)
@@ -199,6 +202,8 @@ def _wanted(name: str, file: _File, declared: TabularSchema | None, faults: Faul
         if column not in file.theirs:
             free = [theirs for ours, theirs in file.theirs.items() if ours not in required]
             option = how_to_name(column, free)
+            if option.endswith("...") and column == KEYS.get(name) and (short := match_column("id", free)) is not None:
+                option = option.replace("...", short)
             cure = f"name it with {option}" if column in CLICK_COLUMNS else f"add it, or name it with {option}"
             faults.add(f"{file.name}: {column}: missing column (there are: {', '.join(file.header)}): {cure}")
     return [column for column in dict.fromkeys([*required, *optional]) if column in file.theirs]
@@ -264,6 +269,19 @@ def _times(
     return rows.collect(), found
 
 
+def _decimal_points(frame: pl.DataFrame, file: str, report: _Report) -> pl.DataFrame:
+    """Numbers such as ``1,5`` with a decimal point, in a file whose cells are not separated by commas."""
+    kept = (*CLICK_COLUMNS[:3], *SEVERAL)
+    found = [
+        name
+        for name, kind in frame.schema.items()
+        if kind == pl.String and name not in kept and holds_decimal_commas(frame[name])
+    ]
+    for name in found:
+        report.note(file, f"{name}: the numbers are written with a decimal comma: 1,5 is read as 1.5.")
+    return frame.with_columns(pl.col(name).str.replace(",", ".", literal=True) for name in found)
+
+
 def _clean_ids(
     frames: dict[str, pl.DataFrame], names: Mapping[str, str], spelling: Spelling, faults: Faults, report: _Report
 ) -> None:
@@ -287,7 +305,7 @@ def _align_ids(frames: dict[str, pl.DataFrame], key: str) -> None:
     kind: type[pl.DataType] | None = None
     if all(_spelt_as_integers(frames[name][key]) for name in having):
         kind = pl.Int64
-    elif any(frames[name].schema[key] == pl.String for name in having):
+    elif any(frames[name].schema[key] in (pl.String, pl.UInt64, pl.Int128) for name in having):
         kind = pl.String
     if kind is not None:
         for name in having:
