@@ -194,12 +194,12 @@ def _wrong_types(schema: pl.Schema, layout: Layout) -> Iterator[str]:
         if not schema[column].is_float():  # numbers of every other type were made floats
             yield not_numbers(column, schema[column])
     yield from wrong_labels(schema, layout.slices)
-    if (
-        COLD in layout.slices
-        and not schema[COLD].is_nested()
-        and not (schema[COLD].is_numeric() or schema[COLD] == pl.Boolean)
-    ):
-        yield f"cold: holds {schema[COLD]}, must be true or false (or 1 or 0) for each user."
+    yes_or_no = {COLD: "each user"} if COLD in layout.slices else {}
+    yes_or_no |= {"active": "each row"} if layout.has_active and layout.kind == "days" else {}
+    for column, where in yes_or_no.items():
+        kind = schema[column]
+        if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null) or (column == COLD and kind.is_nested())):
+            yield f"{column}: holds {kind}, must be true or false (or 1 or 0) for {where}."
 
 
 def _rules(schema: pl.Schema, layout: Layout) -> Iterator[Rule]:

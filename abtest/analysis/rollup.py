@@ -95,5 +95,5 @@ def _table(
 def _active(layout: Layout) -> pl.Expr:
     """On which user-day rows the user was there: as the log says, else where anything was counted."""
     if layout.has_active:
-        return pl.col("active").cast(pl.Boolean).fill_null(False)
+        return (pl.col("active").cast(pl.Float64) > 0).fill_null(False)
     return pl.any_horizontal([pl.col(name) > 0 for name in layout.counts])

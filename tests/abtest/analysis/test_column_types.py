@@ -201,3 +201,19 @@ def test_ab_plan_reads_its_own_days():
         rows, {"user_id": pl.Int64, "arm": pl.String, "day": pl.Int8, "clicks": pl.Int32}, orient="row"
     )
     assert read(table, AB).users.collect()["clicks"].to_list() == [7.0 * (2**31 - 1)] * 4
+
+
+@pytest.mark.parametrize("kind", [pl.Boolean, pl.UInt8, pl.Float32, pl.Decimal(4, 1)], ids=str)
+def test_days_of_activity_in_every_type(kind):
+    """User 1 is there on days 1 and 2 of 3; a row that does not say so is no day of activity."""
+    rows = [(1, "A", 1, 5, 1), (1, "A", 2, 5, 1), (1, "A", 3, 5, 0), (2, "B", 1, 5, 1), (2, "B", 2, 5, None)]
+    table = pl.DataFrame(rows, ["user_id", "arm", "day", "clicks", "active"], orient="row")
+    log = read(table.with_columns(pl.col("active").cast(kind)), AB)
+    assert log.users.collect()["next_day_stays"].to_list() == [1, 0]
+    assert log.users.collect()["next_day_eligible"].to_list() == [2, 1]
+
+
+def test_activity_in_words_is_refused():
+    table = pl.DataFrame({"user_id": [1, 2], "arm": ["A", "B"], "day": [1, 1], "clicks": [1, 1], "active": ["y", "n"]})
+    with pytest.raises(MicrecError, match="active: holds String, must be true or false"):
+        read(table, AB)
