@@ -133,7 +133,7 @@ def _case_twins(rows: pl.LazyFrame, name: str, clean: pl.Expr) -> Sequence[str]:
     if not count.item():
         return ()
     one, two = first["id"][0]
-    return (f"{name}: ids of {count.item():,} spellings differ by upper case alone, such as {one!r} and {two!r}.",)
+    return (f"{name}: {count.item():,} ids differ from another by upper case alone, such as {one!r} and {two!r}.",)
 
 
 def _decimal(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:

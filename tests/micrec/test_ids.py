@@ -66,6 +66,6 @@ def test_text_that_is_some_number_and_some_not_stays_text_and_is_refused_as_numb
 def test_case_is_told_or_folded() -> None:
     rows = pl.LazyFrame({"id": ["Ann", "ann", "ANN", "bob", "Cy"]})
     assert read_ids(rows, "id").notes == (
-        "id: ids of 1 spellings differ by upper case alone, such as 'ANN' and 'Ann'.",
+        "id: 1 ids differ from another by upper case alone, such as 'ANN' and 'Ann'.",
     )
     assert ids_of(rows.collect()["id"], spelling="lower") == ["ann", "ann", "ann", "bob", "cy"]

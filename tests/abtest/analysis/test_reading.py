@@ -177,7 +177,7 @@ def test_ids_that_look_alike_are_one_user_and_counted() -> None:
     found = dict(log.users.select("user_id", "clicks").collect().iter_rows())
     assert found == {"u1": 6, "u2": 2, "é": 4, "U2": 2}
     assert any("6 ids were read without white space" in note for note in log.notes)
-    assert any("ids of 1 spellings differ by upper case alone, such as 'U2' and 'u2'" in note for note in log.notes)
+    assert any("1 ids differ from another by upper case alone, such as 'U2' and 'u2'" in note for note in log.notes)
 
 
 @pytest.mark.parametrize("ids", [pl.Float64, pl.Float32, pl.Decimal(10, 1), pl.String])
