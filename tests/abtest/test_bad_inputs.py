@@ -194,10 +194,10 @@ def test_configs_that_cannot_be_trained(data, tmp_path, case):
     assert message in error_of(tmp_path, "train", data, tmp_path / "out", *options)
 
 
-def test_titles_that_no_field_holds(data, tmp_path):
+def test_vectors_that_no_field_holds(data, tmp_path):
     change_schema(roles={"category": "category"})(data)
-    assert error_of(tmp_path, "train", data, tmp_path / "out") == (
-        "semantic positives: contrast.semantic.source: title needs roles.title, which dataset.yaml leaves null: "
+    assert error_of(tmp_path, "train", data, tmp_path / "out", "--set", "contrast.semantic.source=content") == (
+        "semantic positives: contrast.semantic.source: content needs roles.content, which dataset.yaml leaves null: "
         "name an item field there, choose another source, or set contrast.semantic.weight to 0."
     )
 
