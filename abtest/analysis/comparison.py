@@ -71,6 +71,7 @@ def between_periods(control: Moments, treatment: Moments, early: Term, late: Ter
     sign = np.array([-1.0, 1.0]) / np.abs(c.value)
     slopes_t, slopes_c = sign, -sign * t.value / c.value
     parts = [float(slopes_c @ c.cov @ slopes_c) / c.n, float(slopes_t @ t.cov @ slopes_t) / t.n]
+    parts = [max(part, 0.0) for part in parts]  # rounding takes periods that go together exactly below 0
     total = math.fsum(parts)
     spread = sum((v / total) ** 2 / (n - 1) for v, n in zip(parts, (c.n, t.n), strict=True)) if total > 0 else 0.0
     lifts = (t.value - c.value) / np.abs(c.value)

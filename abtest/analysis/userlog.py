@@ -56,7 +56,10 @@ def read_log(path: Path, plan: AnalysisPlan) -> UserLog:
         digest = beside.submit(hash_files, table.files)
         beside.submit(importlib.import_module, "scipy.optimize")  # and so does what the intervals will need
         with readable_as(path, table.kind, table.files):
-            log = log_of(table.rows, plan, Source(str(path), ""), tell_unused=True)
+            try:
+                log = log_of(table.rows, plan, Source(str(path), ""), tell_unused=True)
+            except MicrecError as fault:  # how the files were read may be why
+                raise MicrecError("\n".join([str(fault), *(f"  note: {note}" for note in table.notes)])) from None
         return replace(log, source=Source(str(path), digest.result()), notes=(*table.notes, *log.notes))
 
 

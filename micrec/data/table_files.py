@@ -449,7 +449,7 @@ def _supertype(types: Sequence[pl.DataType]) -> pl.DataType | None:
         return pl.Float64()
     if all(dtype == pl.Date or isinstance(dtype, pl.Datetime) for dtype in types):
         zones = {dtype.time_zone for dtype in types if isinstance(dtype, pl.Datetime)}
-        if len(zones) == 1:
+        if len(zones) == 1 and (pl.Date() not in types or zones <= {None, "UTC"}):
             return pl.Datetime("us", zones.pop())
         return pl.Datetime("us", "UTC") if None not in zones and pl.Date() not in types else None
     if any(dtype.is_nested() for dtype in types):

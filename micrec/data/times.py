@@ -317,9 +317,10 @@ def _from_text(rows: pl.LazyFrame, name: str, value: pl.Expr, timezone: str) -> 
     naive, offset = _naive(value), _offset_minutes(value)
     faults = _unreadable(rows, name, naive)
     zoned = (naive - pl.duration(minutes=offset)).dt.replace_time_zone("UTC")
-    with_offset, without, dates = (
+    with_offset, elsewhere, without, dates = (
         rows.select(
             offset.count().alias("a"),
+            (offset != 0).sum().alias("e"),
             (naive.is_not_null() & offset.is_null()).sum().alias("b"),
             (value.str.len_chars() <= 10).sum().alias("c"),
         )
@@ -335,6 +336,8 @@ def _from_text(rows: pl.LazyFrame, name: str, value: pl.Expr, timezone: str) -> 
         notes.append(
             f"{name}: {without:,} times name no zone and are read as local in {timezone}; the others name one."
         )
+    if elsewhere and timezone == "UTC":
+        notes.append(f"{name}: {elsewhere:,} times name an offset from UTC; days are cut in UTC.")
     if dates:
         notes.append(f"{name}: {dates:,} are dates without a time of day; each counts as the day's first moment.")
     return Times(instants, faults=faults, notes=tuple(notes))

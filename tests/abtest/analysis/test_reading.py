@@ -225,3 +225,31 @@ def test_text_among_numbers_is_named_and_words_for_no_value_are_empty(tmp_path: 
     texts = pl.DataFrame({"user_id": [1, 2], "arm": ["A", "B"], "clicks": ["1", "2"]})
     with pytest.raises(MicrecError, match="clicks: holds numbers as text"):
         log_of(texts, AB)
+
+
+def test_users_who_do_the_same_every_day_are_analysed() -> None:
+    """The lift of later days is that of the first, to the last bit or so: its variance must not round below 0."""
+    from abtest.analysis.analysis import analyse
+
+    one_day = users(400).select("user_id", "arm", "clicks")
+    table = pl.concat([one_day.with_columns(day=pl.lit(day)) for day in range(1, 8)])
+    assert analyse(log_of(table, AB), AB).novelty
+
+
+def test_times_of_another_zone_are_told_where_days_are_cut_in_utc() -> None:
+    moments = [datetime(2026, 11, 3, 8, tzinfo=UTC), datetime(2026, 11, 4, 8, tzinfo=UTC)]
+    table = pl.DataFrame({"user_id": [1, 2], "arm": ["A", "B"], "clicks": [1, 2]})
+    zoned = table.with_columns(timestamp=pl.Series(moments).dt.convert_time_zone("Asia/Tokyo"))
+    text = table.with_columns(timestamp=pl.Series([m.astimezone(OSLO).isoformat() for m in moments]))
+    plan = AnalysisPlan("A", ("B",), rows="parts")
+    assert "timestamp: the column is in Asia/Tokyo; days are cut in UTC." in log_of(zoned, plan).notes
+    assert "timestamp: 2 times name an offset from UTC; days are cut in UTC." in log_of(text, plan).notes
+
+
+def test_a_fault_that_comes_from_the_parts_is_told_with_them(tmp_path: Path) -> None:
+    users(20).drop("clicks").write_parquet(tmp_path / "a.parquet")
+    users(20).with_columns(pl.col("user_id") + 20).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(MicrecError) as fault:
+        read_log(tmp_path, AB)
+    assert "clicks: 20 rows are empty" in str(fault.value)
+    assert "note: clicks: 1 part file lacks the column, a.parquet first" in str(fault.value)
