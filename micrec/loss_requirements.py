@@ -1,5 +1,7 @@
 """Which losses a dataset has the fields for; what it lacks is switched off and told, before a run starts."""
 
+import polars as pl
+
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.schema import FieldType
@@ -8,18 +10,30 @@ from micrec.data.schema import FieldType
 def applicable_config(dataset: Dataset, config: Config) -> tuple[Config, list[str]]:
     """The config that this dataset can be trained with, and what was switched off for it, as sentences.
 
-    Without a title the semantic loss by titles has no positives: its weight becomes 0. All else is left for
+    Without a title, or where no two titles share a word, the semantic loss has no positives: its weight becomes 0. All
+    else is left for
     ``contrast_sources`` to refuse.
     """
-    semantic, roles = config.contrast.semantic, dataset.schema.roles
-    has_titles = roles.title is not None or semantic.encoder.endswith(".npy")
-    if semantic.weight == 0 or semantic.source != "title" or has_titles:
+    semantic, title = config.contrast.semantic, dataset.schema.roles.title
+    if semantic.weight == 0 or semantic.source != "title" or semantic.encoder.endswith(".npy"):
         return config, []
-    off = {"contrast": config.contrast.model_copy(update={"semantic": semantic.model_copy(update={"weight": 0.0})})}
-    texts = [name for name, kind in dataset.schema.items.items() if kind is FieldType.TEXT]
+    if title is None:
+        why = f"dataset.yaml of {dataset.name} names no title"
+    elif semantic.encoder == "tfidf" and title in dataset.items.frame.columns and not _share_words(dataset, title):
+        why = f"no two items of {dataset.name} share a word in {title!r}"
+    else:
+        return config, []
+    texts = [name for name, kind in dataset.schema.items.items() if kind is FieldType.TEXT and name != title]
     cure = f"set roles.title to {texts[0]}" if texts else "convert with a text field for roles.title"
+    off = {"contrast": config.contrast.model_copy(update={"semantic": semantic.model_copy(update={"weight": 0.0})})}
     note = (
-        f"The semantic loss is off: dataset.yaml of {dataset.name} names no title. To have it, {cure}, or use other "
-        "positives: contrast.semantic.source taxonomy or content."
+        f"The semantic loss is off: {why}. To have it, {cure}, or use other positives: contrast.semantic.source "
+        "taxonomy or content."
     )
     return config.model_copy(update=off), [note]
+
+
+def _share_words(dataset: Dataset, title: str) -> bool:
+    """Whether any word stands in the titles of two items; without one no two titles are similar."""
+    words = dataset.items.frame[title].cast(pl.String).str.to_lowercase().str.extract_all(r"\w+").list.unique()
+    return bool(words.explode().drop_nulls().is_duplicated().any())

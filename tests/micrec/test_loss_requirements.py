@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from micrec.data.dataset import Dataset
+from micrec.data.schema import DatasetSchema, FieldType, Roles
+from micrec.data.store import read_dataset, write_dataset
 from micrec.errors import MicrecError
 from micrec.fitting import check_inputs, fit
 from micrec.loss_requirements import applicable_config
@@ -89,3 +92,19 @@ def test_the_documented_path_goes_through(tmp_path: Path, columns: str | None) -
     assert ("The semantic loss is off" in done.output) == ("semantic" not in losses)
     done = run.invoke(model_app, ["evaluate", str(tmp_path / "m"), str(tmp_path / "d")])
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("titles", "is_on"), [(["red car", "blue car"], True), (["red", "blue"], False), ([None, " "], False)]
+)
+def test_titles_that_share_no_word_are_none(tmp_path: Path, titles: list, is_on: bool) -> None:
+    users, items = (
+        pl.DataFrame({"user_id": [1]}),
+        pl.DataFrame({"item_id": [1, 2], "name": pl.Series(titles, dtype=pl.String)}),
+    )
+    schema = DatasetSchema(name="x", items={"name": FieldType.TEXT}, roles=Roles(title="name"))
+    clicks = pl.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "timestamp": [1, 2]})
+    write_dataset(tmp_path / "d", schema, users, items, clicks)
+    config, notes = applicable_config(read_dataset(tmp_path / "d"), config_of())
+    assert (config.contrast.semantic.weight > 0) == is_on
+    assert is_on or "no two items of x share a word in 'name'" in notes[0]
