@@ -62,6 +62,9 @@ def analyze(
     ] = None,
     alpha: Annotated[float, typer.Option(help="False alarms allowed over all primary metrics together.")] = 0.05,
     planned_days: Annotated[int, typer.Option(help="Length the test was planned for.")] = 7,
+    planned_users: Annotated[
+        int | None, typer.Option(help="Users of all arms at the planned end, for looks before it.", show_default="none")
+    ] = None,
     looks: Annotated[
         str, typer.Option(help="final: read once at the end; daily: a planned look a day; open.")
     ] = "final",
@@ -118,6 +121,7 @@ def analyze(
         weights=weights or [],
         alpha=alpha,
         planned_days=planned_days,
+        planned_users=planned_users,
         looks=looks,
         ignored_arms=ignore_arm or [],
         rows=rows,
@@ -152,7 +156,7 @@ def power(
     log: Annotated[Path | None, typer.Argument(help="A log of the past, with or without arms.")] = None,
     mean: Annotated[float | None, typer.Option(help="Mean per user, where there is no log.")] = None,
     sd: Annotated[float | None, typer.Option(help="Standard deviation per user, where there is no log.")] = None,
-    lift: Annotated[list[float] | None, typer.Option(help="True lift to find; repeatable. 0.02 = 2 %.")] = None,
+    lift: Annotated[list[str] | None, typer.Option(help="True lift to find, 0.02 or 2%; repeatable.")] = None,
     target: Annotated[float, typer.Option("--power", help="Chance to find it.")] = 0.8,
     alpha: Annotated[float, typer.Option(help="Two-sided level.")] = 0.05,
     treatment_share: Annotated[float, typer.Option(help="Share of the users in the treatment.")] = 0.5,
@@ -160,8 +164,12 @@ def power(
         int | None, typer.Option(help="Users of both arms, to tell the smallest lift.", show_default="the log's")
     ] = None,
     users_per_day: Annotated[float | None, typer.Option(help="New users of both arms a day, to tell days.")] = None,
+    looks: Annotated[str, typer.Option(help="final: read once at the end; daily: a planned look a day.")] = "final",
+    planned_days: Annotated[int, typer.Option(help="Days of the test, for --looks daily.")] = 7,
     columns: Columns = None,
-    metrics: Metrics = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="YAML file of metrics, or how many primary metrics share the level.")
+    ] = None,
     rows: Rows = "auto",
     dedupe: Dedupe = None,
     timezone: Timezone = "UTC",
@@ -178,15 +186,26 @@ def power(
     from micrec.errors import MicrecError
 
     _one_form(as_json=as_json, quiet=quiet)
-    question = Question(tuple(lift or (0.01, 0.02, 0.05)), target, alpha, treatment_share, users, users_per_day)
+    if looks not in ("final", "daily"):
+        raise MicrecError(f"--looks {looks}: must be final or daily.")
+    count = _count(metrics)
+    question = Question(
+        lifts=tuple(_lift(text) for text in lift) if lift else (0.01, 0.02, 0.05),
+        power=target,
+        alpha=alpha,
+        treatment_share=treatment_share,
+        users=users,
+        users_per_day=users_per_day,
+        primaries=count,
+        looks=planned_days if looks == "daily" else 1,
+    )
+    file = Path(metrics) if metrics is not None and count is None else None
     try:
         if log is not None:
             if mean is not None or sd is not None:
                 raise MicrecError("--mean and --sd are for plans without a log: leave them out, or the log.")
             tables = plan_from_log(
-                read_history(
-                    log, _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times)
-                ),
+                read_history(log, _history_plan(columns, file, rows, dedupe, timezone, separator, implausible_times)),
                 question,
             )
         elif mean is None or sd is None:
@@ -236,6 +255,25 @@ def aa(
     _print_plain([table], "aa", as_json=as_json, quiet=quiet)
     if exit_code:
         raise typer.Exit(0 if all(row["sound"] for row in table.data) else EXIT_CODES["invalid"])
+
+
+def _lift(text: str) -> float:
+    """A lift as a share (0.02) or in per cent (2%)."""
+    from micrec.errors import MicrecError
+
+    number, scale = (text[:-1], 0.01) if text.strip().endswith("%") else (text, 1.0)
+    try:
+        return float(number) * scale
+    except ValueError:
+        raise MicrecError(f"--lift {text}: must be a number such as 0.02, or 2%.") from None
+
+
+def _count(metrics: str | None) -> int | None:
+    """A number of primary metrics, where that is what --metrics says."""
+    try:
+        return None if metrics is None else int(metrics)
+    except ValueError:
+        return None
 
 
 def _one_form(*, as_json: bool, quiet: bool) -> None:

@@ -105,7 +105,7 @@ def analyse(
         interactions=interactions_of(measured, log.metrics, plan),
         looks=looks,
         novelty=novelty_of(daily, plan) if daily else [],
-        power=power_curves(measured, log.metrics, plan, alphas),
+        power=power_curves(measured, log.metrics, plan, levels),
         quantiles=quantiles,
         checks=checks,
         levels=alphas,
@@ -124,17 +124,16 @@ def _new_users(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> 
 
 def _levels(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> dict[str, Level]:
     """How strictly each treatment is read at this point of the plan."""
-    once = Level(plan.alpha, critical_t(plan.alpha, math.inf))
-    if daily is None or plan.looks == "final":
-        return dict.fromkeys(plan.treatments, once)
-    if plan.looks == "daily" and log.days is not None and log.days.length > plan.planned_days:
+    if plan.looks != "open" and log.days is not None and log.days.length > plan.planned_days:
         length = log.days.length
         raise MicrecError(
             f"day: the log spans {length} days in {log.days.timezone}, the plan {plan.planned_days}: give "
             f"--planned-days {length} if that was the plan, or cut the log at the planned end. "
             f"{other_zones(log.days, plan.planned_days)}".rstrip()
         )
-    return {arm: levels_of(plan, daily.users(plan.control, arm))[-1] for arm in plan.treatments}
+    if daily is None or plan.looks == "final":
+        return dict.fromkeys(plan.treatments, Level(plan.alpha, critical_t(plan.alpha, math.inf)))
+    return {arm: levels_of(daily, plan, arm)[-1] for arm in plan.treatments}
 
 
 def _early(log: UserLog, plan: AnalysisPlan) -> str | None:
@@ -152,5 +151,5 @@ def _repeated(found: list[Effect], levels: dict[str, Level], log: UserLog, plan:
     if plan.looks == "final" or log.days is None:
         return {}
     primary = [effect for effect in found if effect.family == "primary"]
-    tests = {e.question: p_of_all_looks(e.estimate, levels[e.arm], plan, log.days.length) for e in primary}
+    tests = {e.question: p_of_all_looks(e.estimate, levels[e.arm], plan) for e in primary}
     return {question: p for question, p in tests.items() if p is not None}

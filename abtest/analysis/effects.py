@@ -14,6 +14,7 @@ from abtest.stats.multiplicity import benjamini_hochberg, holm
 from abtest.stats.strata import post_stratified
 from abtest.stats.welch import welch
 
+LEAST_USERS = 30  # of an arm: below it the t of counts and times, which are skewed, is not near its law
 Question = tuple[str, str, str]  # metric, slice, treatment
 Adjustment = Callable[[Sequence[float | None]], list[float | None]]
 
@@ -200,6 +201,10 @@ def _screened(effect: Effect, plan: AnalysisPlan, faults: Mapping[str, str]) -> 
     if effect.estimate.p is None:
         return replace(effect, reason=effect.estimate.reason or "undefined")
     fewest = min(effect.estimate.control.n, effect.estimate.treatment.n)
+    if fewest < LEAST_USERS:
+        return replace(effect, reason=f"only {fewest:,} users in an arm: below {LEAST_USERS} nothing is judged")
+    if effect.family in ("primary", "guardrail") and effect.estimate.lift_ci is None:
+        return replace(effect, reason=effect.estimate.reason or "the lift has no interval")
     if effect.slice != ALL and fewest < plan.min_users:
         return replace(effect, reason=f"only {fewest:,} users in an arm: below {plan.min_users:,} nothing is judged")
     return replace(effect, significant=False, reason=effect.estimate.reason)

@@ -70,6 +70,8 @@ class AnalysisPlan:
         covariates: Per-user columns from before exposure, for CUPED and balance; None for all ``pre_*``.
         alpha: Share of false alarms allowed over the primary metrics together.
         planned_days: Length the test was planned for.
+        planned_users: Users of all arms together at the planned end, where they were planned; looks before the end
+            then know what is still to come.
         looks: "final": one look at the planned end; "daily": a planned look a day, with group-sequential bounds;
             "open": any number of looks, with a confidence sequence.
         weights: Planned share of users by arm, up to a factor; equal if empty.
@@ -95,6 +97,7 @@ class AnalysisPlan:
     covariates: tuple[str, ...] | None = None
     alpha: float = 0.05
     planned_days: int = 7
+    planned_users: int | None = None
     looks: Looks = "final"
     weights: Mapping[str, float] = field(default_factory=dict)
     srm_alpha: float = 0.001
@@ -136,6 +139,8 @@ class AnalysisPlan:
                 faults.append(f"{name}: must lie within (0, 0.5), got {getattr(self, name)}.")
         if not 1 <= self.planned_days <= 366:
             faults.append(f"planned-days: must lie within 1 and 366, got {self.planned_days}.")
+        if self.planned_users is not None and self.planned_users < 2 * len(self.arms):
+            faults.append(f"planned-users: must be at least 2 per arm, got {self.planned_users}.")
         if self.looks not in LOOKS:
             faults.append(f"looks: must be one of {', '.join(LOOKS)}, got {self.looks!r}.")
         if self.rows not in ROW_KINDS:

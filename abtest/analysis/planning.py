@@ -1,5 +1,6 @@
 """Before a test: how many users a lift needs, what given users can find, and whether a log's metrics cry wolf."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,11 @@ from abtest.stats.buckets import BucketSums
 from abtest.stats.cells import CellMoments
 from abtest.stats.moments import Moments
 from abtest.stats.power import Baseline, Plan, baseline, detectable_lift, users_needed
+from abtest.stats.spending import bounds
 from abtest.stats.terms import Term
 from micrec.errors import MicrecError
+
+_EXTREME = 1e-6  # spreads beyond this share of the mean, or its inverse, are slips of the pen
 
 Row = tuple[tuple[str, ...], dict[str, Any]]  # a row as text, and as plain values
 
@@ -35,6 +39,8 @@ class Question(NamedTuple):
         power: Chance to find them.
         alpha: Two-sided level.
         treatment_share: Share of the users in the treatment.
+        primaries: Primary metrics that share the level by Holm's adjustment; None for those of the log.
+        looks: Planned looks, at equal information; 1 = read once at the end.
         users: Users of both arms, to tell the smallest lift they find; None for those of the log.
         users_per_day: New users of both arms per day, to tell days; None for those of the log, if it has days.
     """
@@ -45,6 +51,49 @@ class Question(NamedTuple):
     treatment_share: float = 0.5
     users: int | None = None
     users_per_day: float | None = None
+    primaries: int | None = None
+    looks: int = 1
+
+    def level(self, primaries: int) -> float:
+        """Two-sided level at which one of so many primary metrics is found at the planned end.
+
+        Holm's first step decides if no other metric differs; with planned looks the last bound decides at the end.
+        """
+        shares = [look / self.looks for look in range(1, self.looks + 1)]
+        return bounds(shares, alpha=self.alpha / primaries)[-1].alpha
+
+    def check(self) -> None:
+        """Refuse what no test can be planned from.
+
+        Raises:
+            MicrecError: All faults at once.
+        """
+        faults = [
+            f"--lift {lift:g}: must be a number above -1 (-100 %) and at least {_EXTREME:g} from 0."
+            for lift in self.lifts
+            if not (math.isfinite(lift) and abs(lift) >= _EXTREME and lift > -1.0)
+        ]
+        faults += [
+            f"--lift {lift:g}: is +{100 * lift:g} %: for {lift:g} % write --lift {lift:g}% or --lift {lift / 100:g}."
+            for lift in self.lifts
+            if math.isfinite(lift) and lift >= 1.0
+        ]
+        if not 0.0 < self.alpha < 0.5:
+            faults.append(f"--alpha {self.alpha:g}: must lie within (0, 0.5).")
+        elif not self.alpha < self.power < 1.0:
+            faults.append(f"--power {self.power:g}: must lie between --alpha {self.alpha:g} and 1.")
+        if not 0.0 < self.treatment_share < 1.0:
+            faults.append(f"--treatment-share {self.treatment_share:g}: must lie within (0, 1).")
+        if self.users is not None and self.users < 4:
+            faults.append(f"--users {self.users}: must be at least 4, 2 in each arm.")
+        if self.users_per_day is not None and not (math.isfinite(self.users_per_day) and self.users_per_day > 0.0):
+            faults.append(f"--users-per-day {self.users_per_day:g}: must be a number above 0.")
+        if self.primaries is not None and not 1 <= self.primaries <= 1000:
+            faults.append(f"--metrics {self.primaries}: must lie within 1 and 1000.")
+        if not 1 <= self.looks <= 366:
+            faults.append(f"--planned-days {self.looks}: must lie within 1 and 366.")
+        if faults:
+            raise MicrecError.of("power", faults)
 
 
 class History(NamedTuple):
@@ -78,7 +127,9 @@ def read_history(path: Path, plan: AnalysisPlan) -> History:
 
 def plan_from_log(history: History, question: Question) -> list[Table]:
     """Users and days for each lift, and the smallest lift of given users, for every metric of a log."""
+    question.check()
     needed, found, notes = [], [], []
+    primaries = question.primaries or max(sum(metric.role == "primary" for metric in history.metrics), 1)
     for metric in history.metrics:
         term: Term = metric.value.text if metric.per is None else (metric.value.text, metric.per.text)
         try:
@@ -89,9 +140,9 @@ def plan_from_log(history: History, question: Question) -> list[Table]:
             notes.append(f"{metric.name}: {fault}")
             continue
         for suffix, base in bases.items():
-            needed += _needed(f"{metric.name}{suffix}", base, question, history.users_per_day)
-            found.append(_found(f"{metric.name}{suffix}", base, question, history.moments.n))
-    return _tables(needed, found, notes, question)
+            needed += _needed(f"{metric.name}{suffix}", base, question, history.users_per_day, primaries)
+            found.append(_found(f"{metric.name}{suffix}", base, question, history.moments.n, primaries))
+    return _tables(needed, found, notes, question, primaries)
 
 
 def plan_from_numbers(mean: float, sd: float, question: Question) -> list[Table]:
@@ -100,11 +151,21 @@ def plan_from_numbers(mean: float, sd: float, question: Question) -> list[Table]
     Raises:
         MicrecError: If they are not a mean other than 0 and a spread above 0.
     """
-    if not (sd > 0 and mean != 0):
-        raise MicrecError(f"--mean {mean:g} --sd {sd:g}: a plan needs a mean other than 0 and a spread above 0.")
-    base = Baseline("metric", mean, sd**2)
-    found = [_found("metric", base, question, None)] if question.users else []
-    return _tables(_needed("metric", base, question, None), found, [], question)
+    question.check()
+    faults = []
+    if not (math.isfinite(mean) and mean != 0.0):
+        faults.append(f"--mean {mean:g}: must be a number other than 0: a lift is relative to it.")
+    if not (math.isfinite(sd) and sd > 0.0):
+        faults.append(f"--sd {sd:g}: must be a number above 0.")
+    if not faults and not _EXTREME < sd / abs(mean) < 1 / _EXTREME:
+        faults.append(f"--sd {sd:g}: is {sd / abs(mean):.1g} times --mean {mean:g}: no metric of users is like that.")
+    if faults:
+        raise MicrecError.of("power", faults)
+    scale = abs(mean)  # only their ratio counts, and squares of large numbers overflow
+    base, primaries = Baseline("metric", mean / scale, (sd / scale) ** 2), question.primaries or 1
+    found = [_found("metric", base, question, None, primaries)] if question.users else []
+    notes = [] if mean > 0 else ["The mean is negative: a lift is relative to its size, so +2 % moves it towards 0."]
+    return _tables(_needed("metric", base, question, None, primaries), found, notes, question, primaries)
 
 
 def calibration_table(history: History, *, deals: int, alpha: float, lifts: Sequence[float], seed: int) -> Table:
@@ -131,7 +192,7 @@ def tables_data(tables: Sequence[Table], *, kind: str, command: str) -> dict[str
     return {"kind": kind, "command": command, "versions": versions(), "tables": found}
 
 
-def _needed(name: str, base: Baseline, question: Question, per_day: float | None) -> list[Row]:
+def _needed(name: str, base: Baseline, question: Question, per_day: float | None, primaries: int) -> list[Row]:
     rows: list[Row] = []
     per_day = question.users_per_day if question.users_per_day is not None else per_day
     for lift in question.lifts:
@@ -139,7 +200,7 @@ def _needed(name: str, base: Baseline, question: Question, per_day: float | None
             base,
             lift,
             power=question.power,
-            alpha=question.alpha,
+            alpha=question.level(primaries),
             treatment_share=question.treatment_share,
             users_per_day=per_day,
         )
@@ -148,14 +209,16 @@ def _needed(name: str, base: Baseline, question: Question, per_day: float | None
     return rows
 
 
-def _found(name: str, base: Baseline, question: Question, there: int | None) -> Row:
+def _found(name: str, base: Baseline, question: Question, there: int | None, primaries: int) -> Row:
     total = question.users if question.users is not None else there
     assert total is not None
     n_treatment = round(total * question.treatment_share)
     if min(n_treatment, total - n_treatment) < 2:
         why = "an arm has fewer than 2 users"
         return (name, f"{total:,}", numbers.UNDEFINED), {"metric": name, "users": total, "lift": None, "reason": why}
-    plan = detectable_lift(base, total - n_treatment, n_treatment, power=question.power, alpha=question.alpha)
+    plan = detectable_lift(
+        base, total - n_treatment, n_treatment, power=question.power, alpha=question.level(primaries)
+    )
     return (name, f"{total:,}", numbers.percent(plan.lift)), {"metric": name, "users": total, **plan._asdict()}
 
 
@@ -165,13 +228,28 @@ def _users(plan: Plan) -> tuple[str, str]:
     return f"{plan.n_control:,}", f"{plan.n_treatment:,}"
 
 
-def _tables(needed: list[Row], found: list[Row], notes: list[str], question: Question) -> list[Table]:
-    how = f"power {100 * question.power:.0f} %, level {question.alpha:g}"
+def _tables(needed: list[Row], found: list[Row], notes: list[str], question: Question, primaries: int) -> list[Table]:
+    level = question.level(primaries)
+    how = f"power {100 * question.power:.0f} %, level {level:.3g}"
+    why = []
+    if primaries > 1:
+        why.append(f"{primaries} primary metrics share {question.alpha:g} by Holm's adjustment")
+    if question.looks > 1:
+        why.append(f"{question.looks} planned looks leave the last one less than all of it")
+    if why:
+        notes = [f"Level {level:.3g}: {', and '.join(why)}. Each metric is found so whatever the others do.", *notes]
     header = ("metric", "true lift", "control users", "treatment users", "days")
-    tables = [_table(f"Users needed ({how})", header, needed, notes)]
+    tables = [_table(f"Users needed ({how})", header, needed, [*notes, *_reasons(needed)])]
     if found:
-        tables.append(_table(f"Smallest lift found ({how})", ("metric", "users of both arms", "lift"), found, []))
+        tables.append(
+            _table(f"Smallest lift found ({how})", ("metric", "users of both arms", "lift"), found, _reasons(found))
+        )
     return tables
+
+
+def _reasons(rows: list[Row]) -> list[str]:
+    """Why figures are missing, in words."""
+    return [f"{text[0]} at {text[1]}: {data['reason']}." for text, data in rows if data.get("reason")]
 
 
 def _table(title: str, header: tuple[str, ...], rows: list[Row], notes: list[str]) -> Table:

@@ -84,6 +84,7 @@ def _plan(plan: AnalysisPlan, analysis: Analysis) -> dict[str, Any]:
         "covariates": list(analysis.log.covariates),
         "alpha": plan.alpha,
         "planned_days": plan.planned_days,
+        "planned_users": plan.planned_users,
         "looks": plan.looks,
         "timezone": plan.timezone,
         "srm_alpha": plan.srm_alpha,
@@ -200,6 +201,7 @@ def _look(look: DayLook) -> dict[str, Any]:
         "on_day": estimate_data(look.on_day),
         "bound": look.level.z if look.level.z < 1e6 else None,
         "level": 1 - look.so_far.alpha,
+        "information": look.level.information[-1] if look.level.information else None,
         "crossed": look.crossed,
     }
 

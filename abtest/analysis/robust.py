@@ -38,7 +38,7 @@ class Check(NamedTuple):
         arm: The treatment.
         test: Name of the method.
         statistic: What it found, in words.
-        lift_ci: Interval of the lift, where it gives one.
+        lift_ci: Interval of the lift, where it gives one: at the plan's level, for this look alone.
         p: Two-sided, where it gives one.
         reason: Why neither is there.
     """
@@ -75,7 +75,10 @@ def distribution_checks(
                     for q in QUANTILES
                 ]
             control, treatment, words = _sample(control, treatment, plan.seed)
-            found = [_bootstrap(metric, arm, control, treatment, alpha, rng), _ranks(metric, arm, control, treatment)]
+            found = [
+                _bootstrap(metric, arm, control, treatment, plan.alpha, rng),
+                _ranks(metric, arm, control, treatment),
+            ]
             checks += [check._replace(statistic=check.statistic + words) for check in found]
     return quantiles, checks
 
@@ -101,7 +104,9 @@ def _sample(control: NDArray[Any], treatment: NDArray[Any], seed: int) -> tuple[
 def _bootstrap(
     metric: Metric, arm: str, control: NDArray[Any], treatment: NDArray[Any], alpha: float, rng: np.random.Generator
 ) -> Check:
-    found = poisson_bootstrap(control, treatment, rng=rng, replicates=1000, alpha=max(alpha, 0.01))
+    """At the plan's level: resamples have no tails for the level of an early look."""
+    replicates = max(1000, round(50 / alpha))  # some 25 beyond each end of the interval
+    found = poisson_bootstrap(control, treatment, rng=rng, replicates=replicates, alpha=alpha)
     words = f"{found.replicates:,} resamples"
     return Check(metric, arm, "Poisson bootstrap", words, found.lift_ci, None, found.reason)
 

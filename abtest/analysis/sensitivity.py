@@ -1,8 +1,13 @@
-"""What a test of these users could have found: power by true lift, and the smallest lift that is found mostly."""
+"""What a test of these users could have found: power by true lift, and the smallest lift that is found mostly.
+
+A metric counts as found where the report would say so: with m primary comparisons at the level alpha / m of Holm's
+first step, which is what decides if nothing else differs, and at the bound of the present look where looks are planned.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from abtest.analysis.looks import Level
 from abtest.analysis.measure import EVERYBODY, Measured, term
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
@@ -23,6 +28,7 @@ class PowerCurve(NamedTuple):
         n_control: Users.
         n_treatment: Users.
         mde: Smallest lift found with ``power``; None where no lift is.
+        alpha: Two-sided level at which this is found, after adjustment for the other comparisons and the looks.
         power: 0.8.
         lifts: True lifts.
         powers: Chance to find each.
@@ -34,6 +40,7 @@ class PowerCurve(NamedTuple):
     n_control: int
     n_treatment: int
     mde: float | None
+    alpha: float
     power: float
     lifts: Sequence[float]
     powers: Sequence[float]
@@ -41,22 +48,24 @@ class PowerCurve(NamedTuple):
 
 
 def power_curves(
-    measured: Measured, metrics: Sequence[Metric], plan: AnalysisPlan, alphas: Mapping[str, float]
+    measured: Measured, metrics: Sequence[Metric], plan: AnalysisPlan, levels: Mapping[str, Level]
 ) -> list[PowerCurve]:
     """One curve for every primary metric and treatment, from the control's mean and spread."""
     curves = []
+    comparisons = len(plan.treatments) * sum(metric.role == "primary" for metric in metrics)
     for arm in plan.treatments:
         for metric in metrics:
             if metric.role != "primary":
                 continue
             where = EVERYBODY if metric.slice == ALL else measured.slice_of(metric)
             control, treatment = measured.of(plan.control, where), measured.of(arm, where)
-            curves.append(_curve(metric, arm, control, treatment.n, alphas[arm]))
+            level = levels[arm].at(plan.alpha / comparisons) if levels[arm].tuned_for is None else levels[arm]
+            curves.append(_curve(metric, arm, control, treatment.n, level.alpha))
     return curves
 
 
 def _curve(metric: Metric, arm: str, control: Moments, n_treatment: int, alpha: float) -> PowerCurve:
-    blank = PowerCurve(metric, arm, control.n, n_treatment, None, POWER, (), ())
+    blank = PowerCurve(metric, arm, control.n, n_treatment, None, alpha, POWER, (), ())
     base = _base(control, metric)
     if isinstance(base, str) or min(control.n, n_treatment) < 2:
         return blank._replace(reason=base if isinstance(base, str) else "fewer than 2 users in an arm")

@@ -3,6 +3,7 @@
 Reads the contents of results.json and nothing else, so that what is said and what is stored cannot differ.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -110,7 +111,14 @@ def _detectable(results: Mapping[str, Any], arm: str) -> list[str]:
     """What a test of this size could have seen of one treatment."""
     return [
         f"With these users a true lift of {numbers.percent(curve['mde'])} in {curve['metric']} would have been found "
-        f"{100 * curve['power']:.0f} % of the time."
+        f"{100 * curve['power']:.0f} % of the time{_adjusted(curve['alpha'], results['scenario']['alpha'])}."
         for curve in results["power"]
         if curve["mde"] is not None and curve["arm"] == arm
     ]
+
+
+def _adjusted(level: float, alpha: float) -> str:
+    """At which level, where it is not the plan's."""
+    return (
+        "" if math.isclose(level, alpha) else f" (at level {level:.2g}, as it is one of several comparisons or looks)"
+    )

@@ -223,7 +223,8 @@ def check_table(results: Results) -> Table:
         )
         for one in results.get("checks", [])
     ]
-    header = ("check", "finding", f"{interval(results)} of the lift", "p")
+    level = f"{100 * (1 - results['scenario']['alpha']):g} %"
+    header = ("check", "finding", f"{level} interval of the lift, this look alone", "p")
     return Table("Checks that assume less", header, rows, [])
 
 

@@ -106,9 +106,9 @@ def test_power_and_aa_from_a_log(tmp_path):
     ("args", "part"),
     [
         ([], "give a log, or both --mean and --sd"),
-        (["--mean", "1", "--sd", "0"], "a spread above 0"),
-        (["--mean", "1", "--sd", "1", "--lift", "0"], "lift must not be 0"),
-        (["--mean", "1", "--sd", "1", "--power", "2"], "power must lie within"),
+        (["--mean", "1", "--sd", "0"], "--sd 0: must be a number above 0"),
+        (["--mean", "1", "--sd", "1", "--lift", "0"], "--lift 0: must be a number above -1"),
+        (["--mean", "1", "--sd", "1", "--power", "2"], "--power 2: must lie between --alpha 0.05 and 1"),
     ],
 )
 def test_plans_that_cannot_be(args, part):

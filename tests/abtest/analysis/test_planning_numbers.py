@@ -1,0 +1,82 @@
+"""Power and smallest lifts under several metrics and looks, against statsmodels; numbers that no plan can have."""
+
+import pytest
+from scipy.stats import norm
+from statsmodels.stats.power import zt_ind_solve_power
+from typer.testing import CliRunner
+
+from abtest.analysis.planning import Question, plan_from_numbers
+from abtest.cli import app
+from micrec.errors import MicrecError
+from tests.benchmarks.bench_looks import found_at_the_promised_lift
+
+RUN = CliRunner()
+
+
+def users(question: Question, mean: float = 10.0, sd: float = 10.0) -> int:
+    return plan_from_numbers(mean, sd, question)[0].data[0]["n_control"]
+
+
+@pytest.mark.parametrize("primaries", [1, 2, 5])
+def test_several_primary_metrics_need_the_users_of_a_stricter_level(primaries):
+    """At a lift this small the variance that it brings along hardly counts."""
+    expected = zt_ind_solve_power(0.01, alpha=0.05 / primaries, power=0.8)
+    assert users(Question(lifts=(0.01,), primaries=primaries)) == pytest.approx(expected, rel=0.02)
+
+
+def test_daily_looks_cost_what_the_last_bound_leaves():
+    """2.0562: the last of seven bounds of O'Brien-Fleming spending, as published."""
+    expected = zt_ind_solve_power(0.01, alpha=2 * norm.sf(2.0562), power=0.8)
+    assert users(Question(lifts=(0.01,), looks=7)) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("daily", [False, True])
+def test_two_metrics_find_the_promised_lift_four_times_of_five(daily):
+    assert found_at_the_promised_lift(2, daily=daily, tests=1500, seed=5, n=400) == pytest.approx(0.8, abs=0.035)
+
+
+def test_only_the_ratio_of_mean_and_spread_counts():
+    assert users(Question(lifts=(0.02,)), 1e300, 2e300) == users(Question(lifts=(0.02,)), 1.0, 2.0)
+    assert users(Question(lifts=(0.02,)), -1.0, 2.0) == users(Question(lifts=(0.02,)), 1.0, 2.0)
+
+
+@pytest.mark.parametrize(("text", "lift"), [("2%", 0.02), ("0.02", 0.02), ("-5%", -0.05), ("0.5 %", 0.005)])
+def test_a_lift_is_a_share_or_per_cent(text, lift):
+    done = RUN.invoke(app, ["power", "--mean", "2", "--sd", "3", "--lift", text, "--json"])
+    assert done.exit_code == 0
+    assert f'"lift": {lift}' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--lift", "2"], "is +200 %: for 2 % write --lift 2%"),
+        (["--lift", "x"], "--lift x: must be a number such as 0.02, or 2%"),
+        (["--lift", "nan"], "--lift nan: must be a number above -1"),
+        (["--lift", "-1"], "--lift -1: must be a number above -1"),
+        (["--lift", "1e-308"], "at least 1e-06 from 0"),
+        (["--users", "-2"], "--users -2: must be at least 4"),
+        (["--users-per-day", "inf"], "--users-per-day inf: must be a number above 0"),
+        (["--alpha", "0.7"], "--alpha 0.7: must lie within (0, 0.5)"),
+        (["--treatment-share", "1"], "--treatment-share 1: must lie within (0, 1)"),
+        (["--metrics", "0"], "--metrics 0: must lie within 1 and 1000"),
+        (["--looks", "hourly"], "--looks hourly: must be final or daily"),
+        (["--sd", "1e308"], "times --mean 2: no metric of users is like that"),
+        (["--sd", "-1"], "--sd -1: must be a number above 0"),
+        (["--mean", "inf"], "--mean inf: must be a number other than 0"),
+    ],
+)
+def test_numbers_that_no_plan_can_have_are_refused(options, words):
+    done = RUN.invoke(app, ["power", "--mean", "2", "--sd", "3", *options])
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+def test_a_lift_that_no_users_find_says_so():
+    (needed, *_) = plan_from_numbers(1.0, 1e5, Question(lifts=(1e-5,)))
+    assert any("users do not reach this power" in note for note in needed.notes)
+
+
+def test_faults_come_all_at_once():
+    with pytest.raises(MicrecError, match="3 faults"):
+        plan_from_numbers(1.0, 1.0, Question(lifts=(0.0,), users=1, treatment_share=2.0))
