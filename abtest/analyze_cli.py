@@ -198,6 +198,7 @@ def power(
         users_per_day=users_per_day,
         primaries=count,
         looks=planned_days if looks == "daily" else 1,
+        in_per_cent=tuple(_lift(text) for text in lift or () if text.strip().endswith("%")),
     )
     file = Path(metrics) if metrics is not None and count is None else None
     try:
@@ -208,6 +209,8 @@ def power(
                 read_history(log, _history_plan(columns, file, rows, dedupe, timezone, separator, implausible_times)),
                 question,
             )
+        elif file is not None:
+            raise MicrecError(f"--metrics {file}: a file of metrics needs a log; without one give their number.")
         elif mean is None or sd is None:
             raise MicrecError("give a log, or both --mean and --sd of the metric per user.")
         else:

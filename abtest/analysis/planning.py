@@ -22,10 +22,12 @@ from abtest.stats.buckets import BucketSums
 from abtest.stats.cells import CellMoments
 from abtest.stats.moments import Moments
 from abtest.stats.power import Baseline, Plan, baseline, detectable_lift, users_needed
-from abtest.stats.spending import bounds
+from abtest.stats.spending import sample_growth
 from abtest.stats.terms import Term
 from micrec.errors import MicrecError
 
+MOST_USERS = 1e12  # more than a hundred times all people
+_MOST_LOOKS = 60  # more need less than half a per cent more users
 _EXTREME = 1e-6  # spreads beyond this share of the mean, or its inverse, are slips of the pen
 
 Row = tuple[tuple[str, ...], dict[str, Any]]  # a row as text, and as plain values
@@ -41,6 +43,7 @@ class Question(NamedTuple):
         treatment_share: Share of the users in the treatment.
         primaries: Primary metrics that share the level by Holm's adjustment; None for those of the log.
         looks: Planned looks, at equal information; 1 = read once at the end.
+        in_per_cent: Those of the lifts that were written with a % sign, and may be 100 % and more.
         users: Users of both arms, to tell the smallest lift they find; None for those of the log.
         users_per_day: New users of both arms per day, to tell days; None for those of the log, if it has days.
     """
@@ -53,14 +56,17 @@ class Question(NamedTuple):
     users_per_day: float | None = None
     primaries: int | None = None
     looks: int = 1
+    in_per_cent: tuple[float, ...] = ()
 
     def level(self, primaries: int) -> float:
-        """Two-sided level at which one of so many primary metrics is found at the planned end.
+        """Two-sided level of one of so many primary metrics: that of Holm's first step, which decides alone."""
+        return self.alpha / primaries
 
-        Holm's first step decides if no other metric differs; with planned looks the last bound decides at the end.
-        """
-        shares = [look / self.looks for look in range(1, self.looks + 1)]
-        return bounds(shares, alpha=self.alpha / primaries)[-1].alpha
+    def growth(self, primaries: int) -> float:
+        """How many times the users of a test that is read once its planned looks need for the same power."""
+        looks = min(self.looks, _MOST_LOOKS)
+        shares = tuple(look / looks for look in range(1, looks + 1))
+        return sample_growth(shares, alpha=self.level(primaries), power=self.power)
 
     def check(self) -> None:
         """Refuse what no test can be planned from.
@@ -76,7 +82,7 @@ class Question(NamedTuple):
         faults += [
             f"--lift {lift:g}: is +{100 * lift:g} %: for {lift:g} % write --lift {lift:g}% or --lift {lift / 100:g}."
             for lift in self.lifts
-            if math.isfinite(lift) and lift >= 1.0
+            if math.isfinite(lift) and lift >= 1.0 and lift not in self.in_per_cent
         ]
         if not 0.0 < self.alpha < 0.5:
             faults.append(f"--alpha {self.alpha:g}: must lie within (0, 0.5).")
@@ -86,7 +92,11 @@ class Question(NamedTuple):
             faults.append(f"--treatment-share {self.treatment_share:g}: must lie within (0, 1).")
         if self.users is not None and self.users < 4:
             faults.append(f"--users {self.users}: must be at least 4, 2 in each arm.")
-        if self.users_per_day is not None and not (math.isfinite(self.users_per_day) and self.users_per_day > 0.0):
+        if self.users is not None and self.users > MOST_USERS:
+            faults.append(f"--users: must be at most {MOST_USERS:.0e}: there are no more people.")
+        if self.users_per_day is not None and 0.0 < self.users_per_day < 1e-3:
+            faults.append(f"--users-per-day {self.users_per_day:g}: must be at least 0.001, a user in three years.")
+        elif self.users_per_day is not None and not (math.isfinite(self.users_per_day) and self.users_per_day > 0.0):
             faults.append(f"--users-per-day {self.users_per_day:g}: must be a number above 0.")
         if self.primaries is not None and not 1 <= self.primaries <= 1000:
             faults.append(f"--metrics {self.primaries}: must lie within 1 and 1000.")
@@ -195,6 +205,7 @@ def tables_data(tables: Sequence[Table], *, kind: str, command: str) -> dict[str
 def _needed(name: str, base: Baseline, question: Question, per_day: float | None, primaries: int) -> list[Row]:
     rows: list[Row] = []
     per_day = question.users_per_day if question.users_per_day is not None else per_day
+    base = base._replace(variance=base.variance * question.growth(primaries))
     for lift in question.lifts:
         plan = users_needed(
             base,
@@ -204,6 +215,13 @@ def _needed(name: str, base: Baseline, question: Question, per_day: float | None
             treatment_share=question.treatment_share,
             users_per_day=per_day,
         )
+        if (
+            plan.n_control is not None
+            and plan.n_treatment is not None
+            and plan.n_control + plan.n_treatment > MOST_USERS
+        ):
+            many = f"more than {MOST_USERS:.0e} users would be needed: no test finds this lift"
+            plan = plan._replace(power=None, n_control=None, n_treatment=None, days=None, reason=many)
         days = f"{plan.days:,}" if plan.days is not None else numbers.UNDEFINED
         rows.append(((name, numbers.percent(lift), *_users(plan), days), {"metric": name, **plan._asdict()}))
     return rows
@@ -216,6 +234,7 @@ def _found(name: str, base: Baseline, question: Question, there: int | None, pri
     if min(n_treatment, total - n_treatment) < 2:
         why = "an arm has fewer than 2 users"
         return (name, f"{total:,}", numbers.UNDEFINED), {"metric": name, "users": total, "lift": None, "reason": why}
+    base = base._replace(variance=base.variance * question.growth(primaries))
     plan = detectable_lift(
         base, total - n_treatment, n_treatment, power=question.power, alpha=question.level(primaries)
     )
@@ -233,11 +252,20 @@ def _tables(needed: list[Row], found: list[Row], notes: list[str], question: Que
     how = f"power {100 * question.power:.0f} %, level {level:.3g}"
     why = []
     if primaries > 1:
-        why.append(f"{primaries} primary metrics share {question.alpha:g} by Holm's adjustment")
+        why.append(
+            f"Level {level:.3g}: {primaries} primary metrics share {question.alpha:g} by Holm's adjustment. The power "
+            "is that of one metric while the others do not differ, and not of any of them."
+        )
     if question.looks > 1:
-        why.append(f"{question.looks} planned looks leave the last one less than all of it")
-    if why:
-        notes = [f"Level {level:.3g}: {', and '.join(why)}. Each metric is found so whatever the others do.", *notes]
+        more = 100 * (question.growth(primaries) - 1)
+        why.append(
+            f"{question.looks} planned looks need {more:.1f} % more users than one, counting what they find early."
+        )
+    if any(", with CUPED" in text[0] for text, _ in needed):
+        why.append(
+            "Rows with CUPED hold for a test that is read with CUPED; analyze judges without, and shows it beside."
+        )
+    notes = [*why, *notes]
     header = ("metric", "true lift", "control users", "treatment users", "days")
     tables = [_table(f"Users needed ({how})", header, needed, [*notes, *_reasons(needed)])]
     if found:

@@ -1,7 +1,8 @@
 """What a test of these users could have found: power by true lift, and the smallest lift that is found mostly.
 
 A metric counts as found where the report would say so: with m primary comparisons at the level alpha / m of Holm's
-first step, which is what decides if nothing else differs, and at the bound of the present look where looks are planned.
+first step, which is what decides if nothing else differs. At the planned end of a test with looks all of them count,
+before it the bound of the present look.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
 from abtest.stats.moments import Moments
 from abtest.stats.power import Baseline, baseline, detectable_lift, power_of
+from abtest.stats.spending import sample_growth
 
 POWER = 0.8
 _POINTS = 24
@@ -59,16 +61,24 @@ def power_curves(
                 continue
             where = EVERYBODY if metric.slice == ALL else measured.slice_of(metric)
             control, treatment = measured.of(plan.control, where), measured.of(arm, where)
-            level = levels[arm].at(plan.alpha / comparisons) if levels[arm].tuned_for is None else levels[arm]
+            level, alpha = levels[arm], plan.alpha / comparisons
+            if level.information and level.information[-1] == 1.0:
+                growth = sample_growth(level.information, alpha=alpha, power=POWER)
+                curves.append(_curve(metric, arm, control, treatment.n, alpha, growth))
+                continue
+            level = level.at(alpha) if level.tuned_for is None else level
             curves.append(_curve(metric, arm, control, treatment.n, level.alpha))
     return curves
 
 
-def _curve(metric: Metric, arm: str, control: Moments, n_treatment: int, alpha: float) -> PowerCurve:
+def _curve(
+    metric: Metric, arm: str, control: Moments, n_treatment: int, alpha: float, growth: float = 1.0
+) -> PowerCurve:
     blank = PowerCurve(metric, arm, control.n, n_treatment, None, alpha, POWER, (), ())
     base = _base(control, metric)
     if isinstance(base, str) or min(control.n, n_treatment) < 2:
         return blank._replace(reason=base if isinstance(base, str) else "fewer than 2 users in an arm")
+    base = base._replace(variance=base.variance * growth)  # what the looks cost, as noise
     found = detectable_lift(base, control.n, n_treatment, power=POWER, alpha=alpha)
     if found.lift is None:
         return blank._replace(reason=found.reason)

@@ -1,6 +1,10 @@
 """Group-sequential bounds for looks that were planned: Lan-DeMets alpha spending, two-sided and symmetric.
 
-At look k the test may have spent ``alpha(t_k)`` of its level, t being the share of the planned information in hand.
+Two things are kept apart. How much of the level may be spent by look k, ``alpha(t_k)``: t is the share of the planned
+information, or of another clock that was fixed before the test, such as its planned days (Lan, DeMets 1989, calendar
+time). And how alike the looks are: the correlation of Z_j and Z_k is sqrt(I_j / I_k), which is a matter of information
+alone, whatever the clock. Bounds that take the correlation from the calendar do not hold their level.
+
 Each side spends half: the upper bound z_k solves P(no upper bound was crossed before, Z_k >= z_k) = half of
 ``alpha(t_k) - alpha(t_{k-1})`` by the recursion of Armitage, McPherson, Rowe (1969) on Gauss-Legendre nodes, and the
 lower bound mirrors it. So a false "better" has a chance of alpha / 2, and so has a false "worse", whatever the other
@@ -11,6 +15,7 @@ repeated confidence intervals (Jennison, Turnbull 1989).
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,7 +35,7 @@ class Look(NamedTuple):
     """One look of a plan.
 
     Attributes:
-        information: Share of the planned information, in (0, 1].
+        information: Of this look; share of the planned information unless the spending has a clock of its own.
         spent: Level spent up to and with this look, both sides together.
         z: Bound: |Z| beyond it stops the test; inf where nothing may be spent.
         alpha: Nominal two-sided level of this look: 2 P(Z > z).
@@ -68,36 +73,79 @@ def spent(information: float, alpha: float = 0.05, spending: Spending = "obrien-
 
 
 def bounds(
-    information: Sequence[float], *, alpha: float = 0.05, spending: Spending = "obrien-fleming", rho: float = 3.0
+    information: Sequence[float],
+    *,
+    alpha: float = 0.05,
+    spending: Spending = "obrien-fleming",
+    rho: float = 3.0,
+    clock: Sequence[float] | None = None,
 ) -> list[Look]:
     """Bounds of all looks up to now; later looks do not change earlier ones.
 
     Args:
-        information: Share of the planned information at each look, rising, > 0; the last one of the plan is 1.
+        information: Share of the planned information at each look, rising, > 0; the last one of the plan is 1. With a
+            ``clock`` only the ratios count, in any unit.
         alpha: Two-sided level of the whole test, within (0, 1).
         spending: How the level is spent, see ``spent``.
         rho: Power of the ``power`` family.
+        clock: Share of the plan that has gone at each look, within (0, 1] and never falling, by which the level is
+            spent; the information if None. It must not depend on what the data say of the effect.
 
     Raises:
-        ValueError: If the information does not rise within (0, 1], or alpha or the spending is not valid.
+        ValueError: If the information does not rise within (0, 1], or the clock, alpha or the spending is not valid.
     """
     check_alpha(alpha)
     if not rho > 0.0:
         raise ValueError(f"rho must be > 0, got {rho}.")
     shares = [float(t) for t in information]
     rises = all(before < after for before, after in itertools.pairwise([0.0, *shares]))
-    if not shares or not rises or shares[-1] > 1.0:
+    if not shares or not rises or (clock is None and shares[-1] > 1.0) or not math.isfinite(shares[-1]):
         raise ValueError(f"information must rise within (0, 1], got {shares}: users of each look over those planned.")
+    times = shares if clock is None else [float(t) for t in clock]
+    steady = all(before <= after for before, after in itertools.pairwise([0.0, *times]))
+    if len(times) != len(shares) or not steady or not 0.0 < times[0] <= times[-1] <= 1.0:
+        raise ValueError(f"clock must be one share within (0, 1] per look and never fall, got {times}.")
+    levels: list[float] = []
+    for t in times:
+        levels.append(max(spent(t, alpha, spending, rho=rho), levels[-1] if levels else 0.0))
+    pairs = bounds_of(levels, correlations(shares))
+    return [Look(t, level, z, nominal) for t, level, (z, nominal) in zip(shares, levels, pairs, strict=True)]
+
+
+def correlations(information: Sequence[float]) -> list[float]:
+    """Correlation of Z at each look with Z at the look before, sqrt(I_{k-1} / I_k); 0 at the first."""
+    return [math.sqrt(before / now) for before, now in itertools.pairwise([0.0, *information])]
+
+
+def bounds_of(spent_by: Sequence[float], likeness: Sequence[float]) -> list[tuple[float, float]]:
+    """z and nominal two-sided level of every look.
+
+    Args:
+        spent_by: Two-sided level spent up to and with each look, never falling.
+        likeness: Correlation of each look's Z with that of the look before, within [0, 1); the first is not read.
+            Looks further apart are taken to correlate by the product, as those of independent increments do.
+    """
+    walk, before, found = _Walk(), 0.0, []
+    for level, r in zip(spent_by, likeness, strict=True):
+        z, nominal = walk.bound(r, (level - before) / 2.0)
+        found.append((z, nominal))
+        walk.step(r, z)
+        before = level
+    return found
+
+
+def crossing_chance(bounds_z: Sequence[float], likeness: Sequence[float], drift: Sequence[float]) -> float:
+    """Chance that some Z crosses its upper bound, where Z_k has mean ``drift[k]`` and variance 1.
+
+    Args:
+        bounds_z: Bound of each look.
+        likeness: As in ``bounds_of``.
+        drift: Mean of Z at each look.
+    """
     walk = _Walk()
-    looks: list[Look] = []
-    before = 0.0
-    for t in shares:
-        now = max(spent(t, alpha, spending, rho=rho), before)
-        z, nominal = walk.bound(t, (now - before) / 2.0)
-        looks.append(Look(t, now, z, nominal))
-        walk.step(t, z)
-        before = now
-    return looks
+    for z, r, mean in zip(bounds_z, likeness, drift, strict=True):
+        walk.step(r, z - mean)  # Z minus its mean stays below the bound minus the mean
+    return 1.0 - walk.mass
 
 
 def information_fraction(n_control: int, n_treatment: int, planned_control: int, planned_treatment: int) -> float:
@@ -116,38 +164,70 @@ def stagewise_p(looks: Sequence[Look], z: float) -> float:
     Twice the chance, under "no difference", that this side stopped before or stands at or beyond \\|z\\| now
     (Fairbanks, Madsen 1982).
     """
-    walk = _Walk()
-    for look in looks[:-1]:
-        walk.step(look.information, look.z)
+    walk, likeness = _Walk(), correlations([look.information for look in looks])
+    for look, r in zip(looks[:-1], likeness[:-1], strict=True):
+        walk.step(r, look.z)
     before = looks[-2].spent if len(looks) > 1 else 0.0
-    return min(before + 2.0 * walk.beyond(looks[-1].information, abs(z)), 1.0)
+    return min(before + 2.0 * walk.beyond(likeness[-1], abs(z)), 1.0)
+
+
+@lru_cache(maxsize=64)
+def sample_growth(
+    information: tuple[float, ...], *, alpha: float = 0.05, power: float = 0.8, spending: Spending = "obrien-fleming"
+) -> float:
+    """How many times the users of a fixed test the looks need for the same power; 1 for one look.
+
+    Args:
+        information: Share of the planned information at each look; the last is 1.
+        alpha: Two-sided level of the whole test.
+        power: Chance that some look finds the effect in its direction, within (alpha, 1).
+        spending: As in ``bounds``.
+    """
+    from scipy.optimize import brentq
+
+    looks = bounds(information, alpha=alpha, spending=spending)
+    if len(looks) == 1:
+        return 1.0
+    likeness = correlations(information)
+    fixed = -float(special.ndtri(alpha / 2.0)) + float(special.ndtri(power))
+
+    def gap(drift: float) -> float:
+        means = [drift * math.sqrt(look.information) for look in looks]
+        return crossing_chance([look.z for look in looks], likeness, means) - power
+
+    return float(brentq(gap, 0.9 * fixed, 1.5 * fixed, xtol=1e-8) / fixed) ** 2
 
 
 class _Walk:
-    """Density of the score sqrt(t) Z over the paths that have not crossed the upper bound, on Gauss-Legendre nodes."""
+    """Density of Z over the paths that have not crossed the upper bound, on Gauss-Legendre nodes."""
 
     def __init__(self) -> None:
-        self._t = 0.0
         self._nodes: Floats = np.zeros(1)
         self._mass: Floats = np.ones(1)  # density times quadrature weight
+        self._begun = False
 
-    def beyond(self, t: float, z: float) -> float:
-        """P(no crossing before, Z > z at t)."""
-        step = math.sqrt(t - self._t)
-        return float(self._mass @ special.ndtr((self._nodes - z * math.sqrt(t)) / step))
+    @property
+    def mass(self) -> float:
+        """Chance of not having crossed."""
+        return float(self._mass.sum())
 
-    def bound(self, t: float, level: float) -> tuple[float, float]:
-        """z with ``beyond(t, z)`` = level, and its nominal two-sided level."""
+    def beyond(self, r: float, z: float) -> float:
+        """P(no crossing before, Z > z) at a look whose Z correlates by r with the one before."""
+        r, noise = self._step_of(r)
+        return float(self._mass @ special.ndtr((r * self._nodes - z) / noise))
+
+    def bound(self, r: float, level: float) -> tuple[float, float]:
+        """z with ``beyond(r, z)`` = level, and its nominal two-sided level."""
         if level <= 0.0:
             return math.inf, 0.0
-        if self._t == 0.0:
+        if not self._begun:
             return -float(special.ndtri(level)), 2.0 * level
         from scipy.optimize import brentq
 
         low, high = 0.0, 40.0
 
         def gap(z: float) -> float:
-            here = self.beyond(t, z)
+            here = self.beyond(r, z)
             return math.log(here / level) if here > 0.0 else -math.inf
 
         if gap(low) <= 0.0:
@@ -157,13 +237,18 @@ class _Walk:
         z = float(brentq(gap, low, high, xtol=1e-14, rtol=1e-14)) if gap(high) < 0.0 else high
         return z, 2.0 * float(special.ndtr(-z))
 
-    def step(self, t: float, z: float) -> None:
-        """Go on to t with the paths that stay within the bound z there."""
-        step = math.sqrt(t - self._t)
-        low, high = -_REACH * math.sqrt(t), min(z, _REACH) * math.sqrt(t)
-        nodes, weights = _panels(low, high, math.ceil((high - low) / (2.0 * step)))
-        kernel = np.exp(-0.5 * ((nodes[:, None] - self._nodes) / step) ** 2) / (step * math.sqrt(2.0 * math.pi))
-        self._t, self._nodes, self._mass = t, nodes, (kernel @ self._mass) * weights
+    def step(self, r: float, z: float) -> None:
+        """Go on to the next look with the paths that stay below the bound z there."""
+        r, noise = self._step_of(r)
+        low, high = -_REACH, min(max(z, -_REACH + 1e-9), _REACH)
+        nodes, weights = _panels(low, high, math.ceil((high - low) / (2.0 * noise)))
+        kernel = np.exp(-0.5 * ((nodes[:, None] - r * self._nodes) / noise) ** 2) / (noise * math.sqrt(2.0 * math.pi))
+        self._nodes, self._mass, self._begun = nodes, (kernel @ self._mass) * weights, True
+
+    def _step_of(self, r: float) -> tuple[float, float]:
+        """Correlation with the look before, and what is new: standard deviation of Z given the one before."""
+        r = r if self._begun else 0.0
+        return r, math.sqrt((1.0 - r) * (1.0 + r))
 
 
 def _panels(low: float, high: float, panels: int) -> tuple[Floats, Floats]:

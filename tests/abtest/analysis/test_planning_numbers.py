@@ -24,10 +24,33 @@ def test_several_primary_metrics_need_the_users_of_a_stricter_level(primaries):
     assert users(Question(lifts=(0.01,), primaries=primaries)) == pytest.approx(expected, rel=0.02)
 
 
-def test_daily_looks_cost_what_the_last_bound_leaves():
-    """2.0562: the last of seven bounds of O'Brien-Fleming spending, as published."""
-    expected = zt_ind_solve_power(0.01, alpha=2 * norm.sf(2.0562), power=0.8)
-    assert users(Question(lifts=(0.01,), looks=7)) == pytest.approx(expected, rel=0.02)
+def test_daily_looks_cost_users_but_less_than_the_last_bound_alone():
+    """1.0316: simulated in test_sample_growth.py; the last bound alone, 2.0562, forgets what earlier looks find."""
+    expected = 1.0316 * users(Question(lifts=(0.01,)))
+    assert users(Question(lifts=(0.01,), looks=7)) == pytest.approx(expected, rel=1e-3)
+    assert expected < zt_ind_solve_power(0.01, alpha=2 * norm.sf(2.0562), power=0.8)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "part"),
+    [
+        (["--users", "1" + "0" * 400], 2, "--users: must be at most 1e+12"),
+        (["--users-per-day", "1e-300"], 2, "--users-per-day 1e-300: must be at least 0.001"),
+        (["--metrics", "nofile.yaml"], 2, "nofile.yaml: a file of metrics needs a log"),
+        (["--sd", "100000"], 0, "more than 1e+12 users would be needed"),
+        (["--lift", "200%"], 0, "+200.00 %"),
+        (["--lift", "2"], 2, "write --lift 2% or --lift 0.02"),
+    ],
+)
+def test_extreme_plans_are_words(args, code, part):
+    from typer.testing import CliRunner
+
+    from abtest.analyze_cli import app
+
+    given = {"--mean": "2", "--sd": "3", "--lift": "0.02"} | {args[0]: args[1]}
+    result = CliRunner().invoke(app, ["power", *(text for pair in given.items() for text in pair)])
+    assert result.exit_code == code
+    assert part in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("daily", [False, True])
