@@ -102,7 +102,7 @@ def test_the_history_before_the_first_day_goes_on():
 @pytest.mark.parametrize("happy", [-2.0, 1.0, 3.0])
 def test_satisfaction_moves_visits_and_makes_no_other_ones(happy):
     """With the same noise the k-th visit of a happier user is never later."""
-    of = population("lifecycle.habit=0", world=("sessions.per_user=10",))
+    of = population("lifecycle.habit=0", "lifecycle.return_satisfaction=0.3", world=("sessions.per_user=10",))
     rows = of.users_on(0)
     low = of._comings.visits(0, rows, np.full(len(rows), happy - 1.0), np.zeros(len(rows)))
     high = of._comings.visits(0, rows, np.full(len(rows), happy), np.zeros(len(rows)))

@@ -82,7 +82,7 @@ def test_the_click_rate_is_kept(kind, sd):
 @pytest.mark.parametrize("kind", KINDS)
 def test_satisfaction_tells_slates_apart_not_users(kind):
     """On reference slates the reluctant are as pleased as the eager, though they click far less."""
-    of = population(f"examination.kind={kind}", world=MANY)
+    of = population(f"examination.kind={kind}", "satisfaction.visit_weight=0.2", world=MANY)
     ((_, done, users),) = answers_to_reference_slates(of, 1)
     readiness, mood = of._traits.readiness[users], of.satisfaction[users] / 0.2
     clicks = done.clicked.sum(axis=1)
@@ -136,6 +136,12 @@ def test_switched_off_readiness_is_in_nobody(kind):
     assert not live(population(f"examination.kind={kind}"), 3).equals(expected)
 
 
+FORMER_KEYS = (
+    "utility.clickbait=0.7",
+    "satisfaction.outage=1",
+    "satisfaction.visit_weight=0.2",
+    "lifecycle.return_satisfaction=0.3",
+)
 FORMER = {
     "position": (132_610, 6_929, 184, 1_776_958_355, 89),
     "cascade": (125_890, 6_253, 187, 1_601_813_795, 89),
@@ -147,7 +153,7 @@ FORMER = {
 def test_both_switched_off_users_are_those_of_before_the_keys(kind):
     """Numbers of the revision before readiness and habit came: impressions, clicks, likes, which, who is gone."""
     off = ("utility.readiness_sd=0", "lifecycle.habit=0", f"examination.kind={kind}")
-    of = population(*off, world=("links.strength=0", "sessions.per_user=10", "links.susceptibility_sd=0"))
+    of = population(*off, *FORMER_KEYS, world=("links.strength=0", "sessions.per_user=10", "links.susceptibility_sd=0"))
     log = live(of, 6)
     clicks = log.filter("clicked")
     which = int((clicks["user"] * clicks["item"]).sum())
