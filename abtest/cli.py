@@ -76,7 +76,7 @@ def run(
     from abtest.online.run import run_online
     from abtest.report.online_terminal import print_analysis, print_sections
     from abtest.report.terminal import print_results
-    from abtest.runfolder import HTML_FILE, REPORT_FILE
+    from abtest.runfolder import HTML_FILE
     from abtest.scenario import OfflineScenario, OnlineScenario, load_scenario
     from abtest.tables.commands import run_and_print
     from micrec.progress import LineProgress
@@ -93,7 +93,7 @@ def run(
     try:
         if isinstance(loaded, OfflineScenario):
             print_results(run_offline(loaded, folder, **given, progress=LineProgress()))
-            report = folder / REPORT_FILE
+            report = folder / HTML_FILE
         elif not isinstance(loaded, OnlineScenario):
             run_and_print(loaded, folder, **given, progress=LineProgress())
             report = folder / HTML_FILE

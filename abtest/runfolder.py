@@ -7,7 +7,7 @@
     world/                   the generated dataset, if the scenario named none
     worlds/                  days and measures of the simulated worlds, see abtest.online.simulate
     results.json             the numbers, for programs: abtest/schema/results.schema.json
-    report.md  table.tex     the numbers, for people
+    report.html  report.md  table.tex     the numbers, for people
     table.csv  cells.csv     tables only: means, and every raw cell; figure.png and .pdf beside them
 """
 
@@ -71,7 +71,7 @@ def check_run(out: Path, *, force: bool) -> None:
     if (out / RESULTS_FILE).exists() and not force:
         raise MicrecError(
             f"--out {out}: holds a finished run: use --force to replace it, or --out for another folder. "
-            f"Its report is {out / REPORT_FILE}."
+            f"Its report is {out / HTML_FILE}."
         )
 
 

@@ -57,11 +57,18 @@ def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
     unsure = [effect for effect in guards if guardrail(effect) == "unsure"]
     open_ = [effect for effect in primary if effect["significant"] is None]
     reasons = [_told(effect) for effect in (*worse, *better)]
-    reasons += [f"Guardrail {_measured(effect)}: worse than its margin allows." for effect in harmed]
-    reasons += [f"Guardrail {_measured(effect)}: not shown to lie within its margin." for effect in unsure]
+    reasons += [
+        f"Guardrail {_measured(effect)}: worse than its margin of {100 * effect['margin']:g} % allows."
+        for effect in harmed
+    ]
+    reasons += [
+        f"Guardrail {_measured(effect)}: not shown to lie within its margin of {100 * effect['margin']:g} %."
+        for effect in unsure
+    ]
     rest = [effect for effect in primary if effect not in (*better, *worse, *open_)]
     reasons += [_told(effect) for effect in rest]
     reasons += [f"{_measured(effect)}: not judged ({effect['reason']})." for effect in open_]
+    reasons += [*_slices_that_differ(results, arm), *_truths(primary)]
     if worse or harmed:
         names = _names([*worse, *harmed])
         return Verdict(arm, "stop", f"{arm} is worse than {control} on {names}.", reasons)
@@ -79,6 +86,39 @@ def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
     return Verdict(
         arm, "hold", f"No primary metric tells {arm} from {control}.", [*reasons, *_detectable(results, arm)]
     )
+
+
+def _slices_that_differ(results: Mapping[str, Any], arm: str) -> list[str]:
+    """Slices whose lift is not that of the other users, after adjustment over all slices."""
+    alpha = results["scenario"]["alpha"]
+    lifts = {
+        (effect["metric"], effect["slice"]): effect
+        for effect in results["effects"]
+        if effect["family"] == "slice" and effect["treatment"]["arm"] == arm
+    }
+    found = []
+    for one in results["interactions"]:
+        effect = lifts.get((one["metric"], one["slice"]))
+        if one["arm"] == arm and effect and one["p_adjusted"] is not None and one["p_adjusted"] < alpha:
+            found.append(
+                f"Not the same for everybody: {_measured(effect)} in slice {one['slice']}, "
+                f"{100 * one['change']:+.2f} points from the others' (adjusted p of the difference "
+                f"{numbers.p_value(one['p_adjusted'])})."
+            )
+    return found
+
+
+def _truths(effects: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The true lifts, where a simulator knows them."""
+    known = [effect for effect in effects if effect.get("truth")]
+    if not known:
+        return []
+    told = [
+        f"{effect['metric']} {numbers.percent(effect['truth']['lift'])} "
+        + numbers.percent_interval([effect["truth"]["lift"] + sign * 1.96 * effect["truth"]["se"] for sign in (-1, 1)])
+        for effect in known
+    ]
+    return [f"True lift in these simulated worlds: {'; '.join(told)}."]
 
 
 def guardrail(effect: Mapping[str, Any]) -> str:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from abtest.report.latex import latex_table
 from abtest.report.markdown import markdown_report
+from abtest.report.offline_page import html_report
 from abtest.report.tables import Results
-from abtest.runfolder import LATEX_FILE, REPORT_FILE, write_text
+from abtest.runfolder import HTML_FILE, LATEX_FILE, REPORT_FILE, write_text
 
 
 def write_report(out: Path, results: Results) -> None:
-    """Write ``report.md`` and ``table.tex`` into the run folder."""
+    """Write ``report.html``, ``report.md`` and ``table.tex`` into the run folder."""
+    write_text(out / HTML_FILE, html_report(results))
     write_text(out / REPORT_FILE, markdown_report(results))
     write_text(out / LATEX_FILE, latex_table(results))
 

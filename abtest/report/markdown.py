@@ -53,7 +53,8 @@ def _lines(results: Results) -> Iterator[str]:
     for table in report_tables(results):
         yield from ("", f"## {escape(table.title)}", "")
         yield from table_lines(table)
-        yield from ("", "Switches: " + "; ".join(f"{escape(who)}: {code(keys)}" for who, keys in switch_lines(results)))
+    yield from ("", "## What was on", "")
+    yield from (f"- {escape(who)}: {code(keys)}" for who, keys in switch_lines(results))
     yield from ("", "## How to read this", "")
     yield from (f"- {line}" for line in HOW_TO_READ)
     yield from ("", "## How to repeat this", "")

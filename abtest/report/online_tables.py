@@ -23,13 +23,20 @@ def effects(results: Results, family: str) -> list[Data]:
     return [effect for effect in results["effects"] if effect["family"] == family]
 
 
-def effect_table(results: Results, family: str) -> Table:
-    """Metric, both arms, lift with interval, p and what it amounts to."""
+def effect_table(results: Results, family: str, *, absolute: bool = True) -> Table:
+    """Metric, both arms, difference and lift with their intervals, p and what it amounts to.
+
+    Args:
+        results: Contents of results.json.
+        family: Of the metrics.
+        absolute: Whether the difference in the metric's own unit has a column.
+    """
     rows = [
         (
             effect_name(results, effect),
             numbers.value(effect["control"]["mean"]),
             numbers.value(effect["treatment"]["mean"]),
+            *((numbers.difference(effect["difference"], effect["difference_ci"]),) if absolute else ()),
             numbers.percent(effect["lift"]),
             numbers.percent_interval(effect["lift_ci"]),
             numbers.p_value(effect["p"]),
@@ -43,6 +50,7 @@ def effect_table(results: Results, family: str) -> Table:
         "metric",
         results["scenario"]["control"],
         "treatment" if several else results["scenario"]["treatments"][0],
+        *(("difference",) if absolute else ()),
         "lift",
         interval(results),
         "p" if results["scenario"]["looks"] == "final" else "nominal p",
@@ -252,7 +260,8 @@ def outcome(effect: Data) -> str:
     if not effect["valid"]:
         return "not valid"
     if effect["guardrail"]:
-        return {"safe": "within margin", "harmed": "beyond margin", "unsure": "not shown safe"}[effect["guardrail"]]
+        words = {"safe": "within the margin", "harmed": "beyond the margin", "unsure": "not shown within the margin"}
+        return f"{words[effect['guardrail']]} of {100 * effect['margin']:g} %"
     if effect["significant"] is None:
         return "not judged"
     return {"gain": "better", "loss": "worse", "even": "no difference shown"}[effect["outcome"]]

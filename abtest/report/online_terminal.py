@@ -10,6 +10,7 @@ from abtest.report.sections import section_of
 from abtest.report.tables import Results, Table
 from abtest.report.terminal import PLAIN_WIDTH, drawn
 
+WIDE = 120  # columns from which differences fit beside lifts
 _COLOURS = {"ship": "bold green", "hold": "bold yellow", "stop": "bold red"}
 
 
@@ -18,7 +19,8 @@ def print_analysis(results: Results, console: Console | None = None) -> None:
     console = console or _console()
     for line in results["alarms"]:
         console.print(Text(f"NOT VALID: {line}", style="bold red"))
-    families = [tables.effect_table(results, family) for family in tables.FAMILIES]
+    wide = console.width >= WIDE
+    families = [tables.effect_table(results, family, absolute=wide) for family in tables.FAMILIES]
     print_tables(tables.filled([tables.srm_table(results), tables.balance_table(results), *families]), console)
     for note in results["notes"]:
         console.print(Text(f"note: {note}"))

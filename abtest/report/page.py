@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from abtest.report import online_figures as figures
 from abtest.report import online_tables as tables
+from abtest.report.glossary import online_glossary
 from abtest.report.sections import Block, Section, section_of
 from abtest.report.tables import Results
 
@@ -64,11 +65,16 @@ def page_of(results: Results) -> Page:
         lede=lede(results),
         alarm_title="Some of these results are not valid" if results["valid"] else "These results are not valid",
         alarms=results["alarms"],
-        verdicts=results["verdicts"],
+        verdicts=[_without(verdict, results["alarms"]) for verdict in results["verdicts"]],
         rule=results["rule"],
         sections=parts,
         provenance=provenance(results),
     )
+
+
+def _without(verdict: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
+    """The verdict less the reasons that stand above it already."""
+    return {**verdict, "reasons": [line for line in verdict["reasons"] if line not in said]}
 
 
 def sections_of(results: Results) -> list[Section]:
@@ -80,6 +86,7 @@ def sections_of(results: Results) -> list[Section]:
         *(make(results) for make in own),
         *(section for section in more if not section.lead),
         Section("What was left out or assumed", tuple(results["notes"])),
+        online_glossary(results),
     ]
 
 

@@ -34,7 +34,7 @@ class TestRun:
         result = call("run", scenario_file(tmp_path), "--set", "alpha=0.1", "--seeds", 2, "--out", out)
         assert result.exit_code == 0, result.output
         assert "90 % over seeds" in result.stdout
-        assert f"report: {out / 'report.md'}" in result.stdout
+        assert f"report: {out / 'report.html'}" in result.stdout
         stored = json.loads((out / "results.json").read_text("utf-8"))
         assert stored["seeds"] == [0, 1]
         assert stored["command"].startswith("micrec run ")

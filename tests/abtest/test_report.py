@@ -71,6 +71,7 @@ class TestMarkdown:
             "Primary metrics by slice",
             "Cost (mean over training seeds)",
             "Every run",
+            "What was on",
             "How to read this",
             "How to repeat this",
         ]
@@ -81,8 +82,8 @@ class TestMarkdown:
             "    micrec run tiny.yaml",
         ):
             assert part in text
-        assert text.count("Switches: preset: `paper`") == len(report_tables(results))
-        assert text.count("contrast.session.weight=0.1") == len(report_tables(results))
+        assert text.count("- preset: `paper`") == 1  # once, not under every table
+        assert text.count("contrast.session.weight=0.1") == 1
 
     def test_a_slice_shows_its_size(self, results):
         rows = [row[0] for table in report_tables(results) for row in table.rows]

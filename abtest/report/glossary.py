@@ -1,0 +1,81 @@
+"""What the words of a report mean: each metric by name and formula, each interval and p-value by what it promises."""
+
+from collections.abc import Sequence
+
+from abtest.report.sections import Section
+from abtest.report.tables import Results, Table
+
+TITLE = "What the words mean"
+OFFLINE = {  # by the part of the name before @
+    "hit": "share of test clicks whose item is among the user's top N of the whole catalogue",
+    "user_hit": "the same, averaged over users",
+    "recall": "share of a user's distinct test items among the top N, averaged over users",
+    "mrr": "mean over test clicks of 1 / rank of the item, 0 beyond N",
+    "ndcg": "discounted gain of the test items in the top N over the best possible, averaged over users",
+    "coverage": "share of the catalogue that is in the top N of at least one user",
+    "link_recall": "share of an item's planted partners among its N nearest items",
+}
+ONLINE = {
+    "ACC": "clicks / users of the arm",
+    "ADT": "seconds of dwell / users of the arm",
+    "ALR": "likes / users of the arm",
+    "AFR": "follows / users of the arm",
+    "ACC-c": "clicks of cold-start users / cold-start users of the arm",
+    "ADT-c": "seconds of dwell of cold-start users / cold-start users of the arm",
+    "stay": "pairs of a day on which a user was there and the next / days whose next day lies in the test",
+    "stay-c": "the same of cold-start users",
+    "CTR": "clicks / impressions of the arm",
+}
+INTERVALS = {
+    "final": ("interval", "holds the true lift in 95 of 100 tests that are read once, at their end"),
+    "daily": (
+        "repeated interval",
+        "holds although the test is read every day: wider than a plain interval, above all in the first days",
+    ),
+    "open": ("anytime interval", "holds however often and however long one looks"),
+}
+
+
+def online_glossary(results: Results) -> Section:
+    """The words of an experiment's report."""
+    scenario = results["scenario"]
+    rows = [(name, _formula(results, name)) for name in dict.fromkeys(one["metric"] for one in results["effects"])]
+    name, promise = INTERVALS[scenario["looks"]]
+    level = f"{100 * (1 - scenario['alpha']):g}"
+    rows.append((f"{level} % {name}", promise.replace("95", level)))
+    rows.append(("lift", "treatment / control - 1; difference: treatment - control, in the metric's own unit"))
+    if scenario["looks"] != "final":
+        rows.append(("nominal p", "p of Welch's test as if this were the only look; the adjusted p counts all looks"))
+    rows.append(("Holm p", "p after Holm's adjustment over primary metrics and treatments; significant below alpha"))
+    rows.append(("BH p", "p after Benjamini and Hochberg's adjustment: among those below alpha few are false"))
+    if any(one["truth"] for one in results["effects"]):
+        rows.append(("true lift", "from worlds in which everybody is under one arm, with the same noise"))
+    return _section(rows)
+
+
+def offline_glossary(metrics: Sequence[str], level: str) -> Section:
+    """The words of a table of models."""
+    found = {}
+    for metric in metrics:
+        kind, at, depth = metric.partition("@")
+        if kind in OFFLINE:
+            name = "HIT" if kind == "hit" else kind
+            found[f"{name}{at}{'N' if depth else ''}"] = OFFLINE[kind]
+    rows = list(found.items())
+    rows.append((f"{level} over seeds", "what other training seeds would give on these users (paired t, Fieller)"))
+    rows.append((f"{level} over users", "what these trained models would give for other users of the same kind"))
+    rows.append(("Holm p", "p after Holm's adjustment within the table; significant below alpha"))
+    return _section(rows)
+
+
+def _formula(results: Results, name: str) -> str:
+    if name in ONLINE:
+        return ONLINE[name]
+    effect = next(one for one in results["effects"] if one["metric"] == name)
+    label = effect["label"] if effect["label"] != name else ""
+    down = "less is better" if effect["direction"] == "down" else ""
+    return "; ".join(part for part in (label, down) if part) or "as named in --metrics"
+
+
+def _section(rows: Sequence[tuple[str, str]]) -> Section:
+    return Section(TITLE, (), [Table("Names, formulas, intervals", ("word", "meaning"), list(rows), [])])
