@@ -250,6 +250,9 @@ def aa(
     from micrec.errors import MicrecError
 
     _one_form(as_json=as_json, quiet=quiet)
+    for planted in lift or ():
+        if not (-1.0 < planted < 1e6):
+            raise MicrecError(f"--lift {planted:g}: must be a number above -1 (-100 %).")
     history = read_history(log, _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times))
     try:
         table = calibration_table(history, deals=deals, alpha=alpha, lifts=tuple(lift or (0.02, 0.05)), seed=seed)

@@ -38,7 +38,7 @@ def config_faults(data: Mapping[str, Any], unread: Sequence[str] = ()) -> list[s
         unread: Config keys that this kind of scenario never reads, which would promise what they do not do.
     """
     preset = data.get("preset", "paper")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         return []  # the scenario's own check has said so
     base = mapping(data.get("base"))
     start, chosen = PRESETS[preset].model_dump(), {"preset": preset}  # a wrong preset is a fault of fixed_key_faults

@@ -41,7 +41,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
     """
     data = apply_overrides(_read(path, ()), overrides)
     kind = data.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise MicrecError(f"{path}: kind: must be one of {', '.join(KINDS)}, got {json.dumps(kind, default=str)}.")
     data.setdefault("name", _name_of(path))
     if kind in TABLE_KINDS:

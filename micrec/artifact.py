@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +60,21 @@ def load_artifact(folder: Path, kind: Kind) -> tuple[dict[str, Tensor], dict[str
     return tensors, manifest
 
 
+@contextmanager
+def whole_artifact(folder: Path, kind: Kind) -> Iterator[None]:
+    """Turn what a manifest or a tensor of the wrong type or shape leads to into one error that names the folder."""
+    try:
+        yield
+    except MicrecError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as fault:
+        what = f"{type(fault).__name__}: {str(fault).splitlines()[0][:200]}" if str(fault) else type(fault).__name__
+        raise MicrecError(
+            f"{folder}: {MANIFEST} or a tensor beside it does not describe a {NAMES[kind]} ({what}): it was changed or "
+            f"damaged; make it again with {MAKERS[kind]}."
+        ) from fault
+
+
 def refuse_taken(folder: Path, kind: Kind, *, overwrite: bool) -> None:
     """Stop before long work if its result could not be written to ``folder``.
 
@@ -86,4 +102,4 @@ def kind_of(folder: Path) -> Kind | None:
     except (OSError, ValueError):
         return None
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    return kind if kind in NAMES else None
+    return kind if isinstance(kind, str) and kind in NAMES else None

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -189,7 +190,10 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _write_tensors(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Write the tensor file and return the header that describes it."""
     temporary = folder / ".tensors.tmp"
+    temporary.touch()  # as the umask has it; safetensors would let nobody else read the file
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     save_file(tensors, temporary)
+    temporary.chmod(mode)
     digest = _sha256(temporary)
     name = f"tensors-{digest[:16]}.safetensors"
     size = temporary.stat().st_size

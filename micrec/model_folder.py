@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from micrec.artifact import load_artifact, save_artifact
+from micrec.artifact import load_artifact, save_artifact, whole_artifact
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.schema import FieldType
@@ -42,22 +42,23 @@ def load_model(folder: Path, dataset: Dataset, *, device: str = "auto") -> Fitte
         MicrecError: If the folder holds no model, is damaged, or belongs to a dataset with other ids or field values.
     """
     tensors, manifest = load_artifact(folder, "model")
-    if manifest["dataset"] != dataset.fingerprint:
-        raise MicrecError(
-            f"{folder}: trained on dataset {manifest['dataset_name']!r} with other user or item ids than "
-            f"{dataset.name!r}: use the dataset folder it was trained on, or train anew."
-        )
-    config = restore_config(folder, manifest)
-    target = resolve_device(device)
-    trained = int(manifest["trained_clicks"])
-    fields = load_fields(dataset, config, dataset.clicks[:trained], target)
-    if manifest["vocabulary"] != vocabulary_hash(dataset, fields.user_specs, fields.item_specs):
-        raise MicrecError(
-            f"{folder}: the user or item fields of {dataset.name!r} have other values than at the training, so that "
-            "the embedding rows no longer fit: use the dataset as it was, or train anew."
-        )
-    model = restore_model(config, manifest, tensors).to(target)
-    return Fitted(model, fields, config, RunState(**manifest["state"]), trained_clicks=trained)
+    with whole_artifact(folder, "model"):
+        if manifest["dataset"] != dataset.fingerprint:
+            raise MicrecError(
+                f"{folder}: trained on dataset {manifest['dataset_name']!r} with other user or item ids than "
+                f"{dataset.name!r}: use the dataset folder it was trained on, or train anew."
+            )
+        config = restore_config(folder, manifest)
+        target = resolve_device(device)
+        trained = int(manifest["trained_clicks"])
+        fields = load_fields(dataset, config, dataset.clicks[:trained], target)
+        if manifest["vocabulary"] != vocabulary_hash(dataset, fields.user_specs, fields.item_specs):
+            raise MicrecError(
+                f"{folder}: the user or item fields of {dataset.name!r} have other values than at the training, so "
+                "that the embedding rows no longer fit: use the dataset as it was, or train anew."
+            )
+        model = restore_model(config, manifest, tensors).to(target)
+        return Fitted(model, fields, config, RunState(**manifest["state"]), trained_clicks=trained)
 
 
 def model_tensors(model: TwoTower) -> dict[str, Tensor]:

@@ -31,8 +31,45 @@ Model = TypeVar("Model", bound=BaseModel)
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
+MOST_BYTES = 1 << 20  # of a YAML file
+MOST_NODES, MOST_DEPTH = 100_000, 60  # of its data once aliases are written out
+_OLD_NUMBER = re.compile(r"^[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9]*)?)$")  # octal, base 60
+
+
 class _Loader(yaml.SafeLoader):
-    """Standard tags only; keys are text and stand once; ``1e-3`` is a number, as in YAML 1.2."""
+    """Standard tags only; keys are text and stand once; ``1e-3`` is a number, as in YAML 1.2.
+
+    Aliases may not grow the data beyond bounds, and numbers that YAML 1.1 reads in base 8 or 60 are refused.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            self._size(node, {}, 0)
+        return node
+
+    def _size(self, node: yaml.Node, known: dict[int, int], depth: int) -> int:
+        """Nodes below and with this one, every alias written out."""
+        if depth > MOST_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_DEPTH} levels deep", problem_mark=node.start_mark)
+        if id(node) in known:
+            if known[id(node)] < 0:
+                raise yaml.MarkedYAMLError(problem="an alias within itself", problem_mark=node.start_mark)
+            return known[id(node)]
+        known[id(node)] = -1
+        below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        if isinstance(node, yaml.ScalarNode):
+            below = []
+            plain = node.style is None and node.tag.endswith((":int", ":float"))
+            if plain and _OLD_NUMBER.match(node.value) and node.value.strip("+-0"):
+                problem = f"{node.value} is read in base 8 or 60: write a plain number, or put it in quotes"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        size = 1 + sum(self._size(part, known, depth + 1) for part in below)
+        if size > MOST_NODES:
+            problem = f"more than {MOST_NODES:,} values once aliases are written out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        known[id(node)] = size
+        return size
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[str, int] = {}
@@ -64,9 +101,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
             repeats a key, has a key that is not text, or holds anything but a mapping.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise MicrecError(f"{path}: is no regular file: give the path of a YAML file.")
+        if path.stat().st_size > MOST_BYTES:
+            raise MicrecError(f"{path}: is larger than {MOST_BYTES >> 20} MB: no YAML file of ours is.")
         data = _parse(path.read_bytes(), where=str(path))
     except OSError as fault:
         raise MicrecError(f"{path}: cannot be read ({fault.strerror}): check the path.") from None
+    except ValueError as fault:  # a NUL in the path
+        raise MicrecError(f"{str(path)!r}: is no path ({fault}): check it.") from None
     if data is None:
         return {}
     if not isinstance(data, dict):

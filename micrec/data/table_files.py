@@ -6,7 +6,6 @@ the type that holds all of them; ``day=2026-11-01/`` folders become a column.
 
 import csv
 import gzip
-import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,12 +220,15 @@ def _sniffed(file: Path) -> str:
             infer_schema=False,
             glob=False,
         )
-    except pl.exceptions.NoDataError:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):  # told when the rows are read
         return usual
     text = "\n".join(line or "" for line in lines.to_series(0).to_list())
     best, most = usual, 1
     for separator in sorted(SEPARATORS, key=lambda candidate: candidate != usual):
-        sizes = [len(row) for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+        try:
+            sizes = [len(row) for row in csv.reader(text.splitlines(), delimiter=separator) if row]
+        except csv.Error:  # noise, or cells beyond all measure
+            continue
         if sizes and sizes[0] > most and sum(size == sizes[0] for size in sizes) >= 0.9 * len(sizes):
             best, most = separator, sizes[0]
     return best

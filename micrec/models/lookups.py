@@ -113,6 +113,8 @@ class _RowScores(torch.autograd.Function):
 def _sampled_product(user_emb: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:
     """``user_emb @ vectors.T`` at K places of each row, shape (B, K), on the CPU."""
     n_users, n_each = rows.shape
+    if n_each > len(vectors):  # more places in a row than torch's sparse tensors can name
+        return (user_emb @ vectors.T).gather(1, rows)
     starts = torch.arange(0, n_users * n_each + 1, n_each)
     with warnings.catch_warnings():  # torch calls all of sparse CSR a beta, once per process
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from micrec.artifact import load_artifact, save_artifact
+from micrec.artifact import load_artifact, save_artifact, whole_artifact
 from micrec.field_encoder import FieldEncoder
 from micrec.model_folder import model_tensors, read_specs, restore_config, restore_model
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.two_tower import TwoTower
+from micrec.retrieval.index import IndexReport
 
 
 @dataclass(frozen=True)
@@ -82,22 +83,43 @@ def load_bundle(folder: Path) -> Bundle:
         MicrecError: If the folder holds no bundle or is damaged.
     """
     tensors, manifest = load_artifact(folder, "bundle")
-    user_ids, item_ids = _unpack_ids(tensors["user_ids"]), _unpack_ids(tensors["item_ids"])
-    titles, labels = _unpack(tensors["titles"]), _unpack(tensors["labels"])
-    return Bundle(
-        model=restore_model(restore_config(folder, manifest), manifest, tensors),
-        users=FieldColumns.from_tensors(_below("users.", tensors), n=len(user_ids)),
-        items=FieldColumns.from_tensors(_below("items.", tensors), n=len(item_ids)),
-        user_ids=user_ids,
-        item_ids=item_ids,
-        titles=None if titles is None else pl.Series(titles, dtype=pl.String),
-        clicks=Ragged(tensors["clicks.values"], tensors["clicks.offsets"]),
-        candidates=tensors["candidates"].numpy(),
-        index=faiss.deserialize_index(tensors["index"].numpy()),
-        user_encoder=FieldEncoder("user", read_specs(manifest["user_specs"]), labels["user"]),
-        item_encoder=FieldEncoder("item", read_specs(manifest["item_specs"]), labels["item"]),
-        manifest=manifest,
-    )
+    with whole_artifact(folder, "bundle"):
+        user_ids, item_ids = _unpack_ids(tensors["user_ids"]), _unpack_ids(tensors["item_ids"])
+        titles, labels = _unpack(tensors["titles"]), _unpack(tensors["labels"])
+        bundle = Bundle(
+            model=restore_model(restore_config(folder, manifest), manifest, tensors),
+            users=FieldColumns.from_tensors(_below("users.", tensors), n=len(user_ids)),
+            items=FieldColumns.from_tensors(_below("items.", tensors), n=len(item_ids)),
+            user_ids=user_ids,
+            item_ids=item_ids,
+            titles=None if titles is None else pl.Series(titles, dtype=pl.String),
+            clicks=Ragged(tensors["clicks.values"], tensors["clicks.offsets"]),
+            candidates=tensors["candidates"].numpy(),
+            index=faiss.deserialize_index(tensors["index"].numpy()),
+            user_encoder=FieldEncoder("user", read_specs(manifest["user_specs"]), labels["user"]),
+            item_encoder=FieldEncoder("item", read_specs(manifest["item_specs"]), labels["item"]),
+            manifest=manifest,
+        )
+        _check(bundle)
+        return bundle
+
+
+def _check(bundle: Bundle) -> None:
+    """Refuse parts that do not fit each other.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    n, candidates = len(bundle.item_ids), bundle.candidates
+    if bundle.index.ntotal != len(candidates):
+        raise ValueError(f"the index holds {bundle.index.ntotal:,} items, the list beside it {len(candidates):,}")
+    if len(candidates) and not 0 <= candidates.min() <= candidates.max() < n:
+        raise ValueError(f"the list of items goes beyond the {n:,} item ids")
+    if len(np.unique(candidates)) != len(candidates) or bundle.item_ids.n_unique() != n:
+        raise ValueError("an item stands twice")
+    if bundle.items.n != n or (bundle.titles is not None and len(bundle.titles) != n):
+        raise ValueError("items, fields and titles differ in number")
+    IndexReport(**bundle.manifest["index"])
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

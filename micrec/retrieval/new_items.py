@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import faiss
 import numpy as np
 import polars as pl
 
@@ -16,7 +17,7 @@ EXAMPLES = 5  # most faulty ids that a message names
 
 
 def with_items(bundle: Bundle, frame: pl.DataFrame) -> Bundle:
-    """The bundle with new items behind the known ones; its index is shared, and grows in place.
+    """Another bundle with new items behind the known ones; the given one stays as it is, its index too.
 
     Args:
         bundle: What there is.
@@ -30,9 +31,11 @@ def with_items(bundle: Bundle, frame: pl.DataFrame) -> Bundle:
     columns = bundle.item_encoder.encode(frame.drop(ITEM_ID, *([title] if title in frame.columns else [])), len(ids))
     titles = frame[title] if title in frame.columns else pl.repeat(None, len(ids), eager=True)
     added = np.arange(len(ids), dtype=np.int32)
-    bundle.index.add(item_vectors(bundle.model, columns, added))
+    index = faiss.clone_index(bundle.index)
+    index.add(item_vectors(bundle.model, columns, added))
     return replace(
         bundle,
+        index=index,
         items=bundle.items.concat(columns),
         item_ids=pl.concat([bundle.item_ids, ids]),
         titles=None if bundle.titles is None else pl.concat([bundle.titles, titles.cast(pl.String)]),

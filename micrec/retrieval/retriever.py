@@ -1,5 +1,6 @@
 """Answers from a serving bundle: top items for known users, for unseen ones, and with new items added."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ class Retriever:
         self.bundle = bundle
         self._users = IdMap(bundle.user_ids)
         self._items = IdMap(bundle.item_ids)
+        self._adding = threading.Lock()
 
     @classmethod
     def build(
@@ -159,13 +161,16 @@ class Retriever:
         offsets = np.concatenate([[0], np.cumsum(is_click.sum(axis=1))])
         clicks = Ragged(torch.from_numpy(oldest_first[is_click]), torch.from_numpy(offsets))
         users = self.bundle.users.take(torch.from_numpy(user_ids.astype(np.int64)))
-        _, rows = search(self.bundle.index, self._embed(users, clicks), k)
-        return np.where(rows >= 0, self.bundle.candidates[rows], -1).astype(np.int64)
+        embeddings, bundle = self._embed(users, clicks), self.bundle
+        _, rows = search(bundle.index, embeddings, k)
+        return np.where(rows >= 0, bundle.candidates[rows], -1).astype(np.int64)
 
     # -- new items -----------------------------------------------------------------------------------------------
 
     def add_items(self, frame: pl.DataFrame) -> None:
         """Put new items into the index, from their fields alone: all of them, or none if there is a fault.
+
+        Several threads may add, ask and save at the same time. Each addition copies the index, so add many at once.
 
         Args:
             frame: ``item_id``, any item fields that the model reads, and the title field if the dataset has one.
@@ -173,8 +178,10 @@ class Retriever:
         Raises:
             MicrecError: If an id is missing, known already or there twice, or a field is unknown.
         """
-        self.bundle = with_items(self.bundle, frame)
-        self._items = IdMap(self.bundle.item_ids)
+        with self._adding:  # one addition at a time; who asks meanwhile sees the items before it, or all after it
+            bundle = with_items(self.bundle, frame)
+            self.bundle = bundle  # before the ids, so that no id is known that the bundle does not hold
+            self._items = IdMap(bundle.item_ids)
 
     # -- the towers ----------------------------------------------------------------------------------------------
 
@@ -204,12 +211,13 @@ class Retriever:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}.")
         hidden = np.unique(hidden) if hidden is not None else np.empty(0, dtype=np.int64)
-        scores, rows = search(self.bundle.index, embedding, min(k + len(hidden), self.bundle.index.ntotal))
-        items = self.bundle.candidates[rows[0]]
+        bundle = self.bundle
+        scores, rows = search(bundle.index, embedding, min(k + len(hidden), bundle.index.ntotal))
+        items = bundle.candidates[rows[0]]
         kept = np.flatnonzero(~np.isin(items, hidden))[:k]
-        chosen, titles = items[kept].tolist(), self.bundle.titles
+        chosen, titles = items[kept].tolist(), bundle.titles
         return Recommendation(
-            item_ids=self.bundle.item_ids.gather(chosen).to_list(),
+            item_ids=bundle.item_ids.gather(chosen).to_list(),
             scores=scores[0, kept].tolist(),
             titles=None if titles is None else titles.gather(chosen).to_list(),
         )

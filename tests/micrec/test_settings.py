@@ -83,7 +83,7 @@ class TestLoadYaml:
             ("yes: 1\n", r"key True is not text: put it in quotes"),
             ("? [a]\n: 1\n", r"key \['a'\] is not text"),
             ("- 1\n", r"must hold a mapping of keys \(key: value\), got list"),
-            ("a: &a [*a]\n", r"not plain data: Circular"),
+            ("a: &a [*a]\n", r"an alias within itself"),
             ("a: \x01\n", r"not valid YAML"),
         ],
     )
@@ -252,3 +252,44 @@ class TestExplain:
         assert [
             s.key for s in settings if not s.description or re.search(r"any value|required", s.type + s.default)
         ] == []
+
+
+class TestBounds:
+    """Files that would grow beyond measure, or be read as something else than they say."""
+
+    def test_aliases_of_aliases_are_bounded(self, tmp_path):
+        levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+        levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+        (tmp_path / "laughs.yaml").write_text("\n".join(levels))
+        with pytest.raises(MicrecError, match=r"line \d+, .*more than 100,000 values once aliases are written out"):
+            load_yaml(tmp_path / "laughs.yaml")
+
+    def test_an_alias_of_itself_and_deep_nesting_are_refused(self, tmp_path):
+        (tmp_path / "self.yaml").write_text("a: &a [*a]")
+        with pytest.raises(MicrecError, match="an alias within itself"):
+            load_yaml(tmp_path / "self.yaml")
+        (tmp_path / "deep.yaml").write_text("a: " + "[" * 70 + "]" * 70)
+        with pytest.raises(MicrecError, match="more than 60 levels deep"):
+            load_yaml(tmp_path / "deep.yaml")
+
+    def test_few_aliases_are_fine(self, tmp_path):
+        (tmp_path / "few.yaml").write_text("a: &a {x: 1}\nb: *a\nc: [*a, *a]")
+        assert load_yaml(tmp_path / "few.yaml") == {"a": {"x": 1}, "b": {"x": 1}, "c": [{"x": 1}, {"x": 1}]}
+
+    @pytest.mark.parametrize("number", ["017", "-017", "0_17", "1:30", "1:30.5", "190:20:30"])
+    def test_numbers_in_base_8_or_60_are_refused(self, number):
+        with pytest.raises(MicrecError, match="is read in base 8 or 60"):
+            apply_overrides({}, [f"count={number}"])
+
+    @pytest.mark.parametrize(
+        ("text", "value"), [("0", 0), ("17", 17), ("0.5", 0.5), ("'017'", "017"), ("-0", 0), ("00", 0)]
+    )
+    def test_plain_numbers_are_what_they_say(self, text, value):
+        assert apply_overrides({}, [f"count={text}"]) == {"count": value}
+
+    def test_only_regular_files_of_a_bearable_size_are_read(self, tmp_path):
+        with pytest.raises(MicrecError, match="/dev/zero: is no regular file"):
+            load_yaml(Path("/dev/zero"))
+        (tmp_path / "large.yaml").write_bytes(b"#" * (1 << 21))
+        with pytest.raises(MicrecError, match="is larger than 1 MB"):
+            load_yaml(tmp_path / "large.yaml")

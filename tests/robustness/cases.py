@@ -5,7 +5,7 @@ import math
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -354,7 +354,7 @@ def _scenario_is_forbidden(data: Any) -> bool | None:
     from micrec.config import Config
 
     kind = data.get("kind")
-    if "extends" in data:
+    if any("extends" in part for part in _mappings(data)):
         return None
     if not isinstance(kind, str) or kind not in KINDS:
         return True
@@ -365,6 +365,14 @@ def _scenario_is_forbidden(data: Any) -> bool | None:
     if isinstance(base, dict) and not Draft202012Validator(_schema_of(Config)).is_valid(base):
         return True
     return True if not Draft202012Validator(_schema_of(KINDS[kind])).is_valid(data) else None
+
+
+def _mappings(data: Any) -> Iterator[Mapping[str, Any]]:
+    """All mappings within plain data."""
+    if isinstance(data, Mapping):
+        yield data
+    for part in data.values() if isinstance(data, Mapping) else data if isinstance(data, list) else ():
+        yield from _mappings(part)
 
 
 _SCHEMAS: dict[str, Any] = {}

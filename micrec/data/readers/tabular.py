@@ -301,7 +301,7 @@ def _clean_ids(
 
 def _align_ids(frames: dict[str, pl.DataFrame], key: str) -> None:
     """The ids of ``key`` as integers in every frame that has them, if no spelling is lost by it; else as text."""
-    having = [name for name, frame in frames.items() if key in frame.columns]
+    having = [name for name, frame in frames.items() if key in frame.columns and not frame.schema[key].is_nested()]
     kind: type[pl.DataType] | None = None
     if all(_spelt_as_integers(frames[name][key]) for name in having):
         kind = pl.Int64
@@ -428,6 +428,9 @@ def _numbers(texts: pl.Series) -> pl.Series:
 def _parse_flags(source: Source, values: pl.Series, faults: Faults) -> pl.Series:
     if values.dtype == pl.Boolean:
         return values
+    if values.dtype.is_nested() or values.dtype == pl.Binary:
+        faults.add(f"{source.file}: {values.name}: holds {values.dtype}: write true or false, or leave the column out")
+        return pl.Series(values.name, [None] * len(values), dtype=pl.Boolean)
     words = values.cast(pl.String).str.to_lowercase().replace({"1.0": "1", "0.0": "0"})
     flags = words.replace_strict(
         {"1": True, "true": True, "0": False, "false": False}, default=None, return_dtype=pl.Boolean
