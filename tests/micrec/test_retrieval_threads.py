@@ -112,7 +112,7 @@ def test_a_manifest_with_values_of_other_types_is_refused_or_reads_as_before(fit
             except MicrecError as fault:
                 assert str(folder) in str(fault)  # noqa: PT017
                 refused += 1
-    assert refused > 4 * len(sound)
+    assert refused > 3 * len(sound)  # what is only printed may be anything
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
