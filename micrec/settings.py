@@ -225,7 +225,9 @@ def _set(data: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise MicrecError(f"{override}: must read key=value, such as train.epochs=3.")
+        raise MicrecError(f"{override[:200]}: must read key=value, such as train.epochs=3.")
+    if len(keys) > MOST_DEPTH:
+        raise MicrecError(f"{path.strip()[:60]}…: has {len(keys):,} parts, no key of ours has more than a few.")
     value = _parse(text, where=override)
     node = data
     for depth, key in enumerate(keys[:-1], start=1):

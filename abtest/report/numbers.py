@@ -33,7 +33,7 @@ def difference(number: float | None, interval: Sequence[float] | None) -> str:
     """A difference in the metric's own unit, with its interval."""
     if number is None:
         return UNDEFINED
-    digits = 4 if max(abs(number), *(abs(end) for end in interval or ())) < 100 else 0
+    digits = 4 if max([abs(number), *(abs(end) for end in interval or ())]) < 100 else 0
     if interval is None:
         return f"{number:+,.{digits}f}"
     return f"{number:+,.{digits}f} [{interval[0]:+,.{digits}f}, {interval[1]:+,.{digits}f}]"

@@ -16,6 +16,7 @@ import random
 import shutil
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,11 +65,14 @@ def _made_in_a_child(area: str, rng: random.Random, materials: Path, folder: Pat
             }
             file.write_text(json.dumps(made), encoding="utf-8")
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if status != 0:
-        raise RuntimeError(f"the input could not be made in {folder}")
+        raise RuntimeError(f"the input {folder.name} could not be made")
     made = json.loads(file.read_text(encoding="utf-8"))
     file.unlink()
     return made
@@ -102,8 +106,11 @@ def try_all(
                         row = [place, change, result.outcome, result.seconds, result.output[-4000:]]
                         file.write(json.dumps(row) + "\n")
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(code)
         children.append(child)
     for child in children:
