@@ -468,7 +468,10 @@ def _judged(rows: pl.LazyFrame, name: str, times: Times, implausible: Implausibl
     if rows.collect_schema()[name] == pl.String:
         none &= pl.col(name).str.strip_chars() != ""
     tests = {"all": moment.count(), "early": early.sum(), "late": late.sum(), "far": far.sum(), "none": none.sum()}
-    n, n_early, n_late, n_far, n_none = rows.select(**tests).collect(engine="streaming").row(0)
+    try:
+        n, n_early, n_late, n_far, n_none = rows.select(**tests).collect(engine="streaming").row(0)
+    except pl.exceptions.PanicException:  # a day beyond the years that times can have
+        return times._replace(faults=(*times.faults, f"{name}: holds days beyond the year 9999: correct them."))
     checks = []
     notes = list(times.notes)
     if 0 < n == n_early:
