@@ -141,6 +141,8 @@ def check(
 
         work = f"{loaded.days} days: {len(simulations_of(loaded))} worlds"
     typer.echo(f"{file}: valid: {loaded.kind}, preset {loaded.preset}, {arms}, {work}")
+    if isinstance(loaded, OnlineScenario) and (alike := loaded.identical_arms()):
+        typer.echo(f"note: {alike}")
 
 
 def _command(scenario: Path, sets: list[str], out: Path | None) -> str:

@@ -59,6 +59,8 @@ def run_online(
         MicrecError: If the folder holds a finished or another run, keys contradict each other, or the disk is full.
     """
     started_s, progress = time.monotonic(), progress or NoProgress()
+    if alike := scenario.identical_arms():
+        progress.say(f"note: {alike}")
     check_run(out, force=force)
     open_run(out, force=force)
     _same_scenario(out, resolved)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -111,6 +112,7 @@ class OnlineScenario(Frozen):
                 variants.append(self.variant(name))
                 keys = variants[-1].platform_keys(0)
                 pipelines = arm_pipelines(keys, where=f"variant {name}" if name != MAIN else "arms")
+                _check_models(keys, pipelines)
                 late = _late_faults(keys.pipeline, pipelines, variants[-1].days)
                 faults += [fault for fault in late if fault not in faults]
                 faults += variants[-1]._empty_arm_faults() if variants[-1].experiment else []
@@ -119,6 +121,16 @@ class OnlineScenario(Frozen):
         if not faults and not any(variant.experiment for variant in variants):
             faults.append("experiment: is off in every variant, so there is no log to report on: switch it on in one")
         return faults
+
+    def identical_arms(self) -> str:
+        """What to say where arms of the main variant serve alike; empty if none do, or that is the point (kind aa)."""
+        if self.kind == "aa":
+            return ""
+        pipelines = arm_pipelines(self.platform_keys(0))
+        pairs = [
+            f"{one} and {other}" for one, other in combinations(pipelines, 2) if pipelines[one] == pipelines[other]
+        ]
+        return f"The arms {', '.join(pairs)} are identical: this compares a platform with itself." if pairs else ""
 
     def _own_faults(self) -> list[str]:
         """Of these keys, whatever the variants."""
@@ -269,6 +281,23 @@ def _model_options(
 def folder_name(variant: str) -> str:
     """A variant's name as a folder's."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in variant)
+
+
+def _check_models(keys: PlatformKeys, arms: dict[str, PipelineKeys]) -> None:
+    """Make every channel and ranking model, as a run does before its first day.
+
+    Raises:
+        MicrecError: Every wrong kind and option.
+    """
+    from abtest.online.simulate import model_makers
+    from simulator.platform.plan import make_plan
+    from simulator.platform.snapshots import check_trainers
+
+    makers = model_makers()
+    kinds = {**makers.matchers, TWO_TOWER: lambda options: None}  # its options are the arm's model, checked above
+    makers = makers._replace(matchers=kinds)
+    for pipelines in ({"warmup": keys.pipeline}, arms):
+        check_trainers(make_plan(pipelines, diverted=False), makers)
 
 
 def _late_faults(platform: PipelineKeys, arms: dict[str, PipelineKeys], days: int) -> list[str]:

@@ -25,6 +25,7 @@ def arm_pipelines(keys: PlatformKeys, *, where: str = "platform") -> dict[str, P
     pipelines, faults = {}, []
     for name, arm in keys.arms.items():
         at = f"arms.{name}.pipeline"
+        faults += _unknown_nulls(keys.pipeline, arm.pipeline, at)
         data = without_nulls(merge(keys.pipeline.model_dump(mode="json"), arm.pipeline))
         pipeline, found = check(PipelineKeys, data, at=at)
         faults += found
@@ -36,6 +37,19 @@ def arm_pipelines(keys: PlatformKeys, *, where: str = "platform") -> dict[str, P
     if faults:
         raise MicrecError.of(where, faults)
     return pipelines
+
+
+def _unknown_nulls(pipeline: PipelineKeys, changes: Mapping[str, Any], at: str) -> list[str]:
+    """Channels that an arm takes away though there are none of that name."""
+    channels = changes.get("channels")
+    if not isinstance(channels, Mapping):
+        return []
+    return [
+        f"{at}.channels.{name}: null takes a channel away, and there is none of that name: choose from "
+        f"{', '.join(pipeline.channels)}"
+        for name, channel in channels.items()
+        if channel is None and name not in pipeline.channels
+    ]
 
 
 def _early_faults(pipeline: PipelineKeys, changes: Mapping[str, Any], at: str) -> list[str]:

@@ -103,14 +103,7 @@ class Snapshots:
         Raises:
             MicrecError: All faults at once.
         """
-        faults = []
-        for name, keys, _ in plan.models.values():
-            try:
-                self._trainer(name, keys)
-            except MicrecError as fault:
-                faults.append(str(fault))
-        if faults:
-            raise MicrecError.of("pipeline", list(dict.fromkeys(faults)))
+        check_trainers(plan, self._makers)
 
     def morning(
         self, day: int, plan: Plan, log_of: Callable[[str | None], ObservedLog], shadows: Models = MappingProxyType({})
@@ -249,10 +242,34 @@ class Snapshots:
         return self._folder_of(version.day) / "models" / version.model
 
     def _trainer(self, name: str, keys: ModelKeys) -> MatcherTrainer | RankerTrainer:
-        known: Mapping[str, Callable[[Mapping[str, Any]], Any]]
-        known = self._makers.rankers if name == RANKING else self._makers.matchers
-        at = RANKING if name == RANKING else f"channels.{name}"
-        if keys.kind not in known:
-            raise MicrecError(f"{at}.kind: must be one of {', '.join(known)}, got {keys.kind}")
-        trainer: MatcherTrainer | RankerTrainer = known[keys.kind](keys.options)
-        return trainer
+        return make_trainer(name, keys, self._makers)
+
+
+def make_trainer(name: str, keys: ModelKeys, makers: Makers) -> Any:
+    """The trainer of a channel, or of ranking.
+
+    Raises:
+        MicrecError: If there is none of that kind, or it refuses the options.
+    """
+    known: Mapping[str, Callable[[Mapping[str, Any]], Any]]
+    known = makers.rankers if name == RANKING else makers.matchers
+    at = RANKING if name == RANKING else f"channels.{name}"
+    if keys.kind not in known:
+        raise MicrecError(f"{at}.kind: must be one of {', '.join(known)}, got {keys.kind}")
+    return known[keys.kind](keys.options)
+
+
+def check_trainers(plan: Plan, makers: Makers) -> None:
+    """Make every trainer of a plan once.
+
+    Raises:
+        MicrecError: Every wrong kind and option.
+    """
+    faults = []
+    for name, keys, _ in plan.models.values():
+        try:
+            make_trainer(name, keys, makers)
+        except MicrecError as fault:
+            faults.append(str(fault))
+    if faults:
+        raise MicrecError.of("pipeline", list(dict.fromkeys(faults)))
