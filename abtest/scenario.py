@@ -44,6 +44,11 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
     if not isinstance(kind, str) or kind not in KINDS:
         raise MicrecError(f"{path}: kind: must be one of {', '.join(KINDS)}, got {json.dumps(kind, default=str)}.")
     data.setdefault("name", _name_of(path))
+    if isinstance(data["name"], str) and (set(data["name"]) == {"."} or len(data["name"]) > 100):
+        raise MicrecError(
+            f"{path}: name: must not be dots alone, and have at most 100 characters, got {data['name'][:120]!r}: the "
+            "run's folder is named after it."
+        )
     if kind in TABLE_KINDS:
         table = check_table(path, TABLE_KINDS[kind], data)
         return table, table.resolved()

@@ -38,7 +38,7 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
     """Train one model; an interrupted training in OUT goes on where it stopped."""
-    from micrec.artifact import refuse_taken
+    from micrec.artifact import refuse_inside, refuse_taken
     from micrec.checkpoint import remove_checkpoint
     from micrec.comparison import model_label, switches
     from micrec.data.store import read_dataset
@@ -48,6 +48,7 @@ def train(
     from micrec.progress import LineProgress
 
     resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
+    refuse_inside(out, data)
     refuse_taken(out / MODEL, "model", overwrite=force)
     progress = LineProgress()
     dataset = read_dataset(data, progress=progress)
@@ -109,7 +110,7 @@ def index(
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle in OUT.")] = False,
 ) -> None:
     """Build a FAISS serving bundle and print its recall against exact search."""
-    from micrec.artifact import refuse_taken
+    from micrec.artifact import refuse_inside, refuse_taken
     from micrec.data.store import read_dataset
     from micrec.model_folder import load_model
     from micrec.retrieval import CATALOGUES, INDEX_KINDS, Retriever
@@ -117,6 +118,7 @@ def index(
     chosen_kind = _choice("--kind", kind, INDEX_KINDS)
     chosen_catalogue = _choice("--catalogue", catalogue, CATALOGUES)
     refuse_taken(out, "bundle", overwrite=force)
+    refuse_inside(out, data)
     dataset = read_dataset(data)
     fitted = load_model(_model_folder(folder), dataset, device="cpu")
     retriever = Retriever.build(fitted, dataset, kind=chosen_kind, catalogue=chosen_catalogue, k=k)

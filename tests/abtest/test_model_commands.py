@@ -296,3 +296,12 @@ class TestRecommend:
         assert "none: there is no such folder: give a folder that micrec index wrote" in refused(
             "recommend", tmp_path / "none"
         )
+
+
+@pytest.mark.parametrize("inside", ["model", "clicks/deep"])
+def test_no_result_is_written_into_the_dataset_it_is_made_from(shop, inside):
+    before = {path: path.read_bytes() for path in shop.data.rglob("*") if path.is_file()}
+    assert "is or lies in" in refused("train", shop.data, shop.data)
+    for command in (("train", shop.data), ("index", shop.out, shop.data)):
+        assert "is or lies in" in refused(*command, shop.data / inside)
+    assert {path: path.read_bytes() for path in shop.data.rglob("*") if path.is_file()} == before

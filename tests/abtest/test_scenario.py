@@ -176,3 +176,13 @@ class TestExplain:
 
 def test_the_shipped_file_says_nothing_but_known_keys():
     assert set(load_yaml(SHIPPED)) <= set(OfflineScenario.model_fields)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/etc", "..", ".", "", "a\\b", "a\nb", "x" * 101, " "])
+def test_a_name_is_one_part_of_a_path(tmp_path, name):
+    assert "name: must" in faults_of(write(tmp_path, {**MINIMAL, "name": name}))
+
+
+@pytest.mark.parametrize("name", ["mine", "v1.2-b", "..mine", "a" * 100])
+def test_ordinary_names_are_kept(tmp_path, name):
+    assert load_scenario(write(tmp_path, {**MINIMAL, "name": name}))[0].name == name
