@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from statsmodels.stats.multitest import multipletests
 
 from abtest.analysis.looks import information_shares
 from abtest.stats.power import Baseline, detectable_lift
@@ -86,7 +85,9 @@ def found_at_the_promised_lift(metrics: int, *, daily: bool, tests: int, seed: i
         treatment[0] *= 1.0 + lift
         se = np.sqrt((control.var(axis=1, ddof=1) + treatment.var(axis=1, ddof=1)) / n)
         p = 2.0 * ndtr(-np.abs(treatment.mean(axis=1) - control.mean(axis=1)) / se)
-        found += bool(multipletests(p, level, method="holm")[0][0])
+        order = np.argsort(p)
+        rejected = np.cumprod(p[order] <= level / np.arange(metrics, 0, -1)).astype(bool)  # Holm: until the first fails
+        found += bool(rejected[np.flatnonzero(order == 0)[0]])
     return found / tests
 
 
