@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,14 @@ def study(
 ) -> dict[str, list[dict[str, float]]]:
     """Figures of each variant in each world."""
     folder = Path(tempfile.mkdtemp(prefix="handicaps-"))
-    with ProcessPoolExecutor(workers) as pool:
+    if workers == 1:  # no process forked from one whose thread pools have run
+        alone = {
+            variant: [live(seed, variant, folder / f"{place}-{seed}", users, items, sets) for seed in range(worlds)]
+            for place, variant in enumerate(variants)
+        }
+        shutil.rmtree(folder)
+        return alone
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = {
             (variant, seed): pool.submit(live, seed, variant, folder / f"{place}-{seed}", users, items, sets)
             for place, variant in enumerate(variants)
