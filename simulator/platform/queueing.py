@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_LAST = np.uint64(2**64 - 1)
+
 
 def starts(arrive_s: Floats, service_s: Floats, free_s: Floats) -> Floats:
     """When each job starts, shape (n,).
@@ -57,18 +59,22 @@ class Queue:
 
     Attributes:
         revised: Whether the start of a job that had been told is another one by now.
+        behind: Whether a job that is made known later stands behind those that arrive at the very same moment, whatever
+            its tie: so it is where the one brought the other about, as a user who gives up and asks again at once.
         state: Everything else.
     """
 
     def __init__(self, servers: int) -> None:
         none = np.zeros(0)
         self.state = QueueState(np.full(servers, -np.inf), none, none, none, np.zeros(0, np.uint64), 0)
-        self.revised = False
+        self.revised = self.behind = False
 
     def join(self, arrive_s: Floats, service_s: Floats, tie: NDArray[np.uint64]) -> Floats:
         """Starts of further jobs, shape (n,); ``tie`` orders those that arrive at the same moment."""
         known = self.state
         n = len(known.arrive_s)
+        if self.behind:
+            tie = np.where(np.isin(arrive_s, known.arrive_s), _LAST, tie)  # equal ties keep the order of joining
         arrive = np.concatenate([known.arrive_s, arrive_s])
         service = np.concatenate([known.service_s, service_s])
         ties = np.concatenate([known.tie, tie])

@@ -151,13 +151,16 @@ class Service:
     def mark(self) -> Mark:
         """Where the service stands, for ``take_back``; forgets former marks."""
         self._undo = []
+        for stage in self.stages.values():
+            stage.queue.behind = False
         stages = {name: stage.state for name, stage in self.stages.items()}
         return Mark(stages, tuple(self._pending), self.log.mark(), self.n_requests, self.n_over)
 
     def take_back(self, mark: Mark) -> None:
-        """Let nothing have happened since the latest mark."""
+        """Let nothing have happened since the latest mark; what is then told is told in the order of its causes."""
         for name, state in mark.stages.items():
             self.stages[name].restore(state)
+            self.stages[name].queue.behind = True
         self._pending, self.n_requests, self.n_over = list(mark.pending), mark.n_requests, mark.n_over
         self.log.drop_after(mark.rows)
         for visits, users, recent, follows, shown in reversed(self._undo):

@@ -118,3 +118,32 @@ def test_a_windowed_stage_queues_its_jobs_in_order(tmp_path):
     expected = np.array([start_s[window] for window in rows["window"].to_list()]) - rows["arrived_s"].to_numpy()
     assert jobs["len"].max() > 1
     np.testing.assert_allclose(rows["wait_ms"].to_numpy() / 1e3, expected, rtol=0, atol=1e-7)
+
+
+class GivesUp(ScriptedUsers):
+    """Waits ten seconds and leaves."""
+
+    def wait_s(self, visits, request):
+        return np.full(len(visits), 10.0)
+
+
+@pytest.mark.parametrize("stage", ["b", "ranking"])
+@pytest.mark.parametrize("seed", range(4))
+def test_everything_at_the_same_moments(tmp_path, stage, seed):
+    """On whole tens of seconds users give up, come again and ask at once: among equals the cause goes first."""
+    rng = np.random.default_rng(seed)
+    visits = list(zip(rng.integers(0, 6, 30).tolist(), (10.0 * rng.integers(0, 12, 30)).tolist(), strict=True))
+    stages = {name: {"latency": {"kind": "constant", "mean_ms": 0.0}} for name in ("a", "b", "ranking")}
+    stages[stage] = slow(1, latency={"kind": "constant", "mean_ms": 20_000.0})
+    pipeline = {"channels": {name: stages[name] for name in ("a", "b")}, "ranking": stages["ranking"]}
+    logs = []
+    for window_s in (None, 5.0, 25.0, 3_600.0):
+        folder = tmp_path / str(window_s)
+        users = GivesUp(visits, n_requests=2)
+        run(folder, users, tiny_keys(pipeline=pipeline, batch_window_s=window_s), 2, setting=fake_setting(20))
+        rows = serving(folder, stage)
+        exact = waits_of_a_queue(rows["arrived_s"].to_numpy(), rows["service_ms"].to_numpy() / 1e3, 1)
+        assert np.abs(rows["wait_ms"].to_numpy() / 1e3 - exact).max() < 1e-9 * max(1.0, exact.max())
+        logs.append([table(folder, name) for name in ("requests", "impressions", "behaviours", "serving", "oracle")])
+    for others in logs[1:]:
+        assert all(one.equals(other) for one, other in zip(logs[0], others, strict=True))
