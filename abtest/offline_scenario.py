@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from abtest.arms import CONTROL, Arm
+from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
 from micrec.settings import build_config, merge
 from simulator.world.config import WorldConfig
@@ -34,8 +35,8 @@ class OfflineScenario(Frozen):
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
     data: Path | None = Field(None, description="Dataset folder, from the working directory; null = a generated world.")
     world: WorldConfig = Field(default_factory=WorldConfig, description="The generated world, used if data is null.")
-    seeds: PositiveInt = Field(5, description="Training seeds; every arm uses the same ones.")
-    first_seed: NonNegativeInt = Field(0, description="The seeds are first_seed, first_seed + 1 …")
+    seeds: Repeats = Field(5, description="Training seeds; every arm uses the same ones.")
+    first_seed: Seed = Field(0, description="The seeds are first_seed, first_seed + 1 …")
     preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every arm; never mixed in one table.")
     base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all arms, laid over the preset.")
     arms: dict[str, Arm] = Field(description="The models: control, and one or more treatments.")

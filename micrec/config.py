@@ -11,12 +11,12 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
+
+from micrec.bounds import Days, Depth, Draws, Length, Repeats, RepeatsOrNone, RowsOrNone, Seconds, Seed, Width
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 METRICS_AT_N = ("hit", "hit_pairs", "user_hit", "recall", "ndcg", "coverage")
@@ -32,7 +32,7 @@ class SplitConfig(Frozen):
     """Which clicks train, validate and test."""
 
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.2, description="Last share of clicks, by time.")
-    test_days: PositiveInt | None = Field(
+    test_days: Days | None = Field(
         None, description="Last days of the log instead of a share, by dataset.yaml's clock."
     )
     valid_fraction: Fraction = Field(0.1, description="Last share of the clicks before the test; 0 = no validation.")
@@ -44,12 +44,12 @@ class SessionsConfig(Frozen):
     mode: Literal["window", "gap"] = Field(
         "window", description="window: a session lasts at most max_s; gap: it ends after max_s of inactivity."
     )
-    max_s: PositiveInt = Field(3600, description="Seconds: one hour in the paper. In gap mode also the pair limit.")
+    max_s: Seconds = Field(3600, description="Seconds: one hour in the paper. In gap mode also the pair limit.")
     count: Literal["session", "occurrence"] = Field(
         "session", description="session: a pair counts once per session; occurrence: once per pair of clicks."
     )
-    max_length: PositiveInt = Field(200, description="Distinct items kept per session, the latest; longer is cut.")
-    top_partners: PositiveInt = Field(1000, description="Partners kept per item, the heaviest; dropped mass is told.")
+    max_length: Length = Field(200, description="Distinct items kept per session, the latest; longer is cut.")
+    top_partners: Length = Field(1000, description="Partners kept per item, the heaviest; dropped mass is told.")
     category_boost: PositiveFloat = Field(
         2.0, allow_inf_nan=True, description="Weight of a same-category pair (N18): 1 = off, .inf = same category only."
     )
@@ -73,8 +73,8 @@ class ModelConfig(Frozen):
     name: Literal[
         "ican", "fm", "youtube_dnn", "deepfm", "autoint", "mind", "comirec_dr", "comirec_sa", "sasrec", "bert4rec"
     ] = Field("ican", description="Base model.")
-    embedding_dim: PositiveInt = Field(64, description="Width of field, user and item embeddings (paper 5.3).")
-    hidden: tuple[PositiveInt, ...] = Field((128, 64), description="Hidden widths of both MLPs before the output.")
+    embedding_dim: Width = Field(64, description="Width of field, user and item embeddings (paper 5.3).")
+    hidden: tuple[Width, ...] = Field((128, 64), description="Hidden widths of both MLPs before the output.")
     activation: Literal["tanh", "relu", "gelu"] = Field("tanh", description="Hidden activation (N3).")
     output_activation: Literal["tanh", "linear"] = Field("tanh", description="Activation of the tower outputs (N3).")
     l2_normalize: bool = Field(False, description="Unit-length tower outputs (N3).")
@@ -88,7 +88,7 @@ class ModelConfig(Frozen):
     user_id: bool = Field(False, description="Embed the user id as one more user field.")
     item_id: bool = Field(True, description="Embed the item id as one more item field.")
     id_dropout: Fraction = Field(0.0, description="Share of ids read as unknown in training, for cold users and items.")
-    history_length: PositiveInt = Field(20, description="Most recent clicks the user tower reads (paper 5.3).")
+    history_length: Length = Field(20, description="Most recent clicks the user tower reads (paper 5.3).")
     history_dropout: Fraction = Field(0.0, description="Share of history clicks hidden at random in training.")
     linear_skip: bool = Field(
         False,
@@ -102,10 +102,10 @@ class ModelConfig(Frozen):
     block: Literal["transformer", "ican_attn"] = Field(
         "transformer", description="MHSA + residual + LayerNorm + FFN, or the attention of ICAN's code (N6)."
     )
-    layers: PositiveInt | None = Field(
+    layers: Depth | None = Field(
         None, description="Attention layers; null: 1 for ican, 2 for autoint, sasrec and bert4rec."
     )
-    heads: PositiveInt | None = Field(
+    heads: Depth | None = Field(
         None, description="Attention heads; null: 8, but 1 for sasrec and 2 for bert4rec, as in their papers."
     )
     positions: bool | None = Field(
@@ -113,7 +113,7 @@ class ModelConfig(Frozen):
         description="Learned positions of the clicks, where they are read one by one; null: on for sasrec, bert4rec "
         "and comirec_sa, off for ican with behaviour_tokens sequence.",
     )
-    interests: PositiveInt | None = Field(
+    interests: Depth | None = Field(
         None, description="User vectors of mind and comirec, of which the best one scores an item; null: 4."
     )
     adaptive_interests: bool | None = Field(
@@ -127,10 +127,10 @@ class ModelConfig(Frozen):
         description="mind, comirec: p of the training's attention to the interests by their score of the clicked item; "
         ".inf = the best alone; null: 1 for mind, .inf for comirec.",
     )
-    routing_iterations: PositiveInt | None = Field(
+    routing_iterations: Depth | None = Field(
         None, description="Rounds of dynamic routing of mind and comirec_dr; null: 3."
     )
-    interest_hidden: PositiveInt | None = Field(
+    interest_hidden: Width | None = Field(
         None, description="Hidden width of the self-attention of comirec_sa; null: 4 embedding_dim, as in its code."
     )
     item_terms: bool = Field(False, description="FM: append item bias and intra-item pairs (N22).")
@@ -197,7 +197,7 @@ class SoftmaxConfig(Frozen):
         description="uniform, popularity: per row (N20); in_batch: the batch's other items; shared: one uniform draw "
         "for the whole batch; mixed: in_batch and shared; full: every train item.",
     )
-    num_negatives: PositiveInt = Field(20, description="Negatives per row, or in all where they are shared.")
+    num_negatives: Draws = Field(20, description="Negatives per row, or in all where they are shared.")
     popularity_power: NonNegativeFloat = Field(0.75, description="Popularity negatives are drawn by clicks ** power.")
     reject_clicked: bool = Field(True, description="Never use an item the user clicked in training as a negative.")
     logq: Literal["none", "standard", "refined"] = Field("none", description="Sampling correction (N20).")
@@ -220,7 +220,7 @@ class FeatureConfig(Frozen):
     mask_per: Literal["item", "batch"] = Field("item", description="Draw field masks per item or per batch (N9).")
     views: Literal["one", "two"] = Field("one", description="Clean anchor, or two dropped views (N8).")
     apply_on: Literal["input", "tower"] = Field("input", description="MLP_f reads the raw concat, or the tower (N7).")
-    negatives: PositiveInt | Literal["all"] = Field(50, description="In-batch negatives per anchor (N10).")
+    negatives: Draws | Literal["all"] = Field(50, description="In-batch negatives per anchor (N10).")
     duplicates: Literal["dedupe", "mask"] = Field("dedupe", description="Repeated items of the batch (N10).")
 
 
@@ -234,11 +234,11 @@ class SemanticConfig(Frozen):
     encoder: str = Field(
         "tfidf", description="Title encoder: tfidf (TF-IDF + SVD), a sentence-transformers name, or an .npy file."
     )
-    svd_dim: PositiveInt = Field(128, description="Dimensions kept by the TF-IDF encoder.")
-    top_k: PositiveInt = Field(10, description="Nearest items that are positives (N14).")
+    svd_dim: Width = Field(128, description="Dimensions kept by the TF-IDF encoder.")
+    top_k: Draws = Field(10, description="Nearest items that are positives (N14).")
     same_title: Literal["keep", "exclude"] = Field("keep", description="Items with the very same title as positives.")
-    num_positives: PositiveInt = Field(1, description="Positives drawn per anchor and step (N14).")
-    negatives: PositiveInt = Field(50, description="Random negatives per anchor (N15).")
+    num_positives: Draws = Field(1, description="Positives drawn per anchor and step (N14).")
+    negatives: Draws = Field(50, description="Random negatives per anchor (N15).")
     anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")
 
 
@@ -246,8 +246,8 @@ class SessionConfig(Frozen):
     """The session-level loss L_sess, Eq. 5."""
 
     weight: NonNegativeFloat = Field(0.1, description="lambda_3 of Eq. 8; 0 = off.")
-    num_positives: PositiveInt = Field(1, description="Positives drawn per anchor and step (N14).")
-    negatives: PositiveInt = Field(50, description="Never co-occurred negatives per anchor (N19).")
+    num_positives: Draws = Field(1, description="Positives drawn per anchor and step (N14).")
+    negatives: Draws = Field(50, description="Never co-occurred negatives per anchor (N19).")
     anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")
 
 
@@ -260,15 +260,15 @@ class ContrastConfig(Frozen):
     )
     similarity: Literal["dot", "cosine"] = Field("dot", description="g of Eq. 2, 4 and 5.")
     projector: Literal["linear", "tanh", "relu", "none"] = Field("linear", description="One layer per loss (N11).")
-    projector_dim: PositiveInt = Field(64, description="Output width of the projectors.")
+    projector_dim: Width = Field(64, description="Output width of the projectors.")
     reduction: Literal["mean", "sum"] = Field("mean", description="Over anchors (N12).")
-    group_size: PositiveInt = Field(
+    group_size: Length = Field(
         64, description="Anchors that share one draw of negatives; 1 = a draw each (slower, same expectation)."
     )
-    pool_size: PositiveInt = Field(
+    pool_size: Length = Field(
         512, description="Uniform items per step that all negatives of Eq. 4 and 5 are drawn from (N28)."
     )
-    uniform_anchors: PositiveInt = Field(1024, description="Anchors per step where anchors are uniform.")
+    uniform_anchors: Length = Field(1024, description="Anchors per step where anchors are uniform.")
     feature: FeatureConfig = Field(default_factory=FeatureConfig, description="L_fea.")
     semantic: SemanticConfig = Field(default_factory=SemanticConfig, description="L_sem.")
     session: SessionConfig = Field(default_factory=SessionConfig, description="L_sess.")
@@ -294,15 +294,15 @@ class OptimConfig(Frozen):
 class TrainConfig(Frozen):
     """One training run."""
 
-    epochs: PositiveInt = Field(10, description="Most passes over the training clicks.")
-    batch_size: PositiveInt = Field(4096, description="Clicks per step (paper 5.3).")
+    epochs: Repeats = Field(10, description="Most passes over the training clicks.")
+    batch_size: Length = Field(4096, description="Clicks per step (paper 5.3).")
     context: Literal["rolling", "before_session", "profile", "other_sessions"] = Field(
         "rolling",
         description="History of a training click: the clicks before it; those before its session; the user's other "
         "clicks, before and after; or those of other sessions.",
     )
     reduction: Literal["mean", "sum"] = Field("mean", description="Over rows and anchors (N12).")
-    patience: NonNegativeInt = Field(
+    patience: RepeatsOrNone = Field(
         2, description="Epochs without a better validation metric before stopping; 0 = never."
     )
     metric: str = Field("hit@100", description="Validation metric that stops training and picks the epoch.")
@@ -311,14 +311,14 @@ class TrainConfig(Frozen):
         description="After the best epoch is known, train anew on train + validation that long. If false, items first "
         "clicked in the validation slice are ranked untrained in the test.",
     )
-    seed: NonNegativeInt = Field(0, description="Seeds weights, batch order, negatives and dropouts.")
+    seed: Seed = Field(0, description="Seeds weights, batch order, negatives and dropouts.")
     device: str = Field("auto", description="auto = CUDA if present, else CPU; or cpu, cuda, cuda:1 …")
-    threads: PositiveInt | None = Field(
+    threads: Repeats | None = Field(
         None, description="CPU threads; null: all cores for one model, 1 each for the models of a scenario."
     )
     bf16: bool = Field(False, description="Autocast the towers to bfloat16.")
     compile: bool = Field(False, description="torch.compile the towers.")
-    watch_gradients: NonNegativeInt = Field(
+    watch_gradients: RowsOrNone = Field(
         0,
         description="Steps per epoch at which the pull of each item loss on the item embeddings is measured; such a "
         "step costs about two. 0 = none; needs compile false.",
@@ -341,7 +341,7 @@ class TrainConfig(Frozen):
 class EvalConfig(Frozen):
     """The offline protocol (N25, N26)."""
 
-    cutoffs: tuple[PositiveInt, ...] = Field((50, 100, 200, 500), description="N of HIT@N, recall@N, coverage@N.")
+    cutoffs: tuple[Length, ...] = Field((50, 100, 200, 500), description="N of HIT@N, recall@N, coverage@N.")
     history: Literal["frozen", "rolling"] = Field("frozen", description="Histories end at the split, or at each click.")
     users: Literal["known", "all"] = Field("known", description="Users with train clicks, or every test user.")
     candidates: Literal["train", "all"] = Field(
@@ -350,7 +350,7 @@ class EvalConfig(Frozen):
     ties: Literal["mean", "optimistic", "pessimistic"] = Field("mean", description="Rank of a target among equals.")
     seen: Literal["keep", "filter"] = Field("keep", description="Whether items the user has clicked may be retrieved.")
     tail_fraction: Fraction = Field(0.8, description="The least clicked share of items is the tail slice.")
-    cold_clicks: NonNegativeInt = Field(5, description="Users with at most this many train clicks are the cold slice.")
+    cold_clicks: RowsOrNone = Field(5, description="Users with at most this many train clicks are the cold slice.")
 
 
 class Config(Frozen):

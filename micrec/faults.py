@@ -92,9 +92,20 @@ def _type_text(prop: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
         return f"list of {_type_text(prop.get('items', {}), defs)}"
     if prop.get("type") == "object":
         return "mapping"
-    bounds = [f"{sign} {prop[name]:g}" for name, sign in _SCHEMA_BOUNDS.items() if name in prop]
     word = _TYPE_WORDS.get(prop.get("type", ""), "any value")
+    if word == "integer" and "minimum" in prop and "maximum" in prop:
+        return f"integer from {_bound(prop['minimum'])} to {_bound(prop['maximum'])}"
+    bounds = [f"{sign} {_bound(prop[name])}" for name, sign in _SCHEMA_BOUNDS.items() if name in prop]
     return f"{word} {' and '.join(bounds)}" if bounds else word
+
+
+def _bound(value: float) -> str:
+    """A bound as a person writes it: 100,000 rather than 100000 or 1e+05, and 2^62."""
+    if value != int(value):
+        return f"{value:g}"
+    whole = int(value)
+    power = whole.bit_length() - 1
+    return f"2^{power}" if power > 40 and whole == 1 << power else f"{whole:,}"
 
 
 def _real_path(data: Any, loc: Sequence[int | str]) -> tuple[str, ...]:
@@ -125,7 +136,7 @@ def _sentence(path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[S
         return reason if isinstance(fault["input"], Mapping) else f"{reason}, {got}"
     if len(faults) == 1 and kind in _BOUNDS and fault["input"] == fault["input"]:  # NaN breaks every bound
         name, sign = _BOUNDS[kind]
-        return f"must be {sign} {fault['ctx'][name]:g}, {got}"
+        return f"must be {sign} {_bound(fault['ctx'][name])}, {got}"
     if kind == "finite_number":
         return f"must be a finite number, {got}"
     if kind == "string_pattern_mismatch":

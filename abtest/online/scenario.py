@@ -6,11 +6,12 @@ from itertools import combinations
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from abtest.analysis.metrics import BUILTIN
 from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
 from abtest.online.keys import TwoTowerKeys
+from micrec.bounds import Days, Repeats, Rows, Seed, Splits
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.settings import apply_overrides, build_config, check, merge
@@ -63,10 +64,10 @@ class OnlineScenario(Frozen):
     )
     scale: PositiveFloat = Field(1.0, description="Times the users, items and tags of the world.")
     population: PopulationKeys = Field(default_factory=PopulationKeys, description="How its users respond to slates.")
-    history_days: PositiveInt = Field(14, description="Days of organic clicks before the platform opens.")
+    history_days: Days = Field(14, description="Days of organic clicks before the platform opens.")
     platform: PlatformKeys = Field(default_factory=PlatformKeys, description="The platform, as production runs it.")
-    days: PositiveInt = Field(7, description="Days of the experiment, after platform.warmup_days.")
-    seed: NonNegativeInt = Field(0, description="Seed of the users' responses, the platform, and the assignment.")
+    days: Days = Field(7, description="Days of the experiment, after platform.warmup_days.")
+    seed: Seed = Field(0, description="Seed of the users' responses, the platform, and the assignment.")
     preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every model; never mixed.")
     base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all models, laid over the preset.")
     serving: TwoTowerKeys = Field(default_factory=TwoTowerKeys, description="How the models live on the platform.")
@@ -77,9 +78,9 @@ class OnlineScenario(Frozen):
         default_factory=dict, description="Versions of the scenario by name: keys laid over it, at any depth."
     )
     doses: Doses | None = Field(None, description="Variants made of one key at several values.")
-    replications: PositiveInt = Field(1, description="Runs of each variant with seeds of their own.")
-    splits: PositiveInt = Field(200, description="aa: random assignments of the users that are judged.")
-    cold_clicks: PositiveInt = Field(3, description="Users with fewer clicks before the experiment are cold.")
+    replications: Repeats = Field(1, description="Runs of each variant with seeds of their own.")
+    splits: Splits = Field(200, description="aa: random assignments of the users that are judged.")
+    cold_clicks: Rows = Field(3, description="Users with fewer clicks before the experiment are cold.")
     looks: Literal["final", "daily"] = Field("daily", description="Whether the test is read each day, or at its end.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
     paper: dict[str, float] = Field(

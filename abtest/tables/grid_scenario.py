@@ -4,10 +4,11 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from abtest.tables.checks import nearest
 from abtest.tables.scenario import DatasetKeys, TableScenario
+from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
 from micrec.presets import PRESETS
 from micrec.settings import build_config, check, flatten, merge
@@ -33,9 +34,9 @@ class GridScenario(TableScenario):
         "coordinate",
         description="factorial: every combination; coordinate: one factor after the other, the others at their best.",
     )
-    rounds: PositiveInt = Field(1, description="coordinate: passes over the factors; one that changes nothing is last.")
-    search_seeds: PositiveInt = Field(1, description="Training seeds of each setting; the mean over them decides.")
-    first_search_seed: NonNegativeInt = Field(100, description="Its seeds are not those of the test.")
+    rounds: Repeats = Field(1, description="coordinate: passes over the factors; one that changes nothing is last.")
+    search_seeds: Repeats = Field(1, description="Training seeds of each setting; the mean over them decides.")
+    first_search_seed: Seed = Field(100, description="Its seeds are not those of the test.")
     choose_by: str = Field("hit@100", description="Metric on the validation slice that is maximised.")
 
     @property

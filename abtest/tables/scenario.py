@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
+from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
 from micrec.settings import build_config, merge
 from simulator.world.config import WorldConfig
@@ -108,8 +109,8 @@ class TableScenario(Frozen):
     title: str = Field("Models side by side", description="Heading of the report and caption of the table.")
     datasets: dict[Name, DatasetKeys] = Field(min_length=1, description="The datasets, by name.")
     data: Path | None = Field(None, description="One dataset folder in place of all datasets; null = the datasets.")
-    seeds: PositiveInt = Field(5, description="Training seeds; every row uses the same ones.")
-    first_seed: NonNegativeInt = Field(0, description="The seeds are first_seed, first_seed + 1 …")
+    seeds: Repeats = Field(5, description="Training seeds; every row uses the same ones.")
+    first_seed: Seed = Field(0, description="The seeds are first_seed, first_seed + 1 …")
     choose_epochs: Literal["each_seed", "first_seed"] = Field(
         "each_seed",
         description="Whose validation clicks pick the number of epochs: each model's own, or the row's with its first "

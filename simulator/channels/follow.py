@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
+from micrec.bounds import Length
 from simulator.channels.channel import HOUR_S, ChannelKeys, ChannelTrainer, Shelf
 from simulator.channels.item_cf import padded_rows
 from simulator.channels.lists import Lookup, sum_by_item
@@ -18,12 +19,12 @@ class FollowKeys(ChannelKeys):
     """Keys of the follow channel."""
 
     provider: str = Field("provider", description="Item field that names who is followed.")
-    providers: PositiveInt = Field(20, description="Most followed providers per user, the latest.")
+    providers: Length = Field(20, description="Most followed providers per user, the latest.")
     order: Literal["newest", "popular"] = Field("newest", description="Which of a provider's items come first.")
     half_life_h: PositiveFloat = Field(
         72.0, description="Hours of age that halve an item's score; or, by popular, that halve a click."
     )
-    items: PositiveInt = Field(50, description="Most items kept per provider.")
+    items: Length = Field(50, description="Most items kept per provider.")
     likes: bool = Field(False, description="Whether a like follows the provider too.")
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from micrec.bounds import Length
 from simulator.channels.channel import HOUR_S, ChannelKeys, ChannelTrainer, Shelf
 from simulator.channels.lists import UNIT, best_items, shared_list, sum_by_item
 from simulator.draws import mixed, to_uniform
@@ -28,7 +29,7 @@ class FreshKeys(ChannelKeys):
     explore: NonNegativeFloat = Field(
         0.5, description="Gumbel noise on the log score of each item and request; 0 = the same list for everyone."
     )
-    length: PositiveInt = Field(500, description="Most items kept.")
+    length: Length = Field(500, description="Most items kept.")
     live: bool = Field(
         True, description="Whether items are offered from their publication on; false: from the next version on."
     )

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from micrec.bounds import Length, Seconds
 from micrec.config import SessionsConfig
 from micrec.data.sessions import assign_sessions
 from simulator.channels.channel import ChannelKeys, ChannelTrainer, Shelf
@@ -18,13 +19,13 @@ from simulator.world.config import OpenShare
 class ItemCfKeys(ChannelKeys):
     """Keys of the item-CF channel."""
 
-    neighbours: PositiveInt = Field(50, description="Most similar items kept per item.")
-    session_s: PositiveInt = Field(3_600, description="Seconds that a session lasts at most.")
+    neighbours: Length = Field(50, description="Most similar items kept per item.")
+    session_s: Seconds = Field(3_600, description="Seconds that a session lasts at most.")
     shrink: NonNegativeFloat = Field(
         5.0, description="Similarities are weighted by n / (n + shrink) for n sessions in common: less trust in few."
     )
     recency: OpenShare = Field(0.9, description="Weight of each click of the history relative to the one after it.")
-    recent: PositiveInt = Field(20, description="Most clicks of the history that are looked up.")
+    recent: Length = Field(20, description="Most clicks of the history that are looked up.")
     least: PositiveFloat = Field(1e-4, description="Least similarity kept.")
 
 

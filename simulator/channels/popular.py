@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
+from micrec.bounds import Length
 from simulator.channels.channel import ChannelKeys, ChannelTrainer, Shelf
 from simulator.channels.lists import best_items, shared_list
 from simulator.ports import Candidates, Matcher, ObservedLog, Requests
@@ -15,7 +16,7 @@ class PopularKeys(ChannelKeys):
     """Keys of the popular channel."""
 
     half_life_h: PositiveFloat = Field(48.0, description="Hours after which a click counts half.")
-    length: PositiveInt = Field(1_000, description="Most items kept.")
+    length: Length = Field(1_000, description="Most items kept.")
 
 
 class PopularTrainer(ChannelTrainer[PopularKeys]):

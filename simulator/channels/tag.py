@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
+from micrec.bounds import Length
 from simulator.channels.channel import ChannelKeys, ChannelTrainer, Shelf
 from simulator.channels.item_cf import padded_rows
 from simulator.channels.lists import Lookup, sum_by_item
@@ -20,8 +21,8 @@ class TagKeys(ChannelKeys):
     fields: tuple[str, ...] = Field(
         ("tags", "subcategory"), description="Item fields whose values are tags, lists or single values."
     )
-    tags: PositiveInt = Field(8, description="Strongest tags of a request that are looked up.")
-    postings: PositiveInt = Field(200, description="Most items kept per tag, the most clicked.")
+    tags: Length = Field(8, description="Strongest tags of a request that are looked up.")
+    postings: Length = Field(200, description="Most items kept per tag, the most clicked.")
     half_life_h: PositiveFloat = Field(48.0, description="Hours after which a click counts half in that order.")
     order: Share = Field(0.5, description="Share of its weight that the last of an item's tag list loses to the first.")
     recency: OpenShare = Field(0.9, description="Weight of each click of the history relative to the one after it.")

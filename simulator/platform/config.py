@@ -5,13 +5,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
 
+from micrec.bounds import Days, DaysOrNone, Length, Seed
 from simulator.world.config import Keys, Share
 
 
@@ -69,15 +68,15 @@ class ModelKeys(StageKeys):
 
     kind: str = Field(description="Kind of model, by the name under which the scenario knows it.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the kind; it checks them.")
-    every_days: PositiveInt = Field(1, description="Days from one training to the next.")
-    lag_days: NonNegativeInt = Field(0, description="Days from a training until its snapshot is deployed.")
+    every_days: Days = Field(1, description="Days from one training to the next.")
+    lag_days: DaysOrNone = Field(0, description="Days from a training until its snapshot is deployed.")
 
 
 class ChannelKeys(ModelKeys):
     """A matching channel."""
 
-    k: PositiveInt = Field(200, description="Items asked of the channel.")
-    quota: PositiveInt = Field(100, description="Most of its items among the candidates (merge.kind quota).")
+    k: Length = Field(200, description="Items asked of the channel.")
+    quota: Length = Field(100, description="Most of its items among the candidates (merge.kind quota).")
 
 
 class RankingKeys(ModelKeys):
@@ -93,14 +92,14 @@ class MergeKeys(Keys):
     kind: Literal["quota", "snake", "score"] = Field(
         "quota", description="quota: up to a quota from each; snake: in turns, back and forth; score: by their scores."
     )
-    candidates: PositiveInt = Field(300, description="Most candidates that go on to ranking.")
+    candidates: Length = Field(300, description="Most candidates that go on to ranking.")
 
 
 class DiversityKeys(Keys):
     """Re-ranking of the slate."""
 
     field: str | None = Field(None, description="Field of the item table to spread over the slate; null: no spreading.")
-    at_most: PositiveInt = Field(3, description="Items of one value in a slate, as long as there are others.")
+    at_most: Length = Field(3, description="Items of one value in a slate, as long as there are others.")
 
 
 def _channels() -> dict[str, ChannelKeys]:
@@ -146,7 +145,7 @@ class ArmKeys(Keys):
 class PlatformKeys(Keys):
     """A platform and the experiment that runs on it."""
 
-    seed: NonNegativeInt = Field(0, description="Seed of latencies, errors, exploration, assignment and training.")
+    seed: Seed = Field(0, description="Seed of latencies, errors, exploration, assignment and training.")
     pipeline: PipelineKeys = Field(
         default_factory=PipelineKeys, description="What serves everybody in the warm-up, and each arm but for its keys."
     )
@@ -154,7 +153,7 @@ class PlatformKeys(Keys):
         default_factory=lambda: {"control": ArmKeys()}, description="Arms by name; every user belongs to one for good."
     )
     salt: str = Field("", description="Salt of the assignment: another salt, another split of the users.")
-    warmup_days: NonNegativeInt = Field(3, description="Days before the experiment under the production pipeline.")
+    warmup_days: DaysOrNone = Field(3, description="Days before the experiment under the production pipeline.")
     shadow_warm_up: bool = Field(
         True,
         description="Whether the models that only treatments have are trained all through the warm-up too, on the same "
@@ -164,7 +163,7 @@ class PlatformKeys(Keys):
     training: Literal["shared", "diverted"] = Field(
         "shared", description="Whether models learn from the log of all arms, or each arm's from its own users."
     )
-    log_days: PositiveInt | None = Field(
+    log_days: Days | None = Field(
         14,
         description="Latest days of the log that trainers see, so that memory stays flat over a long run; older ones "
         "stay on disk. null: all.",

@@ -6,8 +6,9 @@ Bracketed figures are what the named public log shows, as in :mod:`simulator.wor
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
+from micrec.bounds import Length, Seed
 from simulator.world.config import Keys, LogSd, OpenShare, Share
 
 Weight = Annotated[float, Field(ge=-20.0, le=20.0)]
@@ -119,13 +120,13 @@ class LifecycleKeys(Keys):
 class PopulationKeys(Keys):
     """How users respond to a platform."""
 
-    seed: NonNegativeInt = Field(0, description="Seed of visits and responses; the world and its users keep theirs.")
+    seed: Seed = Field(0, description="Seed of visits and responses; the world and its users keep theirs.")
     click_rate: OpenShare = Field(
         0.18,
         description="Clicks per impression on reference slates, half of the user's interests, half by appeal "
         "[.442 per exposure on KuaiRand's feed, where each is looked at; 0.4 of ten places are].",
     )
-    slate_size: PositiveInt = Field(10, description="Items of a reference slate.")
+    slate_size: Length = Field(10, description="Items of a reference slate.")
     examination: ExaminationKeys = Field(default_factory=ExaminationKeys, description="How a slate is looked at.")
     utility: UtilityKeys = Field(default_factory=UtilityKeys, description="What draws clicks.")
     satisfaction: SatisfactionKeys = Field(default_factory=SatisfactionKeys, description="What pleases.")

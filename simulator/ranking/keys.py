@@ -1,7 +1,8 @@
 """Keys of the ranking model."""
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
+from micrec.bounds import Days, Length, Rows
 from simulator.world.config import Keys, OpenShare
 
 
@@ -13,11 +14,11 @@ class RankerKeys(Keys):
     )
     crossed: str = Field("subcategory", description="The one of them that is crossed with the user fields too.")
     tags: str = Field("tags", description="Item field, a list, whose values are matched with the latest clicks.")
-    days: PositiveInt = Field(
+    days: Days = Field(
         2, description="Days of impressions that are learnt from; features of each day are counted up to its start."
     )
-    most_rows: PositiveInt = Field(200_000, description="Most impressions learnt from, the latest.")
-    least_rows: PositiveInt = Field(
+    most_rows: Rows = Field(200_000, description="Most impressions learnt from, the latest.")
+    least_rows: Rows = Field(
         500, description="Below so many impressions, or without a click among them, the prior is served."
     )
     prior_impressions: PositiveFloat = Field(
@@ -30,9 +31,9 @@ class RankerKeys(Keys):
     half_life_h: PositiveFloat = Field(
         96.0, description="Hours after which a click or an impression counts half in the click rate of its item."
     )
-    neighbours: PositiveInt = Field(50, description="Items kept per item by sessions in common.")
+    neighbours: Length = Field(50, description="Items kept per item by sessions in common.")
     recency: OpenShare = Field(0.85, description="Weight of each click of the history relative to the one after it.")
-    positions: PositiveInt = Field(10, description="Positions with an effect of their own; those behind share one.")
+    positions: Length = Field(10, description="Positions with an effect of their own; those behind share one.")
     ridge: PositiveFloat = Field(
         1.0, description="Precision, 1 / sd², with which the first version holds to the prior."
     )

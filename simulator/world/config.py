@@ -12,12 +12,12 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
+
+from micrec.bounds import Length, Rows, Seed
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -60,7 +60,7 @@ class ItemField(Keys):
 class UserKeys(Keys):
     """Who comes."""
 
-    count: PositiveInt = Field(3_000, description="Users seen within the window, each in at least one session.")
+    count: Rows = Field(3_000, description="Users seen within the window, each in at least one session.")
     new_share: Share = Field(0.25, description="Share of them who first appear during the window, evenly over it.")
     activity_sd: LogSd = Field(
         1.0, description="Log sd of the users' visit rates [CV of clicks 1.5-1.9, KuaiRand, Globo]."
@@ -127,7 +127,7 @@ class ChoiceKeys(Keys):
     fresh: Share = Field(0.10, description="Share from the newest items.")
     similar: Share = Field(0.15, description="Share from the hidden group of the item just clicked.")
     repeat: Share = Field(0.05, description="Share from the user's staples, clicked again and again.")
-    staples: PositiveInt = Field(8, description="Staple items per user.")
+    staples: Length = Field(8, description="Staple items per user.")
     novelty_sd: LogSd = Field(0.5, description="Log sd of the users' leaning to fresh items, mean kept.")
 
     @model_validator(mode="after")
@@ -142,7 +142,7 @@ class LinkKeys(Keys):
     """Planted links between hidden item groups of different categories: after diapers, beer."""
 
     density: Share = Field(0.3, description="Share of the groups that have links.")
-    targets: PositiveInt = Field(1, description="Groups that each of them links to.")
+    targets: Length = Field(1, description="Groups that each of them links to.")
     mutual: Share = Field(0.0, description="Share of the links that run back as well.")
     strength: Share = Field(
         0.3, description="Chance that the click after one on a linked item follows its link; 0 = off."
@@ -153,7 +153,7 @@ class LinkKeys(Keys):
 class ItemKeys(Keys):
     """What there is."""
 
-    count: PositiveInt = Field(1_500, description="Items published by the end of the window.")
+    count: Rows = Field(1_500, description="Items published by the end of the window.")
     new_share: Share = Field(0.15, description="Share of them published during the window, evenly over it.")
     evergreen_share: Share = Field(0.8, description="Share of the items whose appeal does not fade.")
     half_life_h: PositiveFloat = Field(
@@ -162,7 +162,7 @@ class ItemKeys(Keys):
     categories: Annotated[int, Field(ge=1, le=1000)] = Field(20, description="Top-level categories.")
     subcategories: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="Subcategories of each.")
     groups: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Hidden groups of items in each subcategory.")
-    providers: PositiveInt = Field(150, description="Providers, each at home in one category.")
+    providers: Rows = Field(150, description="Providers, each at home in one category.")
     popularity_exponent: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
         0.8, description="Zipf exponent of item appeal: 0 = all alike, larger = fewer items take more clicks."
     )
@@ -179,7 +179,7 @@ class ItemKeys(Keys):
 class TagKeys(Keys):
     """How items are tagged."""
 
-    count: PositiveInt = Field(300, description="Size of the tag vocabulary.")
+    count: Rows = Field(300, description="Size of the tag vocabulary.")
     per_item: Annotated[float, Field(ge=1.0, le=20.0)] = Field(3.0, description="Mean tags per item, at least 1 each.")
     exponent: Exponent = Field(0.8, description="Zipf exponent of how tags are used.")
     stray: Share = Field(0.15, description="Share of an item's further tags that come from anywhere.")
@@ -233,7 +233,7 @@ class WorldConfig(Keys):
     """A world: its items, its users, what they click, and the truth behind it."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field("world", description="Name of the dataset.")
-    seed: NonNegativeInt = Field(0, description="Seed of every draw; same keys and seed, same bytes.")
+    seed: Seed = Field(0, description="Seed of every draw; same keys and seed, same bytes.")
     start: datetime.date = Field(datetime.date(2024, 1, 1), description="First day of the log.")
     days: Annotated[int, Field(ge=1, le=3650)] = Field(14, description="Days the log covers.")
     window_days: Annotated[int, Field(ge=1, le=3650)] = Field(

@@ -144,7 +144,7 @@ CONFIG_FAULTS: dict[str, tuple[list[str], str]] = {
     "a negative temperature": (["contrast.temperature=-1"], "contrast.temperature: must be > 0, got -1"),
     "an infinite temperature": (["softmax.temperature=.inf"], "softmax.temperature: must be a finite number, got"),
     "a learning rate of nothing": (["optim.learning_rate=.nan"], "optim.learning_rate: must be a finite number, got"),
-    "text for a number": (["train.epochs=many"], 'train.epochs: must be an integer > 0, got "many"'),
+    "text for a number": (["train.epochs=many"], 'train.epochs: must be an integer from 1 to 10,000, got "many"'),
     "an unknown model": (["model.name=icann"], "model.name: must be one of ican, fm, youtube_dnn, deepfm, autoint"),
     "an unknown metric": (["train.metric=auc"], "train.metric: must be mrr or hit@N, hit_pairs@N, user_hit@N"),
     "heads that do not divide": (

@@ -93,7 +93,7 @@ class TestScenario:
         assert (good.exit_code, "control (ICAN), treatment (MicRec), 3 seeds: 6 models" in good.stdout) == (0, True)
         bad = call("scenario", "check", path, "--set", "seeds=none")
         assert bad.exit_code == 2
-        assert 'seeds: must be an integer > 0, got "none"' in bad.stderr
+        assert 'seeds: must be an integer from 1 to 10,000, got "none"' in bad.stderr
 
     def test_explain(self):
         everything, one = call("scenario", "explain").stdout, call("scenario", "explain", "alpha").stdout

@@ -101,7 +101,7 @@ class TestRefusals:
         for part in (
             "- seed: unknown key, did you mean seeds?",
             "- alpha: must be < 0.5, got 2",
-            "- base.train.epochs: must be > 0, got 0",
+            "- base.train.epochs: must be >= 1, got 0",
             "- base.train.seed: every arm uses the same seeds: set seeds and first_seed of the scenario",
             "- world.usrs: unknown key, did you mean users?",
             "- arms.treatment.config.contrast.temprature: unknown key, did you mean temperature?",
@@ -138,7 +138,7 @@ class TestRefusals:
             ("name=../../etc", "name: must match"),
             ("floors=[best]", 'floors.0: must be one of popularity, item_knn, got "best"'),
             ("arms=3", "arms: must be a mapping of keys, got 3"),
-            ("seeds=0", "seeds: must be > 0, got 0"),
+            ("seeds=0", "seeds: must be >= 1, got 0"),
         ],
     )
     def test_one_fault(self, tmp_path, override, message):

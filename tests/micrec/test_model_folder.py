@@ -139,5 +139,5 @@ def test_a_config_edited_by_hand_is_checked(fitted, dataset, tmp_path):
     save_model(fitted, dataset, folder)
     path = folder / "manifest.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"epochs": 2', '"epochs": 0'), encoding="utf-8")
-    with pytest.raises(MicrecError, match=r"manifest\.json: config\.train\.epochs: must be > 0, got 0"):
+    with pytest.raises(MicrecError, match=r"manifest\.json: config\.train\.epochs: must be >= 1, got 0"):
         load_model(folder, dataset)

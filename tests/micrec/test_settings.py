@@ -194,7 +194,10 @@ class TestValidate:
         [
             ({"contrast": {"temperature": -1}}, r"^config: contrast\.temperature: must be > 0, got -1$"),
             ({"train": {"epoch": 1}}, r"^config: train\.epoch: unknown key, did you mean epochs\?$"),
-            ({"contrast": {"feature": {"negatives": 0}}}, r"negatives: must be an integer > 0 or all, got 0$"),
+            (
+                {"contrast": {"feature": {"negatives": 0}}},
+                r"negatives: must be an integer from 1 to 100,000 or all, got 0$",
+            ),
             ({"model": {"l2_normalize": "yes"}}, r"l2_normalize: must be true or false, got \"yes\"$"),
         ],
     )

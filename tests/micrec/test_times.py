@@ -75,7 +75,7 @@ LOCAL = {
 @settings(max_examples=40, deadline=None)
 @given(moments=logs, zone=st.sampled_from(ZONES))
 def test_a_time_without_a_zone_is_local_and_its_day_is_the_local_day(kind: str, zone: str, moments: list[int]) -> None:
-    clocks = [utc(moment).astimezone(ZoneInfo(zone)).replace(tzinfo=None) for moment in moments]
+    clocks = [utc(moment).astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0) for moment in moments]
     _, found = read(LOCAL[kind](clocks), zone)
     assert found == [clock.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC) for clock in clocks]  # fold=0: the first
     rows = pl.LazyFrame({"day": LOCAL[kind](clocks)})

@@ -130,8 +130,8 @@ def test_the_space_asked_for_is_enough_and_not_absurd(tmp_path, preset, scale):
         ({"choice": {"taste": 0.9}}, "choice: taste, popular, fresh, similar and repeat must sum to 1, got 1.35"),
         ({"behaviour": {"dwell_user": 0.9, "dwell_quality": 0.9}}, "behaviour: dwell_user² + dwell_quality² must be"),
         ({"links": {"targets": 43}}, "links.targets is 43, but only 42 groups lie in other categories"),
-        ({"users": {"count": -5}}, "users.count: must be > 0, got -5"),
-        ({"items": {"count": 0}}, "items.count: must be > 0, got 0"),
+        ({"users": {"count": -5}}, "users.count: must be >= 1, got -5"),
+        ({"items": {"count": 0}}, "items.count: must be >= 1, got 0"),
         ({"users": {"fields": {"age": {"values": -1}}}}, "users.fields.age.values: must be >= 1, got -1"),
         (
             {"users": {"fields": {"age": {"values": 3, "efect": 1}}}},
@@ -161,7 +161,7 @@ def test_a_bad_file_gets_one_clear_error_and_nothing_is_written(tmp_path, keys, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "users.count=0"], "users.count: must be > 0, got 0"),
+        (["--set", "users.count=0"], "users.count: must be >= 1, got 0"),
         (["--set", "users.count"], "users.count: must read key=value"),
         (["--scale", "0"], "--scale: must be > 0, got 0"),
         (["--scale", "-1"], "--scale: must be > 0, got -1"),

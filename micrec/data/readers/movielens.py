@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 
+from micrec.bounds import Rows
 from micrec.data.readers import DatasetFrames
 from micrec.data.readers.catalogue import CatalogueOptions, choose_catalogue
 from micrec.data.readers.files import existing, needed_file, read_csv, read_delimited, readable
@@ -33,7 +34,7 @@ class MovieLensOptions(CatalogueOptions):
         False,
         description="Read tags.csv as an item field. Users write tags all along, so the field knows the test period.",
     )
-    min_tag_users: PositiveInt = Field(2, description="Users that must have given an item a tag.")
+    min_tag_users: Rows = Field(2, description="Users that must have given an item a tag.")
 
 
 class Layout(NamedTuple):

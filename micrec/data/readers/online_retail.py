@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import polars as pl
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from micrec.bounds import Length, Rows
 from micrec.config import Frozen
 from micrec.data.readers import DatasetFrames
 from micrec.data.readers.files import cast_texts, existing, files_like, readable, require_columns
@@ -33,8 +34,8 @@ SOURCE = (
 class OnlineRetailOptions(Frozen):
     """Options of the reader."""
 
-    price_bands: PositiveInt = Field(10, description="Quantile bands of the items' median unit prices.")
-    min_word_items: PositiveInt = Field(5, description="Items that must share a title word for it to be a tag.")
+    price_bands: Length = Field(10, description="Quantile bands of the items' median unit prices.")
+    min_word_items: Rows = Field(5, description="Items that must share a title word for it to be a tag.")
 
 
 def read_online_retail(path: Path, options: OnlineRetailOptions) -> DatasetFrames:
