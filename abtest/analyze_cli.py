@@ -26,7 +26,7 @@ Columns = Annotated[
         help="Our column by the file's, or by an expression on its columns: clicks=n_click,dwell_s=play_ms/1000.",
     ),
 ]
-Metrics = Annotated[Path | None, typer.Option(help="YAML file of metrics, see scenarios/metrics.yaml.")]
+Metrics = Annotated[Path | None, typer.Option(help="YAML file of metrics; an example: micrec scenario copy metrics.")]
 Rows = Annotated[str, typer.Option(help="What a row is: users, days, parts (to be summed) or events; auto tells.")]
 Timezone = Annotated[
     str, typer.Option(metavar="ZONE", help="Zone in which days are cut, and of times that name none: Europe/Oslo.")

@@ -12,6 +12,8 @@ import typer
 
 from abtest.analyze_cli import app as analysis_commands
 from abtest.diagnosis.cli import app as map_commands
+from abtest.scenario_cli import Overrides, Scenario
+from abtest.scenario_cli import app as scenario_commands
 from micrec import __version__
 from micrec.cli import app as data_commands
 from micrec.console import report_errors
@@ -23,15 +25,13 @@ app = typer.Typer(
     help="MicRec: train it, measure it against its base model, and know which gains are real.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    epilog="Exit codes: 0 done, 2 a mistake in the command or its files, which is told, 130 interrupted, 1 a fault of "
+    "micrec itself.",
 )
-scenario_commands = typer.Typer(help="Read about scenarios and check them.", no_args_is_help=True)
 for package in (data_commands, model_commands, map_commands, world_commands, analysis_commands):
     app.registered_commands += package.registered_commands
     app.registered_groups += package.registered_groups
 app.add_typer(scenario_commands, name="scenario")
-
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key; repeatable.")]
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def _options(
 @app.command()
 @report_errors()
 def run(
-    scenario: Annotated[Path, typer.Argument(help="YAML file, e.g. scenarios/offline_ab.yaml")],
+    scenario: Scenario,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/NAME")] = None,
     seeds: Annotated[int | None, typer.Option(help="Training seeds, short for --set seeds=N.")] = None,
@@ -106,43 +106,6 @@ def run(
         typer.echo(f"\ninterrupted: the same command goes on from {folder}", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"\nreport: {report}")
-
-
-@scenario_commands.command()
-@report_errors()
-def explain(
-    key: Annotated[str | None, typer.Argument(help="A key or the start of one, e.g. base.train; default: all.")] = None,
-) -> None:
-    """Every scenario key with its type, default and meaning."""
-    from abtest.scenario import explain_scenario
-
-    for setting in explain_scenario(key):
-        typer.echo(f"{setting.key}: {setting.type}; default {setting.default}\n    {setting.description}")
-
-
-@scenario_commands.command()
-@report_errors()
-def check(
-    file: Annotated[Path, typer.Argument(help="YAML file, e.g. scenarios/offline_ab.yaml")],
-    overrides: Overrides = None,
-) -> None:
-    """Check a scenario without running it."""
-    from abtest.scenario import OfflineScenario, OnlineScenario, load_scenario
-
-    loaded, _ = load_scenario(file, overrides or [])
-    if not isinstance(loaded, OfflineScenario | OnlineScenario):
-        typer.echo(f"{file}: valid: {loaded.kind}, {loaded.work()}")
-        return
-    arms = ", ".join(f"{name} ({arm.label})" for name, arm in loaded.arms.items())
-    if isinstance(loaded, OfflineScenario):
-        work = f"{loaded.seeds} seeds: {len(loaded.arms) * loaded.seeds} models"
-    else:
-        from abtest.online.simulate import simulations_of
-
-        work = f"{loaded.days} days: {len(simulations_of(loaded))} worlds"
-    typer.echo(f"{file}: valid: {loaded.kind}, preset {loaded.preset}, {arms}, {work}")
-    if isinstance(loaded, OnlineScenario) and (alike := loaded.identical_arms()):
-        typer.echo(f"note: {alike}")
 
 
 def _command(scenario: Path, sets: list[str], out: Path | None) -> str:

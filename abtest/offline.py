@@ -26,6 +26,7 @@ from abtest.runfolder import (
     SCENARIO_FILE,
     SCHEMA,
     WORLD_FOLDER,
+    alone_in_folder,
     check_run,
     jsonable,
     open_run,
@@ -40,6 +41,7 @@ from micrec.loss_requirements import applicable_config
 from micrec.progress import NoProgress, Progress
 
 
+@alone_in_folder
 def run_offline(
     scenario: OfflineScenario,
     out: Path,
@@ -81,7 +83,7 @@ def run_offline(
     if scenario.data is not None:  # before anything is written or replaced
         dataset = read(scenario.data)
         if train is None:
-            _check_arms(scenario, dataset)
+            check_arms(scenario, dataset)
     open_run(out, force=force)
     write_text(out / SCENARIO_FILE, scenario_yaml(resolved))
     if dataset is None:
@@ -163,7 +165,8 @@ def _results(
     return plain
 
 
-def _check_arms(scenario: OfflineScenario, dataset: Dataset) -> None:
+def check_arms(scenario: OfflineScenario, dataset: Dataset) -> None:
+    """Refuse a dataset on which an arm cannot be trained."""
     from micrec.fitting import check_inputs
 
     for arm in scenario.arms:

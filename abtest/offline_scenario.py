@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from abtest.arms import CONTROL, Arm
+from abtest.world_fields import config_field_faults, together
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
 from micrec.settings import build_config, merge
@@ -56,7 +57,12 @@ class OfflineScenario(Frozen):
 
     def faults(self) -> list[str]:
         """What the keys cannot say one by one."""
-        return _metric_faults(self)
+        return [*_metric_faults(self), *([] if self.data is not None else self._field_faults())]
+
+    def _field_faults(self) -> list[str]:
+        """Fields that the arms' models name and the generated world does not have."""
+        faults = {name: config_field_faults(self.config(name, self.first_seed), self.world) for name in self.arms}
+        return together("arms", faults)
 
     def resolved(self) -> dict[str, Any]:
         """Plain data in which every key is explicit; ``base`` holds the whole config."""

@@ -11,6 +11,7 @@
     table.csv  cells.csv     tables only: means, and every raw cell; figure.png and .pdf beside them
 """
 
+import functools
 import io
 import json
 import math
@@ -18,16 +19,17 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micrec import __version__
 from micrec.errors import MicrecError
+from micrec.folder_lock import lock, unlock
 
 SCENARIO_FILE = "scenario.resolved.yaml"
 RESULTS_FILE = "results.json"
@@ -41,21 +43,44 @@ CELLS_FOLDER = "cells"
 WORLD_FOLDER = "world"
 WORLDS_FOLDER = "worlds"
 
+Run = TypeVar("Run", bound=Callable[..., Any])
+_TAKEN: dict[Path, int | None] = {}  # run folders that this process has to itself
+
 
 def open_run(out: Path, *, force: bool) -> None:
     """Make the run folder ready: new, taken up where it was interrupted, or emptied of a former run with ``force``.
 
     Raises:
-        MicrecError: If ``out`` is a file, holds a finished run and ``force`` is false, or holds something else than
-            a run (nothing is deleted then, not even with ``force``).
+        MicrecError: If ``out`` is a file, holds a finished run and ``force`` is false, holds something else than a run
+            (nothing is deleted then, not even with ``force``), or another process is at work in it.
     """
     try:
         check_run(out, force=force)
+        out.mkdir(parents=True, exist_ok=True)
+        _take(out)
+        check_run(out, force=force)  # once more: another run may have ended in between
         if force:
             _remove_run(out)
-        out.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise MicrecError(f"--out {out}: cannot be used ({fault.strerror}): choose another folder.") from None
+
+
+def alone_in_folder(run: Run) -> Run:
+    """Decorator of a function ``run(scenario, out, …)``: the folder that ``open_run`` took is free again at its end."""
+
+    @functools.wraps(run)
+    def wrapped(scenario: Any, out: Path, **given: Any) -> Any:
+        try:
+            return run(scenario, out, **given)
+        finally:
+            unlock(_TAKEN.pop(out.absolute(), None))
+
+    return cast(Run, wrapped)
+
+
+def _take(out: Path) -> None:
+    if out.absolute() not in _TAKEN:
+        _TAKEN[out.absolute()] = lock(out, told=Path(f"--out {out}"))
 
 
 def check_run(out: Path, *, force: bool) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,10 @@ from abtest.online.scenario import ONLINE_KINDS, OnlineScenario
 from abtest.tables.kinds import TABLE_KINDS, AnyTable, check_table
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
-from micrec.settings import Setting, apply_overrides, check, explain, load_yaml, merge
+from micrec.extending import EXTENDS, read_extended
+from micrec.settings import Setting, apply_overrides, check, explain
+from micrec.shipped import WORLDS, find_file
+from simulator.world.config import WorldConfig
 
 __all__ = ["CONTROL", "Arm", "Metrics", "OfflineScenario", "OnlineScenario", "load_scenario"]
 
@@ -39,7 +42,8 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
         MicrecError: If a file cannot be read, the kind is unknown, or any key of the scenario or of an arm's config
             is at fault; all faults at once.
     """
-    data = apply_overrides(_read(path, ()), overrides)
+    path = find_file(path)
+    data = apply_overrides(read_extended(path, _worlds), overrides)
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise MicrecError(f"{path}: kind: must be one of {', '.join(KINDS)}, got {json.dumps(kind, default=str)}.")
@@ -62,16 +66,26 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
     return scenario, scenario.resolved()
 
 
+def is_world(path: Path) -> bool:
+    """Whether a file, or the shipped one of that name, is a world's and no scenario."""
+    data = read_extended(find_file(path, below=WORLDS))
+    return "kind" not in data and bool(data) and set(data) <= set(WorldConfig.model_fields)
+
+
 def explain_scenario(start: str | None = None) -> list[Setting]:
     """Every key of a scenario; the config's keys stand under ``base`` and hold for ``arms.<name>.config`` as well.
 
     Args:
-        start: Only this key, or the keys below it; a config key may leave out ``base.``.
+        start: A kind, for the keys of its scenarios; or a key, for it and the keys below it, where a config key may
+            leave out ``base.``.
 
     Raises:
         MicrecError: If no key starts so; the nearest ones are named.
     """
     config = [setting._replace(key=f"base.{setting.key}") for setting in explain(Config) if setting.key != "preset"]
+    if start in KINDS:
+        own = [one._replace(type=start) if one.key == "kind" else one for one in explain(KINDS[start])]
+        return own + config if any(one.key == "base" for one in own) else own
     offline = explain(OfflineScenario)
     settings = list(offline)
     others: list[type[Frozen]] = [OnlineScenario, *TABLE_KINDS.values()]
@@ -96,27 +110,12 @@ def scenario_yaml(resolved: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    """The file's data over those of the file it extends, whose path is relative to it."""
-    here = path.resolve()
-    if here in below:
-        raise MicrecError(f"{path}: extends: the files extend each other in a circle: break it.")
-    data = load_yaml(path)
-    places = {"": data, **{f"datasets.{name}.": one for name, one in mapping(data.get("datasets")).items()}}
-    for at, keys in places.items():
+def _worlds(data: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The worlds written inside a scenario, which may stand on world files."""
+    for at, keys in {"": data, **{f"datasets.{n}.": one for n, one in mapping(data.get("datasets")).items()}}.items():
         world = mapping(keys).get("world")
-        if isinstance(world, dict) and "extends" in world:
-            keys["world"] = _extended(path, world, f"{at}world.extends", (*below, here))
-    return _extended(path, data, "extends", (*below, here))
-
-
-def _extended(path: Path, data: dict[str, Any], key: str, below: tuple[Path, ...]) -> dict[str, Any]:
-    parent = data.pop("extends", None)
-    if parent is None:
-        return data
-    if not isinstance(parent, str):
-        raise MicrecError(f"{path}: {key}: must be the path of another file, got {parent!r}.")
-    return merge(_read(path.parent / parent, below), data)
+        if isinstance(world, dict) and EXTENDS in world:
+            yield f"{at}world", world
 
 
 def _name_of(path: Path) -> str:

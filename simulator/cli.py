@@ -20,7 +20,7 @@ def main() -> None:
 @app.command()
 @report_errors()
 def world(
-    file: Annotated[Path, typer.Argument(metavar="WORLD", help="YAML file, e.g. scenarios/worlds/tiny.yaml")],
+    file: Annotated[Path, typer.Argument(metavar="WORLD", help="YAML file, or the name of a shipped world, e.g. tiny")],
     out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
     scale: Annotated[float, typer.Option(help="Times the users, items, tags and providers of the file.")] = 1.0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,

@@ -66,7 +66,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="World file to write.")],
     base: Annotated[
         Path | None,
-        typer.Option(help="World file that gives what the log does not tell of, e.g. scenarios/worlds/video.yaml."),
+        typer.Option(help="World that gives what the log does not tell of: a file, or a shipped one, e.g. video."),
     ] = None,
     without: Without = None,
     utc_offset: Offset = 0.0,

@@ -14,6 +14,7 @@ from abtest.analysis import expressions
 from abtest.analysis.expressions import Expression
 from micrec.errors import MicrecError
 from micrec.settings import load_yaml, validate
+from micrec.shipped import find_file
 
 Role = Literal["primary", "secondary", "guardrail"]
 ALL = "all"
@@ -128,6 +129,7 @@ def load_metrics(path: Path) -> tuple[list[Metric], list[str]]:
     Raises:
         MicrecError: All faults at once: unknown keys, expressions that do not parse, names that no metric has.
     """
+    path = find_file(path)
     file = validate(MetricsFile, load_yaml(path), where=str(path))
     known, faults = dict(BUILTIN), []
     for name, spec in file.metrics.items():

@@ -21,7 +21,7 @@ from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation, simulations
 from abtest.online.study import study_data, study_section, summarise
 from abtest.online.troubles import trouble_section
 from abtest.report.sections import Section
-from abtest.runfolder import SCENARIO_FILE, WORLDS_FOLDER, check_run, open_run, write_text
+from abtest.runfolder import SCENARIO_FILE, WORLDS_FOLDER, alone_in_folder, check_run, open_run, write_text
 from abtest.scenario import scenario_yaml
 from abtest.workers import default_workers
 from micrec.errors import MicrecError
@@ -31,6 +31,7 @@ from micrec.settings import load_yaml
 RUNTIME_FILE = "runtime_s"
 
 
+@alone_in_folder
 def run_online(
     scenario: OnlineScenario,
     out: Path,

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat
 from abtest.analysis.metrics import BUILTIN
 from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
 from abtest.online.keys import TwoTowerKeys
+from abtest.world_fields import config_field_faults, pipeline_field_faults, together
 from micrec.bounds import Days, Repeats, Rows, Seed, Splits
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
@@ -24,6 +25,8 @@ OnlineKind = Literal["online_ab", "aa", "dose_response", "interference", "faults
 ONLINE_KINDS: tuple[str, ...] = get_args(OnlineKind)
 TWO_TOWER = "two_tower"  # kind of channel that an arm's model serves
 MAIN = "main"  # the variant of a scenario without variants
+MOST_USERS = 50_000_000  # of a simulated platform
+_USERS_AT_ONCE = 100_000  # whose arms are looked up to see that none is empty
 _FIXED = ("arms", "seed")  # keys of the platform that the scenario sets itself
 _UNSAID: dict[str, Any] = {
     "preset": True,
@@ -114,6 +117,7 @@ class OnlineScenario(Frozen):
                 keys = variants[-1].platform_keys(0)
                 pipelines = arm_pipelines(keys, where=f"variant {name}" if name != MAIN else "arms")
                 _check_models(keys, pipelines)
+                faults += [fault for fault in variants[-1]._field_faults(keys, pipelines) if fault not in faults]
                 late = _late_faults(keys.pipeline, pipelines, variants[-1].days)
                 faults += [fault for fault in late if fault not in faults]
                 faults += variants[-1]._empty_arm_faults() if variants[-1].experiment else []
@@ -160,10 +164,30 @@ class OnlineScenario(Frozen):
             faults.append("experiment: kind aa splits the users of the experiment: switch it on")
         return faults
 
+    def _field_faults(self, keys: PlatformKeys, pipelines: Mapping[str, PipelineKeys]) -> list[str]:
+        """Fields that the pipelines and the arms' models name and the world does not have."""
+        world = self.world_config(0)
+        faults = pipeline_field_faults(keys.pipeline, world, "platform.pipeline")
+        told = {fault.partition(".pipeline.")[2] for fault in faults}
+        for arm, pipeline in pipelines.items():
+            own = pipeline_field_faults(pipeline, world, f"arms.{arm}.pipeline")
+            faults += [fault for fault in own if fault.partition(".pipeline.")[2] not in told]
+        return faults + together("arms", {arm: config_field_faults(self.config(arm), world) for arm in self.arms})
+
     def _empty_arm_faults(self) -> list[str]:
         """Arms that no user of the first replication falls into."""
         users = self.world_config(0).users.count
-        counts = np.bincount(assign(np.arange(users), self.platform_keys(0)), minlength=len(self.arms))
+        if users > MOST_USERS:
+            return [
+                f"world.users.count: {users:,} with the scale; a platform keeps its users in memory, at most "
+                f"{MOST_USERS:,}"
+            ]
+        counts, keys = np.zeros(len(self.arms), dtype=np.int64), self.platform_keys(0)
+        for start in range(0, users, _USERS_AT_ONCE):
+            chunk = np.arange(start, min(start + _USERS_AT_ONCE, users))
+            counts += np.bincount(assign(chunk, keys), minlength=len(self.arms))
+            if counts.all():
+                return []
         return [
             f"arms.{name}.weight: none of the {users:,} users falls into it: raise it, or world.users.count"
             for name, count in zip(self.arms, counts, strict=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from abtest.arms import fixed_key_faults, mapping
 from abtest.tables.scenario import LOSSES, SHARED, TableScenario
+from abtest.world_fields import config_field_faults, together
 from micrec.config import Config
 from micrec.presets import PRESETS
 from micrec.settings import build_config, check, merge
@@ -69,7 +70,18 @@ def scenario_faults(scenario: TableScenario) -> list[str]:
         faults.append(f"figure.groups: groups must have as many rows each, got {', '.join(map(str, sorted(widths)))}")
     elif scenario.figure.bars and widths and len(scenario.figure.bars) not in widths:
         faults.append(f"figure.bars: {len(scenario.figure.bars)} names for {widths.pop()} bars: name each once")
-    return faults + _metric_faults(scenario) + _epochs_faults(scenario)
+    return faults + _metric_faults(scenario) + _epochs_faults(scenario) + ([] if faults else _field_faults(scenario))
+
+
+def _field_faults(scenario: TableScenario) -> list[str]:
+    """Fields that the rows' models name and the generated worlds do not have."""
+    found = []
+    for name, keys in scenario.chosen():
+        if keys.data is None:
+            configs = {row: scenario.config(keys, row, scenario.first_seed) for row in scenario.rows}
+            faults = {row: config_field_faults(one, keys.world_config()) for row, one in configs.items()}
+            found += [f"datasets.{name}: {fault}" for fault in together("rows", faults)]
+    return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from abtest.bench import Bench, FloorFn, Plan, TrainFn, train_cells
 from abtest.cells import Cell
-from abtest.runfolder import RESULTS_FILE, jsonable, write_json
+from abtest.runfolder import RESULTS_FILE, alone_in_folder, jsonable, write_json
 from abtest.tables.checks import nearest
 from abtest.tables.files import write_files
 from abtest.tables.grid_scenario import GridScenario, Setting, setting_text
@@ -46,6 +46,7 @@ class Searched(NamedTuple):
     trials: list[Trial]
 
 
+@alone_in_folder
 def run_grid(
     scenario: GridScenario,
     out: Path,

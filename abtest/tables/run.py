@@ -24,6 +24,7 @@ from abtest.runfolder import (
     SCENARIO_FILE,
     SCHEMA,
     WORLD_FOLDER,
+    alone_in_folder,
     check_run,
     jsonable,
     open_run,
@@ -45,6 +46,7 @@ from micrec.progress import NoProgress, Progress
 from micrec.settings import differences
 
 
+@alone_in_folder
 def run_table(
     scenario: TableScenario,
     out: Path,
@@ -126,6 +128,26 @@ def open_datasets(
     """The datasets of a run, in order; folders are read and checked before anything is written, worlds drawn after."""
     check_run(out, force=force)
     read = read or default_read()
+    given = read_given(chosen, read, check)
+    open_run(out, force=force)
+    write_text(out / SCENARIO_FILE, scenario_yaml(resolved))
+    datasets = {}
+    for name, keys in chosen:
+        if name not in given:
+            given[name] = read(generated_world(keys.world_config(), out / WORLD_FOLDER / name, progress))
+            check(name, given[name])
+        datasets[name] = given[name]
+    return datasets
+
+
+def read_given(
+    chosen: Sequence[Chosen], read: Callable[[Path], Dataset], check: Callable[[str, Dataset], None]
+) -> dict[str, Dataset]:
+    """The datasets that lie in folders, read and checked.
+
+    Raises:
+        MicrecError: What is wrong with any of them.
+    """
     given, faults = {}, []
     for name, keys in chosen:
         if keys.data is not None:
@@ -136,15 +158,7 @@ def open_datasets(
                 faults.append(str(fault))
     if faults:
         raise MicrecError(faults[0]) if len(faults) == 1 else MicrecError.of("datasets", faults)
-    open_run(out, force=force)
-    write_text(out / SCENARIO_FILE, scenario_yaml(resolved))
-    datasets = {}
-    for name, keys in chosen:
-        if name not in given:
-            given[name] = read(generated_world(keys.world_config(), out / WORLD_FOLDER / name, progress))
-            check(name, given[name])
-        datasets[name] = given[name]
-    return datasets
+    return given
 
 
 def bench_of(dataset: Dataset, out: Path, name: str, progress: Progress) -> Bench:

@@ -14,6 +14,7 @@ from abtest.runfolder import (
     REPORT_FILE,
     RESULTS_FILE,
     SCHEMA,
+    alone_in_folder,
     jsonable,
     versions,
     write_json,
@@ -46,6 +47,7 @@ _MORE = {
 }
 
 
+@alone_in_folder
 def run_statistics(
     scenario: StatisticsScenario,
     out: Path,

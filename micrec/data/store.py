@@ -23,6 +23,7 @@ from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, encode_table
 from micrec.data.schema import DatasetSchema
 from micrec.data.validation import Faults, Source, check_schema, check_table, id_kind
 from micrec.errors import MicrecError
+from micrec.folder_lock import locked
 from micrec.progress import NoProgress, Progress
 from micrec.settings import check, load_yaml
 
@@ -107,7 +108,7 @@ def new_folder(folder: Path, *, overwrite: bool = False, resume: str | None = No
     """A folder to fill that becomes ``folder`` when the block ends without an exception.
 
     It is a hidden sibling until then. A kill leaves ``folder`` as it was; the sibling is removed by the next attempt.
-    Two processes must not write the same folder at the same time.
+    Another process that wants to write the same folder meanwhile is refused.
 
     Args:
         folder: The dataset folder.
@@ -116,7 +117,8 @@ def new_folder(folder: Path, *, overwrite: bool = False, resume: str | None = No
             all it holds, and it stays when the block fails. None = start anew, leave nothing behind.
 
     Raises:
-        MicrecError: If ``folder`` exists and is not empty, unless ``overwrite`` and it is a dataset folder.
+        MicrecError: If ``folder`` exists and is not empty, unless ``overwrite`` and it is a dataset folder; or if
+            another process is writing it.
     """
     folder = folder.resolve()
     partial, previous = partial_of(folder, resume), _sibling(folder, "previous")
@@ -124,17 +126,19 @@ def new_folder(folder: Path, *, overwrite: bool = False, resume: str | None = No
         previous.rename(folder)  # a kill between the two renames below
     _refuse_taken(folder, overwrite)
     for former in _partials(folder):
-        if resume is None or former != partial:
-            shutil.rmtree(former, ignore_errors=True)
+        with locked(former, told=folder):
+            if resume is None or former != partial:
+                shutil.rmtree(former, ignore_errors=True)
     with writable(folder):
         partial.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        with writable(folder):
-            _swap(partial, folder, previous)
-    finally:
-        if resume is None:
-            shutil.rmtree(partial, ignore_errors=True)
+    with locked(partial, told=folder):
+        try:
+            yield partial
+            with writable(folder):
+                _swap(partial, folder, previous)
+        finally:
+            if resume is None:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def partial_of(folder: Path, resume: str | None) -> Path:

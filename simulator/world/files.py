@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from micrec.errors import MicrecError
-from micrec.settings import apply_overrides, load_yaml, validate
+from micrec.extending import read_extended
+from micrec.settings import apply_overrides, validate
+from micrec.shipped import WORLDS, find_file
 from simulator.world.config import WorldConfig
 
 
@@ -13,14 +15,16 @@ def load_world(path: Path, overrides: Sequence[str] = (), *, scale: float = 1.0)
     """Read a world file, lay the overrides over it, check it, and scale it.
 
     Args:
-        path: YAML with the keys of :class:`WorldConfig`; its name is the default of ``name``.
+        path: YAML with the keys of :class:`WorldConfig`, which may extend another, or the name of a shipped world;
+            the file's name is the default of ``name``.
         overrides: ``key=value``, as ``users.count=500``.
         scale: Times the users, items, tags and providers, after the overrides.
 
     Raises:
         MicrecError: If the file cannot be read or keys are at fault; all faults at once, each with its path.
     """
-    data = apply_overrides(load_yaml(path), overrides)
+    path = find_file(path, below=WORLDS)
+    data = apply_overrides(read_extended(path), overrides)
     data.setdefault("name", re.sub(r"[^\w.-]", "-", path.stem))
     config = validate(WorldConfig, data, where=str(path))
     if not 0.0 < scale < float("inf"):

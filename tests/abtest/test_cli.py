@@ -89,7 +89,7 @@ class TestRun:
 class TestScenario:
     def test_check(self, tmp_path):
         path = scenario_file(tmp_path)
-        good = call("scenario", "check", path)
+        good = call("scenario", "check", path, "--set", "data=null")
         assert (good.exit_code, "control (ICAN), treatment (MicRec), 3 seeds: 6 models" in good.stdout) == (0, True)
         bad = call("scenario", "check", path, "--set", "seeds=none")
         assert bad.exit_code == 2

@@ -83,7 +83,7 @@ class TestLoading:
         assert [getattr(control.contrast, loss).weight for loss in ("feature", "semantic", "session")] == [0, 0, 0]
         assert treatment.contrast == Config().contrast
         assert control.model_copy(update={"contrast": treatment.contrast}) == treatment
-        assert "#   micrec run scenarios/offline_ab.yaml" in SHIPPED.read_text(encoding="utf-8")
+        assert "#   micrec run offline_ab" in SHIPPED.read_text(encoding="utf-8")
         assert scenario.data is None
 
 

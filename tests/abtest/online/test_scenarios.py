@@ -20,7 +20,7 @@ def test_scenario_is_valid_and_says_how_to_run_it(path):
     assert "valid" in result.output
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# ")
-    assert f"micrec run scenarios/{path.name}" in text
+    assert f"micrec run {path.stem}" in text
 
 
 def scenario(name, *overrides):

@@ -1,0 +1,29 @@
+"""What a run looks at before its first training or simulated second, so that a scenario called valid does run."""
+
+from abtest.bench import default_read
+from abtest.offline import check_arms
+from abtest.offline_scenario import OfflineScenario
+from abtest.online.scenario import OnlineScenario
+from abtest.scenario import Scenario
+from abtest.tables.run import read_given, row_checks
+from abtest.tables.scenario import TableScenario
+
+
+def check_datasets(scenario: Scenario) -> None:
+    """Read the dataset folders that a scenario names, and see that its models can be trained on them.
+
+    Generated worlds need no look: what models and pipelines name of them is checked with the scenario's keys.
+
+    Raises:
+        MicrecError: If a folder is missing or at fault, or a model cannot be trained on it.
+    """
+    if isinstance(scenario, OnlineScenario):
+        return
+    read = default_read()
+    if isinstance(scenario, OfflineScenario):
+        if scenario.data is not None:
+            check_arms(scenario, read(scenario.data))
+    elif isinstance(scenario, TableScenario):
+        read_given(scenario.chosen(), read, row_checks(scenario))
+    else:
+        read_given(scenario.chosen(), read, lambda name, dataset: None)

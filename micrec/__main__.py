@@ -1,0 +1,5 @@
+"""``python -m micrec`` is the command ``micrec``."""
+
+import importlib
+
+importlib.import_module("abtest.cli").main()  # the command of all three packages; nothing here depends on them
