@@ -91,7 +91,7 @@ class TestFaults:
         )
         for line in (
             "tiny.yaml: 6 faults",
-            "- base.train.epochs: must be > 0, got 0",
+            "- base.train.epochs: must be >= 1, got 0",
             "- rows.fea.config.contrast.temprature: unknown key, did you mean temperature?",
             "- rows.final.config.split: all rows share one split",
             "- datasets.news.base.preset: presets are never mixed in one table",

@@ -175,7 +175,7 @@ class TestCommand:
         assert not (tmp_path / "run").exists()
 
     def test_check_says_what_would_be_trained(self):
-        done = call("scenario", "check", SCENARIOS / "table2.yaml", "--set", "data=some/shop")
+        done = call("scenario", "check", SCENARIOS / "table2.yaml")
         assert done.exit_code == 0
-        assert "datasets shop" in done.stdout
-        assert "5 seeds: 50 models" in done.stdout
+        assert "datasets video, news" in done.stdout
+        assert "5 seeds: 100 models" in done.stdout
