@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 _FIRST_AFTER_S = 1.0  # where lines stay, the first comes this soon, so that nobody wonders whether anything happens
@@ -39,36 +40,51 @@ class NoProgress:
         pass
 
 
+@dataclass
+class _Task:
+    """A piece of work that has begun."""
+
+    name: str
+    total: int
+    unit: str
+    started_s: float
+    printed_s: float
+    done: int = 0
+
+
 class LineProgress:
-    """Rate and time left: rewritten in place on a terminal, at most one line every ``every_s`` elsewhere."""
+    """Rate and time left: rewritten in place on a terminal, at most one line every ``every_s`` elsewhere.
+
+    Work may begin inside other work, such as the epochs of one model among many: lines tell the inner one until it is
+    over.
+    """
 
     def __init__(self, stream: TextIO | None = None, *, every_s: float = 10.0) -> None:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._every_s = 0.2 if self._live else every_s
-        self._task, self._unit = "", ""
-        self._total = self._done = 0
-        self._started_s = self._printed_s = 0.0
+        self._tasks: list[_Task] = []
 
     def start(self, task: str, total: int, unit: str) -> None:
-        self._task, self._total, self._unit = task, total, unit
-        self._done = 0
-        self._started_s = time.monotonic()
-        self._printed_s = self._started_s - self._every_s + min(self._every_s, _FIRST_AFTER_S)
+        now_s = time.monotonic()
+        soon_s = now_s - self._every_s + min(self._every_s, _FIRST_AFTER_S)
+        self._tasks.append(_Task(task, total, unit, now_s, soon_s))
         if self._live:
             self._stream.write(f"\r\x1b[K{task}: {total:,} {unit} …")
             self._stream.flush()
 
     def advance(self, amount: int, note: str = "") -> None:
-        self._done += amount
+        task = self._tasks[-1]
+        task.done += amount
         now_s = time.monotonic()
-        if now_s - self._printed_s >= self._every_s and self._done < self._total:  # the end is for finish
-            self._printed_s = now_s
-            self._write(note, last=False)
+        if now_s - task.printed_s >= self._every_s and task.done < task.total:  # the end is for finish
+            task.printed_s = now_s
+            self._write(task, note, last=False)
 
     def finish(self, note: str = "") -> None:
-        if self._live or time.monotonic() - self._started_s >= 2.0:
-            self._write(note, last=True)
+        task = self._tasks.pop()
+        if self._live or time.monotonic() - task.started_s >= 2.0:
+            self._write(task, note, last=True)
 
     def say(self, line: str) -> None:
         if self._live:
@@ -76,14 +92,18 @@ class LineProgress:
         self._stream.write(line + "\n")
         self._stream.flush()
 
-    def _write(self, note: str, *, last: bool) -> None:
-        elapsed_s = max(time.monotonic() - self._started_s, 1e-9)
-        rate = self._done / elapsed_s
-        left_s = (self._total - self._done) / rate if rate else 0.0
-        when = f"{elapsed_s:.1f} s" if last else f"{left_s:.0f} s left"
-        pace = f"{rate:,.0f} {self._unit}/s" if rate >= 1 or not rate else f"{1 / rate:.0f} s each"
-        line = f"{self._task}: {self._done:,}/{self._total:,} {self._unit}, {pace}, {when}"
-        line += f", {note}" if note else ""
+    def _write(self, task: _Task, note: str, *, last: bool) -> None:
+        elapsed_s = max(time.monotonic() - task.started_s, 1e-9)
+        done = min(task.done, task.total)
+        rate = done / elapsed_s
+        parts = [f"{done:,}/{task.total:,} {task.unit}"]
+        if rate:
+            parts.append(f"{rate:,.0f} {task.unit}/s" if rate >= 1 else f"{1 / rate:.0f} s each")
+        if last:
+            parts.append(f"{elapsed_s:.1f} s")
+        elif rate:
+            parts.append(f"{(task.total - done) / rate:.0f} s left")
+        line = f"{task.name}: {', '.join([*parts, *([note] if note else [])])}"
         if self._live:
             self._stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
         else:

@@ -95,6 +95,7 @@ def _write(
         "scenario": resolved,
         "runtime_s": runtime_s,
         "study": study_data(summaries),
+        "identical_arms": scenario.identical_arms() or None,
     }
     more["seeds"] = [scenario.seed + number for number in range(scenario.replications)]
     study = study_section(scenario.kind, summaries, scenario.alpha)
@@ -114,6 +115,8 @@ def _write(
             if single:
                 head[0] = replace(head[0], title="The truth beside the test")
             head[-1] = replace(head[-1], text=(*head[-1].text, *title))
+            if alike := scenario.identical_arms():
+                head[0] = replace(head[0], text=(alike, *head[0].text))
             head = [replace(section, lead=not single) for section in head]
             results = write_report(one.analysis, out, head + sections, **more)
     if not results:

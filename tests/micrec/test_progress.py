@@ -57,3 +57,38 @@ def test_slow_things_tell_seconds_each_and_quick_ones_nothing(clock, seconds, do
     if done == 10:
         shown.finish()
     assert stream.getvalue().splitlines() == lines
+
+
+def test_work_inside_other_work_tells_its_own_numbers(clock):
+    """A model is trained among others: its samples do not mix with the count of models."""
+    stream = io.StringIO()
+    shown = LineProgress(stream)
+    shown.start("all models", 2, "models")
+    for model in ("one", "two"):
+        shown.start(model, 100, "samples")
+        clock.now_s += 20.0
+        shown.advance(100)
+        shown.finish()
+        shown.advance(1)
+    shown.finish()
+    assert stream.getvalue().splitlines() == [
+        "one: 100/100 samples, 5 samples/s, 20.0 s",
+        "all models: 1/2 models, 20 s each, 20 s left",
+        "two: 100/100 samples, 5 samples/s, 20.0 s",
+        "all models: 2/2 models, 20 s each, 40.0 s",
+    ]
+
+
+def test_no_rate_where_nothing_is_done_yet_and_never_more_than_all(clock):
+    stream = io.StringIO()
+    shown = LineProgress(stream)
+    shown.start("day 1, models", 6, "models")
+    clock.now_s += 30.0
+    shown.advance(0, "training ican")
+    clock.now_s += 30.0
+    shown.advance(7)
+    shown.finish()
+    assert stream.getvalue().splitlines() == [
+        "day 1, models: 0/6 models, training ican",
+        "day 1, models: 6/6 models, 10 s each, 60.0 s",
+    ]

@@ -78,6 +78,7 @@ def test_results_are_what_the_schema_says_and_every_file_is_there(finished):
     assert acc["control"]["arm"] == "both"
     assert acc["truth"]["lift"] != 0
     assert acc["truth"]["se"] > 0
+    assert results["identical_arms"] is None
 
 
 def test_any_number_of_workers_gives_the_same_files(finished, tmp_path):
@@ -125,6 +126,10 @@ def test_identical_arms_change_nothing_for_anybody(tmp_path):
     truths = [one["truth"] for one in results["effects"] if one["truth"]]
     assert truths
     assert {(truth["lift"], truth["se"]) for truth in truths} == {(0.0, 0.0)}
+    note = "The arms control and treatment are identical: this compares a platform with itself."
+    assert results["identical_arms"] == note
+    for report in ("report.md", "report.html"):
+        assert note in (tmp_path / "run" / report).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
