@@ -275,3 +275,27 @@ def test_ids_beyond_64_bits_decimal_commas_and_short_keys(tmp_path: Path) -> Non
     assert dataset.clicks.dwell_s.tolist() == [1.5, 2.0]
     assert dataset.items.frame["price"].to_list() == [9.99, 10.0]
     assert dataset.items.frame["tags"].to_list() == [["1", "5"], ["2", "7"]]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pl.Series([b"\xff", b"b", b"c", b"d"]),
+        pl.Series([{"a": 1}] * 4),
+        pl.Series([None] * 4, dtype=pl.Time),
+        pl.Series([1, 2, 3, 4], dtype=pl.Duration),
+        pl.Series([[b"a"]] * 4),
+    ],
+    ids=lambda values: str(values.dtype),
+)
+def test_a_field_of_a_type_that_no_model_reads_is_named(tmp_path, values):
+    clicks = pl.DataFrame({"user_id": [1, 2] * 8, "item_id": [0, 1, 2, 3] * 4, "timestamp": range(16)})
+    clicks.write_parquet(tmp_path / "clicks.parquet")
+    pl.DataFrame({"item_id": [0, 1, 2, 3], "price": values}).write_parquet(tmp_path / "items.parquet")
+    items = f"items={tmp_path / 'items.parquet'}"
+    done = CliRunner().invoke(
+        app, ["convert", "table", str(tmp_path / "clicks.parquet"), str(tmp_path / "d"), "--set", items]
+    )
+    assert done.exit_code == 2, done.output
+    assert "items.parquet: price: " in done.output
+    assert not (tmp_path / "d").exists()

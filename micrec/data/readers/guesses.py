@@ -63,8 +63,8 @@ def guess_type(values: pl.Series, *, is_split: bool = False) -> FieldType:
     if dtype in (pl.Datetime, pl.Date) or parses_everywhere(values, iso_dates(values)):
         return FieldType.TIMESTAMP
     is_text = dtype == pl.String
-    is_integer = dtype.is_integer() or parses_everywhere(values, values.cast(pl.Int64, strict=False))
-    is_number = dtype.is_numeric() or parses_everywhere(values, values.cast(pl.Float64, strict=False))
+    is_integer = dtype.is_integer() or (is_text and parses_everywhere(values, values.cast(pl.Int64, strict=False)))
+    is_number = dtype.is_numeric() or (is_text and parses_everywhere(values, values.cast(pl.Float64, strict=False)))
     if is_text and not is_number and propose_by_name("title", [name]):
         return FieldType.TEXT
     if (is_integer or not is_number) and (propose_by_name("category", [name]) or _is_label(name)):
