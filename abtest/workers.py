@@ -52,8 +52,10 @@ def cpu_threads(config: Config) -> Iterator[None]:
     """
     import torch
 
+    from micrec.threads import use_threads
+
     before = torch.get_num_threads()
-    torch.set_num_threads(config.train.threads or 1)
+    use_threads(config.train.threads or 1)
     try:
         yield
     finally:

@@ -245,9 +245,9 @@ def _config(preset: str, file: Path | None, sets: list[str]) -> "Config":
 
 def _use_threads(config: "Config") -> None:
     if config.train.threads is not None:
-        import torch
+        from micrec.threads import use_threads
 
-        torch.set_num_threads(config.train.threads)
+        use_threads(config.train.threads)
 
 
 def _list_table(answer: "Recommendation") -> "Table":
