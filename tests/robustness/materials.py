@@ -10,8 +10,8 @@ import polars as pl
 
 ROOT = Path(__file__).parents[2]
 TINY_WORLD = (
-    "users.count=150",
-    "items.count=120",
+    "users.count=60",
+    "items.count=80",
     "days=3",
 )
 SMALL_MODEL = (
