@@ -1,0 +1,83 @@
+"""Registries: what a scenario or a command may name, each kind of thing under its names, open to other packages."""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from micrec.errors import MicrecError
+
+Thing = TypeVar("Thing")
+
+
+class Registry(Mapping[str, Thing], Generic[Thing]):
+    """Things of one kind by name, in the order in which they were registered.
+
+    Another package adds its own by ``register``, or without being imported first by an entry point of the group
+    ``micrec.<plural>``, such as ``micrec.channels``, whose name is the thing's and whose value is the thing.
+
+    Args:
+        what: What one of them is called in messages, such as "channel".
+        plural: The same in the plural, and the end of the entry points' group.
+        things: Those that come with micrec.
+    """
+
+    def __init__(self, what: str, plural: str, things: Mapping[str, Thing] | None = None) -> None:
+        self.what, self.plural = what, plural
+        self._things: dict[str, Thing] = dict(things or {})
+        self._loaded = False
+
+    def register(self, name: str, thing: Thing) -> Thing:
+        """Add a thing under a name.
+
+        Raises:
+            ValueError: If the name is taken by another thing.
+        """
+        self._load()
+        self._add(name, thing)
+        return thing
+
+    def decorator(self, name: str) -> Callable[[Thing], Thing]:
+        """``register`` above a class or a function."""
+        return lambda thing: self.register(name, thing)
+
+    def remove(self, name: str) -> None:
+        """Take a thing out again, as tests do."""
+        del self._things[name]
+
+    def get_named(self, name: str, *, where: str) -> Thing:
+        """The thing of a name.
+
+        Raises:
+            MicrecError: If there is none; the nearest names, or all, are told.
+        """
+        if name in self:
+            return self[name]
+        near = difflib.get_close_matches(str(name), self, n=2)
+        cure = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(self) or 'none'}."
+        raise MicrecError(f"{where}: no {self.what} {name!r}: {cure}")
+
+    def __getitem__(self, name: str) -> Thing:
+        self._load()
+        return self._things[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(self._things)
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._things)
+
+    def _add(self, name: str, thing: Thing) -> None:
+        if self._things.get(name, thing) is not thing:
+            raise ValueError(f"{self.what} {name!r} is registered already: choose another name.")
+        self._things[name] = thing
+
+    def _load(self) -> None:
+        """Entry points of installed packages, looked up once, when a name is first asked for."""
+        if self._loaded:
+            return
+        self._loaded = True
+        for point in entry_points(group=f"micrec.{self.plural}"):
+            self._add(point.name, point.load())
