@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from abtest.cli import app
 from micrec.config import METRICS_AT_N
 from micrec.errors import MicrecError
+from micrec.model_cli import _recall_lines
+from micrec.retrieval import DepthRecall, IndexReport
 from micrec.settings import build_config
 from tests.micrec.factories import random_frames
 
@@ -196,9 +198,25 @@ class TestIndex:
     @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
     def test_recall_is_printed(self, shop, tmp_path, kind):
         text = run("index", shop.out, shop.data, tmp_path / "b", "--kind", kind, "-k", 7, "--catalogue", "all")
-        assert f"{kind} index of 30 items\n" in text
-        assert "recall@7 against exact search, 40 users: 1.0000\n" in text
+        assert text.startswith(f"{kind} index of 30 items")
+        assert "recall against exact search, 40 users:\n  recall@7: 1.0000  (" in text
+        assert "  recall@10: 1.0000  (" in text
+        assert "recall@50" not in text
+        assert "not measured at 50, 100, 500: the index holds 30 items: every item is returned\n" in text
+        stored = json.loads((tmp_path / "b" / "manifest.json").read_text())["index"]["depths"]
+        assert [depth["k"] for depth in stored] == [7, 10]
         assert f"next: micrec recommend {tmp_path / 'b'} --user 1000\n" in text
+
+    def test_a_recall_just_below_one_is_not_called_one(self):
+        depths = (DepthRecall(10, 0.99997, 3), DepthRecall(50, 0.57, 9))
+        first, second, *lines = _recall_lines(IndexReport("ivf", 900, 1000, 23, depths), [10, 50])
+        assert (first, second) == ("ivf index of 900 items in 23 cells", "recall against exact search, 1,000 users:")
+        assert lines[:2] == [
+            "  recall@10: 0.9999  (searches 3 of 23 cells)",
+            "  recall@50: 0.5700  (searches 9 of 23 cells)",
+        ]
+        assert lines[2].startswith("note: lists of 50 lack 43.0% of the true best 50: --kind flat lacks nothing")
+        assert len(lines) == 3
 
     def test_what_is_refused(self, shop, tmp_path):
         index = ("index", shop.out, shop.data)
