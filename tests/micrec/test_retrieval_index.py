@@ -144,8 +144,16 @@ class TestIndex:
 
     @pytest.mark.parametrize(
         "change",
-        [{"kind": "annoy"}, {"items": "9"}, {"queries": -1}, {"cells": 2.5}, {"depths": [{"k": 10, "recall": 2}]}]
-        + [{"depths": [{"k": True, "recall": 0.5, "width": 1}]}, {"depths": 3}, {"depths": None}],
+        [
+            {"kind": "annoy"},
+            {"items": "9"},
+            {"queries": -1},
+            {"cells": 2.5},
+            {"depths": [{"k": 10, "recall": 2}]},
+            {"depths": [{"k": True, "recall": 0.5, "width": 1}]},
+            {"depths": 3},
+            {"depths": None},
+        ],
     )
     def test_a_broken_report_is_refused(self, change):
         stored = IndexReport("ivf", 900, 50, 23, (DepthRecall(10, 0.5, 3),)).as_dict()
