@@ -78,10 +78,11 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Evaluation key, e.g. history=rolling.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, slices included, not a table.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every metric, and HIT by slice.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with all there is, not tables.")] = False,
 ) -> None:
-    """Rank the whole catalogue for every test user and print all metrics, beside the floors."""
-    from micrec.comparison import compare_with_floors, results_as_dict, results_table, switches
+    """Rank the whole catalogue for every test user: HIT beside its ceiling and simple baselines, and what is judged."""
+    from micrec import comparison
     from micrec.config import EvalConfig
     from micrec.data.store import read_dataset
     from micrec.evaluation.task import Part
@@ -93,12 +94,21 @@ def evaluate(
     fitted = load_model(_model_folder(folder), dataset, device=device)
     given = apply_overrides(fitted.config.evaluation.model_dump(), sets or [])
     fitted = fitted.with_evaluation(validate(EvalConfig, given, where="--set"))
-    results = compare_with_floors(fitted, dataset, chosen)
+    results = comparison.compare_with_floors(fitted, dataset, chosen)
+    switches = comparison.switches(fitted.config)
     if as_json:
-        head = {"dataset": dataset.name, "part": part, "switches": switches(fitted.config)}
-        typer.echo(json.dumps({**head, "models": results_as_dict(results)}, indent=2))
-    else:
-        show(results_table(results), switches(fitted.config), f"next: micrec index {folder} {data} BUNDLE")
+        head = {"dataset": dataset.name, "part": part, "switches": switches}
+        typer.echo(json.dumps({**head, **comparison.results_as_dict(results, chosen)}, indent=2))
+        return
+    left = sum(map(len, comparison.other_metrics(results).values()))
+    more = comparison.everything(results) if everything else [f"--all prints {left} more metrics and HIT by slice."]
+    show(
+        f"{dataset.name}, {part} part",
+        *comparison.summary(results, chosen),
+        *more,
+        switches,
+        f"next: micrec index {folder} {data} BUNDLE",
+    )
 
 
 @app.command()

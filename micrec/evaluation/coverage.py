@@ -7,7 +7,7 @@ popularity_percentile@N    mean over all places of all top-N lists of the item's
                            the candidates, ties at their mean; 0.5 = lists drawn at random, 1 = the most clicked item
 tail_exposure@N            share of those places that tail items hold (``evaluation.tail_fraction``)
 tail_coverage@N            distinct tail items in any top N over the number of tail items
-seen_places@N              share of those places that hold an item the user had clicked before
+seen_places@N              share of those places that hold an item the user had clicked in the train part
 =========================  =========================================================================================
 
 All are in [0, 1]. What was not shown at all, or has no tail, leaves its figures out.
@@ -42,7 +42,8 @@ class CoverageCounter:
         Args:
             lists: Of a block of queries.
             n_candidates: C.
-            clicked: What the query's user had clicked before, as ``row * C + column``, ascending; None = not counted.
+            clicked: What the query's user had clicked in the train part, as ``row * C + column``, ascending; with None
+                such places are not counted.
         """
         items, values = lists.sorted()
         if self._between is None:

@@ -131,8 +131,9 @@ def _block(task: EvalTask, columns: NDArray[np.int64], start: int, stop: int) ->
 
 
 def _clicked_pairs(task: EvalTask, columns: NDArray[np.int64], n_candidates: int, start: int, stop: int) -> Tensor:
-    """The histories of queries [start, stop) as ascending ``row * C + column``, without what is no candidate."""
-    rows, positions = expand_ranges(task.begin[start:stop], task.end[start:stop])
+    """The candidates among the train clicks of queries [start, stop), as ascending ``row * C + column``."""
+    begin = task.begin[start:stop]
+    rows, positions = expand_ranges(begin, np.minimum(task.end[start:stop], begin + task.user_train_clicks[start:stop]))
     at = columns[task.histories.items[positions]]
     return torch.from_numpy(np.sort(rows[at >= 0] * n_candidates + at[at >= 0]))
 
