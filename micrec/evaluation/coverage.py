@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _CACHE_FLOATS = 1 << 20  # scores partitioned together on a CPU
+_MASK_BYTES = 1 << 26  # most bytes of a truth value per query of a block and candidate
 
 
 class CoverageCounter:
@@ -94,6 +95,10 @@ def _among(items: Tensor, n_candidates: int, pairs: Tensor) -> Tensor:
     if len(pairs) == 0:
         return torch.zeros_like(items, dtype=torch.bool)
     keys = torch.arange(len(items), device=items.device).unsqueeze(1) * n_candidates + items
+    if len(items) * n_candidates <= _MASK_BYTES:  # a lookup is several times faster than a search
+        mask = torch.zeros(len(items) * n_candidates, dtype=torch.bool, device=items.device)
+        mask[pairs] = True
+        return mask[keys]
     place = torch.searchsorted(pairs, keys).clamp_max(len(pairs) - 1)
     return pairs[place] == keys
 

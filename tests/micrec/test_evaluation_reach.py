@@ -10,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrec.config import EvalConfig
+from micrec.config import Config, EvalConfig
 from micrec.data.dataset import Clicks, Dataset, EntityTable
 from micrec.data.schema import DatasetSchema
 from micrec.data.split import Split
 from micrec.evaluation import EvalTask, embedding_scores, evaluate, evaluation_task, reach
+from micrec.experiment import run_floor, run_model
+from tests.micrec.serving import SMALL, small_dataset
 
 Pair = tuple[int, int]
 
@@ -149,8 +151,10 @@ def test_no_model_without_ties_is_above_the_ceiling_and_one_that_knows_reaches_i
 
 @pytest.mark.parametrize("seen", ["keep", "filter"])
 @pytest.mark.parametrize("history", ["frozen", "rolling"])
-def test_places_of_items_clicked_before_are_counted(seen, history):
+@pytest.mark.parametrize("mask_bytes", [0, 1 << 26])
+def test_places_of_items_clicked_before_are_counted(seen, history, mask_bytes, monkeypatch):
     """Against loops over the lists of a full sort; items that are filtered are in no list."""
+    monkeypatch.setattr("micrec.evaluation.coverage._MASK_BYTES", mask_bytes)
     rng = np.random.default_rng(5)
     train = [(int(user), int(item)) for user, item in zip(rng.integers(0, 8, 90), rng.integers(0, 40, 90), strict=True)]
     test = [(int(user), int(item)) for user, item in zip(rng.integers(0, 8, 40), rng.integers(0, 40, 40), strict=True)]
@@ -169,3 +173,22 @@ def test_places_of_items_clicked_before_are_counted(seen, history):
             held, total = held + len(before.intersection(shown)), total + len(shown)
         assert metrics[f"seen_places@{n}"] == pytest.approx(held / total)
     assert (metrics["seen_places@3"] == 0) == (seen == "filter")
+
+
+def test_every_result_holds_the_shares_and_all_models_have_the_same(tmp_path):
+    """As a cell of a table stores them: of a trained model and of the baselines."""
+    dataset = small_dataset(tmp_path / "data")
+    config = Config.model_validate({**SMALL, "evaluation": {"cutoffs": [3, 20]}})
+    results = [run_model(dataset, config), *(run_floor(name, dataset, config) for name in ("popularity", "item_knn"))]
+    names = ["judged_share", "hittable_share", "repeat_share", "hit_ceiling@3", "hit_ceiling@20", "hit_chance@20"]
+    (shares,) = {tuple(result.metrics[name] for name in names) for result in results}
+    # by a walk through the log
+    pairs = list(zip(dataset.clicks.user_ids.tolist(), dataset.clicks.item_ids.tolist(), strict=True))
+    train, test = pairs[:150], pairs[150:]
+    users, items = {user for user, _ in train}, {item for _, item in train}
+    judged = [pair for pair in test if pair[0] in users]
+    assert shares[0] == len(judged) / len(test)
+    assert shares[1] == pytest.approx(sum(item in items for _, item in judged) / len(judged))
+    assert shares[2] == pytest.approx(sum(pair in train for pair in judged) / len(judged))
+    assert 0 < shares[3] < shares[4] <= shares[1]
+    assert shares[5] == pytest.approx(shares[1] * 20 / len(items))
