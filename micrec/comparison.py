@@ -23,6 +23,7 @@ from micrec.presets import PRESETS
 from micrec.settings import differences
 from micrec.shares import warnings
 
+_PARTS: dict[Part, str] = {"test": "test", "valid": "validation"}
 _SECTIONS = {  # of the metrics, by how their names begin
     "accuracy": ("hit", "user_hit", "recall", "ndcg", "mrr"),
     "lists": ("gini", "popularity", "tail", "seen"),
@@ -71,7 +72,7 @@ def results_as_dict(results: dict[str, EvalResult], part: Part = "test") -> dict
     return {
         "reach": model.reach.as_dict(),
         "standings": [one._asdict() for one in standings(results)],
-        "warnings": warnings(model.reach.shares(), f"{part} clicks"),
+        "warnings": warnings(model.reach.shares(), f"{_PARTS[part]} clicks"),
         "notes": notes(results),
         "models": {
             name: {
@@ -92,15 +93,15 @@ def summary(results: dict[str, EvalResult], part: Part) -> list[RenderableType]:
     """HIT beside its ceiling, coverage, what is judged, and how the model stands to the baselines, for a terminal."""
     model = next(iter(results.values()))
     ceilings = {"random lists": model.reach.chance, "highest possible": model.reach.ceiling}
-    more = [f"warning: {text}" for text in warnings(model.reach.shares(), f"{part} clicks")]
+    more = [f"warning: {text}" for text in warnings(model.reach.shares(), f"{_PARTS[part]} clicks")]
     more += [f"note: {text}" for text in notes(results)]
     return [
         _by_cutoff("HIT@N", results, "hit", ceilings),
         _by_cutoff("coverage@N", results, "coverage", {}),
-        f"Verdict: {verdict(standings(results), model.users)}.",
+        f"Verdict: {verdict(standings(results), model)}.",
         "",
         "What is judged",
-        *(f"  {line}" for line in judged_lines(model.reach, part)),
+        *(f"  {line}" for line in judged_lines(model.reach, _PARTS[part])),
         *([""] if more else []),
         *more,
         "",

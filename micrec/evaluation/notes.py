@@ -12,7 +12,7 @@ SMALL_N, SHORT = 0.1, (1, 5, 10, 20, 50, 100)  # up to which share N is recommen
 
 
 def judged_lines(reach: Reach, part: str) -> list[str]:
-    """How many clicks are judged and can be hit, and why the others are not."""
+    """How many clicks of a part, by its name in prose, are judged and can be hit, and why the others are not."""
     shares = reach.shares()
     lines = [f"{percent(shares['judged_share'])} of the {reach.lines:,} {part} clicks are judged ({reach.judged:,})."]
     if reach.skipped:

@@ -43,20 +43,22 @@ def standings(results: Mapping[str, EvalResult]) -> list[Standing]:
     return [_standing(results[model], results[name], name, column) for name in others for column in columns]
 
 
-def verdict(found: Sequence[Standing], users: int) -> str:
-    """The outcomes in one sentence, those that the model does not pass first."""
+def verdict(found: Sequence[Standing], model: EvalResult) -> str:
+    """The outcomes in one sentence, the baselines that the model does not pass first."""
     by_baseline: dict[str, list[Standing]] = {}
     for one in found:
         by_baseline.setdefault(one.baseline, []).append(one)
     passed = [name for name, of in by_baseline.items() if all(one.outcome == "above" for one in of)]
     if not by_baseline:
         return "none, as there is no baseline, or every list holds the whole catalogue"
-    parts = [_outcomes(label(name), of) for name, of in by_baseline.items() if name not in passed]
+    depths = sorted({one.cutoff for one in found})
+    every = "every N" if depths == sorted(set(model.cutoffs)) else _listed([str(n) for n in depths])
+    parts = [_outcomes(label(name), of, every) for name, of in by_baseline.items() if name not in passed]
     if passed:
-        parts.append(f"above {_listed([label(name) for name in passed])} at every N")
+        parts.append(f"above {_listed([label(name) for name in passed])} at {every}")
     missed = [label(name) for name in by_baseline if name not in passed]
     head = f"it does not pass {_listed(missed)}: " if missed else ""
-    return f"{head}{'; '.join(parts)} (each at 95 % over {users:,} users)"
+    return f"{head}{'; '.join(parts)} (each at 95 % over {model.users:,} users)"
 
 
 def label(baseline: str) -> str:
@@ -64,13 +66,13 @@ def label(baseline: str) -> str:
     return LABELS.get(baseline, baseline.replace("_", " "))
 
 
-def _outcomes(baseline: str, found: Sequence[Standing]) -> str:
+def _outcomes(baseline: str, found: Sequence[Standing], every: str) -> str:
     """``below item-kNN at 50 and 100, above it at 500``, or ``below item-kNN at every N``."""
     groups: dict[str, list[str]] = {}
     for one in found:
         groups.setdefault(one.outcome, []).append(str(one.cutoff))
     names = [baseline, *["it"] * (len(groups) - 1)]
-    where = [_listed(cutoffs) for cutoffs in groups.values()] if len(groups) > 1 else ["every N"]
+    where = [_listed(cutoffs) for cutoffs in groups.values()] if len(groups) > 1 else [every]
     return ", ".join(f"{outcome} {name} at {at}" for outcome, name, at in zip(groups, names, where, strict=True))
 
 

@@ -75,14 +75,15 @@ class TestStandings:
             ("popularity", 10, "above"),
             ("popularity", 50, "not told apart from"),
         ]
-        assert verdict(found, 400) == (
+        assert verdict(found, model) == (
             "it does not pass item-kNN and popularity: below item-kNN at every N; above popularity at 10, not told "
             "apart from it at 50 (each at 95 % over 400 users)"
         )
 
     def test_a_model_above_all(self):
-        found = standings({"m": drawn((0.4, 0.6), 1), "popularity": drawn((0.1, 0.2), 2), "ease": drawn((0.2, 0.3), 3)})
-        assert verdict(found, 400) == "above popularity and EASE at every N (each at 95 % over 400 users)"
+        model = drawn((0.4, 0.6), 1)
+        found = standings({"m": model, "popularity": drawn((0.1, 0.2), 2), "ease": drawn((0.2, 0.3), 3)})
+        assert verdict(found, model) == "above popularity and EASE at every N (each at 95 % over 400 users)"
 
     def test_equal_models_are_told_apart_in_one_of_twenty(self):
         """Users differ in their lines and in how well they are served by both models."""
@@ -97,7 +98,12 @@ class TestStandings:
     def test_lists_of_the_whole_catalogue_are_not_compared(self):
         small = REACH._replace(candidates=50)
         model, other = (result(np.array([[1, 2], [0, 2]]), np.array([2, 2]), reach=small) for _ in range(2))
-        assert [one.cutoff for one in standings({"m": model, "popularity": other})] == [10]
+        found = standings({"m": model, "popularity": other})
+        assert [one.cutoff for one in found] == [10]
+        assert verdict(found, model) == (
+            "it does not pass popularity: not told apart from popularity at 10 (each at 95 % over 2 users)"
+        )
+        assert verdict([], model).startswith("none, as there is no baseline, or every list holds the whole catalogue")
 
     def test_one_user_tells_nothing(self):
         model, other = (result(np.array([[hits, 2]]), np.array([2])) for hits in (2, 0))
@@ -117,15 +123,15 @@ class TestWords:
             "(--set candidates=all ranks them too, by their fields)."
         )
         whole = REACH._replace(lines=800, unknown=0, removed=3)
-        assert judged_lines(whole, "valid") == [
-            "100.0 % of the 800 valid clicks are judged (800).",
+        assert judged_lines(whole, "validation") == [
+            "100.0 % of the 800 validation clicks are judged (800).",
             "99.6 % of the judged clicks can be hit (797). Not: 3 on items that seen=filter removes (--set seen=keep).",
         ]
 
     def test_low_shares_are_warned_about(self):
         assert warnings(REACH.shares()) == []
-        (few,) = warnings(REACH._replace(lines=8000).shares(), "valid clicks")
-        assert few.startswith("only 10.0 % of the valid clicks are judged")
+        (few,) = warnings(REACH._replace(lines=8000).shares(), "validation clicks")
+        assert few.startswith("only 10.0 % of the validation clicks are judged")
         (new,) = warnings(REACH._replace(unknown=672).shares())
         assert new.startswith("only 16.0 % of the judged clicks can be hit at all")
         assert len(warnings(REACH._replace(lines=8000, unknown=672).shares())) == 2
