@@ -121,7 +121,13 @@ def index(
     catalogue: Annotated[str, typer.Option(help="train: items with training clicks; all: every item.")] = "train",
     k: Annotated[
         int | None,
-        typer.Option("--k", "-k", min=1, help="One more list length at which recall is measured, e.g. the served one."),
+        typer.Option(
+            "--k",
+            "-k",
+            min=1,
+            max=10_000,
+            help="One more list length at which recall is measured, e.g. the served one.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle in OUT.")] = False,
 ) -> None:
@@ -233,16 +239,16 @@ def _read_items(path: Path) -> "pl.DataFrame":
 
 def _recall_lines(report: "IndexReport", asked: Sequence[int]) -> list[str]:
     """Recall at each depth, cut off and not rounded, so that 1.0000 is said of nothing less than 1."""
-    lines = [f"{report.kind} index of {report.items:,} items" + (f" in {report.cells:,} cells" if report.cells else "")]
+    held = _count(report.items, "item")
+    lines = [f"{report.kind} index of {held}" + (f" in {_count(report.cells, 'cell')}" if report.cells else "")]
     if report.depths:
-        lines.append(f"recall against exact search, {report.queries:,} users:")
+        lines.append(f"recall against exact search, {_count(report.queries, 'user')}:")
     for depth in report.depths:
         looked = {"flat": "compares every item", "hnsw": f"search width {depth.width}"}
         how = looked.get(report.kind, f"searches {depth.width} of {report.cells} cells")
         lines.append(f"  recall@{depth.k}: {math.floor(depth.recall * 10_000 + 1e-6) / 10_000:.4f}  ({how})")
     beyond = sorted(k for k in set(asked) if k >= report.items)
     if beyond:
-        held = f"{report.items:,} item{'' if report.items == 1 else 's'}"
         depths = ", ".join(f"{k}" for k in beyond)
         lines.append(f"not measured at {depths}: the index holds {held}: every item is returned")
     low = [depth for depth in report.depths if depth.recall < LOW_RECALL]
@@ -253,6 +259,10 @@ def _recall_lines(report: "IndexReport", asked: Sequence[int]) -> list[str]:
             "--kind flat lacks nothing, at the cost of comparing every item."
         )
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _model_folder(folder: Path) -> Path:

@@ -17,14 +17,14 @@ def warnings(shares: Mapping[str, float], clicks: str = "test clicks") -> list[s
     judged, hittable = shares["judged_share"], shares["hittable_share"]
     if judged < LEAST_SHARE:
         found.append(
-            f"only {percent(judged)} of the {clicks} are judged: HIT is that of users who were there before, and says "
+            f"{_of(judged)} of the {clicks} are judged: HIT is that of users who were there before, and says "
             "nothing of the others (evaluation.users: all judges them; a shorter test part leaves out fewer)."
         )
     if hittable < LEAST_SHARE:
         found.append(
-            f"only {percent(hittable)} of the judged clicks can be hit at all: read each HIT beside the highest "
-            "possible one (evaluation.candidates: all ranks items without an earlier click too, seen: keep those that "
-            "the user had clicked)."
+            f"{_of(hittable)} of the judged clicks can be hit at all: read each HIT beside the highest "
+            "possible one (evaluation.candidates: all ranks items without an earlier click too, evaluation.seen: keep "
+            "those that the user had clicked)."
         )
     return found
 
@@ -44,7 +44,7 @@ def seen_line(models: Mapping[str, Mapping[str, object]], cutoff: int) -> list[s
     who = ", ".join(f"{name} {percent(share)}" for name, share in list(wasted.items())[:NAMED])
     more = f" and {len(wasted) - NAMED} more" if len(wasted) > NAMED else ""
     return [
-        f"{'only ' + percent(repeats) if repeats else 'none'} of the judged clicks go to items that the user had "
+        f"{_of(repeats)} of the judged clicks go to items that the user had "
         f"clicked before, yet such items take up places in the lists of {cutoff} ({who}{more}), where they can hardly "
         "hit: evaluation.seen: filter gives these places to others."
     ]
@@ -78,6 +78,11 @@ def percent(share: float) -> str:
     if text == "0.0" and share > 0:
         return "less than 0.1 %"
     return f"{text} %"
+
+
+def _of(share: float) -> str:
+    """The beginning of ``… of the clicks``."""
+    return f"only {percent(share)}" if share else "none"
 
 
 def _number(metrics: Mapping[str, object], name: str, missing: float) -> float:

@@ -38,7 +38,9 @@ def notes(results: Mapping[str, EvalResult]) -> list[str]:
     """What the numbers say less than they seem to: seen items in lists, N near the catalogue, ties; the model first."""
     model = next(iter(results.values()))
     metrics = {label(name): {**result.metrics, **result.reach.shares()} for name, result in results.items()}
-    seen = [] if model.reach.filtered else seen_line(metrics, model.cutoffs[0])
+    shortest = min(model.cutoffs)
+    skipped = model.reach.filtered or shortest >= model.candidates  # a list of everything takes no place from others
+    seen = [] if skipped else seen_line(metrics, shortest)
     return [*seen, *_large_n_notes(model), *_tie_note(results)]
 
 
@@ -46,12 +48,10 @@ def _large_n_notes(result: EvalResult) -> list[str]:
     n_items, chance = result.candidates, result.reach.chance
     whole = [n for n in result.cutoffs if n >= n_items]
     large = [n for n in result.cutoffs if LARGE_N * n_items <= n < n_items]
+    held = f"all {n_items:,} candidates" if n_items > 1 else "the only candidate"
     found = []
     if whole:
-        found.append(
-            f"{_hits(whole)}: a list of {whole[0]} holds all {n_items:,} candidates, whatever the model, so it says "
-            "nothing."
-        )
+        found.append(f"{_hits(whole)}: a list of {min(whole)} holds {held}, whatever the model, so it says nothing.")
     if large:
         hits = ", ".join(f"{chance[n]:.4f} at {n}" for n in large)
         found.append(f"{_hits(large)}: of {n_items:,} candidates random lists hit {hits} already, so it says little.")

@@ -135,6 +135,8 @@ class TestWords:
         (new,) = warnings(REACH._replace(unknown=672).shares())
         assert new.startswith("only 16.0 % of the judged clicks can be hit at all")
         assert len(warnings(REACH._replace(lines=8000, unknown=672).shares())) == 2
+        (none,) = warnings(REACH._replace(unknown=800).shares())
+        assert none.startswith("none of the judged clicks can be hit at all")
 
     def test_a_log_without_repeats_wants_seen_items_filtered(self):
         hits, lines = np.array([[1, 2]] * 3), np.full(3, 4)
@@ -171,6 +173,9 @@ class TestWords:
         assert whole.startswith("hit@50: a list of 50 holds all 20 candidates")
         assert large.startswith("hit@10: of 20 candidates random lists hit 0.4500 at 10 already, so it says little.")
         assert large.endswith("--set cutoffs=[1].")
+        one = REACH._replace(candidates=1, repeats=0)
+        (note,) = notes({"fm": result(hits, lines, reach=one, **{"seen_places@10": 1.0})})
+        assert note.startswith("hit@10, hit@50: a list of 10 holds the only candidate, whatever the model")
 
     def test_ties_that_are_above_the_ceiling_are_told(self):
         model = result(np.array([[9, 10]]), np.array([10]))
