@@ -1,7 +1,10 @@
 """One trained model next to the floors, on the same test clicks."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from rich import box
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
@@ -11,11 +14,21 @@ from micrec.data.split import temporal_split
 from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, evaluation_task
 from micrec.evaluation.link_recall import read_links
+from micrec.evaluation.notes import judged_lines, notes
+from micrec.evaluation.standing import label, standings, verdict
 from micrec.evaluation.task import Part
 from micrec.experiment import FLOORS, evaluate_floor, evaluate_model
 from micrec.fitting import Fitted
 from micrec.presets import PRESETS
 from micrec.settings import differences
+from micrec.shares import warnings
+
+_PARTS: dict[Part, str] = {"test": "test", "valid": "validation"}
+_SECTIONS = {  # of the metrics, by how their names begin
+    "accuracy": ("hit", "user_hit", "recall", "ndcg", "mrr"),
+    "lists": ("gini", "popularity", "tail", "seen"),
+    "links": ("link_recall",),
+}
 
 
 def compare_with_floors(fitted: Fitted, dataset: Dataset, part: Part = "test") -> dict[str, EvalResult]:
@@ -53,32 +66,103 @@ def switches(config: Config) -> str:
     return ", ".join([f"preset {config.preset}", *(f"{key}={value}" for key, value in changed.items())])
 
 
-def results_as_dict(results: dict[str, EvalResult]) -> dict[str, Any]:
-    """Metrics and slices by model, as plain data."""
+def results_as_dict(results: dict[str, EvalResult], part: Part = "test") -> dict[str, Any]:
+    """What is judged, the model against each baseline, warnings, notes, and metrics and slices by model, as data."""
+    model = next(iter(results.values()))
     return {
-        name: {
-            "users": result.users,
-            "lines": result.lines,
-            "metrics": result.metrics,
-            "slices": {
-                part: {"users": found.users, "lines": found.lines, "metrics": found.metrics}
-                for part, found in result.slices.items()
-            },
-        }
-        for name, result in results.items()
+        "reach": model.reach.as_dict(),
+        "standings": [one._asdict() for one in standings(results)],
+        "warnings": warnings(model.reach.shares(), f"{_PARTS[part]} clicks"),
+        "notes": notes(results),
+        "models": {
+            name: {
+                "users": result.users,
+                "lines": result.lines,
+                "metrics": result.metrics,
+                "slices": {
+                    part: {"users": found.users, "lines": found.lines, "metrics": found.metrics}
+                    for part, found in result.slices.items()
+                },
+            }
+            for name, result in results.items()
+        },
     }
 
 
-def results_table(results: dict[str, EvalResult]) -> Table:
-    """All metrics, one column per model, for a terminal."""
+def summary(results: dict[str, EvalResult], part: Part) -> list[RenderableType]:
+    """HIT beside its ceiling, coverage, what is judged, and how the model stands to the baselines, for a terminal."""
     model = next(iter(results.values()))
-    table = Table(
-        title=f"{model.lines:,} clicks of {model.users:,} users, {model.candidates:,} candidates", title_justify="left"
-    )
+    ceilings = {"random lists": model.reach.chance, "highest possible": model.reach.ceiling}
+    more = [f"warning: {text}" for text in warnings(model.reach.shares(), f"{_PARTS[part]} clicks")]
+    more += [f"note: {text}" for text in notes(results)]
+    return [
+        _by_cutoff("HIT@N", results, "hit", ceilings),
+        _by_cutoff("coverage@N", results, "coverage", {}),
+        f"Verdict: {verdict(standings(results), model)}.",
+        "",
+        "What is judged",
+        *(f"  {line}" for line in judged_lines(model.reach, _PARTS[part])),
+        *([""] if more else []),
+        *more,
+        "",
+    ]
+
+
+def everything(results: dict[str, EvalResult]) -> list[RenderableType]:
+    """The other metrics in sections, one column per model, and the model's HIT by slice."""
+    return [_metrics_table(results), _slices_table(next(iter(results.values())))]
+
+
+def other_metrics(results: dict[str, EvalResult]) -> dict[str, list[str]]:
+    """Names of what ``summary`` leaves out, by section, in order."""
+    names = dict.fromkeys(metric for result in results.values() for metric in result.metrics)
+    sections: dict[str, list[str]] = {}
+    for name in names:
+        kind = name.partition("@")[0]
+        if kind == "coverage" or (kind == "hit" and name.partition("@")[2].isdigit()):
+            continue
+        section = next((title for title, kinds in _SECTIONS.items() if kind.startswith(kinds)), "other")
+        sections.setdefault(section, []).append(name)
+    return sections
+
+
+def _by_cutoff(
+    title: str, results: dict[str, EvalResult], kind: str, more: Mapping[str, Mapping[int, float]]
+) -> RenderableType:
+    cutoffs = next(iter(results.values())).cutoffs
+    rows = {_name(name): {n: found.metrics[f"{kind}@{n}"] for n in cutoffs} for name, found in results.items()}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(title)
+    for n in cutoffs:
+        table.add_column(str(n), justify="right")
+    for name, values in {**rows, **more}.items():
+        table.add_row(escape(name), *(f"{values[n]:.4f}" for n in cutoffs))
+    return table
+
+
+def _metrics_table(results: dict[str, EvalResult]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
     for name in results:
-        table.add_column(escape(name), justify="right")
-    for metric in dict.fromkeys(metric for result in results.values() for metric in result.metrics):
-        values = (result.metrics.get(metric) for result in results.values())
-        table.add_row(metric, *("" if value is None else f"{value:.4f}" for value in values))
+        table.add_column(escape(_name(name)), justify="right")
+    for section, metrics in other_metrics(results).items():
+        table.add_section()
+        table.add_row(f"[bold]{section}[/]")
+        for metric in metrics:
+            values = (result.metrics.get(metric) for result in results.values())
+            table.add_row(f"  {metric}", *("" if value is None else f"{value:.4f}" for value in values))
     return table
+
+
+def _slices_table(model: EvalResult) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("HIT of the model by slice", "clicks", "users", *map(str, model.cutoffs)):
+        table.add_column(title, justify="left" if len(table.columns) == 0 else "right")
+    for name, part in model.slices.items():
+        hits = (f"{part.metrics[f'hit@{n}']:.4f}" if part.metrics else "" for n in model.cutoffs)
+        table.add_row(name, f"{part.lines:,}", f"{part.users:,}", *hits)
+    return table
+
+
+def _name(model: str) -> str:
+    return label(model) if model in FLOORS else model

@@ -30,7 +30,7 @@ FLOORS = ("popularity", "item_knn")
 class ModelResult(NamedTuple):
     """What one trained model, or one floor, did on the test period."""
 
-    metrics: dict[str, float]  # by full name, e.g. hit@50, coverage@500
+    metrics: dict[str, float]  # by full name, e.g. hit@50, coverage@500, and what can be hit at all, hit_ceiling@50
     slices: dict[str, dict[str, float]]  # slice -> metrics
     user_hits: NDArray[np.float64]  # (Q, n_cutoffs) hits among each user's test clicks
     user_lines: NDArray[np.float64]  # (Q,) test clicks of each user
@@ -172,7 +172,7 @@ def peak_memory_mb() -> float:
 
 def _result(evaluated: EvalResult, info: dict[str, Any]) -> ModelResult:
     return ModelResult(
-        metrics=evaluated.metrics,
+        metrics={**evaluated.metrics, **evaluated.reach.shares()},
         slices={
             name: {**part.metrics, "users": part.users, "lines": part.lines} for name, part in evaluated.slices.items()
         },

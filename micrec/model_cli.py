@@ -1,6 +1,8 @@
 """The commands around one model: train, evaluate, index, recommend. Heavy imports wait until a command runs."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
@@ -14,12 +16,13 @@ if TYPE_CHECKING:
 
     from micrec.config import Config
     from micrec.field_encoder import FieldEncoder
-    from micrec.retrieval import Recommendation, Retriever
+    from micrec.retrieval import IndexReport, Recommendation, Retriever
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 MODEL, CHECKPOINT = "model", "checkpoint"  # folders in the one that train writes
 NAMED = 5  # most unknown values that a note lists
+LOW_RECALL = 0.95  # below it, micrec index names the exact index
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -75,10 +78,11 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Evaluation key, e.g. history=rolling.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, slices included, not a table.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every metric, and HIT by slice.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with all there is, not tables.")] = False,
 ) -> None:
-    """Rank the whole catalogue for every test user and print all metrics, beside the floors."""
-    from micrec.comparison import compare_with_floors, results_as_dict, results_table, switches
+    """Rank the whole catalogue for every test user: HIT beside its ceiling and simple baselines, and what is judged."""
+    from micrec import comparison
     from micrec.config import EvalConfig
     from micrec.data.store import read_dataset
     from micrec.evaluation.task import Part
@@ -90,12 +94,21 @@ def evaluate(
     fitted = load_model(_model_folder(folder), dataset, device=device)
     given = apply_overrides(fitted.config.evaluation.model_dump(), sets or [])
     fitted = fitted.with_evaluation(validate(EvalConfig, given, where="--set"))
-    results = compare_with_floors(fitted, dataset, chosen)
+    results = comparison.compare_with_floors(fitted, dataset, chosen)
+    switches = comparison.switches(fitted.config)
     if as_json:
-        head = {"dataset": dataset.name, "part": part, "switches": switches(fitted.config)}
-        typer.echo(json.dumps({**head, "models": results_as_dict(results)}, indent=2))
-    else:
-        show(results_table(results), switches(fitted.config), f"next: micrec index {folder} {data} BUNDLE")
+        head = {"dataset": dataset.name, "part": part, "switches": switches}
+        typer.echo(json.dumps({**head, **comparison.results_as_dict(results, chosen)}, indent=2))
+        return
+    left = sum(map(len, comparison.other_metrics(results).values()))
+    more = comparison.everything(results) if everything else [f"--all prints {left} more metrics and HIT by slice."]
+    show(
+        f"{dataset.name}, {part} part",
+        *comparison.summary(results, chosen),
+        *more,
+        switches,
+        f"next: micrec index {folder} {data} BUNDLE",
+    )
 
 
 @app.command()
@@ -106,14 +119,23 @@ def index(
     out: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
     kind: Annotated[str, typer.Option(help="flat (exact), ivf or hnsw.")] = "flat",
     catalogue: Annotated[str, typer.Option(help="train: items with training clicks; all: every item.")] = "train",
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="List length at which recall is measured.")] = 500,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "--k",
+            "-k",
+            min=1,
+            max=10_000,
+            help="One more list length at which recall is measured, e.g. the served one.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle in OUT.")] = False,
 ) -> None:
-    """Build a FAISS serving bundle and print its recall against exact search."""
+    """Build a FAISS serving bundle and print its recall against exact search, for lists of 10, 50, 100 and 500."""
     from micrec.artifact import refuse_inside, refuse_taken
     from micrec.data.store import read_dataset
     from micrec.model_folder import load_model
-    from micrec.retrieval import CATALOGUES, INDEX_KINDS, Retriever
+    from micrec.retrieval import CATALOGUES, DEPTHS, INDEX_KINDS, Retriever
 
     chosen_kind = _choice("--kind", kind, INDEX_KINDS)
     chosen_catalogue = _choice("--catalogue", catalogue, CATALOGUES)
@@ -123,12 +145,8 @@ def index(
     fitted = load_model(_model_folder(folder), dataset, device="cpu")
     retriever = Retriever.build(fitted, dataset, kind=chosen_kind, catalogue=chosen_catalogue, k=k)
     retriever.save(out, overwrite=force)
-    report = retriever.report
-    show(
-        f"{report.kind} index of {report.items:,} items",
-        f"recall@{report.k} against exact search, {report.queries:,} users: {report.recall:.4f}",
-        f"next: micrec recommend {out} --user {dataset.users.ids[0]}",
-    )
+    asked = DEPTHS if k is None else (*DEPTHS, k)
+    show(*_recall_lines(retriever.report, asked), f"next: micrec recommend {out} --user {dataset.users.ids[0]}")
 
 
 @app.command()
@@ -217,6 +235,34 @@ def _read_items(path: Path) -> "pl.DataFrame":
     if frame.is_empty():
         raise MicrecError(f"{path}: holds no row below its header: write one per item.")
     return frame
+
+
+def _recall_lines(report: "IndexReport", asked: Sequence[int]) -> list[str]:
+    """Recall at each depth, cut off and not rounded, so that 1.0000 is said of nothing less than 1."""
+    held = _count(report.items, "item")
+    lines = [f"{report.kind} index of {held}" + (f" in {_count(report.cells, 'cell')}" if report.cells else "")]
+    if report.depths:
+        lines.append(f"recall against exact search, {_count(report.queries, 'user')}:")
+    for depth in report.depths:
+        looked = {"flat": "compares every item", "hnsw": f"search width {depth.width}"}
+        how = looked.get(report.kind, f"searches {depth.width} of {report.cells} cells")
+        lines.append(f"  recall@{depth.k}: {math.floor(depth.recall * 10_000 + 1e-6) / 10_000:.4f}  ({how})")
+    beyond = sorted(k for k in set(asked) if k >= report.items)
+    if beyond:
+        depths = ", ".join(f"{k}" for k in beyond)
+        lines.append(f"not measured at {depths}: the index holds {held}: every item is returned")
+    low = [depth for depth in report.depths if depth.recall < LOW_RECALL]
+    if low:
+        worst = min(low, key=lambda depth: depth.recall)
+        lines.append(
+            f"note: lists of {worst.k} lack {1 - worst.recall:.1%} of the true best {worst.k}: "
+            "--kind flat lacks nothing, at the cost of comparing every item."
+        )
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _model_folder(folder: Path) -> Path:

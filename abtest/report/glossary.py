@@ -8,9 +8,10 @@ from abtest.report.tables import Results, Table
 TITLE = "What the words mean"
 OFFLINE = {  # by the part of the name before @
     "hit": "share of test clicks whose item is among the user's top N of the whole catalogue",
-    "user_hit": "the same, averaged over users",
+    "hit_pairs": "share of distinct pairs of user and test item whose item is among the top N",
+    "user_hit": "share of users with at least one test item among their top N",
     "recall": "share of a user's distinct test items among the top N, averaged over users",
-    "mrr": "mean over test clicks of 1 / rank of the item, 0 beyond N",
+    "mrr": "1 / rank of a user's best test item, however deep it stands, averaged over users",
     "ndcg": "discounted gain of the test items in the top N over the best possible, averaged over users",
     "coverage": "share of the catalogue that is in the top N of at least one user",
     "link_recall": "share of an item's planted partners among its N nearest items",
@@ -62,6 +63,12 @@ def offline_glossary(metrics: Sequence[str], level: str) -> Section:
             name = "HIT" if kind == "hit" else kind
             found[f"{name}{at}{'N' if depth else ''}"] = OFFLINE[kind]
     rows = list(found.items())
+    if "HIT@N" in found:
+        rows.append(("judged", "test clicks of users who had clicked before the test; no metric sees the others"))
+        rows.append(
+            ("can be hit", "judged clicks whose item may stand in a list: clicked before the test, not filtered")
+        )
+        rows.append(("highest possible HIT", "that of lists which hold, of what can be hit, the N items clicked most"))
     rows.append((f"{level} over seeds", "what other training seeds would give on these users (paired t, Fieller)"))
     rows.append((f"{level} over users", "what these trained models would give for other users of the same kind"))
     rows.append(("Holm p", "p after Holm's adjustment within the table; significant below alpha"))

@@ -1,11 +1,13 @@
 """The tables of the offline report, as plain text cells: each form of the report draws and escapes them its own way."""
 
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from abtest.report import numbers
+from micrec.shares import share_lines
 
 Results = Mapping[str, Any]  # the contents of results.json
 
@@ -52,7 +54,16 @@ def model_table(results: Results) -> Table:
         (label, *(_over_seeds(models, metric) for metric in metrics))
         for label, models in models_by_label(results).items()
     ]
-    return Table("Models (mean ± standard deviation over training seeds)", ("model", *metrics), rows, [])
+    notes = share_lines(
+        {label: model for label, models in models_by_label(results).items() for model in models[:1]},
+        hit_cutoffs(metrics),
+    )
+    return Table("Models (mean ± standard deviation over training seeds)", ("model", *metrics), rows, notes)
+
+
+def hit_cutoffs(metrics: Sequence[str]) -> list[int]:
+    """The N of those metrics that are HIT@N, in order."""
+    return [int(metric.removeprefix("hit@")) for metric in metrics if re.fullmatch("hit@[0-9]+", metric)]
 
 
 def effect_table(results: Results, family: str, title: str) -> Table:

@@ -7,7 +7,8 @@ from typing import Any
 
 from abtest.report import numbers
 from abtest.report.sections import Section
-from abtest.report.tables import Results, Table
+from abtest.report.tables import Results, Table, hit_cutoffs
+from micrec.shares import share_lines
 
 Model = Mapping[str, Any]
 STEPS = "Claims, step by step"  # the section in which a page draws each claim
@@ -94,6 +95,7 @@ def search_section(results: Results, dataset: str) -> Section:
 
 def main_table(results: Results, dataset: str, *, metrics: Sequence[str] = ()) -> Table:
     """Rows by metric, mean ± standard deviation over the seeds, with the paper's own numbers at the side."""
+    tested = not metrics
     metrics = metrics or results["scenario"]["metrics"]
     papers = [m for m in metrics if any(paper_number(results, dataset, r, m) is not None for r in _rows(results))]
     marks = beaten(results, dataset)
@@ -104,6 +106,9 @@ def main_table(results: Results, dataset: str, *, metrics: Sequence[str] = ()) -
         rows.append((label_of(results, row), *ours, *theirs))
     header = ("model", *metrics, *(f"paper {metric}" for metric in papers))
     notes = ["Mean ± standard deviation over training seeds."]
+    if tested:
+        first = {label_of(results, row): models[0] for row, models in groups(results, dataset).items()}
+        notes += share_lines(first, hit_cutoffs(metrics))
     if marks:
         notes.append("†: above every row it was tested against, over seeds and users, after Holm over the table.")
     if papers:

@@ -3,6 +3,7 @@
 from micrec.evaluation.coverage import CoverageCounter
 from micrec.evaluation.metrics import EvalResult, SliceMetrics, evaluate, hit_metrics
 from micrec.evaluation.ranking import TargetRanks, rank_targets
+from micrec.evaluation.reach import Reach, reach
 from micrec.evaluation.scores import EmbeddingScores, ScoreBlock, embedding_scores
 from micrec.evaluation.task import EvalTask, evaluation_task
 
@@ -11,6 +12,7 @@ __all__ = [
     "EmbeddingScores",
     "EvalResult",
     "EvalTask",
+    "Reach",
     "ScoreBlock",
     "SliceMetrics",
     "TargetRanks",
@@ -19,4 +21,5 @@ __all__ = [
     "evaluation_task",
     "hit_metrics",
     "rank_targets",
+    "reach",
 ]

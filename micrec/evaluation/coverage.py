@@ -7,6 +7,7 @@ popularity_percentile@N    mean over all places of all top-N lists of the item's
                            the candidates, ties at their mean; 0.5 = lists drawn at random, 1 = the most clicked item
 tail_exposure@N            share of those places that tail items hold (``evaluation.tail_fraction``)
 tail_coverage@N            distinct tail items in any top N over the number of tail items
+seen_places@N              share of those places that hold an item the user had clicked in the train part
 =========================  =========================================================================================
 
 All are in [0, 1]. What was not shown at all, or has no tail, leaves its figures out.
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _CACHE_FLOATS = 1 << 20  # scores partitioned together on a CPU
+_MASK_BYTES = 1 << 26  # most bytes of a truth value per query of a block and candidate
 
 
 class CoverageCounter:
@@ -33,9 +35,17 @@ class CoverageCounter:
         self.cutoffs = tuple(cutoffs)
         self._between: Tensor | None = None  # (cutoffs, C) places held between the next lower cutoff and this one
         self._ascending = sorted(set(self.cutoffs))
+        self._seen_places: dict[int, int] = {}
 
-    def add(self, lists: "TopLists", n_candidates: int) -> None:
-        """Count finished lists of at least max(cutoffs) items, or of all C candidates."""
+    def add(self, lists: "TopLists", n_candidates: int, clicked: Tensor | None = None) -> None:
+        """Count finished lists of at least max(cutoffs) items, or of all C candidates.
+
+        Args:
+            lists: Of a block of queries.
+            n_candidates: C.
+            clicked: What the query's user had clicked in the train part, as ``row * C + column``, ascending; with None
+                such places are not counted.
+        """
         items, values = lists.sorted()
         if self._between is None:
             shape = (len(self._ascending), n_candidates)
@@ -46,6 +56,10 @@ class CoverageCounter:
             shown = items[:, lower:cutoff][kept[:, lower:cutoff]]
             counts.index_add_(0, shown, torch.ones_like(shown))
             lower = cutoff
+        if clicked is not None:
+            seen = _among(items, n_candidates, clicked.to(items.device)) & kept
+            for cutoff in self._ascending:
+                self._seen_places[cutoff] = self._seen_places.get(cutoff, 0) + int(seen[:, :cutoff].sum())
 
     def exposure(self) -> dict[int, NDArray[np.int64]]:
         """For every cutoff N how many queries have each candidate in their top N, shape (C,)."""
@@ -68,10 +82,25 @@ class CoverageCounter:
                 continue
             figures[f"gini@{cutoff}"] = gini(shown)
             figures[f"popularity_percentile@{cutoff}"] = float(shown @ percentile / places)
+            if cutoff in self._seen_places:
+                figures[f"seen_places@{cutoff}"] = self._seen_places[cutoff] / int(places)
             if tail.any():
                 figures[f"tail_exposure@{cutoff}"] = float(shown[tail].sum() / places)
                 figures[f"tail_coverage@{cutoff}"] = float((shown[tail] > 0).mean())
         return figures
+
+
+def _among(items: Tensor, n_candidates: int, pairs: Tensor) -> Tensor:
+    """Whether each (row, column) of ``items``, shape (B, k), is among ascending ``row * C + column``."""
+    if len(pairs) == 0:
+        return torch.zeros_like(items, dtype=torch.bool)
+    keys = torch.arange(len(items), device=items.device).unsqueeze(1) * n_candidates + items
+    if len(items) * n_candidates <= _MASK_BYTES:  # a lookup is several times faster than a search
+        mask = torch.zeros(len(items) * n_candidates, dtype=torch.bool, device=items.device)
+        mask[pairs] = True
+        return mask[keys]
+    place = torch.searchsorted(pairs, keys).clamp_max(len(pairs) - 1)
+    return pairs[place] == keys
 
 
 def gini(counts: NDArray[np.int64]) -> float:

@@ -1,7 +1,8 @@
 """HIT@N and its relatives from the ranks of the targets; slices; numerators per user for significance tests.
 
 Every metric is in [0, 1]. A target's rank is 1 + candidates above it + a share of its ties: none (optimistic), half
-(mean) or all of them (pessimistic). A target that is no candidate has no rank and is always a miss.
+(mean) or all of them (pessimistic). A target that is no candidate, or that ``evaluation.seen: filter`` takes out of the
+user's list, has no rank and is always a miss.
 
 ===============  ======================================================================================
 hit@N            share of the part's click lines whose item is in the user's top N (the paper's HIT@N)
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from micrec.config import EvalConfig
 from micrec.evaluation.coverage import CoverageCounter, tail_items
 from micrec.evaluation.ranking import Progress, ScoreBlock, TargetRanks, rank_targets
+from micrec.evaluation.reach import Reach, reach
 from micrec.evaluation.task import EvalTask
 
 _TIE_SHARE = {"optimistic": 0.0, "mean": 0.5, "pessimistic": 1.0}
@@ -53,6 +55,7 @@ class EvalResult:
             are cold too).
         users: Users evaluated; queries, lines and pairs (targets) likewise.
         unknown_lines: Lines whose item is no candidate.
+        reach: How many lines of the part are judged and can be hit, and the highest HIT of any model.
         candidates: Items ranked: the denominator of coverage.
         cutoffs: The N of the columns of ``user_hits``.
         user_ids: Evaluated users (V,), ascending; the unit of significance tests.
@@ -67,6 +70,7 @@ class EvalResult:
     lines: int
     pairs: int
     unknown_lines: int
+    reach: Reach
     candidates: int
     cutoffs: tuple[int, ...]
     user_ids: NDArray[np.int32]
@@ -112,6 +116,7 @@ def hit_metrics(ranks: TargetRanks, task: EvalTask, config: EvalConfig) -> EvalR
         lines=int(task.target_counts.sum()),
         pairs=len(task.target_items),
         unknown_lines=task.unknown_targets,
+        reach=reach(task, config.cutoffs),
         candidates=int(task.candidates.sum()),
         cutoffs=tuple(config.cutoffs),
         user_ids=user_ids,
@@ -131,7 +136,7 @@ class _Targets(NamedTuple):
 
 def _targets(ranks: TargetRanks, task: EvalTask, tie_share: float) -> _Targets:
     rank = 1 + ranks.greater + tie_share * ranks.equal
-    rank[~task.candidates[task.target_items]] = np.inf
+    rank[~task.hittable] = np.inf
     query = task.target_queries
     users = np.unique(task.user_ids, return_inverse=True)[1]
     return _Targets(rank=rank, lines=task.target_counts, query=query, user=users[query])

@@ -66,7 +66,8 @@ def rank_targets(
     equal = np.zeros(len(task.target_items), dtype=np.int64)
     for start, stop in _blocks(task, tiles.rows):
         block = _block(task, columns, start, stop)
-        above, at_least = _count_block(tiles, block, candidate_ids, coverage)
+        clicked = _clicked_pairs(task, columns, len(candidate_ids), start, stop) if coverage is not None else None
+        above, at_least = _count_block(tiles, block, candidate_ids, coverage, clicked)
         greater[block.targets] = above
         equal[block.targets] = at_least - above - ~block.hidden
         if progress is not None:
@@ -129,8 +130,20 @@ def _block(task: EvalTask, columns: NDArray[np.int64], start: int, stop: int) ->
     return _Block(start, stop, users, targets, rows, slots, target_columns, hidden, seen_rows, seen_columns)
 
 
+def _clicked_pairs(task: EvalTask, columns: NDArray[np.int64], n_candidates: int, start: int, stop: int) -> Tensor:
+    """The candidates among the train clicks of queries [start, stop), as ascending ``row * C + column``."""
+    begin = task.begin[start:stop]
+    rows, positions = expand_ranges(begin, np.minimum(task.end[start:stop], begin + task.user_train_clicks[start:stop]))
+    at = columns[task.histories.items[positions]]
+    return torch.from_numpy(np.sort(rows[at >= 0] * n_candidates + at[at >= 0]))
+
+
 def _count_block(
-    tiles: Tiles, block: _Block, candidate_ids: NDArray[np.int64], coverage: CoverageCounter | None
+    tiles: Tiles,
+    block: _Block,
+    candidate_ids: NDArray[np.int64],
+    coverage: CoverageCounter | None,
+    clicked: Tensor | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Candidates above, and at or above, each known target of the block, shapes (t,)."""
     rows, slots = torch.from_numpy(block.rows), torch.from_numpy(block.slots)
@@ -149,7 +162,7 @@ def _count_block(
             lists.add(first, tile)
         count_above(tile, targets, above, at_least)
     if lists is not None and coverage is not None:
-        coverage.add(lists, len(candidate_ids))
+        coverage.add(lists, len(candidate_ids), clicked)
     return above[rows, slots].cpu().numpy(), at_least[rows, slots].cpu().numpy()
 
 

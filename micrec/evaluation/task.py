@@ -39,7 +39,8 @@ class EvalTask:
         candidates: Items that are ranked, shape (N,). A target outside of them is always a miss, and counted.
         train_clicks: Train clicks per item, shape (N,).
         user_train_clicks: Train clicks of each query's user, shape (Q,).
-        seen: The train clicks by user, never retrieved again; None if seen items are kept.
+        seen: The train clicks by user, never retrieved again, so that such a target is always a miss; None if seen
+            items are kept.
         skipped_users: Users of the part left out because they have no train clicks.
         skipped_lines: Their clicks.
     """
@@ -67,6 +68,12 @@ class EvalTask:
     def target_queries(self) -> NDArray[np.int64]:
         """The query of each target, shape (T,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.target_offsets))
+
+    @property
+    def hittable(self) -> NDArray[np.bool_]:
+        """Whether a list can hold each target: it is a candidate, and no filter removes it; shape (T,)."""
+        known = self.candidates[self.target_items]
+        return known if self.seen is None else known & ~self.target_repeats
 
     @property
     def unknown_targets(self) -> int:

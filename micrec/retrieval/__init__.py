@@ -2,14 +2,26 @@
 
 from micrec.retrieval.build import CATALOGUES, Catalogue
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
-from micrec.retrieval.index import INDEX_KINDS, IndexKind, IndexReport, build_index, measure_recall, search
+from micrec.retrieval.index import (
+    DEPTHS,
+    INDEX_KINDS,
+    DepthRecall,
+    IndexKind,
+    IndexReport,
+    build_index,
+    measure_recall,
+    search,
+    search_width,
+)
 from micrec.retrieval.retriever import Recommendation, Retriever, field_frame
 
 __all__ = [
     "CATALOGUES",
+    "DEPTHS",
     "INDEX_KINDS",
     "Bundle",
     "Catalogue",
+    "DepthRecall",
     "IndexKind",
     "IndexReport",
     "Recommendation",
@@ -20,4 +32,5 @@ __all__ = [
     "measure_recall",
     "save_bundle",
     "search",
+    "search_width",
 ]

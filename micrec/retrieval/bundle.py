@@ -123,7 +123,7 @@ def _check(bundle: Bundle) -> None:
     if not (title is None or isinstance(title, str)):
         raise ValueError(f"title_field is {title!r}, not the name of a field")
     if "index" in bundle.manifest:  # a platform's versions are not measured
-        IndexReport(**bundle.manifest["index"])
+        IndexReport.of(bundle.manifest["index"])
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """FAISS indexes by inner product: flat, IVF, HNSW, and how often they find what exact search finds."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import faiss
@@ -12,7 +13,17 @@ INDEX_KINDS: tuple[IndexKind, ...] = ("flat", "ivf", "hnsw")
 POINTS_PER_CELL = 39  # FAISS wants at least as many to place the centre of an IVF cell
 SEARCHED_CELLS = 8  # one cell in so many is searched, or more for a long list
 LINKS, BUILD_WIDTH, SEARCH_WIDTH = 32, 200, 256  # of HNSW
-ROUNDING = 1e-5  # relative: the same product comes out a little different in another order of summation
+DEPTHS = (10, 50, 100, 500)  # list lengths at which recall is measured
+ROUNDING = 1e-6  # of the product of two lengths: what an inner product in float32 may be off by
+_BLOCK_FLOATS = 1 << 22  # vectors gathered together, in float64
+
+
+class DepthRecall(NamedTuple):
+    """How well an index agreed with exact search for lists of k, searched as widely as serving searches for them."""
+
+    k: int
+    recall: float  # mean share of the exact top k that the index found
+    width: int | None  # cells searched (ivf), entries kept while searching (hnsw); None where all is compared (flat)
 
 
 class IndexReport(NamedTuple):
@@ -20,9 +31,46 @@ class IndexReport(NamedTuple):
 
     kind: IndexKind
     items: int
-    k: int
     queries: int
-    recall: float  # mean share of the exact top k that the index found
+    cells: int | None  # of ivf
+    depths: tuple[DepthRecall, ...]  # ascending; a list as long as the index returns every item and is left out
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a manifest."""
+        return {**self._asdict(), "depths": [depth._asdict() for depth in self.depths]}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "IndexReport":
+        """What ``as_dict`` gave, also after JSON.
+
+        Raises:
+            ValueError: If an entry is of the wrong type or out of range.
+            KeyError: If one is missing.
+        """
+        if "depths" not in stored and "recall" in stored:  # bundles of earlier versions knew one depth
+            depth = {"k": stored["k"], "recall": stored["recall"], "width": None}
+            stored = {**stored, "cells": None, "depths": [depth]}
+        depths = tuple(
+            DepthRecall(_count(one["k"]), _share(one["recall"]), _count(one["width"], optional=True))
+            for one in stored["depths"]
+        )
+        if stored["kind"] not in INDEX_KINDS:
+            raise ValueError(f"index: kind is {stored['kind']!r}, not one of {', '.join(INDEX_KINDS)}")
+        items, queries = _count(stored["items"]), _count(stored["queries"])
+        cells = _count(stored["cells"], optional=True)
+        return cls(stored["kind"], items, queries, cells, tuple(one for one in depths if one.k < items))
+
+
+def _count(value: Any, *, optional: bool = False) -> Any:
+    if not (optional and value is None) and (type(value) is not int or value < 0):
+        raise ValueError(f"index: {value!r} is no count")
+    return value
+
+
+def _share(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"index: {value!r} is no share")
+    return float(value)
 
 
 def build_index(vectors: NDArray[np.float32], kind: IndexKind) -> faiss.Index:
@@ -103,31 +151,79 @@ def merge_lists(
 
 
 def measure_recall(
-    index: faiss.Index, kind: IndexKind, vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int
+    index: faiss.Index,
+    kind: IndexKind,
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    depths: Sequence[int] = DEPTHS,
 ) -> IndexReport:
     """Compare ``index`` over ``vectors``, shape (M, D), with exact search for some queries, (Q, D) or (Q, K, D).
 
-    A vector that scores as high as the k-th best is right, whichever of several equals it is.
+    Each depth is asked for as serving asks, through ``search``, so that an approximate index looks at as much for a
+    short list as it does in service. A vector that scores as high as the k-th best is right, whichever of several
+    equals it is. Depths of M and more are left out: every item is returned there. Without a query nothing is measured.
     """
-    k = min(k, len(vectors))
-    flat = queries.reshape(-1, queries.shape[-1])
-    exact, rows = faiss.knn(flat, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+    depths = sorted({k for k in depths if k < len(vectors)}) if len(queries) else []
+    found: list[DepthRecall] = []
+    if depths:
+        exact = _exact_rows(vectors, queries, depths[-1])
+        for k in depths:
+            _, rows = search(index, queries, k)
+            found.append(DepthRecall(k, _recall(vectors, queries, exact[:, :k], rows), search_width(index, k)))
+    cells = index.nlist if isinstance(index, faiss.IndexIVF) else None
+    return IndexReport(kind, len(vectors), len(queries), cells, tuple(found))
+
+
+def search_width(index: faiss.Index, k: int) -> int | None:
+    """Cells that ``search`` looks at for a list of k (ivf), or entries that it keeps (hnsw); None: it compares all."""
+    if isinstance(index, faiss.IndexHNSW):
+        return max(int(index.hnsw.efSearch), 2 * k)
+    if isinstance(index, faiss.IndexIVF):
+        enough = -(-4 * k * index.nlist // index.ntotal)  # cells that hold 4 k vectors, were all of one size
+        return min(int(index.nlist), max(int(index.nprobe), enough))
+    return None
+
+
+def _exact_rows(vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Rows of the k highest products with each query, shape (Q, k), best first."""
+    flat = np.ascontiguousarray(queries.reshape(-1, queries.shape[-1]), dtype=np.float32)
+    scores, rows = faiss.knn(flat, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
     if queries.ndim == 3:
-        exact, _ = merge_lists(exact.reshape(len(queries), -1), rows.reshape(len(queries), -1), k)
-    least = exact[:, -1:]  # (Q, 1)
-    found, _ = search(index, queries, k)
-    recall = float((found >= least - ROUNDING * np.abs(least)).mean()) if len(queries) else 1.0
-    return IndexReport(kind, len(vectors), k, len(queries), recall)
+        _, rows = merge_lists(scores.reshape(len(queries), -1), rows.reshape(len(queries), -1), k)
+    return rows
+
+
+def _recall(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], exact: NDArray[np.int64], found: NDArray[np.int64]
+) -> float:
+    """Mean share of ``found``, shape (Q, k), that score as high as the lowest of ``exact``; -1 is a miss."""
+    step = max(1, _BLOCK_FLOATS // (found.shape[1] * vectors.shape[1]))
+    right = 0
+    for start in range(0, len(queries), step):
+        block = slice(start, start + step)
+        least = _products(vectors, queries[block], exact[block])[0].min(axis=1, keepdims=True)  # (b, 1)
+        scores, error = _products(vectors, queries[block], found[block])
+        right += int(((scores >= least - error) & (found[block] >= 0)).sum())
+    return right / found.size
+
+
+def _products(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of ``rows``, shape (Q, k), in float64, and how far float32 may be from them."""
+    chosen = vectors[rows].astype(np.float64)  # (Q, k, D)
+    asked = queries.astype(np.float64).reshape(len(queries), -1, queries.shape[-1])  # (Q, interests, D)
+    scores = np.einsum("qkd,qid->qki", chosen, asked).max(axis=2)
+    longest = np.linalg.norm(asked, axis=2).max(axis=1, keepdims=True)
+    return scores, ROUNDING * np.linalg.norm(chosen, axis=2) * longest
 
 
 def _width(index: faiss.Index, k: int) -> Any:
-    """How much of an approximate index is searched for a list of k."""
+    """How much of an approximate index is searched for a list of k, as FAISS takes it."""
+    width = search_width(index, k)
     if isinstance(index, faiss.IndexHNSW):
-        return _parameters("SearchParametersHNSW", efSearch=max(index.hnsw.efSearch, 2 * k))
-    if isinstance(index, faiss.IndexIVF):
-        enough = -(-4 * k * index.nlist // index.ntotal)  # cells that hold 4 k vectors, were all of one size
-        return _parameters("SearchParametersIVF", nprobe=min(index.nlist, max(index.nprobe, enough)))
-    return None
+        return _parameters("SearchParametersHNSW", efSearch=width)
+    return None if width is None else _parameters("SearchParametersIVF", nprobe=width)
 
 
 def _search_exactly(index: Any, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -139,5 +235,5 @@ def _search_exactly(index: Any, queries: NDArray[np.float32], k: int) -> tuple[N
     return scores, rows
 
 
-def _parameters(name: str, **values: int) -> Any:
+def _parameters(name: str, **values: int | None) -> Any:
     return getattr(faiss, name)(**values)  # the stubs of FAISS know neither all names nor the keywords

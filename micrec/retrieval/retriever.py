@@ -19,7 +19,7 @@ from micrec.inference import encode_users
 from micrec.models.columns import FieldColumns, Ragged, gather_ranges
 from micrec.retrieval.build import Catalogue, build_bundle
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
-from micrec.retrieval.index import IndexKind, IndexReport, measure_recall, search
+from micrec.retrieval.index import DEPTHS, IndexKind, IndexReport, measure_recall, search
 from micrec.retrieval.new_items import listed, with_items
 
 
@@ -51,7 +51,7 @@ class Retriever:
         *,
         kind: IndexKind = "flat",
         catalogue: Catalogue = "train",
-        k: int = 500,
+        k: int | None = None,
         queries: int = 1000,
     ) -> "Retriever":
         """Index the items, and measure the index against exact search (``report``).
@@ -61,14 +61,15 @@ class Retriever:
             dataset: The data it was trained on. All clicks of the log become histories, the test period's too.
             kind: Kind of index, see ``build_index``.
             catalogue: Items with training clicks, or every item of the dataset.
-            k: List length at which recall is measured.
+            k: One more list length at which recall is measured, beside 10, 50, 100 and 500.
             queries: Most users for whom it is measured.
         """
         bundle, vectors = build_bundle(fitted, dataset, kind=kind, catalogue=catalogue)
         retriever = cls(bundle)
         sample = np.linspace(0, len(dataset.users) - 1, min(queries, len(dataset.users))).astype(np.int64)
-        report = measure_recall(bundle.index, kind, vectors, retriever._embed_known(sample), k)
-        retriever.bundle = replace(bundle, manifest=bundle.manifest | {"index": report._asdict()})
+        depths = DEPTHS if k is None else (*DEPTHS, k)
+        report = measure_recall(bundle.index, kind, vectors, retriever._embed_known(sample), depths)
+        retriever.bundle = replace(bundle, manifest=bundle.manifest | {"index": report.as_dict()})
         return retriever
 
     @classmethod
@@ -91,7 +92,7 @@ class Retriever:
     @property
     def report(self) -> IndexReport:
         """How well the index agreed with exact search when it was built."""
-        return IndexReport(**self.bundle.manifest["index"])
+        return IndexReport.of(self.bundle.manifest["index"])
 
     # -- asking --------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ class Order(NamedTuple):
     name: str
     clicks: int
     hit: dict[str, float]  # model -> HIT@N over test clicks
+    shares: dict[str, float]  # what is judged and what can be hit, as in ``micrec.evaluation.reach``
     z: dict[tuple[str, str], float]  # pair of models -> z of the difference of their hits, over users
 
 
@@ -89,10 +90,12 @@ def _order(dataset: Dataset, cutoff: int, progress: Progress) -> Order:
     if not lines:
         raise MicrecError(f"{dataset.name}: no test click of a known user, so no models to compare: --no-ranking.")
     hits = {label: result.user_hits[:, 0] for label, result in results.items()}
+    alike = next(iter(results.values())).metrics  # the same for all models
     return Order(
         name=dataset.name,
         clicks=len(dataset.clicks),
         hit={label: float(result.metrics[f"hit@{cutoff}"]) for label, result in results.items()},
+        shares={name: alike[name] for name in ("judged_share", "hittable_share", f"hit_ceiling@{cutoff}")},
         z={pair: _z(hits[pair[0]] - hits[pair[1]]) for pair in itertools.combinations(MODELS, 2)},
     )
 

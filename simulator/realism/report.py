@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
+from micrec.shares import share_lines
 from simulator.realism.check import Realism
 from simulator.realism.compare import ALIKE, NEAR, Comparison, Verdict, mean_distance, mean_ks
 from simulator.realism.log import Log
@@ -155,6 +156,7 @@ def verdict_lines(realism: Realism) -> list[str]:
             best = sorted(order.hit.items(), key=lambda entry: -entry[1])
             hits = ", ".join(f"{model} {hit:.4f}" for model, hit in best)
             lines.append(f"HIT@{agreement.cutoff} on {_plain(order.name)} ({order.clicks:,} clicks): {hits}")
+            lines += [f"  {line}" for line in share_lines({order.name: order.shares}, [agreement.cutoff])]
         tau = "undefined (all tied)" if np.isnan(agreement.tau) else f"{agreement.tau:.2f}"
         lines.append(
             f"order of the recommenders: Kendall tau {tau}; of {agreement.decided} pairs that both logs decide beyond "
@@ -170,7 +172,12 @@ def _ranking(agreement: Agreement) -> dict[str, Any]:
         "pairs_decided": agreement.decided,
         "pairs_agreed": agreement.agreed,
         **{
-            side: {"clicks": order.clicks, "hit": order.hit, "z": {" - ".join(pair): z for pair, z in order.z.items()}}
+            side: {
+                "clicks": order.clicks,
+                "hit": order.hit,
+                **order.shares,
+                "z": {" - ".join(pair): z for pair, z in order.z.items()},
+            }
             for side, order in (("real", agreement.real), ("synthetic", agreement.synthetic))
         },
     }

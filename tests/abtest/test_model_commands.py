@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from abtest.cli import app
 from micrec.config import METRICS_AT_N
 from micrec.errors import MicrecError
+from micrec.model_cli import _recall_lines
+from micrec.retrieval import DepthRecall, IndexReport
 from micrec.settings import build_config
 from tests.micrec.factories import random_frames
 
@@ -135,22 +137,63 @@ class TestTrain:
 
 
 class TestEvaluate:
-    def test_the_model_stands_beside_the_floors(self, shop):
-        text = run("evaluate", shop.out, shop.data)
-        header = next(line for line in text.splitlines() if "metric" in line)
-        assert [cell.strip() for cell in header.strip("┃").split("┃")] == [
-            "metric",
-            "ican + feature, semantic, session",
-            "popularity",
-            "item_knn",
-        ]
-        for metric in ("hit@5", "recall@10", "coverage@5", "mrr"):
+    def test_hit_stands_beside_its_ceiling_and_the_baselines(self, shop):
+        """30 items and 120 test clicks: what is above and below is read from the rows, and said in words."""
+        lines = run("evaluate", shop.out, shop.data).splitlines()
+        rows = [line.split() for line in lines]
+        table = rows[rows.index(["HIT@N", "5", "10"]) + 2 :][:5]
+        names = ["ican + feature, semantic, session", "popularity", "item-kNN", "random lists", "highest possible"]
+        assert [" ".join(row[:-2]) for row in table] == names
+        hits = np.array([row[-2:] for row in table], dtype=float)
+        assert (hits[:4] <= hits[4]).all()
+        assert (hits[:, 0] <= hits[:, 1]).all()
+        coverage = rows[rows.index(["coverage@N", "5", "10"]) + 2 :][:3]
+        assert [" ".join(row[:-2]) for row in coverage] == names[:3]
+        assert any(line.startswith("Verdict: ") and "popularity" in line and "item-kNN" in line for line in lines)
+        place = lines.index("What is judged")
+        assert lines[place + 1].startswith("  100.0 % of the 120 test clicks are judged (120).")
+        assert "of the judged clicks can be hit (" in lines[place + 2]
+        assert any("preset paper, model.embedding_dim=8" in line for line in lines)
+        assert not any("recall@10" in line for line in lines)
+
+    def test_all_prints_the_rest(self, shop):
+        short, text = (run("evaluate", shop.out, shop.data, *more) for more in ((), ("--all",)))
+        (count,) = [int(line.split()[2]) for line in short.splitlines() if line.startswith("--all prints")]
+        for metric in ("recall@10", "gini@5", "mrr", "seen_places@10"):
             assert f" {metric} " in text
-        assert "preset paper, model.embedding_dim=8" in text
+        models = json.loads(run("evaluate", shop.out, shop.data, "--json"))["models"]
+        measured = {metric for result in models.values() for metric in result["metrics"]}
+        first = {f"{kind}@{n}" for kind in ("hit", "coverage") for n in (5, 10)}
+        assert count == len(measured - first)
+        assert all(f" {metric} " in text for metric in measured - first)
+        for name in ("head", "tail", "repeats", "cold_users"):
+            assert any(line.split()[:1] == [name] for line in text.splitlines())
+
+    def test_a_part_that_is_hardly_judged_is_warned_about(self, tmp_path):
+        """Nine of ten users come after the split, and nine of ten clicks of the tenth go to new items."""
+        rows = [("old", f"i{n % 8}", n) for n in range(50)] + [("late", f"i{n % 8}", n) for n in range(45)]
+        rows += [("old", "i0" if n == 3 else f"n{n}", 100 + n) for n in range(10)]
+        rows += [(f"new{n}", f"i{n % 8}", 110 + n) for n in range(14)]
+        frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+        frame = frame.with_columns(timestamp=1_600_000_000 + 1000 * pl.col("timestamp"))
+        frame.write_csv(tmp_path / "clicks.csv")
+        (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+        run("convert", "table", tmp_path / "clicks.csv", tmp_path / "data")
+        run(
+            "train", tmp_path / "data", tmp_path / "out", "--config", tmp_path / "small.yaml", "--set", "train.epochs=1"
+        )
+        text = run("evaluate", tmp_path / "out", tmp_path / "data", "--set", "cutoffs=[1,50]")
+        assert "  41.7 % of the 24 test clicks are judged (10). Not judged: 14 of 14 users without a click" in text
+        assert "  10.0 % of the judged clicks can be hit (1). Not: 9 on items that nobody clicked before" in text
+        assert "warning: only 41.7 % of the test clicks are judged: " in text
+        assert "warning: only 10.0 % of the judged clicks can be hit at all: " in text
+        assert "note: hit@50: a list of 50 holds all 8 candidates, whatever the model, so it says nothing." in text
 
     def test_json_holds_everything(self, shop):
         found = json.loads(run("evaluate", shop.out, shop.data, "--json"))
         assert (found["dataset"], found["part"]) == ("clicks", "test")
+        assert (found["reach"]["lines"], found["reach"]["judged"]) == (120, 120)
+        assert {"reach", "standings", "warnings", "notes"} <= set(found)
         models = found["models"]
         assert list(models) == ["ican + feature, semantic, session", "popularity", "item_knn"]
         for result in models.values():
@@ -196,9 +239,25 @@ class TestIndex:
     @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
     def test_recall_is_printed(self, shop, tmp_path, kind):
         text = run("index", shop.out, shop.data, tmp_path / "b", "--kind", kind, "-k", 7, "--catalogue", "all")
-        assert f"{kind} index of 30 items\n" in text
-        assert "recall@7 against exact search, 40 users: 1.0000\n" in text
+        assert text.startswith(f"{kind} index of 30 items")
+        assert "recall against exact search, 40 users:\n  recall@7: 1.0000  (" in text
+        assert "  recall@10: 1.0000  (" in text
+        assert "recall@50" not in text
+        assert "not measured at 50, 100, 500: the index holds 30 items: every item is returned\n" in text
+        stored = json.loads((tmp_path / "b" / "manifest.json").read_text())["index"]["depths"]
+        assert [depth["k"] for depth in stored] == [7, 10]
         assert f"next: micrec recommend {tmp_path / 'b'} --user 1000\n" in text
+
+    def test_a_recall_just_below_one_is_not_called_one(self):
+        depths = (DepthRecall(10, 0.99997, 3), DepthRecall(50, 0.57, 9))
+        first, second, *lines = _recall_lines(IndexReport("ivf", 900, 1000, 23, depths), [10, 50])
+        assert (first, second) == ("ivf index of 900 items in 23 cells", "recall against exact search, 1,000 users:")
+        assert lines[:2] == [
+            "  recall@10: 0.9999  (searches 3 of 23 cells)",
+            "  recall@50: 0.5700  (searches 9 of 23 cells)",
+        ]
+        assert lines[2].startswith("note: lists of 50 lack 43.0% of the true best 50: --kind flat lacks nothing")
+        assert len(lines) == 3
 
     def test_what_is_refused(self, shop, tmp_path):
         index = ("index", shop.out, shop.data)

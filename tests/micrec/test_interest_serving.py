@@ -33,7 +33,8 @@ def test_lists_of_the_retriever_are_a_full_sort(fitted, dataset, tmp_path):
     """For known users, for many at once, for unseen ones with the same clicks; from memory and from a folder."""
     Retriever.build(fitted, dataset, k=5).save(tmp_path / "bundle")
     retriever = Retriever.load(tmp_path / "bundle")
-    assert retriever.report.recall == 1.0
+    assert [depth.recall for depth in retriever.report.depths] == [1.0] * len(retriever.report.depths)
+    assert retriever.report.depths[0].k == 5
     users = range(len(dataset.users))
     recent = np.array([(clicks_of(dataset, user)[::-1] + [-1] * 20)[:20] for user in users])
     at_once = retriever.retrieve(np.arange(len(users)), recent, 6)
@@ -134,10 +135,10 @@ def test_recall_of_interests_is_measured_against_the_highest_product(kind):
     vectors = rng.normal(size=(400, 8)).astype(np.float32)
     queries = rng.normal(size=(20, 3, 8)).astype(np.float32)
     index = build_index(vectors, kind)
-    report = measure_recall(index, kind, vectors, queries, 10)
+    (depth,) = measure_recall(index, kind, vectors, queries, [10]).depths
     best = (queries @ vectors.T).max(axis=1)
     exact = np.argsort(-best, axis=1)[:, :10]
     _, rows = search(index, queries, 10)
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(exact.tolist(), rows.tolist(), strict=True)]
-    assert report.recall == pytest.approx(np.mean(shares))
-    assert report.recall == 1.0 or kind != "flat"
+    assert depth.recall == pytest.approx(np.mean(shares))
+    assert depth.recall == 1.0 or kind != "flat"

@@ -12,6 +12,7 @@ from micrec.data.store import write_dataset
 from micrec.errors import MicrecError
 from simulator.realism.check import check_realism, load_pair
 from simulator.realism.folder import write_folder
+from simulator.realism.report import verdict_lines
 from simulator.world.item_table import dataset_schema, item_frame
 from tests.simulator.worlds import small_history, small_world
 
@@ -75,10 +76,17 @@ def test_command_writes_the_same_report_twice(folders, tmp_path):
 
 
 def test_recommenders_of_one_log_come_in_one_order(folders):
-    agreement = check_realism(load_pair(folders[0], folders[0]), classifier=False).ranking
+    checked = check_realism(load_pair(folders[0], folders[0]), classifier=False)
+    agreement = checked.ranking
     assert agreement.tau == pytest.approx(1.0)
     assert agreement.agreed == agreement.decided
     assert agreement.real.hit == agreement.synthetic.hit
+    highest = agreement.real.shares[f"hit_ceiling@{agreement.cutoff}"]
+    assert max(agreement.real.hit.values()) <= highest <= agreement.real.shares["hittable_share"] <= 1
+    assert (
+        sum(f"highest possible HIT: {highest:.4f} at {agreement.cutoff}" in line for line in verdict_lines(checked))
+        == 2
+    )
 
 
 def test_errors_for_people(folders, tmp_path):

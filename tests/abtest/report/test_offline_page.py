@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from abtest.report.glossary import ONLINE, offline_glossary
+from abtest.report.markdown import markdown_report
 from abtest.report.offline_page import html_report, page_of
 
 
@@ -65,6 +66,21 @@ def test_the_page_has_the_verdict_both_intervals_and_the_words(lift, significant
     assert "over users" in text
     assert text.count("all arms") == 1  # the keys stand once
     assert "torch 2" in text
+
+
+def test_hit_stands_beside_what_can_be_hit_in_every_form():
+    found = results(effect("hit@50", 0.1, significant=True))
+    for form in (html_report, markdown_report):
+        assert "can be hit at all" not in form(found)  # runs of earlier versions have no shares
+    shares = {"judged_share": 0.8, "hittable_share": 0.16, "hit_ceiling@50": 0.155, "repeat_share": 0.0}
+    for model in found["models"]:
+        model |= {**shares, "seen_places@50": 0.25}
+    for form in (html_report, markdown_report):
+        text = form(found)
+        assert text.count("80.0 % of the test clicks are judged; 16.0 % of these can be hit at all; highest") == 1
+        assert text.count("highest possible HIT: 0.1550 at 50.") == 1
+        assert text.count("Warning: only 16.0 % of the judged clicks can be hit at all") == 1
+        assert text.count("such items take up places in the lists of 50 (") == 1
 
 
 def test_words_are_told_once_for_all_depths():

@@ -111,6 +111,26 @@ def test_the_table_has_the_papers_numbers_at_its_side(results):
     assert set(lifts) == {"RFM* (fea)", "MicRec"}
 
 
+def test_the_table_says_what_can_be_hit_on_each_dataset(results):
+    results = copy.deepcopy(results)
+    assert not any("can be hit" in note for note in main_table(results, "video").notes)
+    for model in results["models"]:
+        ceiling = 0.9 if model["dataset"] == "video" else 0.4
+        model |= {
+            "judged_share": 0.75,
+            "hittable_share": ceiling,
+            "hit_ceiling@5": ceiling / 2,
+            "hit_ceiling@10": ceiling,
+        }
+    line = "75.0 % of the test clicks are judged; {} % of these can be hit at all; "
+    line += "highest possible HIT: {} at 5, {} at 10."
+    assert line.format("90.0", "0.4500", "0.9000") in main_table(results, "video").notes
+    notes = main_table(results, "news").notes
+    assert line.format("40.0", "0.2000", "0.4000") in notes
+    assert any(note.startswith("Warning: only 40.0 % of the judged clicks can be hit at all") for note in notes)
+    assert not any("can be hit" in note for note in main_table(results, "video", metrics=["coverage@5"]).notes)
+
+
 def test_a_mark_needs_a_win_over_every_row_by_every_test(results):
     won = beaten(results, "video")
     assert ("final", "hit@5") in won
