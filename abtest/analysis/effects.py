@@ -11,6 +11,7 @@ from abtest.stats.cuped import cuped
 from abtest.stats.estimate import Estimate
 from abtest.stats.moments import Moments
 from abtest.stats.multiplicity import benjamini_hochberg, holm
+from abtest.stats.normality import why_not_normal
 from abtest.stats.strata import post_stratified
 from abtest.stats.welch import welch
 
@@ -36,6 +37,7 @@ class Effect:
         others: The same question by other means: CUPED, post-stratified, capped.
         variance_reduction: Share of the variance that CUPED took away.
         truth: True lift and its standard error, where only a simulator can know it.
+        unfit: Why the test's normal approximation does not hold, if so.
     """
 
     metric: Metric
@@ -50,6 +52,7 @@ class Effect:
     others: Mapping[str, Estimate] = field(default_factory=dict)
     variance_reduction: float | None = None
     truth: tuple[float, float] | None = None
+    unfit: str | None = None
 
     @property
     def question(self) -> Question:
@@ -174,7 +177,9 @@ def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: st
     control, treatment = measured.of(base, where), measured.of(arm, where)
     question = term(metric)
     estimate = welch(control, treatment, question, alpha=alpha)
-    effect = Effect(metric, where.name, arm, family, estimate)
+    shapes = measured.shape(metric, base, where), measured.shape(metric, arm, where)
+    unfit = why_not_normal(shapes[0], shapes[1]) if shapes[0] and shapes[1] else None
+    effect = Effect(metric, where.name, arm, family, estimate, unfit=unfit)
     if family == "slice":
         return effect
     others: dict[str, Estimate] = {}
@@ -203,6 +208,8 @@ def _screened(effect: Effect, plan: AnalysisPlan, faults: Mapping[str, str]) -> 
     fewest = min(effect.estimate.control.n, effect.estimate.treatment.n)
     if fewest < LEAST_USERS:
         return replace(effect, reason=f"only {fewest:,} users in an arm: below {LEAST_USERS} nothing is judged")
+    if effect.unfit:
+        return replace(effect, reason=effect.unfit)
     if effect.family in ("primary", "guardrail") and effect.estimate.lift_ci is None:
         return replace(effect, reason=effect.estimate.reason or "the lift has no interval")
     if effect.slice != ALL and fewest < plan.min_users:
