@@ -121,10 +121,11 @@ def interactions_of(measured: Measured, metrics: Sequence[Metric], plan: Analysi
                 inside = measured.of(plan.control, where), measured.of(arm, where)
                 outside = measured.rest(plan.control, where), measured.rest(arm, where)
                 small = min(m.n for m in (*inside, *outside)) < plan.min_users
+                why = f"fewer than {plan.min_users:,} users in an arm of the slice or the rest" if small else None
+                why = why or _unfit(measured, metric, plan.control, arm, where)
+                why = why or _unfit(measured, metric, plan.control, arm, where, rest=True)
                 test = (
-                    LiftChange(reason=f"fewer than {plan.min_users:,} users in an arm of the slice or the rest")
-                    if small
-                    else between_groups(inside, outside, term(metric), alpha=plan.alpha)
+                    LiftChange(reason=why) if why else between_groups(inside, outside, term(metric), alpha=plan.alpha)
                 )
                 found.append(Interaction(metric, where.name, arm, test))
     adjusted = benjamini_hochberg([one.test.p for one in found])
@@ -177,8 +178,7 @@ def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: st
     control, treatment = measured.of(base, where), measured.of(arm, where)
     question = term(metric)
     estimate = welch(control, treatment, question, alpha=alpha)
-    shapes = measured.shape(metric, base, where), measured.shape(metric, arm, where)
-    unfit = why_not_normal(shapes[0], shapes[1]) if shapes[0] and shapes[1] else None
+    unfit = _unfit(measured, metric, base, arm, where)
     effect = Effect(metric, where.name, arm, family, estimate, unfit=unfit)
     if family == "slice":
         return effect
@@ -196,6 +196,12 @@ def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: st
     if metric.role == "primary" and metric.per is None and metric.value.text in measured.caps:
         others["capped"] = welch(control, treatment, capped(metric), alpha=alpha)
     return replace(effect, others=others, variance_reduction=reduction)
+
+
+def _unfit(measured: Measured, metric: Metric, base: str, arm: str, where: Slice, *, rest: bool = False) -> str | None:
+    """Why a t-test of a slice, or of the users outside it, is not to be believed, if so."""
+    control, treatment = (measured.shape(metric, one, where, rest=rest) for one in (base, arm))
+    return why_not_normal(control, treatment) if control and treatment else None
 
 
 def _screened(effect: Effect, plan: AnalysisPlan, faults: Mapping[str, str]) -> Effect:

@@ -65,13 +65,16 @@ class Measured(NamedTuple):
         others = [label for label in self.cells.labels(key) if label != where.label]
         return self.cells.total(**{"arm": arm, key: others})
 
-    def shape(self, metric: Metric, arm: str, where: Slice = EVERYBODY) -> Shape | None:
-        """Events and skewness of a mean metric in an arm, or in a slice of it; None of a ratio and without users."""
+    def shape(self, metric: Metric, arm: str, where: Slice = EVERYBODY, *, rest: bool = False) -> Shape | None:
+        """Events and skewness of a mean metric in an arm, or in a slice of it, or outside the slice (``rest``).
+
+        None of a ratio and without users.
+        """
         at = None if where.column is None else self.cells.keys.index(slice_column(where.column))
         found = [
             shape
             for cell, shape in self.shapes.get(metric.value.text, {}).items()
-            if cell[0] == arm and (at is None or cell[at] == where.label)
+            if cell[0] == arm and (at is None or (cell[at] == where.label) != rest)
         ]
         return reduce(Shape.plus, found) if found and metric.per is None else None
 

@@ -213,12 +213,17 @@ def crossing_chance(bounds_z: Sequence[float], likeness: Sequence[float], drift:
 
 def information_fraction(n_control: int, n_treatment: int, planned_control: int, planned_treatment: int) -> float:
     """Share of the planned information: 1 / (1/n_C + 1/n_T) in hand over planned, at most 1; 0 with an empty arm."""
+    return min(information_ratio(n_control, n_treatment, planned_control, planned_treatment), 1.0)
+
+
+def information_ratio(n_control: int, n_treatment: int, planned_control: int, planned_treatment: int) -> float:
+    """The same without a limit: above 1 where more users came than were planned."""
     if min(planned_control, planned_treatment) < 1:
         raise ValueError(f"planned users must be >= 1 per arm, got {planned_control} and {planned_treatment}.")
     if min(n_control, n_treatment) < 1:
         return 0.0
     planned = 1.0 / (1.0 / planned_control + 1.0 / planned_treatment)
-    return min(1.0 / (1.0 / n_control + 1.0 / n_treatment) / planned, 1.0)
+    return 1.0 / (1.0 / n_control + 1.0 / n_treatment) / planned
 
 
 def stagewise_p(looks: Sequence[Look], z: float) -> float:

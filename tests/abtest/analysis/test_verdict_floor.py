@@ -95,6 +95,27 @@ def test_rare_guardrails_and_slices_are_not_judged_and_ratios_are():
     assert "users have a value other than 0" in reasons["rare"]
     assert reasons["ACC"] is None
     assert "value other than 0" not in str(reasons["rate"])
+    apart = {(one["metric"], one["slice"]): one["reason"] for one in results["interactions"]}
+    assert apart == {("ACC", "land=NO"): None}
     (found,) = results["verdicts"]
     assert found["decision"] == "hold"
     assert any("Guardrail like" in line and "value other than 0" in line for line in found["reasons"])
+
+
+def test_a_slice_of_few_events_is_not_told_apart_from_the_rest():
+    """Of 400 Swedes 9 and 1 buy: 45 % of the lift of everybody else, but of ten buyers."""
+    n = 4000
+    swedes = np.arange(n) < 400
+    buys = np.where(swedes, np.isin(np.arange(n), [0, 2, 4, 6, 8, 10, 12, 14, 16, 1]), np.arange(n) % 5 == 0)
+    table = pl.DataFrame(
+        {
+            "user_id": range(n),
+            "arm": ["A", "B"] * (n // 2),
+            "clicks": buys.astype(float),
+            "land": np.where(swedes, "SE", "NO"),
+        }
+    )
+    results = results_of(analysed(table, AnalysisPlan("A", ("B",), slices=("land",))))
+    (apart,) = results["interactions"]
+    assert (apart["p"], apart["slice"]) == (None, "land=NO")
+    assert "only 9 and 1 users have a value other than 0, which is 5 expected" in apart["reason"]
