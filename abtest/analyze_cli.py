@@ -23,7 +23,7 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(
         metavar="OURS=THEIRS,...",
-        help="Our column by the file's, or by an expression on its columns: clicks=n_click,dwell_s=play_ms/1000.",
+        help="Our column by the file's, or by an expression on its columns, such as dwell_s=ms/1000.",
     ),
 ]
 Metrics = Annotated[Path | None, typer.Option(help="YAML file of metrics; an example: micrec scenario copy metrics.")]
@@ -226,7 +226,9 @@ def aa(
     log: Log,
     deals: Annotated[int, typer.Option(min=1, help="Random splits.")] = 10_000,
     alpha: Annotated[float, typer.Option(help="Level of each test.")] = 0.05,
-    lift: Annotated[list[float] | None, typer.Option(help="Lift to plant, for coverage and power; repeatable.")] = None,
+    lift: Annotated[
+        list[str] | None, typer.Option(help="Lift to plant, 0.02 or 2%, for coverage and power; repeatable.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
     columns: Columns = None,
     metrics: Metrics = None,
@@ -250,12 +252,17 @@ def aa(
     from micrec.errors import MicrecError
 
     _one_form(as_json=as_json, quiet=quiet)
-    for planted in lift or ():
+    lifts = tuple(_lift(text) for text in lift) if lift else (0.02, 0.05)
+    for text, planted in zip(lift or (), lifts, strict=False):
         if not (-1.0 < planted < 1e6):
             raise MicrecError(f"--lift {planted:g}: must be a number above -1 (-100 %).")
+        if planted >= 1.0 and not text.strip().endswith("%"):
+            raise MicrecError(
+                f"--lift {planted:g}: is +{100 * planted:g} %: for {planted:g} % write --lift {planted:g}%."
+            )
     history = read_history(log, _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times))
     try:
-        table = calibration_table(history, deals=deals, alpha=alpha, lifts=tuple(lift or (0.02, 0.05)), seed=seed)
+        table = calibration_table(history, deals=deals, alpha=alpha, lifts=lifts, seed=seed)
     except ValueError as fault:
         raise MicrecError(str(fault)) from None
     _print_plain([table], "aa", as_json=as_json, quiet=quiet)

@@ -163,11 +163,11 @@ def two_sided_p(t: float, df: float) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment over the p-values that exist; undefined ones stay None and do not count.
+    """Holm's step-down adjustment over the p-values that exist; undefined ones (None, nan) are None and do not count.
 
     Reference: Holm (1979), A simple sequentially rejective multiple test procedure.
     """
-    order = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    order = sorted((p, index) for index, p in enumerate(p_values) if p is not None and not math.isnan(p))
     adjusted: list[float | None] = [None] * len(p_values)
     floor = 0.0
     for rank, (p, index) in enumerate(order):

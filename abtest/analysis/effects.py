@@ -11,6 +11,7 @@ from abtest.stats.cuped import cuped
 from abtest.stats.estimate import Estimate
 from abtest.stats.moments import Moments
 from abtest.stats.multiplicity import benjamini_hochberg, holm
+from abtest.stats.normality import why_not_normal
 from abtest.stats.strata import post_stratified
 from abtest.stats.welch import welch
 
@@ -36,6 +37,7 @@ class Effect:
         others: The same question by other means: CUPED, post-stratified, capped.
         variance_reduction: Share of the variance that CUPED took away.
         truth: True lift and its standard error, where only a simulator can know it.
+        unfit: Why the test's normal approximation does not hold, if so.
     """
 
     metric: Metric
@@ -50,6 +52,7 @@ class Effect:
     others: Mapping[str, Estimate] = field(default_factory=dict)
     variance_reduction: float | None = None
     truth: tuple[float, float] | None = None
+    unfit: str | None = None
 
     @property
     def question(self) -> Question:
@@ -118,10 +121,11 @@ def interactions_of(measured: Measured, metrics: Sequence[Metric], plan: Analysi
                 inside = measured.of(plan.control, where), measured.of(arm, where)
                 outside = measured.rest(plan.control, where), measured.rest(arm, where)
                 small = min(m.n for m in (*inside, *outside)) < plan.min_users
+                why = f"fewer than {plan.min_users:,} users in an arm of the slice or the rest" if small else None
+                why = why or _unfit(measured, metric, plan.control, arm, where)
+                why = why or _unfit(measured, metric, plan.control, arm, where, rest=True)
                 test = (
-                    LiftChange(reason=f"fewer than {plan.min_users:,} users in an arm of the slice or the rest")
-                    if small
-                    else between_groups(inside, outside, term(metric), alpha=plan.alpha)
+                    LiftChange(reason=why) if why else between_groups(inside, outside, term(metric), alpha=plan.alpha)
                 )
                 found.append(Interaction(metric, where.name, arm, test))
     adjusted = benjamini_hochberg([one.test.p for one in found])
@@ -174,7 +178,8 @@ def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: st
     control, treatment = measured.of(base, where), measured.of(arm, where)
     question = term(metric)
     estimate = welch(control, treatment, question, alpha=alpha)
-    effect = Effect(metric, where.name, arm, family, estimate)
+    unfit = _unfit(measured, metric, base, arm, where)
+    effect = Effect(metric, where.name, arm, family, estimate, unfit=unfit)
     if family == "slice":
         return effect
     others: dict[str, Estimate] = {}
@@ -193,6 +198,12 @@ def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: st
     return replace(effect, others=others, variance_reduction=reduction)
 
 
+def _unfit(measured: Measured, metric: Metric, base: str, arm: str, where: Slice, *, rest: bool = False) -> str | None:
+    """Why a t-test of a slice, or of the users outside it, is not to be believed, if so."""
+    control, treatment = (measured.shape(metric, one, where, rest=rest) for one in (base, arm))
+    return why_not_normal(control, treatment) if control and treatment else None
+
+
 def _screened(effect: Effect, plan: AnalysisPlan, faults: Mapping[str, str]) -> Effect:
     """Marked with what forbids reading it; ``significant`` is False where it may be read."""
     fault = faults.get(ALL) or faults.get(effect.slice)
@@ -203,6 +214,8 @@ def _screened(effect: Effect, plan: AnalysisPlan, faults: Mapping[str, str]) -> 
     fewest = min(effect.estimate.control.n, effect.estimate.treatment.n)
     if fewest < LEAST_USERS:
         return replace(effect, reason=f"only {fewest:,} users in an arm: below {LEAST_USERS} nothing is judged")
+    if effect.unfit:
+        return replace(effect, reason=effect.unfit)
     if effect.family in ("primary", "guardrail") and effect.estimate.lift_ci is None:
         return replace(effect, reason=effect.estimate.reason or "the lift has no interval")
     if effect.slice != ALL and fewest < plan.min_users:

@@ -1,11 +1,13 @@
 """What a test says day by day, with bounds that hold however many of the planned looks are taken.
 
-"daily": every day is a planned look, and the level is spent by information: the variance of the summed difference
-between the arms so far, as a share of that at the planned end. It grows with the users and with what each has done by
-then, so a ramp spends little in its first days. Increments of that sum are independent as long as a user's days are;
-users whose days are alike make successive looks more alike than the bounds assume. Before the planned end the
-information to come is not known: each day to come counts as the richest day so far, or the planned users decide, if
-that is more. The last planned day spends all that is left, however many users came.
+"daily": every day is a planned look, and the level is spent by information, not by days. How much information a day
+has brought is read off the correlation of Z on that day with Z on the day before: I_{k-1} / I_k is its square, for
+users who come once (where it is the share of the users who were there) and for users who come again and do what they
+did before (who bring less and less). It is estimated from the users' covariances, and the least of the followed
+metrics counts. Before the planned end the information to come is not known: each day to come is expected to bring as
+much as the richest day so far, or the planned users decide, if that is more. A look is read by what was expected on
+its day, whenever it is read: evening by evening or all at once, the bounds are the same, and the last planned day
+spends all that is left, whatever was expected.
 "final": the same bounds are drawn to be looked at, and the test is read once, at its planned end.
 "open": a confidence sequence, for tests without a planned end, tuned to the first day's users times the planned days.
 """
@@ -13,7 +15,7 @@ that is more. The last planned day spends all that is left, however many users c
 import math
 import sys
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 from scipy.special import ndtri
@@ -25,12 +27,13 @@ from abtest.analysis.metrics import Metric
 from abtest.analysis.plan import AnalysisPlan
 from abtest.stats.confidence_sequence import anytime_difference, multiplier
 from abtest.stats.estimate import Estimate
-from abtest.stats.spending import bounds
+from abtest.stats.spending import Schedule
 from abtest.stats.tails import norm_logsf, two_sided_log10_p
 from abtest.stats.terms import linear, undefined
 from abtest.stats.welch import welch
 
 _LEAST_LOG10_P = -12.0  # repeated p-values are told apart down to here
+_NO_GAIN = 1e-9  # of the information in hand: rounding
 
 
 class Level(NamedTuple):
@@ -40,21 +43,25 @@ class Level(NamedTuple):
         alpha: Nominal two-sided level: the test at this level, and its intervals, hold at all looks together.
         z: The same as a bound on \\|z\\|.
         tuned_for: Users that a confidence sequence is tuned for; None for planned looks.
-        information: Share of the planned information at this look and those before it that brought any; empty where
-            looks are not planned.
+        schedule: This look and those before it that brought information; None where there is none.
     """
 
     alpha: float
     z: float
     tuned_for: float | None = None
-    information: tuple[float, ...] = ()
+    schedule: Schedule | None = None
+
+    @property
+    def information(self) -> float | None:
+        """Share of the planned information in hand, as expected at this look; None where looks are not planned."""
+        return self.schedule.shares[-1] if self.schedule else None
 
     def at(self, alpha: float) -> "Level":
         """The same look of a test at another level, such as one of several metrics after Holm's adjustment."""
-        if not self.information:
+        if self.schedule is None:
             return Level(alpha, float(-ndtri(alpha / 2.0)), self.tuned_for)
-        look = bounds(self.information, alpha=alpha)[-1]
-        return Level(max(look.alpha, sys.float_info.min), look.z, None, self.information)
+        look = self.schedule.bounds(alpha)[-1]
+        return Level(max(look.alpha, sys.float_info.min), look.z, None, self.schedule)
 
 
 class DayLook(NamedTuple):
@@ -112,22 +119,20 @@ def levels_of(daily: DailyMoments, plan: AnalysisPlan, arm: str) -> list[Level]:
         tuned_for = float(max(users[0], 1) * plan.planned_days)
         widths = [multiplier(max(n, 1), n_star=tuned_for, alpha=plan.alpha) for n in users]
         return [Level(2.0 * math.exp(float(norm_logsf(width))), width, tuned_for) for width in widths]
-    shares = information_shares(
-        [_information(daily, plan.control, arm, day) for day in range(1, len(users) + 1)],
-        users,
-        planned_days=plan.planned_days,
-        planned_users=_planned_of(plan, arm),
-    )
-    rising = [share for day, share in enumerate(shares) if share > max(shares[:day], default=0.0)]
-    schedule = iter(bounds(rising, alpha=plan.alpha) if rising else ())
+    in_hand = _information(daily, plan.control, arm)
+    planned = _planned_of(plan, arm)
+    found = schedules(in_hand, users, planned_days=plan.planned_days, planned_users=planned)
+    whole = found[-1]
+    looks = whole.bounds(plan.alpha) if whole else []
     levels: list[Level] = []
-    for day, share in enumerate(shares):
-        if share <= max(shares[:day], default=0.0):  # nothing new: it is read as the day before was
-            levels.append(levels[-1] if levels else Level(sys.float_info.min, math.inf))
+    for schedule in found:
+        if schedule is None:
+            levels.append(Level(sys.float_info.min, math.inf))
             continue
-        look = next(schedule)
-        seen = len([level for level in dict.fromkeys(levels) if level.information]) + 1
-        levels.append(Level(max(look.alpha, sys.float_info.min), look.z, None, tuple(rising[:seen])))
+        at = len(schedule.in_hand)
+        so_far = whole is not None and schedule.expected == whole.expected[:at]
+        look = looks[at - 1] if so_far else schedule.bounds(plan.alpha)[-1]
+        levels.append(Level(max(look.alpha, sys.float_info.min), look.z, None, schedule))
     return levels
 
 
@@ -139,53 +144,93 @@ def _planned_of(plan: AnalysisPlan, arm: str) -> int | None:
     return round(plan.planned_users * both / sum(plan.weight(one) for one in plan.arms))
 
 
-def information_shares(
-    information: Sequence[float], users: Sequence[int], *, planned_days: int, planned_users: int | None = None
-) -> list[float]:
-    """Share of the information of the planned end that is in hand after each day so far.
+def schedules(
+    in_hand: Sequence[float], users: Sequence[int], *, planned_days: int, planned_users: int | None = None
+) -> list[Schedule | None]:
+    """The looks up to and with each day, by what was known on each of them; None while there is no information.
 
     Args:
-        information: Variance of the summed difference after each day, at least 0, never falling but for chance.
+        in_hand: Information after each day so far, never falling, in any unit.
         users: Of both arms after each day.
         planned_days: Days of the plan, at least as many as there are so far.
         planned_users: Users of both arms at the planned end, if they were planned.
+    """
+    found: list[Schedule | None] = []
+    looks: list[tuple[float, float]] = []
+    for day, now in enumerate(in_hand, start=1):
+        if now > (looks[-1][0] if looks else 0.0):
+            so_far, there = in_hand[:day], users[day - 1]
+            growth = planned_users / there if planned_users is not None and there else None
+            looks.append((now, expected_information(so_far, planned_days=planned_days, user_growth=growth)))
+        elif looks and day == planned_days:  # the last day brought nothing: the one before was the last look
+            looks[-1] = (looks[-1][0], looks[-1][0])
+        found.append(Schedule(*zip(*looks, strict=True)) if looks else None)
+    return found
+
+
+def expected_information(in_hand: Sequence[float], *, planned_days: int, user_growth: float | None = None) -> float:
+    """Information of the planned end, as expected after the last of these days.
+
+    Args:
+        in_hand: Information after each day so far, never falling, in any unit.
+        planned_days: Days of the plan, at least as many as there are so far.
+        user_growth: Planned users over those there; None if they were not planned.
 
     Returns:
-        Shares within [0, 1], never falling; 1 on the last planned day.
+        What is in hand, and for each day to come as much as the richest so far brought; more if the planned users are
+        more than that; exactly what is in hand on the last planned day.
     """
-    in_hand = list(accumulate(information, max))
-    to_come = planned_days - len(in_hand)
+    now, to_come = in_hand[-1], planned_days - len(in_hand)
     if to_come == 0:
-        whole = in_hand[-1]
-    else:
-        richest = max(after - before for before, after in pairwise([0.0, *in_hand]))
-        whole = in_hand[-1] + to_come * richest
-        if planned_users is not None and users[-1]:
-            whole = max(whole, in_hand[-1] * planned_users / users[-1])
-    shares = [min(amount / whole, 1.0) if whole > 0.0 else 0.0 for amount in in_hand]
-    return [*shares[:-1], 1.0] if to_come == 0 else shares
+        return now
+    richest = max(after - before for before, after in pairwise([0.0, *in_hand]))
+    return max(now + to_come * richest, now * (user_growth or 0.0))
 
 
-def _information(daily: DailyMoments, control: str, arm: str, day: int) -> float:
-    """Variance of the summed difference after a day, over that of the last day; a mean over the followed metrics."""
-    found = []
-    for metric in daily.metrics:
-        last = _score_variance(daily, control, arm, metric, daily.days)
-        if last > 0.0:
-            found.append(_score_variance(daily, control, arm, metric, day) / last)
-    return sum(found) / len(found) if found else 0.0
+def _information(daily: DailyMoments, control: str, arm: str) -> list[float]:
+    """Information after each day, in units of that of the first day with any; 0 before it."""
+    found: list[float] = []
+    last = 0  # the latest day that brought information
+    for day in range(1, daily.days + 1):
+        known = [metric for metric in daily.metrics if _varies(daily, (control, arm), metric, day)]
+        if not last:
+            found.append(1.0 if known else 0.0)
+            last = day if known else 0
+            continue
+        alike = [_correlation(daily, (control, arm), metric, last, day) for metric in known]
+        gain = max((1.0 / max(r, 1e-3) ** 2 - 1.0 for r in alike if r is not None), default=0.0)
+        last = day if gain > _NO_GAIN else last
+        found.append(found[-1] * (1.0 + gain if gain > _NO_GAIN else 1.0))
+    return found
 
 
-def _score_variance(daily: DailyMoments, control: str, arm: str, metric: Metric, day: int) -> float:
-    """Variance of (mean of treatment - mean of control) times the harmonic number of users; 0 where undefined."""
-    groups, column = [daily.of(control, day), daily.of(arm, day)], over(metric, 1, day)
-    if any(undefined(group, column, "") for group in groups):
-        return 0.0
-    harmonic = 1.0 / sum(1.0 / group.n for group in groups)
-    variance = sum(float(linear(group, (column,)).cov[0, 0]) / group.n for group in groups)
-    if not isinstance(column, str):  # a ratio: in units of its numerator, so that days add up
-        variance *= (sum(group.n * group.mean_of(column[1]) for group in groups) / sum(g.n for g in groups)) ** 2
-    return harmonic**2 * variance
+def _correlation(daily: DailyMoments, arms: tuple[str, str], metric: Metric, before: int, day: int) -> float | None:
+    """Correlation of Z after two days, where nothing differs; None where the earlier one is undefined.
+
+    Users who came later are independent of the earlier ones, so the differences covary by the users of both days.
+    """
+    if not _varies(daily, arms, metric, before):
+        return None
+    first, second = over(metric, 1, before), over(metric, 1, day)
+    together = noise_before = noise = 0.0
+    for arm in arms:
+        early, late = daily.of(arm, before), daily.of(arm, day)
+        if undefined(early, second, ""):
+            return None
+        shared = linear(early, (first, second)).cov
+        scale = 1.0 if isinstance(second, str) else early.mean_of(second[1]) / late.mean_of(second[1])
+        together += float(shared[0, 1]) * scale / late.n
+        noise_before += float(shared[0, 0]) / early.n
+        noise += float(linear(late, (second,)).cov[0, 0]) / late.n
+    return together / math.sqrt(noise_before * noise)
+
+
+def _varies(daily: DailyMoments, arms: tuple[str, str], metric: Metric, day: int) -> bool:
+    """Whether the metric over the days so far has a Z: defined in both arms, with noise in one."""
+    groups, column = [daily.of(arm, day) for arm in arms], over(metric, 1, day)
+    return not any(undefined(group, column, "") for group in groups) and any(
+        float(linear(group, (column,)).cov[0, 0]) > 0.0 for group in groups
+    )
 
 
 def looks_of(daily: DailyMoments, plan: AnalysisPlan, days: Days) -> list[DayLook]:
@@ -217,12 +262,12 @@ def p_of_all_looks(estimate: Estimate, level: Level, plan: AnalysisPlan) -> floa
         return None
     if level.tuned_for is not None:
         return anytime_difference(estimate, n_star=level.tuned_for, alpha=plan.alpha).p
-    tail, information = estimate.log10_p, level.information
-    if not information:
+    tail, schedule = estimate.log10_p, level.schedule
+    if schedule is None:
         return 1.0  # no look has brought any information
 
     def rejects(log10_alpha: float) -> bool:
-        look = bounds(information, alpha=10.0**log10_alpha)[-1]
+        look = schedule.bounds(10.0**log10_alpha)[-1]
         return tail < float(two_sided_log10_p(look.z, math.inf))
 
     low, high = _LEAST_LOG10_P, math.log10(0.999)

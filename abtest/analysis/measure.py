@@ -1,6 +1,7 @@
 """Everything that the tests need of the users, taken in as few passes over the log as there are questions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import polars as pl
@@ -8,8 +9,9 @@ import polars as pl
 from abtest.analysis.expressions import Expression
 from abtest.analysis.metrics import ALL, COLD, Metric
 from abtest.analysis.userlog import UserLog, slice_column, slice_name
-from abtest.stats.cells import CellMoments
+from abtest.stats.cells import CellMoments, Label
 from abtest.stats.moments import Moments
+from abtest.stats.normality import Shape
 from abtest.stats.terms import Term
 
 CAP = 0.99  # winsorised metrics are capped at this quantile of all arms' users together
@@ -41,12 +43,14 @@ class Measured(NamedTuple):
         slices: All slices there are, without "all".
         covariates: Their columns.
         caps: Threshold of each capped metric.
+        shapes: Of each mean metric, by the text of its expression and by cell: what tells whether a t-test holds.
     """
 
     cells: CellMoments
     slices: tuple[Slice, ...]
     covariates: tuple[str, ...]
     caps: dict[str, float]
+    shapes: Mapping[str, Mapping[tuple[Label, ...], Shape]]
 
     def of(self, arm: str, where: Slice = EVERYBODY) -> Moments:
         """Users of an arm, or of a slice of it."""
@@ -60,6 +64,19 @@ class Measured(NamedTuple):
         key = slice_column(where.column)
         others = [label for label in self.cells.labels(key) if label != where.label]
         return self.cells.total(**{"arm": arm, key: others})
+
+    def shape(self, metric: Metric, arm: str, where: Slice = EVERYBODY, *, rest: bool = False) -> Shape | None:
+        """Events and skewness of a mean metric in an arm, or in a slice of it, or outside the slice (``rest``).
+
+        None of a ratio and without users.
+        """
+        at = None if where.column is None else self.cells.keys.index(slice_column(where.column))
+        found = [
+            shape
+            for cell, shape in self.shapes.get(metric.value.text, {}).items()
+            if cell[0] == arm and (at is None or (cell[at] == where.label) != rest)
+        ]
+        return reduce(Shape.plus, found) if found and metric.per is None else None
 
     def slice_of(self, metric: Metric) -> Slice:
         """The slice that a metric is about; nobody may be in it."""
@@ -91,7 +108,31 @@ def measure(log: UserLog, arms: Sequence[str]) -> Measured:
     slices = [
         Slice(slice_name(column, label), column, label) for column, labels in log.slices.items() for label in labels
     ]
-    return Measured(cells, tuple(slices), log.covariates, caps)
+    means = dict.fromkeys(metric.value.text for metric in log.metrics if metric.per is None)
+    return Measured(cells, tuple(slices), log.covariates, caps, _shapes(table, cells, list(means)))
+
+
+def _shapes(table: pl.LazyFrame, cells: CellMoments, texts: Sequence[str]) -> dict[str, dict[tuple[Label, ...], Shape]]:
+    """Events and sums of powers by cell, about the mean of all users and in units of their spread."""
+    together, parts = cells.total(), []
+    for at, text in enumerate(texts):
+        spread = together.var_of(text) ** 0.5 if together.n > 1 else 0.0
+        value = pl.col(text).cast(pl.Float64)
+        unit = (value - together.mean_of(text)) / (spread if spread > 0.0 else 1.0)
+        parts += [
+            (value != 0).sum().alias(f"events {at}"),
+            ((value == 0) | (value == 1)).all().alias(f"binary {at}"),
+            *(unit.pow(power).sum().alias(f"power {power} {at}") for power in (1, 2, 3)),
+        ]
+    keys = list(cells.keys)
+    found = table.group_by(keys).agg(pl.len().alias("users"), *parts).collect(engine="streaming")
+    shapes: dict[str, dict[tuple[Label, ...], Shape]] = {text: {} for text in texts}
+    for row in found.iter_rows(named=True):
+        cell = tuple(row[key] for key in keys)
+        for at, text in enumerate(texts):
+            powers = (row[f"power 1 {at}"], row[f"power 2 {at}"], row[f"power 3 {at}"])
+            shapes[text][cell] = Shape(row["users"], row[f"events {at}"], row[f"binary {at}"], powers)
+    return shapes
 
 
 def values(metrics: Iterable[Metric]) -> dict[str, pl.Expr]:

@@ -190,7 +190,7 @@ def calibration_table(history: History, *, deals: int, alpha: float, lifts: Sequ
         f"Sound: the rate of false alarms is {alpha:g} up to the noise of {deals:,} splits and of the buckets."
     )
     header = ("metric", "false alarms", "99 % interval", "uniform p", "verdict")
-    planted = [f"{what} at {numbers.percent(lift)}" for lift in lifts for what in ("coverage", "power")]
+    planted = [f"{what} at {100 * lift:+.3g} %" for lift in lifts for what in ("coverage", "power")]
     users = history.moments.n
     data = [_calibration_data(metric, one) for metric, one in zip(history.metrics, results, strict=True)]
     return Table(f"{deals:,} A/A splits of {users:,} users", (*header, *planted), rows, notes, data=data)

@@ -201,7 +201,7 @@ def _look(look: DayLook) -> dict[str, Any]:
         "on_day": estimate_data(look.on_day),
         "bound": look.level.z if look.level.z < 1e6 else None,
         "level": 1 - look.so_far.alpha,
-        "information": look.level.information[-1] if look.level.information else None,
+        "information": look.level.information,
         "crossed": look.crossed,
     }
 

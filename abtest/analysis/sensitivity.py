@@ -14,7 +14,6 @@ from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
 from abtest.stats.moments import Moments
 from abtest.stats.power import Baseline, baseline, detectable_lift, power_of
-from abtest.stats.spending import sample_growth
 
 POWER = 0.8
 _POINTS = 24
@@ -62,8 +61,8 @@ def power_curves(
             where = EVERYBODY if metric.slice == ALL else measured.slice_of(metric)
             control, treatment = measured.of(plan.control, where), measured.of(arm, where)
             level, alpha = levels[arm], plan.alpha / comparisons
-            if level.information and level.information[-1] == 1.0:
-                growth = sample_growth(level.information, alpha=alpha, power=POWER)
+            if level.schedule and level.information == 1.0:
+                growth = level.schedule.growth(alpha, POWER)
                 curves.append(_curve(metric, arm, control, treatment.n, alpha, growth))
                 continue
             level = level.at(alpha) if level.tuned_for is None else level

@@ -15,7 +15,8 @@ RULE = (
     "Stop if a primary metric is significantly worse, or a guardrail is worse than its margin allows.",
     "Ship if at least one primary metric is significantly better, none is significantly worse, and every guardrail is "
     "within its margin (without a margin: not shown to be worse).",
-    "Hold otherwise. A test that is read once is not read before its planned end.",
+    "Hold otherwise. A test that is read once is not read before its planned end, and a mean with fewer than 10 events "
+    "expected an arm, or so skewed in arms of such sizes that a t-test does not hold, is not judged.",
     "Significant means: p below alpha after Holm's adjustment over primary metrics and treatments. Secondary metrics "
     "and slices inform; they never ship.",
 )
@@ -57,14 +58,7 @@ def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
     unsure = [effect for effect in guards if guardrail(effect) == "unsure"]
     open_ = [effect for effect in primary if effect["significant"] is None]
     reasons = [_told(effect) for effect in (*worse, *better)]
-    reasons += [
-        f"Guardrail {_measured(effect)}: worse than its margin of {100 * effect['margin']:g} % allows."
-        for effect in harmed
-    ]
-    reasons += [
-        f"Guardrail {_measured(effect)}: not shown to lie within its margin of {100 * effect['margin']:g} %."
-        for effect in unsure
-    ]
+    reasons += [_margin(results, effect) for effect in (*harmed, *unsure)]
     rest = [effect for effect in primary if effect not in (*better, *worse, *open_)]
     reasons += [_told(effect) for effect in rest]
     reasons += [f"{_measured(effect)}: not judged ({effect['reason']})." for effect in open_]
@@ -130,6 +124,18 @@ def guardrail(effect: Mapping[str, Any]) -> str:
     if high < -margin:
         return "harmed"
     return "safe" if low >= -margin or margin == 0 else "unsure"
+
+
+def _margin(results: Mapping[str, Any], effect: Mapping[str, Any]) -> str:
+    """What the interval says of a guardrail's margin; with looks it is the one that holds at all of them together."""
+    which = {"final": "", "daily": " by the repeated interval, which holds at all looks together"}.get(
+        results["scenario"]["looks"], " by the anytime interval, which holds however often it is read"
+    )
+    margin = f"its margin of {100 * effect['margin']:g} %"
+    if guardrail(effect) == "harmed":
+        return f"Guardrail {_measured(effect)}: worse than {margin} allows{which}."
+    why = f" ({effect['reason']})" if effect["significant"] is None and effect["reason"] else ""
+    return f"Guardrail {_measured(effect)}: not shown to lie within {margin}{which}{why}."
 
 
 def _told(effect: Mapping[str, Any]) -> str:

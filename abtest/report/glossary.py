@@ -47,7 +47,12 @@ def online_glossary(results: Results) -> Section:
     rows.append(("lift", "treatment / control - 1; difference: treatment - control, in the metric's own unit"))
     if scenario["looks"] != "final":
         rows.append(("nominal p", "p of Welch's test as if this were the only look; the adjusted p counts all looks"))
-    rows.append(("Holm p", "p after Holm's adjustment over primary metrics and treatments; significant below alpha"))
+    rows.append(
+        (
+            "Holm p",
+            "p after Holm's adjustment over the primary metrics and treatments that have a p; significant below alpha",
+        )
+    )
     rows.append(("BH p", "p after Benjamini and Hochberg's adjustment: among those below alpha few are false"))
     if any(one["truth"] for one in results["effects"]):
         rows.append(("true lift", "from worlds in which everybody is under one arm, with the same noise"))

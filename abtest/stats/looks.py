@@ -10,7 +10,7 @@ from scipy import special
 from abtest.stats.contrast import LiftMethod
 from abtest.stats.estimate import Estimate
 from abtest.stats.moments import Moments
-from abtest.stats.spending import Look, Spending, bounds, information_fraction, stagewise_p
+from abtest.stats.spending import Look, Spending, bounds, information_ratio, stagewise_p
 from abtest.stats.terms import Term
 from abtest.stats.welch import welch
 
@@ -103,16 +103,21 @@ def group_sequential(
     Raises:
         ValueError: If alpha, the spending or a column is not valid.
     """
-    shares = [information_fraction(control.n, treatment.n, *planned_n) for control, treatment in data]
+    there = [information_ratio(control.n, treatment.n, *planned_n) for control, treatment in data]
+    shares = [min(ratio, 1.0) for ratio in there]
     if final and shares:
         shares = [min(share, 1.0 - 1e-9) for share in shares[:-1]] + [1.0]
-    rising = [share for at, share in enumerate(shares) if share > max(shares[:at], default=0.0)]
-    plan = iter(bounds(rising, alpha=alpha, spending=spending, rho=rho) if rising else ())
+    new = [at for at, share in enumerate(shares) if share > max(shares[:at], default=0.0)]
+    information: list[float] = []  # what makes looks alike are the users there, whatever the last look spends
+    for at in new:
+        information.append(max(there[at], information[-1] * (1.0 + 1e-9) if information else there[at]))
+    clock = [shares[at] for at in new]
+    plan = iter(bounds(information, alpha=alpha, spending=spending, rho=rho, clock=clock) if new else ())
     results: list[SequentialLook] = []
     passed: list[Look] = []
-    for (control, treatment), share in zip(data, shares, strict=True):
+    for at, ((control, treatment), share) in enumerate(zip(data, shares, strict=True)):
         spent = passed[-1].spent if passed else 0.0
-        if share > (passed[-1].information if passed else 0.0):
+        if at in new:
             passed.append(next(plan))
             results.append(_at(passed, control, treatment, metric, lift))
             continue

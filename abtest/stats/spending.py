@@ -10,6 +10,11 @@ Each side spends half: the upper bound z_k solves P(no upper bound was crossed b
 lower bound mirrors it. So a false "better" has a chance of alpha / 2, and so has a false "worse", whatever the other
 side did before. A bound is used as a nominal level: test look k at ``Look.alpha``, and the intervals of that level are
 repeated confidence intervals (Jennison, Turnbull 1989).
+
+Where the information of the planned end is not known before it, ``Schedule`` spends by what is expected at each look,
+and never rewrites the past: what a look has spent stays spent, its bound stays in the recursion, and the last planned
+look spends all that is left. So the level is exact however wrong the expectations were, as long as they do not depend
+on the effect; they only decide when the level is spent.
 """
 
 import itertools
@@ -28,6 +33,7 @@ Spending = Literal["obrien-fleming", "pocock", "power"]
 Floats = NDArray[np.float64]
 
 _REACH = 9.0  # standard deviations beyond which a density is nothing beside any level in use
+_MOST_ALIKE = 0.9975  # correlation of two looks; more alike ones count as this, which errs on the safe side and ends
 _NODES = 12  # per two standard deviations of the step from one look to the next: enough for 1e-12
 
 
@@ -112,6 +118,63 @@ def bounds(
     return [Look(t, level, z, nominal) for t, level, (z, nominal) in zip(shares, levels, pairs, strict=True)]
 
 
+class Schedule(NamedTuple):
+    """Looks so far of a test whose information at the planned end is expected and not known.
+
+    Attributes:
+        in_hand: Information at each look, rising, > 0, in any unit.
+        expected: Information of the planned end as it was expected at each look, at least that in hand; at the last
+            planned look that in hand. It must not depend on what the data say of the effect.
+    """
+
+    in_hand: tuple[float, ...]
+    expected: tuple[float, ...]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the expected information in hand at each look; 1 at the last look of the plan."""
+        return tuple(now / whole for now, whole in zip(self.in_hand, self.expected, strict=True))
+
+    def spent(self, alpha: float = 0.05, spending: Spending = "obrien-fleming") -> list[float]:
+        """Two-sided level spent up to and with each look, never falling.
+
+        It is what the spending function grants the share in hand. Where earlier looks spent more than that, since less
+        was expected then, the look may still spend of the rest what the function grants its share of the information
+        that was missing.
+        """
+        levels, before, spent_before = [], 0.0, 0.0
+        for now, whole in zip(self.in_hand, self.expected, strict=True):
+            of_rest = spent((now - before) / (whole - before), alpha, spending) / alpha
+            level = max(spent(now / whole, alpha, spending), spent_before + (alpha - spent_before) * of_rest)
+            levels.append(min(level, alpha))
+            before, spent_before = now, levels[-1]
+        return levels
+
+    def bounds(self, alpha: float = 0.05, spending: Spending = "obrien-fleming") -> list[Look]:
+        """Bounds of all looks so far; those of earlier looks are what they were then.
+
+        Raises:
+            ValueError: If alpha is not within (0, 1), or the information does not rise up to what is expected.
+        """
+        check_alpha(alpha)
+        rises = all(before < now for before, now in itertools.pairwise([0.0, *self.in_hand]))
+        if not rises or any(now > whole for now, whole in zip(self.in_hand, self.expected, strict=True)):
+            raise ValueError(f"information must rise and stay within the expected {self.expected}, got {self.in_hand}.")
+        levels = self.spent(alpha, spending)
+        pairs = bounds_of(levels, correlations(self.in_hand))
+        return [Look(t, level, *pair) for t, level, pair in zip(self.shares, levels, pairs, strict=True)]
+
+    def growth(self, alpha: float = 0.05, power: float = 0.8) -> float:
+        """How many times the users of a fixed test these looks need for the same power; the last is the plan's last.
+
+        Args:
+            alpha: Two-sided level of the whole test.
+            power: Chance that some look finds the effect in its direction, within (alpha, 1).
+        """
+        likeness = correlations(self.in_hand)
+        return _growth([look.z for look in self.bounds(alpha)], likeness, alpha=alpha, power=power)
+
+
 def correlations(information: Sequence[float]) -> list[float]:
     """Correlation of Z at each look with Z at the look before, sqrt(I_{k-1} / I_k); 0 at the first."""
     return [math.sqrt(before / now) for before, now in itertools.pairwise([0.0, *information])]
@@ -150,12 +213,17 @@ def crossing_chance(bounds_z: Sequence[float], likeness: Sequence[float], drift:
 
 def information_fraction(n_control: int, n_treatment: int, planned_control: int, planned_treatment: int) -> float:
     """Share of the planned information: 1 / (1/n_C + 1/n_T) in hand over planned, at most 1; 0 with an empty arm."""
+    return min(information_ratio(n_control, n_treatment, planned_control, planned_treatment), 1.0)
+
+
+def information_ratio(n_control: int, n_treatment: int, planned_control: int, planned_treatment: int) -> float:
+    """The same without a limit: above 1 where more users came than were planned."""
     if min(planned_control, planned_treatment) < 1:
         raise ValueError(f"planned users must be >= 1 per arm, got {planned_control} and {planned_treatment}.")
     if min(n_control, n_treatment) < 1:
         return 0.0
     planned = 1.0 / (1.0 / planned_control + 1.0 / planned_treatment)
-    return min(1.0 / (1.0 / n_control + 1.0 / n_treatment) / planned, 1.0)
+    return 1.0 / (1.0 / n_control + 1.0 / n_treatment) / planned
 
 
 def stagewise_p(looks: Sequence[Look], z: float) -> float:
@@ -183,17 +251,21 @@ def sample_growth(
         power: Chance that some look finds the effect in its direction, within (alpha, 1).
         spending: As in ``bounds``.
     """
+    looks = bounds(information, alpha=alpha, spending=spending)
+    return _growth([look.z for look in looks], correlations(information), alpha=alpha, power=power)
+
+
+def _growth(bounds_z: Sequence[float], likeness: Sequence[float], *, alpha: float, power: float) -> float:
+    """The same for any bounds. Z of a look has the last one's mean times its correlation with the last."""
     from scipy.optimize import brentq
 
-    looks = bounds(information, alpha=alpha, spending=spending)
-    if len(looks) == 1:
+    if len(bounds_z) == 1:
         return 1.0
-    likeness = correlations(information)
+    to_last = [math.prod(likeness[look + 1 :]) for look in range(len(likeness))]
     fixed = -float(special.ndtri(alpha / 2.0)) + float(special.ndtri(power))
 
     def gap(drift: float) -> float:
-        means = [drift * math.sqrt(look.information) for look in looks]
-        return crossing_chance([look.z for look in looks], likeness, means) - power
+        return crossing_chance(bounds_z, likeness, [drift * r for r in to_last]) - power
 
     return float(brentq(gap, 0.9 * fixed, 1.5 * fixed, xtol=1e-8) / fixed) ** 2
 
@@ -247,7 +319,7 @@ class _Walk:
 
     def _step_of(self, r: float) -> tuple[float, float]:
         """Correlation with the look before, and what is new: standard deviation of Z given the one before."""
-        r = r if self._begun else 0.0
+        r = min(r, _MOST_ALIKE) if self._begun else 0.0
         return r, math.sqrt((1.0 - r) * (1.0 + r))
 
 

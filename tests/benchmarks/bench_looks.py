@@ -2,9 +2,10 @@
 
     python tests/benchmarks/bench_looks.py
 
-Users come on one day each; nothing differs between the arms. "calendar" spends the level by days, as former versions
-did; "at the end" by the information that the whole log shows; "live" each evening by what is known then, which is what
-somebody meets who follows a test; "live, planned" when the number of users was planned.
+Nothing differs between the arms. Users come on one day each, or all on the first and again on every other, as much as
+they did before or not. "Calendar" spends the level by days and takes the looks for as alike as days are, as former
+versions did. "Each evening" is what somebody meets who follows a test: the bound of a look is made of what is known on
+its day. "At the end" reads all looks off the whole log. "Planned" when the number of users was planned.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from abtest.analysis.looks import information_shares
+from abtest.analysis.looks import schedules
 from abtest.stats.power import Baseline, detectable_lift
 from abtest.stats.spending import bounds
 
@@ -21,6 +22,8 @@ RAMPS = {
     "equal days": [2000] * 7,
     "ramp": [100, 100, 500, 1000, 2500, 5000, 5000],
     "front-loaded": [5000, 5000, 2500, 1000, 500, 100, 100],
+    "one large day": [300, 300, 300, 6000, 300, 300, 300],
+    "campaign at the end": [1000, 1000, 1000, 1000, 1000, 1000, 20000],
 }
 
 
@@ -34,7 +37,7 @@ class FalseAlarms(NamedTuple):
 
 
 def z_by_day(users: list[int], tests: int, seed: int, *, heavy: bool) -> tuple[NDArray, NDArray]:
-    """Z after each day, shape (tests, days), and the variance of the summed difference, shape (days,)."""
+    """Z after each day, shape (tests, days), and the information in hand, shape (days,), of users who come once."""
     rng = np.random.default_rng(seed)
     sums, squares, counts = np.zeros((2, tests)), np.zeros((2, tests)), 0
     z, information = [], []
@@ -48,28 +51,52 @@ def z_by_day(users: list[int], tests: int, seed: int, *, heavy: bool) -> tuple[N
         counts += n
         variance = (squares - sums**2 / counts) / (counts - 1)
         z.append((sums[1] - sums[0]) / counts / np.sqrt(variance.sum(axis=0) / counts))
-        information.append(counts * float(variance.mean()))
+        information.append(float(counts))
     return np.array(z).T, np.array(information)
 
 
-def false_alarms(users: list[int], *, tests: int, seed: int, heavy: bool = False) -> FalseAlarms:
-    """Every way of spending on the same tests."""
-    days, so_far = len(users), np.cumsum(users).tolist()
-    z, information = z_by_day(users, tests, seed, heavy=heavy)
+def z_of_the_same_users(n: int, days: int, tests: int, seed: int, *, faithful: float) -> tuple[NDArray, NDArray]:
+    """The same for users who all come every day; ``faithful`` is the share of the variance of a day that is theirs."""
+    rng = np.random.default_rng(seed)
+    z = np.zeros((tests, days))
+    for test in range(tests):
+        taste = rng.normal(0.0, np.sqrt(faithful), (2, n, 1))
+        so_far = np.cumsum(taste + rng.normal(0.0, np.sqrt(1.0 - faithful), (2, n, days)), axis=2)
+        noise = np.sqrt(so_far.var(axis=1, ddof=1).sum(axis=0) / n)
+        z[test] = (so_far[1].mean(axis=0) - so_far[0].mean(axis=0)) / noise
+    k = np.arange(1, days + 1)
+    return z, k / (k * faithful + 1.0 - faithful)
 
-    def alarms(shares: list[float]) -> float:
-        return float((np.abs(z) > np.array([look.z for look in bounds(shares)])).any(axis=1).mean())
+
+def false_alarms(users: list[int], *, tests: int, seed: int, heavy: bool = False) -> FalseAlarms:
+    """Every way of spending on the same tests of users who come once."""
+    z, information = z_by_day(users, tests, seed, heavy=heavy)
+    return alarms_of(z, information, np.cumsum(users).tolist())
+
+
+def alarms_of(z: NDArray, information: NDArray, users: list[int]) -> FalseAlarms:
+    """Every way of spending on the same tests.
+
+    Args:
+        z: Z after each day, shape (tests, days).
+        information: In hand after each day, shape (days,).
+        users: After each day.
+    """
+    days = len(users)
+
+    def crossed(found: list[float]) -> float:
+        return float((np.abs(z) > np.array(found)).any(axis=1).mean())
 
     def live(planned: int | None) -> float:
-        stopped = np.zeros(tests, bool)
-        for day in range(1, days + 1):
-            amounts, counts = information[:day].tolist(), so_far[:day]
-            shares = information_shares(amounts, counts, planned_days=days, planned_users=planned)
-            stopped |= np.abs(z[:, day - 1]) > bounds(shares)[-1].z
-        return float(stopped.mean())
+        found = []
+        for day in range(1, days + 1):  # nothing of a later day is there yet
+            schedule = schedules(information[:day], users[:day], planned_days=days, planned_users=planned)[-1]
+            found.append(schedule.bounds()[-1].z)
+        return crossed(found)
 
-    whole = information_shares(information.tolist(), so_far, planned_days=days)
-    return FalseAlarms(alarms([k / days for k in range(1, days + 1)]), alarms(whole), live(None), live(so_far[-1]))
+    whole = schedules(information, users, planned_days=days)[-1]
+    calendar = crossed([look.z for look in bounds([k / days for k in range(1, days + 1)])])
+    return FalseAlarms(calendar, crossed([look.z for look in whole.bounds()]), live(None), live(users[-1]))
 
 
 def found_at_the_promised_lift(metrics: int, *, daily: bool, tests: int, seed: int, n: int = 2000) -> float:
@@ -91,16 +118,23 @@ def found_at_the_promised_lift(metrics: int, *, daily: bool, tests: int, seed: i
     return found / tests
 
 
+def _print(label: str, rates: FalseAlarms) -> None:
+    cells = f"{rates.calendar:10.1%}{rates.at_the_end:12.1%}{rates.live:14.1%}{rates.live_planned:9.1%}"
+    print(f"{label:40}{cells}", flush=True)
+
+
 def main() -> None:
     tests = 4000
     print(f"{tests:,} tests each; chance alone leaves 4.3 to 5.7 % of a rate of 5 %")
-    print(f"{'users a day and arm':34}{'calendar':>10}{'at the end':>12}{'live':>8}{'live, planned':>15}")
+    print(f"{'users a day and arm':40}{'calendar':>10}{'at the end':>12}{'each evening':>14}{'planned':>9}")
     for heavy in (False, True):
         for name, users in RAMPS.items():
-            rates = false_alarms(users, tests=tests, seed=1, heavy=heavy)
             label = f"{name}{', log-normal users' if heavy else ''}"
-            cells = f"{rates.calendar:10.1%}{rates.at_the_end:12.1%}{rates.live:8.1%}{rates.live_planned:15.1%}"
-            print(f"{label:34}{cells}", flush=True)
+            _print(label, false_alarms(users, tests=tests, seed=1, heavy=heavy))
+    for faithful in (0.0, 0.3, 0.9):
+        z, information = z_of_the_same_users(200, 7, tests, 1, faithful=faithful)
+        label = f"the same users every day, {100 * faithful:.0f} % theirs"
+        _print(label, alarms_of(z, information, [400] * 7))
     for metrics in (1, 2, 3):
         for daily in (False, True):
             rate = found_at_the_promised_lift(metrics, daily=daily, tests=tests, seed=2)

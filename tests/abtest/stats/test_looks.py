@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from abtest.stats import (
     Moments,
@@ -58,8 +59,25 @@ def test_final_look_spends_the_rest_however_many_came():
     short = group_sequential([arms(50), arms(80)], "x", planned_n=(100, 100), final=True)
     assert short[-1].look.spent == 0.05
     over = group_sequential([arms(50), arms(130), arms(150)], "x", planned_n=(100, 100), final=True)
-    assert over[-1].look.information == 1.0
+    assert over[-1].look.information == 1.5
     assert over[-1].look.spent == 0.05
+
+
+def test_looks_are_as_alike_as_the_users_there_make_them():
+    """80 users where 100 were planned: the last bound by the correlation sqrt(50 / 80) of two looks, by quadrature."""
+    first, last = (
+        found.look for found in group_sequential([arms(50), arms(80)], "x", planned_n=(100, 100), final=True)
+    )
+    assert first.z == pytest.approx(bounds([0.5])[0].z, rel=1e-12)
+    law = stats.multivariate_normal(cov=[[1.0, np.sqrt(50 / 80)], [np.sqrt(50 / 80), 1.0]])
+    stays = law.cdf([first.z, last.z])  # no upper bound is crossed
+    assert 1.0 - stays == pytest.approx(0.025, abs=1e-6)
+
+
+def test_a_last_look_without_new_users_spends_the_rest():
+    again = group_sequential([arms(50), arms(80), arms(80)], "x", planned_n=(100, 100), final=True)
+    assert again[-1].look.spent == 0.05
+    assert 1.9 < again[-1].look.z < again[-2].look.z
 
 
 def test_stagewise_p_at_the_bound_is_the_level_spent():

@@ -1,5 +1,6 @@
 """Random data beside scipy, statsmodels and tea-tasting, which share no code with ours."""
 
+import math
 import warnings
 
 import numpy as np
@@ -123,6 +124,19 @@ def test_srm_and_multiplicity(seed):
     p = list(rng.random(9) ** 3)
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1], rel=1e-12)
     assert benjamini_hochberg(p) == pytest.approx(multipletests(p, method="fdr_bh")[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("missing", [[], [0], [1, 4], [0, 1, 2, 3, 4, 5]])
+@pytest.mark.parametrize("undefined", [None, math.nan])
+@pytest.mark.parametrize(("adjust", "method"), [(holm, "holm"), (benjamini_hochberg, "fdr_bh")])
+def test_undefined_p_values_do_not_count(missing, undefined, adjust, method):
+    """The others are adjusted as if those had not been asked, wherever they stand."""
+    p = [0.01, 0.04, 0.03, 0.005, 0.2, 0.011]
+    known = [at for at in range(len(p)) if at not in missing]
+    found = adjust([undefined if at in missing else p[at] for at in range(len(p))])
+    assert all(found[at] is None for at in missing)
+    expected = multipletests([p[at] for at in known], method=method)[1] if known else []
+    assert [found[at] for at in known] == pytest.approx(list(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
