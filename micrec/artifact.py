@@ -55,6 +55,10 @@ def load_artifact(folder: Path, kind: Kind) -> tuple[dict[str, Tensor], dict[str
     if found is None and not (folder / MANIFEST).is_file():
         raise MicrecError(f"{folder}: holds no {NAMES[kind]}: {cure}.")
     tensors, manifest = load_checkpoint(folder)
+    if found is None and "kind" in manifest:
+        raise MicrecError(
+            f"{folder / MANIFEST}: kind: must be {' or '.join(NAMES)}, got {json.dumps(manifest['kind'])[:60]}: {cure}."
+        )
     if found is None:
         raise MicrecError(f"{folder}: holds the checkpoint of an unfinished training, not a {NAMES[kind]}: {cure}.")
     return tensors, manifest
