@@ -3,7 +3,7 @@
 from micrec.retrieval.build import CATALOGUES, Catalogue
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
 from micrec.retrieval.index import INDEX_KINDS, IndexKind, IndexReport, build_index, measure_recall, search
-from micrec.retrieval.retriever import Recommendation, Retriever, field_frame
+from micrec.retrieval.retriever import Recommendation, Retriever
 
 __all__ = [
     "CATALOGUES",
@@ -15,7 +15,6 @@ __all__ = [
     "Recommendation",
     "Retriever",
     "build_index",
-    "field_frame",
     "load_bundle",
     "measure_recall",
     "save_bundle",

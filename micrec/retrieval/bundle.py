@@ -152,7 +152,7 @@ def _check_columns(columns: FieldColumns, encoder: FieldEncoder) -> None:
     Raises:
         ValueError: Naming the field.
     """
-    codes = {name: column for name, column in columns.single.items()}
+    codes = dict(columns.single)
     codes |= {name: ragged.values for name, ragged in columns.multi.items()}
     rows = {name: len(column) for name, column in {**columns.single, **columns.numbers}.items()}
     rows |= {name: len(ragged.offsets) - 1 for name, ragged in columns.multi.items()}

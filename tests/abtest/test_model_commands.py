@@ -280,7 +280,7 @@ class TestRecommend:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "cannot be read as CSV"),
+            ("", "new.csv: cannot be read (empty CSV)"),
             ("item_id,price\n", "holds no row below its header"),
             ("price\n3\n", "no column item_id (there are: price)"),
             ("item_id\ni0001\n", "i0001: known already"),

@@ -19,7 +19,6 @@ from tests.micrec.factories import random_frames
 from tests.micrec.serving import fitted_on, small_dataset
 
 TEXT, NUMBER, TRUTH, LIST, MAPPING, NULL = "of another type", 12.5, True, [[1]], {"x": [1]}, None
-OPTIONAL = ("max_", "_fields", "threads", "interests", "gradients", "metric", "title_field", "index", "patience")
 
 
 def leaves(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
@@ -91,9 +90,9 @@ def test_every_value_of_another_type_is_refused_by_its_key(artifact):
                 read()
             except MicrecError as fault:
                 message = str(fault)
-                assert str(file) in message, message  # noqa: PT017
-                assert named(path) in message or named(path[:-1]) in message, (path, wrong, message)  # noqa: PT017
-                assert "must be" in message, (path, wrong, message)  # noqa: PT017
+                assert str(file) in message, message
+                assert named(path) in message or named(path[:-1]) in message, (path, wrong, message)
+                assert "must be" in message, (path, wrong, message)
             else:
                 accepted.append((named(path), value, wrong))
     assert accepted == []
