@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from micrec import checkpoint
 from micrec.checkpoint import load_checkpoint, save_checkpoint
 from micrec.errors import MicrecError
 from micrec.model_folder import load_model, save_model
@@ -143,29 +144,49 @@ def test_a_call_works_on_what_there_was_when_it_began(fitted, dataset, monkeypat
 
 
 def test_a_bundle_is_read_whole_while_it_is_replaced(fitted, dataset, hasty, tmp_path):
-    small, large = (Retriever.build(fitted, dataset, catalogue=name, k=5) for name in ("train", "all"))
-    folder, stop, faults = tmp_path / "bundle", threading.Event(), []
-    small.save(folder)
-    sizes = {retriever.bundle.index.ntotal for retriever in (small, large)}
+    both = [Retriever.build(fitted, dataset, catalogue=name, k=5) for name in ("train", "all")]
+    folder, faults = tmp_path / "bundle", []
+    both[0].save(folder)
+    sizes = {retriever.bundle.index.ntotal for retriever in both}
 
-    def replace_it() -> None:
+    def replace_it(turn: int) -> None:
         try:
-            for turn in range(30):
-                (small if turn % 2 else large).save(folder, overwrite=True)
+            for _ in range(20):
+                both[turn].save(folder, overwrite=True)
         except Exception as fault:
             faults.append(fault)
-        finally:
-            stop.set()
 
-    writer = threading.Thread(target=replace_it)
-    writer.start()
+    writers = [threading.Thread(target=replace_it, args=(turn,)) for turn in range(2)]
+    for writer in writers:
+        writer.start()
     seen = set()
-    while not stop.is_set():
+    while any(writer.is_alive() for writer in writers):
         seen.add(Retriever.load(folder).bundle.index.ntotal)
-    writer.join()
     assert faults == []
     assert seen <= sizes
     assert len(list(folder.iterdir())) == 2
+
+
+def test_a_bundle_that_is_replaced_between_two_reads_is_read_anew(fitted, dataset, tmp_path, monkeypatch):
+    """The old manifest names a file that is gone by the time it is opened."""
+    old, new = (Retriever.build(fitted, dataset, catalogue=name, k=5) for name in ("train", "all"))
+    folder, reads = tmp_path / "bundle", []
+    old.save(folder)
+    real = checkpoint._read_manifest
+
+    def read_and_replace(path):
+        manifest = real(path)
+        reads.append(path)
+        if len(reads) == 1:
+            new.save(folder, overwrite=True)
+        return manifest
+
+    monkeypatch.setattr(checkpoint, "_read_manifest", read_and_replace)
+    assert Retriever.load(folder).bundle.index.ntotal == new.bundle.index.ntotal
+    (tensors,) = folder.glob("*.safetensors")
+    tensors.unlink()
+    with pytest.raises(MicrecError, match=r"safetensors: missing, though manifest\.json names it"):
+        Retriever.load(folder)
 
 
 def test_no_addition_of_several_processes_is_lost(fitted, dataset, hasty, tmp_path):
