@@ -130,9 +130,7 @@ class Request(NamedTuple):
             if len(parts) > 1 and retriever.knows_item(text):
                 clicks.append(text)
                 if all(retriever.knows_item(part) for part in parts):
-                    notes.append(
-                        f"--history {text}: is read as one item; for {len(parts)} items write one --history each"
-                    )
+                    notes.append(f"--history {text}: is read as one item; for several write one --history each")
             else:
                 clicks += parts
         return clicks, notes

@@ -26,9 +26,9 @@ def near_spellings(wanted: str, ids: pl.Series, *, most: int = 3) -> list[str]:
     lengths = pl.col("plain").str.len_chars()
     ends = pl.col("plain").str.starts_with(plain[:2]) | pl.col("plain").str.ends_with(plain[-2:])
     near = texts.filter(lengths.is_between(len(plain) - 2, len(plain) + 2) & ends).head(MOST_COMPARED).collect()
-    found = difflib.get_close_matches(plain, near["plain"].to_list(), n=most, cutoff=0.7)
     spelt = dict(zip(near["plain"].to_list(), near["id"].to_list(), strict=True))
-    return [spelt[text] for text in dict.fromkeys(found)]
+    found = difflib.get_close_matches(plain, spelt, n=most, cutoff=0.7)
+    return [spelt[text] for text in found]
 
 
 def listed(ids: Iterable[object]) -> str:

@@ -217,9 +217,14 @@ def test_a_change_that_fails_is_not_saved(fitted, dataset, tmp_path):
     folder = tmp_path / "bundle"
     Retriever.build(fitted, dataset, k=5).save(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(MicrecError, match="known already"), Retriever.changing(folder) as retriever:
-        retriever.add_items(new_items(["fresh"]))
-        retriever.add_items(new_items(["fresh"]))
+
+    def add_twice() -> None:
+        with Retriever.changing(folder) as retriever:
+            retriever.add_items(new_items(["fresh"]))
+            retriever.add_items(new_items(["fresh"]))
+
+    with pytest.raises(MicrecError, match="known already"):
+        add_twice()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     with Retriever.changing(folder) as retriever:
         retriever.recommend(dataset.users.ids[0], 3)
