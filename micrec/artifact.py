@@ -112,19 +112,6 @@ def refuse_taken(folder: Path, kind: Kind, *, overwrite: bool) -> None:
         )
 
 
-def refuse_inside(out: Path, *inputs: Path) -> None:
-    """Stop before a result is written into what it is made from.
-
-    Raises:
-        MicrecError: If ``out`` is one of the input folders, or lies in one.
-    """
-    target = out.resolve()
-    for folder in inputs:
-        source = folder.resolve()
-        if target == source or source in target.parents:
-            raise MicrecError(f"{out}: is or lies in {folder}, which is read: name a folder outside it.")
-
-
 def kind_of(folder: Path) -> Kind | None:
     """What a folder holds by its manifest; None if it is neither."""
     try:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,11 @@ def remove_checkpoint(folder: Path) -> None:
     _remove_strays(folder, keep=None)
     if not any(folder.iterdir()):
         folder.rmdir()
+
+
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes that tensors take in a file, but for a header of some kilobytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def pack_rng(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:

@@ -37,18 +37,21 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
     """Train one model; an interrupted training in OUT goes on where it stopped."""
-    from micrec.artifact import refuse_inside, refuse_taken
+    from micrec.artifact import refuse_taken
     from micrec.checkpoint import remove_checkpoint
     from micrec.comparison import model_label, switches
     from micrec.data.store import read_dataset
+    from micrec.destination import check_destination, refuse_around
     from micrec.experiment import training_info
     from micrec.fitting import fit
     from micrec.model_folder import save_model
     from micrec.progress import LineProgress
 
     resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
-    refuse_inside(out, data)
+    check_destination(out, data, *([config] if config else []), what="the model")
     refuse_taken(out / MODEL, "model", overwrite=force)
+    for part in (MODEL, CHECKPOINT):
+        refuse_around(out / part, data, *([config] if config else []))
     progress = LineProgress()
     dataset = read_dataset(data, progress=progress)
     _use_threads(resolved)
@@ -109,17 +112,19 @@ def index(
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle in OUT.")] = False,
 ) -> None:
     """Build a FAISS serving bundle and print its recall against exact search."""
-    from micrec.artifact import refuse_inside, refuse_taken
+    from micrec.artifact import refuse_taken
     from micrec.data.store import read_dataset
+    from micrec.destination import check_destination, check_room
     from micrec.model_folder import load_model
-    from micrec.retrieval import CATALOGUES, INDEX_KINDS, Retriever
+    from micrec.retrieval import CATALOGUES, INDEX_KINDS, Retriever, bundle_bytes
 
     chosen_kind = _choice("--kind", kind, INDEX_KINDS)
     chosen_catalogue = _choice("--catalogue", catalogue, CATALOGUES)
+    check_destination(out, data, folder, replaced=True, what="the bundle")
     refuse_taken(out, "bundle", overwrite=force)
-    refuse_inside(out, data)
     dataset = read_dataset(data)
     fitted = load_model(_model_folder(folder), dataset, device="cpu")
+    check_room(out, bundle_bytes(fitted, dataset, chosen_catalogue), "the bundle")
     retriever = Retriever.build(fitted, dataset, kind=chosen_kind, catalogue=chosen_catalogue, k=k)
     retriever.save(out, overwrite=force)
     report = retriever.report

@@ -1,6 +1,6 @@
 """Serving: a FAISS index over the item tower, and the user tower that asks it (paper 4.2)."""
 
-from micrec.retrieval.build import CATALOGUES, Catalogue
+from micrec.retrieval.build import CATALOGUES, Catalogue, bundle_bytes
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
 from micrec.retrieval.index import INDEX_KINDS, IndexKind, IndexReport, build_index, measure_recall, search
 from micrec.retrieval.retriever import Recommendation, Retriever
@@ -15,6 +15,7 @@ __all__ = [
     "Recommendation",
     "Retriever",
     "build_index",
+    "bundle_bytes",
     "load_bundle",
     "measure_recall",
     "save_bundle",

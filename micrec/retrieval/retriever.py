@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from micrec.data.dataset import Dataset
 from micrec.data.encoding import IdMap
+from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.fitting import Fitted
 from micrec.folder_lock import waiting_for
@@ -110,6 +111,7 @@ class Retriever:
         """
         if not folder.is_dir():
             load_bundle(folder)  # says so
+        check_destination(folder, what="the bundle")
         with waiting_for(folder):
             retriever = cls.load(folder)
             before = retriever.bundle

@@ -206,7 +206,7 @@ class TestIndex:
         assert "--kind: must be one of flat, ivf, hnsw, got annoy" in refused(*index, tmp_path / "b", "--kind", "annoy")
         assert "--catalogue: must be one of train, all" in refused(*index, tmp_path / "b", "--catalogue", "best")
         assert "bundle: holds a serving bundle: name another folder, or replace" in refused(*index, shop.bundle)
-        assert "data: exists and is no serving bundle" in refused(*index, shop.data, "--force")
+        assert "csv: exists and is no serving bundle" in refused(*index, shop.tables, "--force")
         assert "holds no trained model: give the folder that micrec train wrote" in refused(
             "index", shop.data, shop.data, tmp_path / "b"
         )
