@@ -22,7 +22,7 @@ def check_destination(
 
     Args:
         out: Folder or file to be written.
-        inputs: Files and folders that are read.
+        inputs: Files and folders that are read; what is not there is told when it is read.
         replaced: Whether a folder ``out`` is gathered beside its place and takes it as a whole: an input within it
             would be lost.
         needs: Bytes that the result takes at the least.
@@ -32,9 +32,10 @@ def check_destination(
         MicrecError: If ``out`` is an input or lies in one, cannot be made or written, or the disk is too small.
     """
     try:
-        refuse_inside(out, *inputs)
+        there = [path for path in inputs if path.exists()]
+        refuse_inside(out, *there)
         if replaced:
-            refuse_around(out, *inputs)
+            refuse_around(out, *there)
         place = _nearest(out)
         _check_names(out, place, hidden=replaced)
         _check_writable(out, place)

@@ -36,7 +36,9 @@ def world(
     from simulator.world.generate import generate_world
     from simulator.world.workers import default_workers
 
-    check_destination(out, file, replaced=True, needs=0)  # the room is asked for when the keys are known
+    check_destination(
+        out, *([file] if file.is_file() else []), replaced=True, needs=0
+    )  # the room is asked for when the keys are known
     config = load_world(file, overrides or [], scale=scale)
     try:
         made = generate_world(

@@ -76,7 +76,7 @@ def fit_folder(
     Raises:
         MicrecError: If the folder, the base or ``without`` is at fault, ``out`` is taken, or the log holds no moments.
     """
-    check_destination(out, real, *([base] if base else []), what="the world file")
+    check_destination(out, real, *([base] if base is not None and base.is_file() else []), what="the world file")
     if out.exists() and not (overwrite and out.is_file()):
         cure = "replace it with --force" if out.is_file() else "it is no file"
         raise MicrecError(f"--out {out}: exists: name another file, or {cure}.")

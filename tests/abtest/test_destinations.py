@@ -253,6 +253,14 @@ def test_a_disk_with_the_very_room_will_do(tmp_path, monkeypatch):
         check_room(tmp_path / "none", 51)
 
 
+def test_a_shipped_name_is_no_place(tmp_path):
+    """The world called tiny may be written to a folder tiny, and be replaced there."""
+    for options in ((), ("--force",)):
+        result = call("world", "tiny", "--out", "tiny", "--scale", 0.05, "--workers", 1, *options)
+        assert result.exit_code == 0, result.output
+    assert "there is no such dataset folder" in refused(["train", "none", "none"])
+
+
 def test_looking_leaves_nothing_behind(tmp_path):
     check_destination(tmp_path / "a" / "b" / "c", replaced=True)
     (tmp_path / "there").mkdir()
