@@ -106,9 +106,11 @@ def analyze(
     from abtest.analysis.userlog import read_log
     from abtest.report.online_terminal import print_analysis, print_verdicts
     from abtest.runfolder import HTML_FILE, json_text
+    from micrec.destination import check_destination
 
     _one_form(as_json=as_json, quiet=quiet)
     if out is not None:
+        check_destination(out, log, what="the report")
         check_out(out, force=force)
     chosen, more_slices = load_metrics(metrics) if metrics else (None, [])
     plan = plan_from_text(

@@ -77,7 +77,7 @@ def run_offline(
             scenario does not exist, or a training fails.
     """
     progress = progress or NoProgress()
-    check_run(out, force=force)
+    check_run(out, force=force, data=[scenario.data] if scenario.data is not None else [])
     read = read or default_read()
     dataset = None
     if scenario.data is not None:  # before anything is written or replaced

@@ -19,7 +19,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec import __version__
+from micrec.destination import check_destination, refuse_around
 from micrec.errors import MicrecError
 from micrec.folder_lock import lock, unlock
 
@@ -39,6 +40,7 @@ HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"
 TABLE_FILES = ("table.csv", "cells.csv", "figure.png", "figure.pdf")  # of kinds that make a table
 DIAGNOSIS_FILES = ("diagnosis.md", "diagnosis.csv", "diagnosis.png", "diagnosis.pdf")
+RUN_BYTES = 5_000_000  # what the files of a small run take
 CELLS_FOLDER = "cells"
 WORLD_FOLDER = "world"
 WORLDS_FOLDER = "worlds"
@@ -83,8 +85,20 @@ def _take(out: Path) -> None:
         _TAKEN[out.absolute()] = lock(out, told=Path(f"--out {out}"))
 
 
-def check_run(out: Path, *, force: bool) -> None:
-    """Refuse what ``open_run`` would refuse, before any work is done."""
+def check_run(out: Path, *, force: bool, data: Sequence[Path] = ()) -> None:
+    """Refuse what ``open_run`` would refuse, before any work is done, and a folder in or around what is read.
+
+    Args:
+        out: The run folder.
+        force: Replace a finished run.
+        data: Dataset folders that the run reads.
+
+    Raises:
+        MicrecError: As ``open_run``; if ``out`` lies in a dataset or a dataset in ``out``; or if ``out`` cannot be
+            written.
+    """
+    check_destination(out, *data, needs=RUN_BYTES, what="a run")
+    refuse_around(out, *data)
     if out.exists() and not out.is_dir():
         raise MicrecError(f"--out {out}: is a file: give a folder.")
     if not out.exists() or all(path.name.endswith(".partial") for path in out.iterdir()):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint
 from micrec.errors import MicrecError
+from micrec.folder_lock import waiting_for
 
 Kind = Literal["model", "bundle"]
 NAMES: dict[Kind, str] = {"model": "trained model", "bundle": "serving bundle"}
@@ -23,18 +24,30 @@ def save_artifact(
 ) -> None:
     """Write a folder of the given kind. It appears whole or not at all; one it replaces stays until then.
 
+    Threads and processes that write into one parent folder wait for each other.
+
     Raises:
         MicrecError: If the folder is taken (``refuse_taken``), or cannot be written.
     """
     refuse_taken(folder, kind, overwrite=overwrite)
-    if kind_of(folder) == kind:
-        save_checkpoint(folder, tensors, {**manifest, "kind": kind})  # whole or not at all within a folder
-        return
     folder = folder.resolve()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise MicrecError(f"{folder}: cannot be made ({fault.strerror}): name another folder.") from fault
+    with waiting_for(folder.parent):
+        refuse_taken(folder, kind, overwrite=overwrite)  # another may have written it meanwhile
+        _write(folder, kind, tensors, {**manifest, "kind": kind})
+
+
+def _write(folder: Path, kind: Kind, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> None:
+    if kind_of(folder) == kind:
+        save_checkpoint(folder, tensors, manifest)  # whole or not at all within a folder
+        return
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
     try:
-        save_checkpoint(partial, tensors, {**manifest, "kind": kind})
+        save_checkpoint(partial, tensors, manifest)
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -55,6 +68,10 @@ def load_artifact(folder: Path, kind: Kind) -> tuple[dict[str, Tensor], dict[str
     if found is None and not (folder / MANIFEST).is_file():
         raise MicrecError(f"{folder}: holds no {NAMES[kind]}: {cure}.")
     tensors, manifest = load_checkpoint(folder)
+    if found is None and "kind" in manifest:
+        raise MicrecError(
+            f"{folder / MANIFEST}: kind: must be {' or '.join(NAMES)}, got {json.dumps(manifest['kind'])[:60]}: {cure}."
+        )
     if found is None:
         raise MicrecError(f"{folder}: holds the checkpoint of an unfinished training, not a {NAMES[kind]}: {cure}.")
     return tensors, manifest
@@ -93,19 +110,6 @@ def refuse_taken(folder: Path, kind: Kind, *, overwrite: bool) -> None:
         raise MicrecError(
             f"{folder}: holds a {NAMES[kind]}: name another folder, or replace it (overwrite=True, --force)."
         )
-
-
-def refuse_inside(out: Path, *inputs: Path) -> None:
-    """Stop before a result is written into what it is made from.
-
-    Raises:
-        MicrecError: If ``out`` is one of the input folders, or lies in one.
-    """
-    target = out.resolve()
-    for folder in inputs:
-        source = folder.resolve()
-        if target == source or source in target.parents:
-            raise MicrecError(f"{out}: is or lies in {folder}, which is read: name a folder outside it.")
 
 
 def kind_of(folder: Path) -> Kind | None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,21 @@ def load_checkpoint(folder: Path, *, device: torch.device | str = "cpu") -> tupl
     Raises:
         MicrecError: If there is no checkpoint, it is damaged, or another version of the format.
     """
-    manifest = _read_manifest(folder / MANIFEST)
-    header = manifest["checkpoint"]
+    failed_on = None
+    while True:  # another process may replace the checkpoint between two of our reads: then read the new one
+        manifest = _read_manifest(folder / MANIFEST)
+        try:
+            return _load_tensors(folder, manifest["checkpoint"], device), manifest
+        except (MicrecError, OSError, SafetensorError) as fault:
+            if manifest["checkpoint"] != failed_on:
+                failed_on = manifest["checkpoint"]
+            elif isinstance(fault, MicrecError):
+                raise
+            else:
+                raise MicrecError(f"{folder}: cannot be read ({fault}): {_CURE}") from fault
+
+
+def _load_tensors(folder: Path, header: Mapping[str, Any], device: torch.device | str) -> dict[str, Tensor]:
     path = folder / header["file"]
     if not path.is_file():
         raise MicrecError(f"{path}: missing, though {MANIFEST} names it: {_CURE}")
@@ -81,7 +94,7 @@ def load_checkpoint(folder: Path, *, device: torch.device | str = "cpu") -> tupl
         raise MicrecError(
             f"{path}: damaged, its SHA-256 is {digest[:16]}… instead of {header['sha256'][:16]}…: {_CURE}"
         )
-    return load_file(path, device=str(device)), manifest
+    return load_file(path, device=str(device))
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -92,6 +105,11 @@ def remove_checkpoint(folder: Path) -> None:
     _remove_strays(folder, keep=None)
     if not any(folder.iterdir()):
         folder.rmdir()
+
+
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes that tensors take in a file, but for a header of some kilobytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def pack_rng(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:
@@ -241,27 +259,38 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise MicrecError(f"{path}: no checkpoint here: check the path, or train first.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        header = manifest["checkpoint"]
-        version = header["format"]
-    except (ValueError, KeyError, TypeError) as fault:
+    except ValueError as fault:
         raise MicrecError(f"{path}: not a checkpoint manifest ({fault}): {_CURE}") from fault
-    if version != FORMAT_VERSION:
-        raise MicrecError(
-            f"{path}: checkpoint format {version}, written by micrec {header.get('micrec', 'unknown')}; micrec "
-            f"{micrec.__version__} reads format {FORMAT_VERSION}: use that version of micrec, or train anew."
-        )
-    faults = [
-        f"checkpoint.{key} must be {rule}, got {header.get(key)!r}"
-        for key, rule, right in (
-            ("file", "the name of a tensor file beside it", _TENSORS.fullmatch(str(header.get("file"))) is not None),
-            ("bytes", "a whole number", isinstance(header.get("bytes"), int)),
-            ("sha256", "64 hex digits", re.fullmatch("[0-9a-f]{64}", str(header.get("sha256"))) is not None),
-        )
-        if not right
-    ]
+    header = manifest.get("checkpoint") if isinstance(manifest, dict) else None
+    if not isinstance(header, dict):
+        got = f", got {json.dumps(header)[:60]}" if isinstance(manifest, dict) and "checkpoint" in manifest else ""
+        raise MicrecError(f"{path}: not a checkpoint manifest (checkpoint: must be a mapping of keys{got}): {_CURE}")
+    faults = _header_faults(header)
     if faults:
         raise MicrecError.of(str(path), [f"{fault}: {_CURE}" for fault in faults])
+    if header["format"] != FORMAT_VERSION:
+        raise MicrecError(
+            f"{path}: checkpoint format {header['format']}, written by micrec {header['micrec']}; micrec "
+            f"{micrec.__version__} reads format {FORMAT_VERSION}: use that version of micrec, or train anew."
+        )
     return dict(manifest)
+
+
+def _header_faults(header: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the keys of the header; those of another format are for its own version to judge."""
+    rules = {"format": ("an integer", type(header.get("format")) is int)}
+    rules |= {key: ("text", isinstance(header.get(key), str)) for key in ("micrec", "torch")}
+    if header.get("format") == FORMAT_VERSION:
+        rules |= {
+            "file": ("the name of a tensor file beside it", _TENSORS.fullmatch(str(header.get("file"))) is not None),
+            "bytes": ("an integer", type(header.get("bytes")) is int),
+            "sha256": ("64 hex digits", re.fullmatch("[0-9a-f]{64}", str(header.get("sha256"))) is not None),
+        }
+    return [
+        f"checkpoint.{key} must be {rule}, got {json.dumps(header.get(key))[:60]}"
+        for key, (rule, is_right) in rules.items()
+        if not is_right
+    ]
 
 
 def _sha256(path: Path) -> str:

@@ -51,7 +51,7 @@ def fault_lines(model: type[BaseModel], error: ValidationError, data: Mapping[st
     """
     by_key: dict[tuple[str, ...], list[Any]] = {}
     for fault in error.errors(include_url=False):
-        by_key.setdefault(_real_path(data, fault["loc"]), []).append(fault)
+        by_key.setdefault(_real_path(data, fault), []).append(fault)
     settings = explain(model)
     prefix = [at] if at else []
     return [
@@ -108,16 +108,18 @@ def _bound(value: float) -> str:
     return f"2^{power}" if power > 40 and whole == 1 << power else f"{whole:,}"
 
 
-def _real_path(data: Any, loc: Sequence[int | str]) -> tuple[str, ...]:
+def _real_path(data: Any, fault: Mapping[str, Any]) -> tuple[str, ...]:
     """The part of a pydantic location that names keys, without the names of a union's alternatives."""
     path: list[str] = []
-    for part in loc:
+    *_, last = fault["loc"] or ("",)
+    for part in fault["loc"]:
         if isinstance(data, Mapping):
-            path.append(str(part))
-            data = data.get(part)  # a missing or unknown key ends the walk: nothing below it is real
+            if part in data or (fault["type"] == "missing" and part == last):
+                path.append(str(part))
+                data = data.get(part)  # a missing key ends the walk: nothing below it is real
         elif isinstance(data, list | tuple) and isinstance(part, int):
             path.append(str(part))
-            data = data[part]
+            data = data[part] if part < len(data) else None
     return tuple(path)
 
 
@@ -145,7 +147,7 @@ def _sentence(path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[S
         return f"must be {_article(expected)}, {got}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         return f"must be a mapping of keys, {got}"
-    return f"{fault['msg']}, {got}"
+    return f"{fault['msg'].replace('Input should be', 'must be')}, {got}"
 
 
 def _expected(path: tuple[str, ...], settings: Sequence[Setting]) -> str | None:

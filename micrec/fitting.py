@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from micrec.checkpoint import load_checkpoint, save_checkpoint
+from micrec.checkpoint import load_checkpoint, save_checkpoint, tensor_bytes
 from micrec.config import Config, EvalConfig
 from micrec.data.dataset import Dataset
 from micrec.data.semantics import check_roles
 from micrec.data.split import Split, temporal_split
 from micrec.data.times import coarse_times
+from micrec.destination import bytes_of, check_room
 from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
 from micrec.inference import encode_items, encode_users, histories_of
@@ -172,9 +173,25 @@ class _Run:
 
     def _trainer(self, part: slice, saved: Snapshot | None) -> Trainer:
         trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config, progress=self.progress)
+        self._check_room(trainer)
         if saved is not None:
             trainer.restore(saved.tensors, saved.skeleton, epoch=self.state.epoch)
         return trainer
+
+    def _check_room(self, trainer: Trainer) -> None:
+        """Stop before the first step if the disk has no room for the checkpoints: one is written before one goes.
+
+        Raises:
+            MicrecError: Naming what is needed and what is free.
+        """
+        if self.folder is None:
+            return
+        model, projectors = (tensor_bytes(part.parameters()) for part in (trainer.model, trainer.contrast))
+        moments, best = 2 * (model + projectors), 0 if self.config.train.refit else model + projectors
+        epochs = self.state.best_epoch if self.state.phase == "refit" else self.config.train.epochs
+        copies = 2 if epochs > 1 or self.state.phase == "search" else 1
+        needs = copies * (model + projectors + moments + best) - bytes_of(self.folder)
+        check_room(self.folder, needs, f"the training of {self.config.model.name}")
 
     def _advance(self, trainer: Trainer, log: dict[str, Any]) -> None:
         self.state.epoch += 1

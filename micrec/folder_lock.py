@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from micrec.errors import MicrecError
@@ -56,3 +56,18 @@ def locked(folder: Path, *, told: Path | None = None) -> Iterator[None]:
         yield
     finally:
         unlock(held)
+
+
+@contextmanager
+def waiting_for(folder: Path) -> Iterator[None]:
+    """Hold an existing folder through the block, as soon as no other process or thread holds it."""
+    if fcntl is None:
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)

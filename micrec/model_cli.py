@@ -3,25 +3,24 @@
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
 from micrec.console import report_errors, show
 
 if TYPE_CHECKING:
-    import polars as pl
     from rich.table import Table
 
     from micrec.config import Config
-    from micrec.field_encoder import FieldEncoder
-    from micrec.retrieval import IndexReport, Recommendation, Retriever
+    from micrec.retrieval import IndexReport, Recommendation
+    from micrec.retrieval.item_files import FileOptions
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 MODEL, CHECKPOINT = "model", "checkpoint"  # folders in the one that train writes
-NAMED = 5  # most unknown values that a note lists
 LOW_RECALL = 0.95  # below it, micrec index names the exact index
 
 Choice = TypeVar("Choice", bound=str)
@@ -41,18 +40,21 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
     """Train one model; an interrupted training in OUT goes on where it stopped."""
-    from micrec.artifact import refuse_inside, refuse_taken
+    from micrec.artifact import refuse_taken
     from micrec.checkpoint import remove_checkpoint
     from micrec.comparison import model_label, switches
     from micrec.data.store import read_dataset
+    from micrec.destination import check_destination, refuse_around
     from micrec.experiment import training_info
     from micrec.fitting import fit
     from micrec.model_folder import save_model
     from micrec.progress import LineProgress
 
     resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
-    refuse_inside(out, data)
+    check_destination(out, data, *([config] if config else []), what="the model")
     refuse_taken(out / MODEL, "model", overwrite=force)
+    for part in (MODEL, CHECKPOINT):
+        refuse_around(out / part, data, *([config] if config else []))
     progress = LineProgress()
     dataset = read_dataset(data, progress=progress)
     _use_threads(resolved)
@@ -132,17 +134,19 @@ def index(
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle in OUT.")] = False,
 ) -> None:
     """Build a FAISS serving bundle and print its recall against exact search, for lists of 10, 50, 100 and 500."""
-    from micrec.artifact import refuse_inside, refuse_taken
+    from micrec.artifact import refuse_taken
     from micrec.data.store import read_dataset
+    from micrec.destination import check_destination, check_room
     from micrec.model_folder import load_model
-    from micrec.retrieval import CATALOGUES, DEPTHS, INDEX_KINDS, Retriever
+    from micrec.retrieval import CATALOGUES, DEPTHS, INDEX_KINDS, Retriever, bundle_bytes
 
     chosen_kind = _choice("--kind", kind, INDEX_KINDS)
     chosen_catalogue = _choice("--catalogue", catalogue, CATALOGUES)
+    check_destination(out, data, folder, replaced=True, what="the bundle")
     refuse_taken(out, "bundle", overwrite=force)
-    refuse_inside(out, data)
     dataset = read_dataset(data)
     fitted = load_model(_model_folder(folder), dataset, device="cpu")
+    check_room(out, bundle_bytes(fitted, dataset, chosen_catalogue), "the bundle")
     retriever = Retriever.build(fitted, dataset, kind=chosen_kind, catalogue=chosen_catalogue, k=k)
     retriever.save(out, overwrite=force)
     asked = DEPTHS if k is None else (*DEPTHS, k)
@@ -157,10 +161,35 @@ def recommend(
     field: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Field of an unseen user; repeatable.")
     ] = None,
-    history: Annotated[str | None, typer.Option(help="Fresh clicks, oldest first, with commas between.")] = None,
-    new_items: Annotated[
-        Path | None, typer.Option(help="CSV of items to add, from their fields alone: item_id and any item field.")
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID,...",
+            help="Fresh clicks, oldest first; repeatable. An id with a comma in it goes alone into one.",
+        ),
     ] = None,
+    history_file: Annotated[
+        Path | None, typer.Option(help="Fresh clicks before those: one id a line, or a table with item_id.")
+    ] = None,
+    new_items: Annotated[
+        Path | None,
+        typer.Option(help="Items to add, by their fields alone: a table with item_id and any item field."),
+    ] = None,
+    remove_item: Annotated[list[str] | None, typer.Option(metavar="ID", help="Item to take out; repeatable.")] = None,
+    remove_items: Annotated[
+        Path | None, typer.Option(help="Items to take out: one id a line, or a table with item_id.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS,...", help="Files' columns by our names: item_id=sku,category=kind."),
+    ] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between the cells of a CSV line.", show_default="recognised")
+    ] = None,
+    ids: Annotated[
+        str, typer.Option(help="Ids in files: as_written, number (007 is 7) or lower (A7 is a7).")
+    ] = "as_written",
+    save: Annotated[bool, typer.Option("--save", help="Keep what was added and taken out in BUNDLE.")] = False,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the list.")] = 10,
     hide_seen: Annotated[bool, typer.Option("--hide-seen", help="Leave out what the user has clicked.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
@@ -168,73 +197,64 @@ def recommend(
     """Top items for a known user, or for an unseen one from fields and fresh clicks.
 
     For example: micrec recommend BUNDLE --field country=uk --history i12,i7
+
+    With --new-items, --remove-item or --remove-items the list is that of the changed catalogue; --save keeps the change
+    for everybody who reads the bundle from then on.
     """
     from micrec.errors import MicrecError
     from micrec.retrieval import Retriever
+    from micrec.retrieval.serving_request import Change, Request
 
-    fields = dict(_pair(text) for text in field or [])
-    if user is not None and (fields or history is not None):
+    files = _file_options(separator, columns or [], ids)
+    request = Request(user, _fields(field or []), history or [], history_file, k, hide_seen, files)
+    if user is not None and not request.is_empty_but_for_user:
         raise MicrecError("--user: goes without --field and --history, which are for unseen users: leave one out.")
-    retriever = Retriever.load(bundle)
-    if new_items is not None:
-        _add_items(retriever, new_items)
-    if user is not None:
-        answer = retriever.recommend(user, k, hide_seen=hide_seen)
+    change = Change(new_items, remove_item or [], remove_items, files)
+    if save and change.is_empty:
+        raise MicrecError("--save: there is nothing to keep: give --new-items, --remove-item or --remove-items.")
+    with Retriever.changing(bundle) if save else nullcontext(Retriever.load(bundle)) as retriever:
+        done = change.apply(retriever)  # saved when the block ends without an error
+        answer = None if save and request.is_empty else request.ask(retriever)
+    notes = [*done.notes, *(answer.notes if answer else [])]
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    if save:
+        typer.echo(
+            f"{bundle}: {done.added:,} items added, {done.removed:,} taken out, {done.listed:,} listed", err=True
+        )
+    if answer is None:
+        if as_json:
+            typer.echo(json.dumps({"added": done.added, "removed": done.removed, "listed": done.listed}))
+    elif as_json:
+        typer.echo(json.dumps(answer.found._asdict()))
     else:
-        clicks = [item.strip() for item in (history or "").split(",") if item.strip()]
-        answer = _ask_unseen(retriever, fields, clicks, k, hide_seen)
-    if as_json:
-        typer.echo(json.dumps(answer._asdict()))
-    else:
-        show(_list_table(answer))
+        show(_list_table(answer.found))
 
 
-def _ask_unseen(
-    retriever: "Retriever", fields: dict[str, str], clicks: list[str], k: int, hide_seen: bool
-) -> "Recommendation":
-    from micrec.retrieval import field_frame
+def _file_options(separator: str | None, columns: list[str], ids: str) -> "FileOptions":
+    from micrec.data.column_names import parse_pairs
+    from micrec.errors import MicrecError
+    from micrec.retrieval.item_files import FileOptions
 
-    answer = retriever.recommend_unseen(fields, clicks, k, hide_seen=hide_seen)
-    _note_unknown(retriever.bundle.user_encoder, field_frame(fields))
-    return answer
-
-
-def _add_items(retriever: "Retriever", path: Path) -> None:
-    frame = _read_items(path)
-    retriever.add_items(frame)
-    _note_unknown(retriever.bundle.item_encoder, frame)
+    pairs, faults = parse_pairs("--columns", columns)
+    if faults:
+        raise MicrecError.of("recommend", faults)
+    spelling = _choice("--ids", ids, ("as_written", "number", "lower"))
+    return FileOptions(separator, pairs, cast(Any, spelling))
 
 
-def _note_unknown(encoder: "FieldEncoder", frame: "pl.DataFrame") -> None:
-    """Tell of values that are read as missing, as a slip of the pen would be."""
-    for name, values in encoder.unknown_values(frame).items():
-        shown = ", ".join(values[:NAMED]) + (" …" if len(values) > NAMED else "")
-        typer.echo(f"note: {encoder.entity} field {name}: {shown}: unknown to the model, read as missing", err=True)
-
-
-def _pair(text: str) -> tuple[str, str]:
+def _fields(texts: list[str]) -> dict[str, str]:
     from micrec.errors import MicrecError
 
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise MicrecError(f"--field: {text}: must read NAME=VALUE, such as country=uk.")
-    return name, value
-
-
-def _read_items(path: Path) -> "pl.DataFrame":
-    import polars as pl
-
-    from micrec.errors import MicrecError
-
-    if not path.is_file():
-        raise MicrecError(f"{path}: there is no such file: give a CSV with item_id and item fields.")
-    try:
-        frame = pl.read_csv(path, infer_schema=False)
-    except pl.exceptions.PolarsError as fault:
-        raise MicrecError(f"{path}: cannot be read as CSV ({str(fault).splitlines()[0]}): correct it.") from fault
-    if frame.is_empty():
-        raise MicrecError(f"{path}: holds no row below its header: write one per item.")
-    return frame
+    fields: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise MicrecError(f"--field: {text}: must read NAME=VALUE, such as country=uk.")
+        if name in fields:
+            raise MicrecError(f"--field: {name}: stands twice: keep one; several values have | between them.")
+        fields[name] = value
+    return fields
 
 
 def _recall_lines(report: "IndexReport", asked: Sequence[int]) -> list[str]:

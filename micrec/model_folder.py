@@ -5,12 +5,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from micrec.artifact import load_artifact, save_artifact, whole_artifact
+from micrec.checkpoint import MANIFEST
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.schema import FieldType
@@ -19,11 +21,63 @@ from micrec.fitting import Fitted, RunState
 from micrec.models import make_model
 from micrec.models.columns import FieldSpec
 from micrec.models.two_tower import TwoTower
-from micrec.settings import validate
+from micrec.settings import check
 from micrec.train_data import load_fields
 from micrec.training import resolve_device
 
 PREFIX = "model."
+
+
+class _Part(BaseModel):
+    """A part of a manifest: types are strict, keys of later versions do not disturb."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class SpecEntry(_Part):
+    """One field that a tower embeds, see ``FieldSpec``."""
+
+    name: str
+    type: FieldType
+    size: NonNegativeInt
+    mean: FiniteFloat
+    std: PositiveFloat
+    own_id: bool
+
+
+class EpochEntry(_Part):
+    """One epoch of the training."""
+
+    phase: Literal["search", "refit"]
+    epoch: PositiveInt
+    samples: NonNegativeInt
+    seconds: float
+    losses: dict[str, float]
+    metric: float | None
+    gradients: dict[str, float] | None
+
+
+class StateEntry(_Part):
+    """Where the training stood, see ``RunState``."""
+
+    phase: Literal["search", "refit", "done"]
+    epoch: NonNegativeInt
+    best_epoch: NonNegativeInt
+    best_metric: float
+    log: list[EpochEntry]
+
+
+class ModelManifest(_Part):
+    """What ``model_manifest`` writes, but for the config, which is checked as a ``Config``."""
+
+    state: StateEntry
+    dataset: str
+    dataset_name: str
+    trained_clicks: NonNegativeInt
+    vocabulary: str
+    interests: PositiveInt | None
+    user_specs: list[SpecEntry]
+    item_specs: list[SpecEntry]
 
 
 def save_model(fitted: Fitted, dataset: Dataset, folder: Path, *, overwrite: bool = False) -> None:
@@ -42,15 +96,15 @@ def load_model(folder: Path, dataset: Dataset, *, device: str = "auto") -> Fitte
         MicrecError: If the folder holds no model, is damaged, or belongs to a dataset with other ids or field values.
     """
     tensors, manifest = load_artifact(folder, "model")
+    config = checked_config(folder, manifest, ModelManifest)
     with whole_artifact(folder, "model"):
         if manifest["dataset"] != dataset.fingerprint:
             raise MicrecError(
                 f"{folder}: trained on dataset {manifest['dataset_name']!r} with other user or item ids than "
                 f"{dataset.name!r}: use the dataset folder it was trained on, or train anew."
             )
-        config = restore_config(folder, manifest)
         target = resolve_device(device)
-        trained = int(manifest["trained_clicks"])
+        trained = manifest["trained_clicks"]
         fields = load_fields(dataset, config, dataset.clicks[:trained], target)
         if manifest["vocabulary"] != vocabulary_hash(dataset, fields.user_specs, fields.item_specs):
             raise MicrecError(
@@ -92,13 +146,20 @@ def vocabulary_hash(dataset: Dataset, user_specs: Sequence[FieldSpec], item_spec
     return digest.hexdigest()[:16]
 
 
-def restore_config(folder: Path, manifest: dict[str, Any]) -> Config:
-    """The config that the manifest of ``folder`` holds.
+def checked_config(folder: Path, manifest: dict[str, Any], schema: type[BaseModel]) -> Config:
+    """The config that the manifest of ``folder`` holds, once all its keys have the types that they must have.
 
     Raises:
-        MicrecError: If it is not valid, as after an edit by hand.
+        MicrecError: Every key that has not, as after an edit by hand, with its value and the rule.
     """
-    return validate(Config, manifest["config"], where=f"{folder}/manifest.json", at="config")
+    given = manifest.get("config")
+    config, faults = check(Config, given, at="config") if isinstance(given, dict) else (None, [])
+    if not isinstance(given, dict):
+        faults = [f"config: must be a mapping of keys, got {json.dumps(given)[:60]}"]
+    faults += check(schema, manifest)[1]
+    if config is None or faults:
+        raise MicrecError.of(f"{folder / MANIFEST}", faults)
+    return config
 
 
 def restore_model(config: Config, manifest: dict[str, Any], tensors: dict[str, Tensor]) -> TwoTower:

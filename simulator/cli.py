@@ -30,11 +30,15 @@ def world(
     force: Annotated[bool, typer.Option("--force", help="Replace the dataset in OUT.")] = False,
 ) -> None:
     """Generate a dataset whose hidden truth is known; a killed run goes on where it stopped."""
+    from micrec.destination import check_destination
     from micrec.progress import LineProgress
     from simulator.world.files import load_world
     from simulator.world.generate import generate_world
     from simulator.world.workers import default_workers
 
+    check_destination(
+        out, *([file] if file.is_file() else []), replaced=True, needs=0
+    )  # the room is asked for when the keys are known
     config = load_world(file, overrides or [], scale=scale)
     try:
         made = generate_world(

@@ -37,6 +37,7 @@ def realism(
 ) -> None:
     """Compare a world with a real log: fixed statistics, a classifier that tries to tell them apart, and whether
     recommenders come in the same order."""
+    from micrec.destination import check_destination
     from micrec.progress import LineProgress
     from simulator.realism.check import check_realism, load_pair
     from simulator.realism.folder import refuse_taken
@@ -44,6 +45,7 @@ def realism(
     from simulator.realism.write import write_report
 
     if out is not None:
+        check_destination(out, real, world, replaced=True, what="the check")
         refuse_taken(out, overwrite=force)
     result = check_realism(
         load_pair(real, world, users=users, utc_offset_h=utc_offset),

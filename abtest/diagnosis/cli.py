@@ -30,6 +30,7 @@ def item_map(
     from abtest.diagnosis.item_map import draw_map
     from abtest.diagnosis.layout import METHODS
     from micrec.data.store import read_dataset
+    from micrec.destination import check_destination
     from micrec.errors import MicrecError
     from micrec.model_cli import MODEL
     from micrec.model_folder import load_model
@@ -37,6 +38,7 @@ def item_map(
     chosen = METHODS if method == "both" else tuple(one for one in METHODS if one == method)
     if not chosen:
         raise MicrecError(f"--method: must be one of {', '.join(METHODS)}, both, got {method}.")
+    check_destination(out, data, *models, what="the map")
     dataset = read_dataset(data)
     fitted = [load_model(folder / MODEL, dataset, device=device) for folder in models]
     options = {"methods": chosen, "untrained": untrained, "items": items, "seed": seed, "force": force}

@@ -126,7 +126,7 @@ def open_datasets(
     check: Callable[[str, Dataset], None],
 ) -> dict[str, Dataset]:
     """The datasets of a run, in order; folders are read and checked before anything is written, worlds drawn after."""
-    check_run(out, force=force)
+    check_run(out, force=force, data=[keys.data for _, keys in chosen if keys.data is not None])
     read = read or default_read()
     given = read_given(chosen, read, check)
     open_run(out, force=force)

@@ -18,13 +18,15 @@ from micrec.data.readers.online_retail import OnlineRetailOptions, is_online_ret
 from micrec.data.readers.recbole import RecBoleOptions, is_recbole, read_recbole
 from micrec.data.readers.tabular import read_tabular
 from micrec.data.schema import FieldType
-from micrec.data.store import new_folder, read_dataset, write_tables
+from micrec.data.store import SCHEMA_FILE, new_folder, read_dataset, write_tables
 from micrec.data.table_files import CSV_ENDINGS, PARQUET_ENDINGS, kind_of
 from micrec.data.times import check_timezone, notes_on_times
+from micrec.destination import LEAST_BYTES, bytes_of, check_destination, refuse_around, refuse_inside
 from micrec.errors import MicrecError
 from micrec.settings import explain, validate
 
 AUTO = "auto"
+LEAST_SHARE = 100  # a dataset takes this fraction of its source's bytes, or more
 TABLE_PATTERNS = tuple(ending.removeprefix(".") for ending in (*CSV_ENDINGS, *PARQUET_ENDINGS))
 
 
@@ -214,6 +216,7 @@ def convert(
         raise MicrecError(f"reader: there is no {name!r}: use one of {', '.join([*READERS, AUTO])}.")
     chosen = READERS[name]
     checked = validate(chosen.options, options or {}, where=f"options of the reader {name}")
+    _check_out(out, source, checked)
     with new_folder(out, overwrite=overwrite) as partial:
         frames = chosen.read(source, checked)
         write_tables(partial, frames.schema, frames.users, frames.items, frames.clicks)
@@ -232,6 +235,27 @@ def convert(
         dropped=dropped,
         notes=tuple(notes),
     )
+
+
+def _check_out(out: Path, source: Path, options: Frozen) -> None:
+    """Refuse a destination that is read, cannot be written, or has no room for a hundredth of what is read.
+
+    Raises:
+        MicrecError: With the cure.
+    """
+    files = [value for value in options.model_dump().values() if isinstance(value, Path)]
+    inputs = [path for path in (source, *files) if path.exists()]
+    refuse_around(out, *inputs)
+    is_read_whole = not source.is_dir() or (source / SCHEMA_FILE).is_file() or _is_folder_of_parts(source)
+    refuse_inside(out, *(path for path in inputs if path != source or is_read_whole))
+    if out.resolve() == source.resolve():
+        refuse_inside(out, source)
+    needs = max(LEAST_BYTES, bytes_of(*inputs) // LEAST_SHARE)
+    check_destination(out, *files, replaced=True, needs=needs, what="the dataset")
+
+
+def _is_folder_of_parts(source: Path) -> bool:
+    return _holds_parts(source) and not any(_table_file(source, name) for name in ("clicks", "users", "items"))
 
 
 def detect(source: Path) -> str:

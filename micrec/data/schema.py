@@ -59,6 +59,13 @@ class DatasetSchema(BaseModel):
         default_factory=dict, description="Reader, input files, and counts of dropped rows."
     )
 
+    @field_validator("micrec_dataset", mode="before")
+    @classmethod
+    def _is_a_number(cls, version: object) -> object:
+        if isinstance(version, bool):  # which equals 1
+            raise ValueError("must be 1")
+        return version
+
     @field_validator("timezone")
     @classmethod
     def _is_a_zone(cls, name: str) -> str:

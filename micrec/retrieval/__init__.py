@@ -1,6 +1,6 @@
 """Serving: a FAISS index over the item tower, and the user tower that asks it (paper 4.2)."""
 
-from micrec.retrieval.build import CATALOGUES, Catalogue
+from micrec.retrieval.build import CATALOGUES, Catalogue, bundle_bytes
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
 from micrec.retrieval.index import (
     DEPTHS,
@@ -13,7 +13,7 @@ from micrec.retrieval.index import (
     search,
     search_width,
 )
-from micrec.retrieval.retriever import Recommendation, Retriever, field_frame
+from micrec.retrieval.retriever import Recommendation, Retriever
 
 __all__ = [
     "CATALOGUES",
@@ -27,7 +27,7 @@ __all__ = [
     "Recommendation",
     "Retriever",
     "build_index",
-    "field_frame",
+    "bundle_bytes",
     "load_bundle",
     "measure_recall",
     "save_bundle",

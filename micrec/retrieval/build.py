@@ -7,6 +7,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from micrec.checkpoint import tensor_bytes
 from micrec.data.dataset import Dataset
 from micrec.data.histories import group_by_user
 from micrec.field_encoder import FieldEncoder
@@ -48,6 +49,12 @@ def build_bundle(
         manifest=manifest | {"title_field": title},
     )
     return bundle, vectors
+
+
+def bundle_bytes(fitted: Fitted, dataset: Dataset, catalogue: Catalogue) -> int:
+    """Bytes that a bundle takes at the least: parameters, vectors and clicks."""
+    vectors = len(_candidates(dataset, fitted.trained_clicks, catalogue)) * fitted.model.output_dim
+    return tensor_bytes(fitted.model.parameters()) + 4 * (vectors + len(dataset.clicks))
 
 
 @torch.no_grad()

@@ -10,14 +10,30 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt, field_validator
 from torch import Tensor
 
 from micrec.artifact import load_artifact, save_artifact, whole_artifact
 from micrec.field_encoder import FieldEncoder
-from micrec.model_folder import model_tensors, read_specs, restore_config, restore_model
+from micrec.model_folder import ModelManifest, checked_config, model_tensors, read_specs, restore_model
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.two_tower import TwoTower
 from micrec.retrieval.index import IndexReport
+
+
+class BundleManifest(ModelManifest):
+    """What a bundle's manifest holds beside the model's."""
+
+    title_field: str | None = None
+    index: IndexReport | None = None  # a platform's versions are not measured
+    lineage: dict[str, NonNegativeInt] | None = None  # but count the trainings behind them
+
+    @field_validator("index", mode="before")
+    @classmethod
+    def _is_a_mapping(cls, index: object) -> object:
+        if index is not None and not isinstance(index, dict):
+            raise ValueError("must be a mapping of keys")
+        return index
 
 
 @dataclass(frozen=True)
@@ -83,11 +99,12 @@ def load_bundle(folder: Path) -> Bundle:
         MicrecError: If the folder holds no bundle or is damaged.
     """
     tensors, manifest = load_artifact(folder, "bundle")
+    config = checked_config(folder, manifest, BundleManifest)
     with whole_artifact(folder, "bundle"):
         user_ids, item_ids = _unpack_ids(tensors["user_ids"]), _unpack_ids(tensors["item_ids"])
         titles, labels = _unpack(tensors["titles"]), _unpack(tensors["labels"])
         bundle = Bundle(
-            model=restore_model(restore_config(folder, manifest), manifest, tensors),
+            model=restore_model(config, manifest, tensors),
             users=FieldColumns.from_tensors(_below("users.", tensors), n=len(user_ids)),
             items=FieldColumns.from_tensors(_below("items.", tensors), n=len(item_ids)),
             user_ids=user_ids,
@@ -124,6 +141,34 @@ def _check(bundle: Bundle) -> None:
         raise ValueError(f"title_field is {title!r}, not the name of a field")
     if "index" in bundle.manifest:  # a platform's versions are not measured
         IndexReport.of(bundle.manifest["index"])
+    if bundle.users.n != len(bundle.clicks.offsets) - 1:
+        raise ValueError(f"there are {bundle.users.n:,} users and clicks of {len(bundle.clicks.offsets) - 1:,}")
+    if bundle.index.d != bundle.model.output_dim:
+        raise ValueError(
+            f"the index holds vectors of {bundle.index.d} numbers, the towers give {bundle.model.output_dim}"
+        )
+    _check_columns(bundle.users, bundle.user_encoder)
+    _check_columns(bundle.items, bundle.item_encoder)
+
+
+def _check_columns(columns: FieldColumns, encoder: FieldEncoder) -> None:
+    """Refuse fields whose rows or codes are not those that the towers were made for.
+
+    Raises:
+        ValueError: Naming the field.
+    """
+    codes = dict(columns.single)
+    codes |= {name: ragged.values for name, ragged in columns.multi.items()}
+    rows = {name: len(column) for name, column in {**columns.single, **columns.numbers}.items()}
+    rows |= {name: len(ragged.offsets) - 1 for name, ragged in columns.multi.items()}
+    for spec in encoder.specs:
+        what = f"the {encoder.entity} field {spec.name}"
+        if rows.get(spec.name) != columns.n:
+            raise ValueError(f"{what} has {rows.get(spec.name, 0):,} rows, not {columns.n:,}")
+        if spec.name in codes and len(codes[spec.name]) and int(codes[spec.name].max()) >= spec.size:
+            raise ValueError(f"{what} has codes beyond its {spec.size:,} values")
+        if spec.size and not spec.own_id and len(encoder.labels[spec.name]) != spec.size - 1:
+            raise ValueError(f"{what} has {len(encoder.labels[spec.name]):,} names for {spec.size - 1:,} values")
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

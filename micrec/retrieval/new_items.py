@@ -1,58 +1,105 @@
-"""Items that came after the training: into the index by their fields alone, with the unknown id."""
+"""Items that come into the index after the training, by their fields alone, and items that leave it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import faiss
 import numpy as np
 import polars as pl
+import torch
+from numpy.typing import NDArray
 
 from micrec.data.encoding import IdMap
 from micrec.errors import MicrecError
+from micrec.models.columns import FieldColumns
 from micrec.retrieval.build import item_vectors
 from micrec.retrieval.bundle import Bundle
+from micrec.retrieval.index import IndexKind, build_index
+from micrec.retrieval.spelling import listed, listed_with_near
 
 ITEM_ID = "item_id"
-EXAMPLES = 5  # most faulty ids that a message names
 
 
 def with_items(bundle: Bundle, frame: pl.DataFrame) -> Bundle:
-    """Another bundle with new items behind the known ones; the given one stays as it is, its index too.
+    """Another bundle with more items in the index; the given one stays as it is, its index too.
+
+    An item that the bundle knows but does not list, since it was taken out or had no training clicks, is listed by what
+    is known of it; fields that the frame gives take the place of the known ones.
 
     Args:
         bundle: What there is.
         frame: ``item_id``, any item fields that the model reads, and the title field if the dataset has one.
 
     Raises:
-        MicrecError: If an id is missing, known already or there twice, or a field is unknown; nothing is added then.
+        MicrecError: If an id is missing, listed already or there twice, or a field is unknown or of another type;
+            nothing is added then.
     """
-    ids = _new_ids(bundle.item_ids, frame)
+    ids = _new_ids(bundle, frame)
+    known, n = IdMap(bundle.item_ids).positions(ids), len(bundle.item_ids)
+    is_new = known < 0
+    rows = np.where(is_new, n + np.cumsum(is_new) - 1, known).astype(np.int32)  # where each item stands
     title = bundle.manifest["title_field"]
-    columns = bundle.item_encoder.encode(frame.drop(ITEM_ID, *([title] if title in frame.columns else [])), len(ids))
-    titles = frame[title] if title in frame.columns else pl.repeat(None, len(ids), eager=True)
-    added = np.arange(len(ids), dtype=np.int32)
+    given = [name for name in frame.columns if name not in (ITEM_ID, title)]
+    columns = bundle.item_encoder.encode(frame.select(given), len(ids))
+    items = _merged(bundle.items, columns, rows, given)
     index = faiss.clone_index(bundle.index)
-    index.add(item_vectors(bundle.model, columns, added))
+    index.add(item_vectors(bundle.model, items, rows))
     return replace(
         bundle,
         index=index,
-        items=bundle.items.concat(columns),
-        item_ids=pl.concat([bundle.item_ids, ids]),
-        titles=None if bundle.titles is None else pl.concat([bundle.titles, titles.cast(pl.String)]),
-        candidates=np.concatenate([bundle.candidates, np.int32(len(bundle.item_ids)) + added]),
+        items=items,
+        item_ids=pl.concat([bundle.item_ids, ids.filter(pl.Series(is_new))]),
+        titles=_titles(bundle.titles, frame[title] if title in frame.columns else None, rows, is_new),
+        candidates=np.concatenate([bundle.candidates, rows]),
     )
 
 
-def _new_ids(known: pl.Series, frame: pl.DataFrame) -> pl.Series:
+def without_items(bundle: Bundle, ids: Sequence[object]) -> Bundle:
+    """Another bundle whose index lacks some items; they stay known, so that histories may hold them.
+
+    The index is built anew over the vectors that stay.
+
+    Raises:
+        MicrecError: If an id is unknown or not in the index, or none would stay; nothing is taken out then.
+    """
+    if isinstance(ids, str):
+        raise MicrecError(f"items to remove: must be a list of ids, got {ids!r} (str): put it into a list.")
+    rows = positions(IdMap(bundle.item_ids), ids)
+    unlisted = (rows >= 0) & ~np.isin(rows, bundle.candidates)
+    faults = []
+    if (rows < 0).any():
+        unknown = listed_with_near([item for item, row in zip(ids, rows, strict=True) if row < 0], bundle.item_ids)
+        faults.append(f"{unknown}: none of the {len(bundle.item_ids):,} items of the bundle, leave it out")
+    if unlisted.any():
+        names = listed(item for item, bad in zip(ids, unlisted, strict=True) if bad)
+        faults.append(f"{names}: not in the index, leave it out")
+    if faults:
+        raise MicrecError.of("items to remove", faults)
+    stays = ~np.isin(bundle.candidates, rows)
+    if not stays.any():
+        raise MicrecError("items to remove: would leave no item in the index: leave at least one.")
+    index = build_index(_vectors(bundle.index)[stays], _kind(bundle.index))
+    return replace(bundle, index=index, candidates=bundle.candidates[stays])
+
+
+def positions(ids: IdMap, outside: Sequence[object]) -> NDArray[np.int64]:
+    """Dense ids of outside ids, -1 = unknown; text of digits finds an integer id too."""
+    return ids.positions(pl.Series([str(value) for value in outside], dtype=pl.String)).astype(np.int64)
+
+
+def _new_ids(bundle: Bundle, frame: pl.DataFrame) -> pl.Series:
     """The outside ids of ``frame``, in the type of the known ones."""
+    known = bundle.item_ids
     if ITEM_ID not in frame.columns:
         raise MicrecError(f"new items: no column {ITEM_ID} (there are: {', '.join(frame.columns)}): add it.")
     given = frame[ITEM_ID]
-    ids = given.cast(known.dtype, strict=False)
+    ids = _as_known(given, known.dtype)
+    rows = IdMap(known).positions(ids)
+    kind, cure = ("integer", "an integer") if known.dtype == pl.Int64 else ("text", "text")
     rules = {
         "missing, give each item one": given.is_null(),
-        "no integer, as the known ids are, give an integer": ids.is_null() & given.is_not_null(),
-        "known already, give a new one": pl.Series(IdMap(known).positions(ids) >= 0),
+        f"no {kind}, as the known ids are, give {cure}": ids.is_null() & given.is_not_null(),
+        "known already, give a new one": pl.Series(np.isin(rows, bundle.candidates)),
         "there twice, keep one row of it": ids.is_duplicated() & ids.is_not_null(),
     }
     faults = [f"{listed(given.filter(bad))}: {rule}" for rule, bad in rules.items() if bad.any()]
@@ -61,7 +108,58 @@ def _new_ids(known: pl.Series, frame: pl.DataFrame) -> pl.Series:
     return ids
 
 
-def listed(ids: Iterable[object]) -> str:
-    """The first few distinct ids for a message."""
-    shown = [str(value) for value in dict.fromkeys(ids)]
-    return ", ".join(shown[:EXAMPLES]) + (f" and {len(shown) - EXAMPLES:,} more" if len(shown) > EXAMPLES else "")
+def _as_known(given: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Ids in the type of the known ones, null where they are none; nothing is rounded or spelt anew."""
+    if given.dtype in (pl.Categorical, pl.Enum):
+        given = given.cast(pl.String)
+    if given.dtype == pl.String or given.dtype.is_integer():
+        return given.cast(dtype, strict=False)
+    if given.dtype.is_float() and dtype == pl.Int64:
+        is_whole = given % 1 == 0
+        return given.zip_with(is_whole.fill_null(False), pl.Series(given.name, [None], pl.Float64)).cast(pl.Int64)
+    return pl.repeat(None, len(given), dtype=dtype, eager=True)
+
+
+def _merged(items: FieldColumns, added: FieldColumns, rows: NDArray[np.int32], given: Collection[str]) -> FieldColumns:
+    """The table with ``added`` at ``rows``: new rows behind it, and the fields ``given`` of rows that it has."""
+    both = items.concat(added)
+    if (rows >= items.n).all():
+        return both
+    n = max(items.n, int(rows.max()) + 1)
+    known, ours = np.arange(n), np.arange(n)  # rows of ``both`` for fields that are not given, and for given ones
+    at = items.n + np.arange(len(rows))
+    ours[rows] = at
+    known[rows[rows >= items.n]] = at[rows >= items.n]
+    names = (*both.single, *both.multi, *both.numbers)
+    take = {name: torch.from_numpy(ours if name in given else known) for name in names}
+    return FieldColumns(
+        n=n,
+        single={name: codes[take[name]] for name, codes in both.single.items()},
+        multi={name: ragged.take(take[name]) for name, ragged in both.multi.items()},
+        numbers={name: numbers[take[name]] for name, numbers in both.numbers.items()},
+    )
+
+
+def _titles(
+    titles: pl.Series | None, given: pl.Series | None, rows: NDArray[np.int32], is_new: NDArray[np.bool_]
+) -> pl.Series | None:
+    if titles is None:
+        return None
+    texts = titles.to_list() + [None] * int(is_new.sum())
+    if given is not None:
+        for row, text in zip(rows.tolist(), given.cast(pl.String).to_list(), strict=True):
+            texts[row] = text
+    return pl.Series(texts, dtype=pl.String)
+
+
+def _vectors(index: faiss.Index) -> NDArray[np.float32]:
+    """All vectors of an index in the order of its rows, shape (M, D)."""
+    if isinstance(index, faiss.IndexIVF):
+        index = faiss.clone_index(index)
+        index.make_direct_map()  # type: ignore[attr-defined]
+    vectors: NDArray[np.float32] = index.reconstruct_n(0, index.ntotal)
+    return vectors
+
+
+def _kind(index: faiss.Index) -> IndexKind:
+    return "hnsw" if isinstance(index, faiss.IndexHNSW) else "ivf" if isinstance(index, faiss.IndexIVF) else "flat"

@@ -1,7 +1,8 @@
 """Answers from a serving bundle: top items for known users, for unseen ones, and with new items added."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +14,17 @@ from numpy.typing import NDArray
 
 from micrec.data.dataset import Dataset
 from micrec.data.encoding import IdMap
+from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.fitting import Fitted
+from micrec.folder_lock import waiting_for
 from micrec.inference import encode_users
 from micrec.models.columns import FieldColumns, Ragged, gather_ranges
 from micrec.retrieval.build import Catalogue, build_bundle
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
 from micrec.retrieval.index import DEPTHS, IndexKind, IndexReport, measure_recall, search
-from micrec.retrieval.new_items import listed, with_items
+from micrec.retrieval.new_items import positions, with_items, without_items
+from micrec.retrieval.spelling import listed_with_near
 
 
 class Recommendation(NamedTuple):
@@ -31,17 +35,33 @@ class Recommendation(NamedTuple):
     titles: list[str | None] | None  # None if the dataset has no title field
 
 
+class _Parts(NamedTuple):
+    """A bundle and its id maps. None of them ever changes: whoever has them may work on while others swap them."""
+
+    bundle: Bundle
+    users: IdMap
+    items: IdMap
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "_Parts":
+        return cls(bundle, IdMap(bundle.user_ids), IdMap(bundle.item_ids))
+
+
 class Retriever:
     """Top k items by the two towers, for known users, unseen users, and with new items.
 
-    ``build`` makes one from a fitted model; ``save`` and ``load`` move it through a folder.
+    ``build`` makes one from a fitted model; ``save`` and ``load`` move it through a folder. Threads may ask, add,
+    remove and save at the same time: each call works on what there was when it began.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        self._users = IdMap(bundle.user_ids)
-        self._items = IdMap(bundle.item_ids)
-        self._adding = threading.Lock()
+        self._parts = _Parts.of(bundle)
+        self._changing = threading.Lock()
+
+    @property
+    def bundle(self) -> Bundle:
+        """What there is now; a later change makes another one and leaves this as it is."""
+        return self._parts.bundle
 
     @classmethod
     def build(
@@ -65,12 +85,10 @@ class Retriever:
             queries: Most users for whom it is measured.
         """
         bundle, vectors = build_bundle(fitted, dataset, kind=kind, catalogue=catalogue)
-        retriever = cls(bundle)
         sample = np.linspace(0, len(dataset.users) - 1, min(queries, len(dataset.users))).astype(np.int64)
         depths = DEPTHS if k is None else (*DEPTHS, k)
-        report = measure_recall(bundle.index, kind, vectors, retriever._embed_known(sample), depths)
-        retriever.bundle = replace(bundle, manifest=bundle.manifest | {"index": report.as_dict()})
-        return retriever
+        report = measure_recall(bundle.index, kind, vectors, _embed_known(bundle, sample), depths)
+        return cls(replace(bundle, manifest=bundle.manifest | {"index": report.as_dict()}))
 
     @classmethod
     def load(cls, folder: Path) -> "Retriever":
@@ -80,6 +98,27 @@ class Retriever:
             MicrecError: If the folder holds no bundle or is damaged.
         """
         return cls(load_bundle(folder))
+
+    @classmethod
+    @contextmanager
+    def changing(cls, folder: Path) -> Iterator["Retriever"]:
+        """A bundle folder to add to or remove from; the changes are saved when the block ends without an exception.
+
+        Other processes that change the same folder this way wait, so that no change is lost; who loads it meanwhile
+        reads it as it was or as it becomes, never half of it.
+
+        Raises:
+            MicrecError: If the folder holds no bundle, is damaged, or cannot be written.
+        """
+        if not folder.is_dir():
+            load_bundle(folder)  # says so
+        check_destination(folder, what="the bundle")
+        with waiting_for(folder):
+            retriever = cls.load(folder)
+            before = retriever.bundle
+            yield retriever
+            if retriever.bundle is not before:
+                retriever.save(folder, overwrite=True)
 
     def save(self, folder: Path, *, overwrite: bool = False) -> None:
         """Write the bundle as one folder; it appears whole or not at all.
@@ -107,14 +146,10 @@ class Retriever:
         Raises:
             MicrecError: If the user is unknown.
         """
-        row = _positions(self._users, [user])
-        if row[0] < 0:
-            raise MicrecError(
-                f"user {user}: none of the {len(self.bundle.user_ids):,} users of the bundle: ask for an unseen user "
-                "by fields and fresh clicks instead (--field, --history)."
-            )
-        seen = self.bundle.clicks.take(torch.from_numpy(row)).values.numpy()
-        return self._top(self._embed_known(row), k, hidden=seen if hide_seen else None)
+        parts = self._parts
+        row = _row_of(parts, user)
+        seen = _clicks_of(parts.bundle, row) if hide_seen else None
+        return _top(parts.bundle, _embed_known(parts.bundle, row), k, hidden=seen)
 
     def recommend_unseen(
         self, fields: Mapping[str, Any], history: Sequence[object], k: int, *, hide_seen: bool = False
@@ -122,25 +157,35 @@ class Retriever:
         """Top k for a user who is not in the dataset, from user fields and fresh clicks.
 
         Args:
-            fields: Value by user field; what is not given is missing. A multi-valued field takes a list, or text with
-                ``|`` between the values.
+            fields: Value by user field, of the type it has in the dataset or as text; what is not given is missing. A
+                multi-valued field takes a list, or text with ``|`` between the values. A value of the right type that
+                no user of the dataset has is read as missing.
             history: Outside ids of the clicked items, oldest first.
             k: Length of the list; it is shorter if there are not so many items.
             hide_seen: Leave out the items of ``history``.
 
         Raises:
-            MicrecError: If a field or an item is unknown.
+            MicrecError: If a field or an item is unknown, or a value is of another type than the field.
         """
-        rows = _positions(self._items, history)
-        if (rows < 0).any():
-            unknown = listed(item for item, row in zip(history, rows, strict=True) if row < 0)
-            raise MicrecError(
-                f"history: {unknown}: none of the {len(self.bundle.item_ids):,} items of the bundle: leave them out, "
-                "or add them by their fields first (--new-items)."
-            )
-        users = self.bundle.user_encoder.encode(field_frame(fields), 1)
+        parts = self._parts
+        bundle = parts.bundle
+        rows = _history_rows(parts, history)
+        users = bundle.user_encoder.encode(bundle.user_encoder.row(fields), 1)
         clicks = Ragged(torch.from_numpy(rows), torch.tensor([0, len(rows)]))
-        return self._top(self._embed(users, clicks), k, hidden=rows if hide_seen else None)
+        return _top(bundle, _embed(bundle, users, clicks), k, hidden=rows if hide_seen else None)
+
+    def clicked_by(self, user: object) -> list[Any]:
+        """Outside ids of what a user of the dataset has clicked, oldest first.
+
+        Raises:
+            MicrecError: If the user is unknown.
+        """
+        parts = self._parts
+        return parts.bundle.item_ids.gather(_clicks_of(parts.bundle, _row_of(parts, user)).tolist()).to_list()
+
+    def knows_item(self, item: object) -> bool:
+        """Whether an outside id is one of an item, listed or not."""
+        return bool(positions(self._parts.items, [item])[0] >= 0)
 
     def retrieve(self, user_ids: NDArray[np.int64], recent_items: NDArray[np.int64], k: int) -> NDArray[np.int64]:
         """Top k for many users at once, by dense ids.
@@ -156,90 +201,140 @@ class Retriever:
         Raises:
             ValueError: If the shapes do not fit, or an id is out of range.
         """
-        self._check_dense(user_ids, recent_items)
+        bundle = self.bundle
+        _check_dense(bundle, user_ids, recent_items)
         oldest_first = recent_items[:, ::-1].astype(np.int64)
         is_click = oldest_first >= 0
         offsets = np.concatenate([[0], np.cumsum(is_click.sum(axis=1))])
         clicks = Ragged(torch.from_numpy(oldest_first[is_click]), torch.from_numpy(offsets))
-        users = self.bundle.users.take(torch.from_numpy(user_ids.astype(np.int64)))
-        embeddings, bundle = self._embed(users, clicks), self.bundle
-        _, rows = search(bundle.index, embeddings, k)
+        users = bundle.users.take(torch.from_numpy(user_ids.astype(np.int64)))
+        _, rows = search(bundle.index, _embed(bundle, users, clicks), k)
         return np.where(rows >= 0, bundle.candidates[rows], -1).astype(np.int64)
 
-    # -- new items -----------------------------------------------------------------------------------------------
+    # -- changing the catalogue ----------------------------------------------------------------------------------
 
     def add_items(self, frame: pl.DataFrame) -> None:
-        """Put new items into the index, from their fields alone: all of them, or none if there is a fault.
+        """Put items into the index, from their fields alone: all of them, or none if there is a fault.
 
-        Several threads may add, ask and save at the same time. Each addition copies the index, so add many at once.
+        An item that was taken out, or had no training clicks, comes back by what is known of it; fields that are given
+        take the place of the known ones. Several threads may add, ask and save at the same time. Each addition copies
+        the index, so add many at once.
 
         Args:
             frame: ``item_id``, any item fields that the model reads, and the title field if the dataset has one.
 
         Raises:
-            MicrecError: If an id is missing, known already or there twice, or a field is unknown.
+            MicrecError: If an id is missing, listed already or there twice, or a field is unknown or of another type.
         """
-        with self._adding:  # one addition at a time; who asks meanwhile sees the items before it, or all after it
-            bundle = with_items(self.bundle, frame)
-            self.bundle = bundle  # before the ids, so that no id is known that the bundle does not hold
-            self._items = IdMap(bundle.item_ids)
+        self._change(lambda bundle: with_items(bundle, frame))
 
-    # -- the towers ----------------------------------------------------------------------------------------------
+    def remove_items(self, ids: Sequence[object]) -> None:
+        """Take items out of the index, so that no list shows them: all of them, or none if there is a fault.
 
-    @torch.no_grad()
-    def _embed(self, users: FieldColumns, clicks: Ragged) -> NDArray[np.float32]:
-        """Embeddings of B users, (B, D) or (B, K, D), from their encoded fields and clicks, oldest first.
+        They stay known: clicks on them still tell of a user, and ``add_items`` puts them back. Each removal builds the
+        index anew, so remove many at once.
 
-        Only the items of the histories are embedded, each once.
+        Args:
+            ids: Outside item ids.
+
+        Raises:
+            MicrecError: If an id is unknown or not in the index, or no item would stay.
         """
-        bundle = self.bundle
-        stops = clicks.offsets[1:]
-        latest = torch.maximum(clicks.offsets[:-1], stops - bundle.model.config.history_length)
-        clicks = gather_ranges(clicks.values.long(), latest, stops)
-        items, rows = torch.unique(clicks.values, return_inverse=True)
-        if len(items) == 0:
-            items = items.new_zeros(1)  # the towers want a row to look at, even if nobody has clicked it
-        fields = bundle.model.embed_items(bundle.items.take(items))
-        return encode_users(bundle.model, users, Ragged(rows, clicks.offsets), fields).numpy()
+        self._change(lambda bundle: without_items(bundle, ids))
 
-    def _embed_known(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The same for dense user ids, from the bundle's own fields and clicks."""
-        at = torch.from_numpy(rows)
-        return self._embed(self.bundle.users.take(at), self.bundle.clicks.take(at))
+    def _change(self, changed: Callable[[Bundle], Bundle]) -> None:
+        """One change at a time; who asks meanwhile sees all of what was before it, or all of what is after it."""
+        with self._changing:
+            users, bundle = self._parts.users, changed(self._parts.bundle)
+            self._parts = _Parts(bundle, users, IdMap(bundle.item_ids))
 
-    def _top(self, embedding: NDArray[np.float32], k: int, *, hidden: NDArray[np.integer] | None) -> Recommendation:
-        """The list for one user, embedding (1, D) or (1, K, D), without the dense items ``hidden``."""
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}.")
-        hidden = np.unique(hidden) if hidden is not None else np.empty(0, dtype=np.int64)
-        bundle = self.bundle
-        scores, rows = search(bundle.index, embedding, min(k + len(hidden), bundle.index.ntotal))
-        items = bundle.candidates[rows[0]]
-        kept = np.flatnonzero(~np.isin(items, hidden))[:k]
-        chosen, titles = items[kept].tolist(), bundle.titles
-        return Recommendation(
-            item_ids=bundle.item_ids.gather(chosen).to_list(),
-            scores=scores[0, kept].tolist(),
-            titles=None if titles is None else titles.gather(chosen).to_list(),
+
+# -- ids ---------------------------------------------------------------------------------------------------------
+
+
+def _row_of(parts: _Parts, user: object) -> NDArray[np.int64]:
+    """Dense id of a user, shape (1,)."""
+    row = positions(parts.users, [user])
+    if row[0] < 0:
+        raise MicrecError(
+            f"user {listed_with_near([user], parts.bundle.user_ids)}: none of the {len(parts.bundle.user_ids):,} users "
+            "of the bundle: ask for an unseen user by fields and fresh clicks instead (--field, --history)."
         )
-
-    def _check_dense(self, user_ids: NDArray[np.int64], recent_items: NDArray[np.int64]) -> None:
-        if user_ids.ndim != 1 or recent_items.ndim != 2 or len(user_ids) != len(recent_items):
-            raise ValueError(
-                f"user_ids {user_ids.shape} and recent_items {recent_items.shape} must be (B,) and (B, L)."
-            )
-        n_users, n_items = self.bundle.users.n, self.bundle.items.n
-        if len(user_ids) and not 0 <= user_ids.min() <= user_ids.max() < n_users:
-            raise ValueError(f"user_ids must lie in 0 .. {n_users - 1}, got {user_ids.min()} .. {user_ids.max()}.")
-        if recent_items.size and recent_items.max() >= n_items:
-            raise ValueError(f"recent_items must be below {n_items}, got {recent_items.max()}.")
+    return row
 
 
-def field_frame(fields: Mapping[str, Any]) -> pl.DataFrame:
-    """One row of field values, for a ``FieldEncoder``."""
-    return pl.DataFrame({name: [value] for name, value in fields.items()})
+def _clicks_of(bundle: Bundle, row: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Dense ids of what a user has clicked, oldest first."""
+    clicks: NDArray[np.int32] = bundle.clicks.take(torch.from_numpy(row)).values.numpy()
+    return clicks
 
 
-def _positions(ids: IdMap, outside: Sequence[object]) -> NDArray[np.int64]:
-    """Dense ids of outside ids, -1 = unknown; text of digits finds an integer id too."""
-    return ids.positions(pl.Series([str(value) for value in outside], dtype=pl.String)).astype(np.int64)
+def _history_rows(parts: _Parts, history: Sequence[object]) -> NDArray[np.int64]:
+    """Dense ids of clicked items."""
+    if isinstance(history, str | bytes) or not isinstance(history, Sequence | np.ndarray | pl.Series):
+        raise MicrecError(
+            f"history: must be a list of item ids, got {history!r} ({type(history).__name__}): put it into a list."
+        )
+    rows = positions(parts.items, history)
+    if (rows < 0).any():
+        unknown = [item for item, row in zip(history, rows, strict=True) if row < 0]
+        raise MicrecError(
+            f"history: {listed_with_near(unknown, parts.bundle.item_ids)}: none of the {len(parts.bundle.item_ids):,} "
+            "items of the bundle: leave them out, or add them by their fields first (--new-items)."
+        )
+    return rows
+
+
+def _check_dense(bundle: Bundle, user_ids: NDArray[np.int64], recent_items: NDArray[np.int64]) -> None:
+    if user_ids.ndim != 1 or recent_items.ndim != 2 or len(user_ids) != len(recent_items):
+        raise ValueError(f"user_ids {user_ids.shape} and recent_items {recent_items.shape} must be (B,) and (B, L).")
+    n_users, n_items = bundle.users.n, bundle.items.n
+    if len(user_ids) and not 0 <= user_ids.min() <= user_ids.max() < n_users:
+        raise ValueError(f"user_ids must lie in 0 .. {n_users - 1}, got {user_ids.min()} .. {user_ids.max()}.")
+    if recent_items.size and recent_items.max() >= n_items:
+        raise ValueError(f"recent_items must be below {n_items}, got {recent_items.max()}.")
+
+
+# -- the towers --------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _embed(bundle: Bundle, users: FieldColumns, clicks: Ragged) -> NDArray[np.float32]:
+    """Embeddings of B users, (B, D) or (B, K, D), from their encoded fields and clicks, oldest first.
+
+    Only the items of the histories are embedded, each once.
+    """
+    stops = clicks.offsets[1:]
+    latest = torch.maximum(clicks.offsets[:-1], stops - bundle.model.config.history_length)
+    clicks = gather_ranges(clicks.values.long(), latest, stops)
+    items, rows = torch.unique(clicks.values, return_inverse=True)
+    if len(items) == 0:
+        items = items.new_zeros(1)  # the towers want a row to look at, even if nobody has clicked it
+    fields = bundle.model.embed_items(bundle.items.take(items))
+    return encode_users(bundle.model, users, Ragged(rows, clicks.offsets), fields).numpy()
+
+
+def _embed_known(bundle: Bundle, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The same for dense user ids, from the bundle's own fields and clicks."""
+    at = torch.from_numpy(rows)
+    return _embed(bundle, bundle.users.take(at), bundle.clicks.take(at))
+
+
+def _top(
+    bundle: Bundle, embedding: NDArray[np.float32], k: int, *, hidden: NDArray[np.integer] | None
+) -> Recommendation:
+    """The list for one user, embedding (1, D) or (1, K, D), without the dense items ``hidden``."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+        raise ValueError(f"k must be an integer, got {k!r}.")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}.")
+    hidden = np.unique(hidden) if hidden is not None else np.empty(0, dtype=np.int64)
+    scores, rows = search(bundle.index, embedding, min(int(k) + len(hidden), bundle.index.ntotal))
+    items = bundle.candidates[rows[0]]
+    kept = np.flatnonzero(~np.isin(items, hidden))[:k]
+    chosen, titles = items[kept].tolist(), bundle.titles
+    return Recommendation(
+        item_ids=bundle.item_ids.gather(chosen).to_list(),
+        scores=scores[0, kept].tolist(),
+        titles=None if titles is None else titles.gather(chosen).to_list(),
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from micrec.data.dataset import Dataset
+from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.progress import Progress
 from micrec.settings import merge, validate
@@ -75,6 +76,7 @@ def fit_folder(
     Raises:
         MicrecError: If the folder, the base or ``without`` is at fault, ``out`` is taken, or the log holds no moments.
     """
+    check_destination(out, real, *([base] if base is not None and base.is_file() else []), what="the world file")
     if out.exists() and not (overwrite and out.is_file()):
         cure = "replace it with --force" if out.is_file() else "it is no file"
         raise MicrecError(f"--out {out}: exists: name another file, or {cure}.")

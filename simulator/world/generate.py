@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from micrec import __version__
 from micrec.data.store import new_folder, partial_of, write_schema
+from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from simulator.world.config import WorldConfig
@@ -73,6 +74,7 @@ def generate_world(
     progress = progress or NoProgress()
     started_s = time.perf_counter()
     key = world_key(config)
+    check_destination(out, replaced=True, needs=0)
     check_space(config, out, there=folder_bytes(partial_of(out, key)))
     world = World.build(config)
     with new_folder(out, overwrite=overwrite, resume=key) as folder:

@@ -1,6 +1,7 @@
 """From tables to recommendations, through the command line alone."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,7 @@ class TestIndex:
         assert "--kind: must be one of flat, ivf, hnsw, got annoy" in refused(*index, tmp_path / "b", "--kind", "annoy")
         assert "--catalogue: must be one of train, all" in refused(*index, tmp_path / "b", "--catalogue", "best")
         assert "bundle: holds a serving bundle: name another folder, or replace" in refused(*index, shop.bundle)
-        assert "data: exists and is no serving bundle" in refused(*index, shop.data, "--force")
+        assert "csv: exists and is no serving bundle" in refused(*index, shop.tables, "--force")
         assert "holds no trained model: give the folder that micrec train wrote" in refused(
             "index", shop.data, shop.data, tmp_path / "b"
         )
@@ -320,6 +321,136 @@ class TestRecommend:
         ]
         assert set(json.loads(result.stdout)) == {"item_ids", "scores", "titles"}
 
+    def test_clicks_are_given_in_any_of_three_ways(self, shop, tmp_path):
+        expected = ask(shop, "--history", "i0003,i0001,i0002")
+        assert ask(shop, "--history", "i0003", "--history", "i0001", "--history", " i0002 ") == expected
+        assert ask(shop, "--history", "i0003,i0001", "--history", "i0002") == expected
+        for name, text in {
+            "plain": "i0003\n\ni0001\ni0002\n",
+            "headed.txt": "item_id\ni0003\ni0001\ni0002\n",
+            "one.csv": "i0003\ni0001\ni0002",
+            "table.csv": "time;item_id\n1;i0003\n2;i0001\n3;i0002\n",
+        }.items():
+            (tmp_path / name).write_text(text)
+            assert ask(shop, "--history-file", tmp_path / name) == expected, name
+        pl.DataFrame({"item_id": ["i0003", "i0001", "i0002"]}).write_parquet(tmp_path / "table.parquet")
+        assert ask(shop, "--history-file", tmp_path / "table.parquet") == expected
+        (tmp_path / "plain").write_text("i0003\n")
+        assert ask(shop, "--history-file", tmp_path / "plain", "--history", "i0001,i0002") == expected
+
+    def test_ids_may_hold_commas(self, shop, tmp_path):
+        """An item is called a, b; another i0001,i0002, though both parts of it are items too."""
+        (tmp_path / "new.csv").write_text('item_id,category\n"a, b",c1\n"i0001,i0002",c2\n')
+        added = ("--new-items", tmp_path / "new.csv", "--k", 40)
+        (tmp_path / "history").write_text("a, b\ni0003\n")
+        expected = ask(shop, *added, "--history-file", tmp_path / "history")
+        assert ask(shop, *added, "--history", "a, b", "--history", "i0003") == expected
+        message = refused("recommend", shop.bundle, *added, "--history", "a, b,i0003")
+        assert "history: a, b: none of the 32 items" in message
+        assert "An id that holds a comma goes alone into a --history of its own." in message
+        both = call("recommend", shop.bundle, *added, "--history", "i0001,i0002", "--json")
+        assert "note: --history i0001,i0002: is read as one item; for several write one --history each" in both.stderr
+        assert json.loads(both.stdout) != ask(shop, *added, "--history", "i0001", "--history", "i0002")
+
+    def test_near_spellings_are_told(self, shop):
+        message = refused("recommend", shop.bundle, "--history", "I0007,i00012")
+        assert "I0007 (did you mean i0007?)" in message
+        assert re.search(r"i00012 \(did you mean (i\d{4} or )*i0012", message)
+        assert "user 1003.0 (did you mean 1003?): none of the 40 users" in refused(
+            "recommend", shop.bundle, "--user", "1003.0"
+        )
+
+    def test_hiding_what_was_seen_is_hinted_at(self, shop):
+        alone = ask(shop, "--k", 40)["item_ids"]
+        first = call("recommend", shop.bundle, "--history", alone[0], "--k", 40, "--json")
+        leads = json.loads(first.stdout)["item_ids"][0] == alone[0]
+        assert ("--hide-seen" in first.stderr) == leads
+        clicks = pl.read_csv(shop.tables / "clicks.csv", infer_schema=False)
+        hinted = 0
+        for user in range(1000, 1010):
+            seen = set(clicks.filter(pl.col("user_id") == str(user))["item_id"])
+            result = call("recommend", shop.bundle, "--user", user, "--json")
+            items = json.loads(result.stdout)["item_ids"]
+            count = sum(item in seen for item in items)
+            hint = (
+                f"note: {count} of the 10 items were clicked before, the first among them; --hide-seen leaves them out"
+            )
+            assert (hint in result.stderr) == (items[0] in seen)
+            hinted += items[0] in seen
+            assert call("recommend", shop.bundle, "--user", user, "--hide-seen").stderr == ""
+        assert hinted > 0
+
+    def test_new_items_are_read_as_convert_reads_tables(self, shop, tmp_path):
+        """Other separators, names, decimal commas and marks between values; the same list as from a plain file."""
+        files = {
+            "plain.csv": "item_id,category,tags,price,title\nn1,c1,tag1|tag2,1.5,Lamp\nn2,c2,tag3,2.25,Mug\n",
+            "semi.csv": "item_id;category;tags;price;title\nn1;c1;tag1,tag2;1,5;Lamp\nn2;c2;tag3;2,25;Mug\n",
+            "named.tsv": "SKU\tcategory\ttags\tprice\ttitle\nn1\tc1\ttag1; tag2\t1.5\tLamp\nn2\tc2\ttag3\t2.25\tMug\n",
+            "pipes.csv": 'Item_ID|category|tags|price|title\nn1|c1|"tag1|tag2"|1.5|Lamp\nn2|c2|tag3|2.25|Mug\n',
+        }
+        frame = pl.DataFrame({"item_id": ["n1", "n2"], "category": ["c1", "c2"], "tags": [["tag1", "tag2"], ["tag3"]]})
+        frame = frame.with_columns(price=pl.Series([1.5, 2.25]), title=pl.Series(["Lamp", "Mug"]))
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        frame.write_parquet(tmp_path / "table.parquet")
+        (tmp_path / "parts").mkdir()
+        for number in range(2):
+            frame[number : number + 1].write_parquet(tmp_path / "parts" / f"part-{number}.parquet")
+        options = {"semi.csv": ("--separator", ";"), "named.tsv": ("--columns", "item_id=SKU")}
+        answers = {
+            name: ask(shop, "--new-items", tmp_path / name, *options.get(name, ()), "--history", "i0001", "--k", 40)
+            for name in [*files, "table.parquet", "parts"]
+        }
+        assert {"n1", "n2"} <= set(answers["plain.csv"]["item_ids"])
+        assert [name for name in answers if answers[name] != answers["plain.csv"]] == []
+
+    def test_columns_that_the_model_does_not_read(self, shop, tmp_path):
+        (tmp_path / "new.csv").write_text("item_id,category,colour\nn1,c1,red\n")
+        result = call("recommend", shop.bundle, "--new-items", tmp_path / "new.csv", "--json")
+        assert result.exit_code == 0
+        assert "note: new.csv: not read by the model: colour.\n" in result.stderr
+        (tmp_path / "new.csv").write_text("item_id,category,prise\nn1,c1,3\n")
+        assert "new.csv: column prise: did you mean price? Name it with --columns price=prise" in refused(
+            "recommend", shop.bundle, "--new-items", tmp_path / "new.csv"
+        )
+
+    def test_a_changed_catalogue_is_kept_on_demand(self, shop, tmp_path):
+        bundle = tmp_path / "bundle"
+        run("index", shop.out, shop.data, bundle, "--k", 5)
+        files = {path.name: path.read_bytes() for path in bundle.iterdir()}
+        (tmp_path / "new.csv").write_text("item_id;category\nn1;c1\nn2;c2\n")
+        (tmp_path / "gone").write_text("i0003\n")
+        change = ("--new-items", tmp_path / "new.csv", "--separator", ";", "--remove-item", "i0001")
+        change += ("--remove-items", tmp_path / "gone")
+        shown = json.loads(run("recommend", bundle, *change, "--history", "i0001", "--k", 50, "--json"))
+        assert {"n1", "n2"} <= set(shown["item_ids"])
+        assert not {"i0001", "i0003"} & set(shown["item_ids"])
+        assert {path.name: path.read_bytes() for path in bundle.iterdir()} == files  # nothing was kept
+
+        kept = call("recommend", bundle, *change, "--save", "--json")
+        listed = len(shown["item_ids"])
+        assert json.loads(kept.stdout) == {"added": 2, "removed": 2, "listed": listed}
+        assert f"bundle: 2 items added, 2 taken out, {listed} listed\n" in kept.stderr
+        assert len(list(bundle.iterdir())) == 2
+        again = json.loads(run("recommend", bundle, "--history", "i0001", "--k", 50, "--json"))
+        assert again == shown
+        back = call("recommend", bundle, "--new-items", tmp_path / "gone.csv", "--save")
+        assert back.exit_code == 2
+        (tmp_path / "gone.csv").write_text("item_id\ni0003\n")
+        back = call("recommend", bundle, "--new-items", tmp_path / "gone.csv", "--save", "--user", 1003, "--k", 50)
+        assert "note: 1 of the items were known, and are listed again; fields not given stay as known" in back.stderr
+        assert "i0003" in back.stdout
+
+    def test_nothing_is_kept_of_a_call_that_fails(self, shop, tmp_path):
+        bundle = tmp_path / "bundle"
+        run("index", shop.out, shop.data, bundle, "--k", 5)
+        files = {path.name: path.read_bytes() for path in bundle.iterdir()}
+        (tmp_path / "new.csv").write_text("item_id\nn1\n")
+        change = ("recommend", bundle, "--new-items", tmp_path / "new.csv", "--save")
+        assert "i0001x" in refused(*change, "--remove-item", "i0001x")
+        assert "none of the 31 items" in refused(*change, "--history", "nobody")
+        assert {path.name: path.read_bytes() for path in bundle.iterdir()} == files
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -329,6 +460,14 @@ class TestRecommend:
             (["--field", "contry=k1"], "user fields: contry: unknown field: the model reads country, age"),
             (["--field", "age=old"], "user fields: age: must be a finite number, got 'old'"),
             (["--history", "i0001,zzz"], "history: zzz: none of the 30 items"),
+            (["--history-file", "none.txt"], "none.txt: there is no such file"),
+            (["--user", "1003", "--history-file", "x"], "--user: goes without --field and --history"),
+            (["--field", "age=3", "--field", "age=4"], "--field: age: stands twice"),
+            (["--save"], "--save: there is nothing to keep"),
+            (["--remove-item", "zzz"], "items to remove: zzz: none of the 30 items"),
+            (["--remove-items", "none.txt"], "none.txt: there is no such file"),
+            (["--ids", "roman"], "--ids: must be one of as_written, number, lower, got roman"),
+            (["--columns", "item_id"], "--columns 'item_id': must be NAME=VALUE"),
             (["--new-items", "none.csv"], "none.csv: there is no such file"),
             (["--k", "0"], "--k"),
         ],
@@ -339,7 +478,7 @@ class TestRecommend:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "cannot be read as CSV"),
+            ("", "new.csv: cannot be read (empty CSV)"),
             ("item_id,price\n", "holds no row below its header"),
             ("price\n3\n", "no column item_id (there are: price)"),
             ("item_id\ni0001\n", "i0001: known already"),

@@ -1,5 +1,6 @@
 """Raw values of nobody's row: encoded like the tables, faults told at once, unknown values named."""
 
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
@@ -109,8 +110,8 @@ def test_all_faults_at_once():
         tiny_encoder().encode(frame, 1)
     assert str(caught.value).splitlines() == [
         "item fields: 4 faults",
-        "  - colour: unknown field: the model reads kind, tags, price",
-        "  - item_id: unknown field: the model reads kind, tags, price",
+        "  - colour: unknown field: the model reads kind, tags, price: leave it out",
+        "  - item_id: unknown field: the model reads kind, tags, price: leave it out",
         "  - kind: takes one value, got a list: give one, or leave the field out",
         "  - price: must be a finite number, got '1e999': give a number, or leave the field out",
     ]
@@ -154,3 +155,101 @@ def test_every_row_stands_for_itself(rows):
     assert lists(columns, "tags") == expected
     prices = [0.0 if row["price"] is None else (row["price"] - 10.0) / 2.0 for row in rows]
     np.testing.assert_allclose(columns.numbers["price"].numpy(), prices, rtol=1e-6)
+
+
+def numbered_encoder() -> FieldEncoder:
+    """Labels that were whole numbers, truth values, text, and a list of whole numbers."""
+    labels = {"band": ["1", "12", "7"], "member": ["false", "true"], "country": ["fr", "uk"], "shelves": ["3", "4"]}
+    labels["age"] = []
+    kinds = dict.fromkeys(labels, FieldType.CATEGORICAL)
+    kinds |= {"shelves": FieldType.MULTI_CATEGORICAL, "age": FieldType.NUMERIC}
+    specs = [FieldSpec(name, kinds[name], size=len(found) + 1 if found else 0) for name, found in labels.items()]
+    return FieldEncoder("user", specs, labels)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("country", 3, "takes text such as 'fr' or 'uk', got 3 (int)"),
+        ("country", 2.5, "takes text such as 'fr' or 'uk', got 2.5 (float)"),
+        ("country", True, "takes text such as 'fr' or 'uk', got True (bool)"),
+        ("country", b"uk", "takes text such as 'fr' or 'uk', got b'uk' (bytes)"),
+        ("country", ["uk"], "takes one value, got a list"),
+        ("country", {"uk": 1}, "takes text such as 'fr' or 'uk', got {'uk': 1} (dict)"),
+        ("country", np.int64(3), "takes text such as 'fr' or 'uk', got"),
+        ("band", 1.5, "takes a whole number such as 1 or 12, got 1.5 (float)"),
+        ("band", True, "takes a whole number such as 1 or 12, got True (bool)"),
+        ("band", float("inf"), "takes a whole number such as 1 or 12, got inf (float)"),
+        ("member", 1, "takes text such as 'false' or 'true', got 1 (int)"),
+        ("shelves", 3, "takes a list, or text with | between the values, got 3 (int)"),
+        ("shelves", [3, "4", 4.5], "takes a whole number such as 3 or 4, got 4.5 (float)"),
+        ("shelves", [[3]], "takes a whole number such as 3 or 4, got [3] (list)"),
+        ("shelves", {3, 4}, "takes a list, or text with | between the values, got"),
+        ("age", [3], "must be a finite number, got [3] (list)"),
+        ("age", "old", "must be a finite number, got 'old'"),
+        ("age", b"3", "must be a finite number, got b'3' (bytes)"),
+        ("age", float("inf"), "must be a finite number, got inf"),
+        ("age", object, "must be a finite number, got <class 'object'> (type)"),
+        ("age", 10**400, "must be a finite number, got"),
+    ],
+)
+def test_values_of_another_type_are_told(field, value, told):
+    encoder = numbered_encoder()
+    with pytest.raises(MicrecError) as refused:
+        encoder.encode(encoder.row({field: value}), 1)
+    assert f"user fields: {field}: {told}" in str(refused.value)
+    assert "or leave the field out" in str(refused.value)
+
+
+def test_values_of_the_right_type_are_read():
+    encoder = numbered_encoder()
+    values = {"country": "uk", "band": 12, "member": True, "shelves": [4, "3", None, 4], "age": np.float32(5)}
+    found = encoder.encode(encoder.row(values), 1)
+    codes = {name: found.single[name].item() for name in ("country", "band", "member")}
+    assert codes == {"country": 2, "band": 2, "member": 2}
+    assert lists(found, "shelves") == [[2, 1]]
+    assert found.numbers["age"].item() == 5.0
+    for name, value in {"band": 7.0, "shelves": np.array([3.0, 4.0]), "age": "5", "country": np.str_("fr")}.items():
+        found = encoder.encode(encoder.row({name: value}), 1)
+        if name == "shelves":
+            assert lists(found, name) == [[1, 2]]
+        elif name == "age":
+            assert found.numbers[name].item() == 5.0
+        else:
+            assert found.single[name].item() == {"band": 3, "country": 1}[name]
+    nothing = encoder.encode(encoder.row(dict.fromkeys(values)), 1)
+    assert [nothing.single[name].item() for name in codes] == [0, 0, 0]
+    assert encoder.encode(encoder.row({"country": float("nan")}), 1).single["country"].item() == 0
+
+
+def test_all_values_of_another_type_are_told_at_once():
+    with pytest.raises(MicrecError, match=r"user fields: 3 faults\n  - contry: unknown(.|\n)*country: (.|\n)*age: "):
+        numbered_encoder().row({"contry": "uk", "country": 3, "age": []})
+    with pytest.raises(MicrecError, match=r"user fields: must be a mapping of values by field, got \['uk'\] \(list\)"):
+        numbered_encoder().row(["uk"])
+
+
+@pytest.mark.parametrize(
+    ("field", "column", "told"),
+    [
+        ("country", [3, 4], "takes text such as 'fr' or 'uk', got a column of Int64, 3 first"),
+        ("country", [0.5, None], "takes text such as 'fr' or 'uk', got a column of Float64, 0.5 first"),
+        ("band", [1.5, 1.0], "takes a whole number such as 1 or 12, got a column of Float64, 1.5 first"),
+        ("band", [True, False], "takes a whole number such as 1 or 12, got a column of Boolean, True first"),
+        ("country", [[1], [2]], "takes one value, got a list"),
+        ("shelves", [3, 4], "takes lists, or text with | between the values, got a column of Int64"),
+        ("shelves", [[0.5], [3.0]], "takes a whole number such as 3 or 4, got a column of Float64, 0.5 first"),
+        ("age", [date(2026, 1, 1)] * 2, "takes numbers, got a column of Date"),
+    ],
+)
+def test_columns_of_another_type_are_told(field, column, told):
+    with pytest.raises(MicrecError) as refused:
+        numbered_encoder().encode(pl.DataFrame({field: column}), 2)
+    assert f"user fields: {field}: {told}" in str(refused.value)
+
+
+def test_integers_that_became_fractions_for_gaps_are_read_as_integers():
+    frame = pl.DataFrame({"band": [12.0, None, float("nan")], "shelves": [[4.0, None], None, [3.0, float("nan")]]})
+    found = numbered_encoder().encode(frame, 3)
+    assert found.single["band"].tolist() == [2, 0, 0]
+    assert lists(found, "shelves") == [[2], [], [1]]

@@ -170,7 +170,7 @@ class TestUnseenUsers:
             retriever.recommend_unseen({"contry": "k1", "age": "old"}, [], 4)
         assert str(caught.value).splitlines() == [
             "user fields: 2 faults",
-            "  - contry: unknown field: the model reads country, age",
+            "  - contry: unknown field: the model reads country, age: leave it out",
             "  - age: must be a finite number, got 'old': give a number, or leave the field out",
         ]
 
