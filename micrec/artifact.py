@@ -78,17 +78,22 @@ def load_artifact(folder: Path, kind: Kind) -> tuple[dict[str, Tensor], dict[str
 
 
 @contextmanager
-def whole_artifact(folder: Path, kind: Kind) -> Iterator[None]:
-    """Turn what a manifest or a tensor of the wrong type or shape leads to into one error that names the folder."""
+def whole_artifact(folder: Path, kind: Kind | None = None) -> Iterator[None]:
+    """Turn what a manifest or a tensor of the wrong type or shape leads to into one error that names the folder.
+
+    Without a kind the folder holds the checkpoint of an unfinished training.
+    """
     try:
         yield
     except MicrecError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as fault:
         what = f"{type(fault).__name__}: {str(fault).splitlines()[0][:200]}" if str(fault) else type(fault).__name__
+        name = NAMES[kind] if kind else "training"
+        cure = f"make it again with {MAKERS[kind]}" if kind else "delete the folder and train anew"
         raise MicrecError(
-            f"{folder}: {MANIFEST} or a tensor beside it does not describe a {NAMES[kind]} ({what}): it was changed or "
-            f"damaged; make it again with {MAKERS[kind]}."
+            f"{folder}: {MANIFEST} or a tensor beside it does not describe a {name} ({what}): it was changed or "
+            f"damaged; {cure}."
         ) from fault
 
 

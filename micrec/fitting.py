@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from micrec.checkpoint import load_checkpoint, save_checkpoint, tensor_bytes
+from micrec.artifact import whole_artifact
+from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint, tensor_bytes
 from micrec.config import Config, EvalConfig
 from micrec.data.dataset import Dataset
 from micrec.data.semantics import check_roles
@@ -20,9 +21,11 @@ from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
 from micrec.inference import encode_items, encode_users, histories_of
 from micrec.loss_requirements import applicable_config
+from micrec.manifest import CheckpointManifest
 from micrec.models.columns import choose_fields
 from micrec.models.two_tower import TwoTower
 from micrec.progress import NoProgress, Progress
+from micrec.settings import check
 from micrec.train_data import Fields
 from micrec.training import Trainer
 
@@ -175,7 +178,9 @@ class _Run:
         trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config, progress=self.progress)
         self._check_room(trainer)
         if saved is not None:
-            trainer.restore(saved.tensors, saved.skeleton, epoch=self.state.epoch)
+            assert self.folder is not None
+            with whole_artifact(self.folder):
+                trainer.restore(saved.tensors, saved.skeleton, epoch=self.state.epoch)
         return trainer
 
     def _check_room(self, trainer: Trainer) -> None:
@@ -206,6 +211,8 @@ class _Run:
         if self.folder is None or not self.folder.exists():
             return None
         tensors, manifest = load_checkpoint(self.folder)
+        if faults := check(CheckpointManifest, manifest)[1]:
+            raise MicrecError.of(str(self.folder / MANIFEST), [f"{fault}: delete the folder" for fault in faults])
         if manifest["identity"] != self.identity:
             raise MicrecError(
                 f"{self.folder}: this checkpoint belongs to another config or dataset: "

@@ -5,10 +5,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from micrec.artifact import load_artifact, save_artifact, whole_artifact
@@ -18,6 +18,7 @@ from micrec.data.dataset import Dataset
 from micrec.data.schema import FieldType
 from micrec.errors import MicrecError
 from micrec.fitting import Fitted, RunState
+from micrec.manifest import ManifestPart, StateEntry
 from micrec.models import make_model
 from micrec.models.columns import FieldSpec
 from micrec.models.two_tower import TwoTower
@@ -28,13 +29,7 @@ from micrec.training import resolve_device
 PREFIX = "model."
 
 
-class _Part(BaseModel):
-    """A part of a manifest: types are strict, keys of later versions do not disturb."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-
-class SpecEntry(_Part):
+class SpecEntry(ManifestPart):
     """One field that a tower embeds, see ``FieldSpec``."""
 
     name: str
@@ -45,29 +40,7 @@ class SpecEntry(_Part):
     own_id: bool
 
 
-class EpochEntry(_Part):
-    """One epoch of the training."""
-
-    phase: Literal["search", "refit"]
-    epoch: PositiveInt
-    samples: NonNegativeInt
-    seconds: float
-    losses: dict[str, float]
-    metric: float | None
-    gradients: dict[str, float] | None
-
-
-class StateEntry(_Part):
-    """Where the training stood, see ``RunState``."""
-
-    phase: Literal["search", "refit", "done"]
-    epoch: NonNegativeInt
-    best_epoch: NonNegativeInt
-    best_metric: float
-    log: list[EpochEntry]
-
-
-class ModelManifest(_Part):
+class ModelManifest(ManifestPart):
     """What ``model_manifest`` writes, but for the config, which is checked as a ``Config``."""
 
     state: StateEntry

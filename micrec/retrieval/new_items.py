@@ -145,6 +145,8 @@ def _titles(
 ) -> pl.Series | None:
     if titles is None:
         return None
+    if given is not None and given.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        raise MicrecError(f"new items, {given.name}: titles are text, got a column of {given.dtype}: give text.")
     texts = titles.to_list() + [None] * int(is_new.sum())
     if given is not None:
         for row, text in zip(rows.tolist(), given.cast(pl.String).to_list(), strict=True):

@@ -33,13 +33,13 @@ def near_spellings(wanted: str, ids: pl.Series, *, most: int = 3) -> list[str]:
 
 def listed(ids: Iterable[object]) -> str:
     """The first few distinct ids for a message."""
-    shown = [str(value) for value in dict.fromkeys(ids)]
+    shown = list(dict.fromkeys(map(str, ids)))
     return ", ".join(shown[:EXAMPLES]) + (f" and {len(shown) - EXAMPLES:,} more" if len(shown) > EXAMPLES else "")
 
 
 def listed_with_near(unknown: Iterable[object], ids: pl.Series) -> str:
     """The first few distinct unknown ids for a message, each with known ones that it may stand for."""
-    distinct = [str(value) for value in dict.fromkeys(unknown)]
+    distinct = list(dict.fromkeys(map(str, unknown)))
     shown = []
     for text in distinct[:EXAMPLES]:
         near = near_spellings(text, ids)

@@ -128,6 +128,7 @@ def test_what_cannot_be_taken_out(fitted, dataset, ids, message):
         ({"i0003": 1}, r"history: must be a list of item ids, got"),
         (3, r"history: must be a list of item ids, got 3 \(int\)"),
         ([None], "history: None: none of the 60 items"),
+        ([["i0003"], {}, np.array([1])], r"history: \['i0003'\], \{\}, \[1\]: none of the 60 items"),
         (["I0003"], r"history: I0003 \(did you mean i0003\?\): none of the 60 items"),
     ],
 )
@@ -147,7 +148,14 @@ def test_fields_of_another_type_are_told(fitted, dataset):
             retriever.recommend_unseen({}, [], k)
 
 
-@pytest.mark.parametrize("ids", [[1.5, 2.0], [True, False], [None, 2.5]])
+@pytest.mark.parametrize("titles", [[3], [["a"]], [1.5], [b"x"], [object()]])
+def test_titles_are_text(fitted, dataset, titles):
+    built = Retriever.build(fitted, dataset, k=5)
+    with pytest.raises(MicrecError, match="new items, title: titles are text, got a column of"):
+        built.add_items(pl.DataFrame({"item_id": ["x"], "title": titles}))
+
+
+@pytest.mark.parametrize("ids", [[1.5, 2.0], [True, False], [None, 2.5], [["a"], ["b"]], [{"a": 1}, {"a": 2}]])
 def test_ids_are_not_rounded(fitted, dataset, ids):
     built = Retriever.build(fitted, dataset, k=5)
     with pytest.raises(MicrecError, match="no text, as the known ids are, give text"):

@@ -11,12 +11,15 @@ import yaml
 from typer.testing import CliRunner
 
 from abtest.cli import app
+from micrec import fitting
+from micrec.config import Config
 from micrec.data.store import write_dataset
 from micrec.errors import MicrecError
 from micrec.model_folder import load_model, save_model
 from micrec.retrieval import Retriever
+from micrec.settings import merge
 from tests.micrec.factories import random_frames
-from tests.micrec.serving import fitted_on, small_dataset
+from tests.micrec.serving import SMALL, fitted_on, small_dataset
 
 TEXT, NUMBER, TRUTH, LIST, MAPPING, NULL = "of another type", 12.5, True, [[1]], {"x": [1]}, None
 
@@ -164,3 +167,37 @@ def test_a_provenance_written_by_hand_ends_in_no_traceback(tmp_path, wrong):
     result = CliRunner().invoke(app, ["describe", str(folder)])
     assert result.exit_code == (0 if isinstance(wrong, dict) else 2), result.output
     assert result.exit_code == 0 or "dataset.yaml: provenance: must be a mapping" in result.stderr
+
+
+def test_every_value_of_another_type_in_an_unfinished_training_is_refused_by_its_key(dataset, tmp_path, monkeypatch):
+    config = Config.model_validate(merge(SMALL, {"train": {"epochs": 2}}))
+    real = fitting.save_checkpoint
+
+    def stop_after(folder: Path, tensors: Any, manifest: Any) -> None:
+        real(folder, tensors, manifest)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "save_checkpoint", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            fitting.fit(dataset, config, folder=tmp_path)
+    file = tmp_path / "checkpoint" / "manifest.json"
+    sound = json.loads(file.read_text(encoding="utf-8"))
+    count = 0
+    for path, value in leaves({key: part for key, part in sound.items() if key != "skeleton"}):
+        for wrong in others(value):
+            file.write_text(json.dumps(changed(sound, path, wrong)), encoding="utf-8")
+            with pytest.raises(MicrecError) as refused:
+                fitting.fit(dataset, config, folder=tmp_path)
+            told = str(refused.value)
+            assert told.startswith(str(file)), told
+            assert named(path) in told or named(path[:-1]) in told, (path, wrong, told)
+            assert "must be" in told, told
+            count += 1
+    assert count > 60
+    for wrong in (None, [], 3, "x", {}, {"dict": 3}, {"tensor": "none"}, {"dict": [["parameters", {"dict": []}]]}):
+        file.write_text(json.dumps(sound | {"skeleton": wrong}), encoding="utf-8")
+        with pytest.raises(MicrecError, match=r"skeleton: must be a mapping|does not describe a training"):
+            fitting.fit(dataset, config, folder=tmp_path)
+    file.write_text(json.dumps(sound), encoding="utf-8")
+    assert fitting.fit(dataset, config, folder=tmp_path).state.epoch == 2
