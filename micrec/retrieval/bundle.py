@@ -25,14 +25,14 @@ class BundleManifest(ModelManifest):
     """What a bundle's manifest holds beside the model's."""
 
     title_field: str | None = None
-    index: IndexReport | None = None  # a platform's versions are not measured
+    index: dict[str, Any] | None = None  # a platform's versions are not measured
     lineage: dict[str, NonNegativeInt] | None = None  # but count the trainings behind them
 
-    @field_validator("index", mode="before")
+    @field_validator("index")
     @classmethod
-    def _is_a_mapping(cls, index: object) -> object:
-        if index is not None and not isinstance(index, dict):
-            raise ValueError("must be a mapping of keys")
+    def _is_a_report(cls, index: dict[str, Any] | None) -> dict[str, Any] | None:
+        if index is not None:
+            IndexReport.of(index)
         return index
 
 

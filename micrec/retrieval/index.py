@@ -44,32 +44,35 @@ class IndexReport(NamedTuple):
         """What ``as_dict`` gave, also after JSON.
 
         Raises:
-            ValueError: If an entry is of the wrong type or out of range.
-            KeyError: If one is missing.
+            ValueError: If an entry is missing, of the wrong type or out of range.
         """
         if "depths" not in stored and "recall" in stored:  # bundles of earlier versions knew one depth
-            depth = {"k": stored["k"], "recall": stored["recall"], "width": None}
+            depth = {"k": stored.get("k"), "recall": stored["recall"], "width": None}
             stored = {**stored, "cells": None, "depths": [depth]}
-        depths = tuple(
-            DepthRecall(_count(one["k"]), _share(one["recall"]), _count(one["width"], optional=True))
-            for one in stored["depths"]
-        )
-        if stored["kind"] not in INDEX_KINDS:
-            raise ValueError(f"index: kind is {stored['kind']!r}, not one of {', '.join(INDEX_KINDS)}")
-        items, queries = _count(stored["items"]), _count(stored["queries"])
-        cells = _count(stored["cells"], optional=True)
-        return cls(stored["kind"], items, queries, cells, tuple(one for one in depths if one.k < items))
+        items, kind = _count(stored, "items"), stored.get("kind")
+        if kind not in INDEX_KINDS:
+            raise ValueError(f"kind must be one of {', '.join(INDEX_KINDS)}, got {kind!r}")
+        asked = stored.get("depths")
+        if not isinstance(asked, list | tuple) or not all(isinstance(one, Mapping) for one in asked):
+            raise ValueError(f"depths must be a list of mappings, got {asked!r}")
+        depths = [
+            DepthRecall(_count(one, "k"), _share(one, "recall"), _count(one, "width", optional=True)) for one in asked
+        ]
+        queries, cells = _count(stored, "queries"), _count(stored, "cells", optional=True)
+        return cls(kind, items, queries, cells, tuple(one for one in depths if one.k < items))
 
 
-def _count(value: Any, *, optional: bool = False) -> Any:
+def _count(stored: Mapping[str, Any], key: str, *, optional: bool = False) -> Any:
+    value = stored.get(key)
     if not (optional and value is None) and (type(value) is not int or value < 0):
-        raise ValueError(f"index: {value!r} is no count")
+        raise ValueError(f"{key} must be a count, got {value!r}")
     return value
 
 
-def _share(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= 1:
-        raise ValueError(f"index: {value!r} is no share")
+def _share(stored: Mapping[str, Any], key: str) -> float:
+    value = stored.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{key} must be a share, got {value!r}")
     return float(value)
 
 
