@@ -1,6 +1,7 @@
 """A model's keys in words, and pydantic's complaints as lines a person can act on."""
 
 import difflib
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -40,6 +41,11 @@ def explain(model: type[BaseModel]) -> list[Setting]:
     return list(_settings(schema, schema.get("$defs", {}), ""))
 
 
+@functools.cache
+def _explained(model: type[BaseModel]) -> Sequence[Setting]:
+    return explain(model)
+
+
 def fault_lines(model: type[BaseModel], error: ValidationError, data: Mapping[str, Any], at: str = "") -> list[str]:
     """Each fault of ``error`` as ``key: rule, got value``, in the order of ``model``'s complaints.
 
@@ -52,7 +58,7 @@ def fault_lines(model: type[BaseModel], error: ValidationError, data: Mapping[st
     by_key: dict[tuple[str, ...], list[Any]] = {}
     for fault in error.errors(include_url=False):
         by_key.setdefault(_real_path(data, fault), []).append(fault)
-    settings = explain(model)
+    settings = _explained(model)
     prefix = [at] if at else []
     return [
         f"{'.'.join([*prefix, *path]) or 'top level'}: {_sentence(path, faults, settings)}"
