@@ -1,12 +1,12 @@
 """What a run looks at before its first training or simulated second, so that a scenario called valid does run."""
 
-from abtest.bench import default_read
-from abtest.offline import check_arms
-from abtest.offline_scenario import OfflineScenario
-from abtest.online.scenario import OnlineScenario
-from abtest.scenario import Scenario
-from abtest.tables.run import read_given, row_checks
-from abtest.tables.scenario import TableScenario
+from abtest.offline.dataset_run import default_read
+from abtest.offline.offline_scenario import OfflineScenario
+from abtest.offline.table_run import read_given, row_checks
+from abtest.offline.table_scenario import TableScenario
+from abtest.offline.two_arms import check_arms
+from abtest.online.online_scenario import OnlineScenario
+from abtest.scenario_files import Scenario
 
 
 def check_datasets(scenario: Scenario) -> None:

@@ -100,7 +100,7 @@ def listen(lines: Any, progress: Progress) -> None:
         progress.say(line)
 
 
-class _Worker:
+class _TrialWorker:
     """What a worker process keeps between jobs."""
 
     dataset: Dataset
@@ -111,8 +111,8 @@ def _start(data: Path, lines: Any, parent: int) -> None:
     from micrec.data.store import read_dataset
 
     end_with(parent)
-    _Worker.dataset = read_dataset(data)
-    _Worker.lines = lines
+    _TrialWorker.dataset = read_dataset(data)
+    _TrialWorker.lines = lines
 
 
 def _work(job: Job) -> Finished:
@@ -120,8 +120,8 @@ def _work(job: Job) -> Finished:
 
     started_s = time.perf_counter()
     with cpu_threads(job.config):
-        sent = SentProgress(job.label, _Worker.lines)
-        result = run_model(_Worker.dataset, job.config, folder=job.folder, progress=sent, part=job.part)
+        sent = SentProgress(job.label, _TrialWorker.lines)
+        result = run_model(_TrialWorker.dataset, job.config, folder=job.folder, progress=sent, part=job.part)
     return Finished(job, result, time.perf_counter() - started_s)
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from micrec.config import Config
 from micrec.data.schema import EMBEDDABLE, FieldType
-from simulator.channels.tag import TagKeys
-from simulator.platform.config import ModelKeys, PipelineKeys
-from simulator.ranking.keys import RankerKeys
-from simulator.world.config import WorldConfig
+from simulator.channels.tag import TagChannelConfig
+from simulator.platform.platform_config import ModelStageConfig, PipelineConfig
+from simulator.ranking.ranker_config import RankerConfig
 from simulator.world.item_table import dataset_schema
+from simulator.world.world_config import WorldConfig
 
 
 def config_field_faults(config: Config, world: WorldConfig) -> list[str]:
@@ -36,7 +36,7 @@ def together(of: str, faults: Mapping[str, list[str]]) -> list[str]:
     return [f"{of}{names}: {fault}" for fault, names in one_or_all.items()]
 
 
-def pipeline_field_faults(pipeline: PipelineKeys, world: WorldConfig, at: str) -> list[str]:
+def pipeline_field_faults(pipeline: PipelineConfig, world: WorldConfig, at: str) -> list[str]:
     """Fields of the item table that a pipeline names and the world does not have."""
     items = ("item_id", *dataset_schema(world).items)
     spread = () if pipeline.diversity.field is None else (pipeline.diversity.field,)
@@ -46,13 +46,13 @@ def pipeline_field_faults(pipeline: PipelineKeys, world: WorldConfig, at: str) -
     return faults
 
 
-def _named_fields(pipeline: PipelineKeys) -> Iterator[tuple[str, tuple[str, ...]]]:
-    stages: dict[str, ModelKeys] = {f"channels.{name}": stage for name, stage in pipeline.channels.items()}
+def _named_fields(pipeline: PipelineConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+    stages: dict[str, ModelStageConfig] = {f"channels.{name}": stage for name, stage in pipeline.channels.items()}
     for place, stage in stages.items():
         if stage.kind == "tag":
-            yield f"{place}.options.fields", TagKeys.model_validate(stage.options).fields
+            yield f"{place}.options.fields", TagChannelConfig.model_validate(stage.options).fields
     if pipeline.ranking.kind == "ctr":
-        keys = RankerKeys.model_validate(pipeline.ranking.options)
+        keys = RankerConfig.model_validate(pipeline.ranking.options)
         yield "ranking.options.fields", keys.fields
         yield "ranking.options.crossed", (keys.crossed,)
         yield "ranking.options.tags", (keys.tags,)

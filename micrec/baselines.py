@@ -1,4 +1,4 @@
-"""The two floors printed beside every model: popularity and item-kNN."""
+"""The two baselines printed beside every model: popularity and item-kNN."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

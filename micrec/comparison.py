@@ -1,4 +1,4 @@
-"""One trained model next to the floors, on the same test clicks."""
+"""One trained model next to the baselines, on the same test clicks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from micrec.evaluation.link_recall import read_links
 from micrec.evaluation.notes import judged_lines, notes
 from micrec.evaluation.standing import label, standings, verdict
 from micrec.evaluation.task import Part
-from micrec.experiment import FLOORS, evaluate_floor, evaluate_model
+from micrec.experiment import BASELINES, evaluate_baseline, evaluate_model
 from micrec.fitting import Fitted
 from micrec.presets import PRESETS
 from micrec.settings import differences
@@ -31,7 +31,7 @@ _SECTIONS = {  # of the metrics, by how their names begin
 }
 
 
-def compare_with_floors(fitted: Fitted, dataset: Dataset, part: Part = "test") -> dict[str, EvalResult]:
+def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test") -> dict[str, EvalResult]:
     """Every offline metric of the model, of popularity and of item-kNN, by name, the model first.
 
     In a generated world with planted links this includes link recall, see ``micrec.evaluation.link_recall``.
@@ -51,7 +51,7 @@ def compare_with_floors(fitted: Fitted, dataset: Dataset, part: Part = "test") -
     before = dataset.clicks[: rows.start]
     links = read_links(dataset)
     results = {model_label(config): evaluate_model(fitted, task, links)}
-    return results | {name: evaluate_floor(name, task, before, config, links=links) for name in FLOORS}
+    return results | {name: evaluate_baseline(name, task, before, config, links=links) for name in BASELINES}
 
 
 def model_label(config: Config) -> str:
@@ -165,4 +165,4 @@ def _slices_table(model: EvalResult) -> Table:
 
 
 def _name(model: str) -> str:
-    return label(model) if model in FLOORS else model
+    return label(model) if model in BASELINES else model

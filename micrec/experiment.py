@@ -24,11 +24,11 @@ from micrec.fitting import Fitted, fit
 from micrec.gradients import early_and_late
 from micrec.progress import Progress
 
-FLOORS = ("popularity", "item_knn")
+BASELINES = ("popularity", "item_knn")
 
 
 class ModelResult(NamedTuple):
-    """What one trained model, or one floor, did on the test period."""
+    """What one trained model, or one baseline, did on the test period."""
 
     metrics: dict[str, float]  # by full name, e.g. hit@50, coverage@500, and what can be hit at all, hit_ceiling@50
     slices: dict[str, dict[str, float]]  # slice -> metrics
@@ -67,19 +67,19 @@ def run_model(
     return _result(evaluate_model(fitted, task, links, pairs), training_info(fitted))
 
 
-def run_floor(name: str, dataset: Dataset, config: Config) -> ModelResult:
+def run_baseline(name: str, dataset: Dataset, config: Config) -> ModelResult:
     """Evaluate a model that needs no training on the same task.
 
     - popularity: items by their training clicks, the same list for everybody.
     - item_knn: items met in one session with the user's latest clicks, by cosine of session counts.
 
     Raises:
-        MicrecError: If there is no such floor.
+        MicrecError: If there is no such baseline.
     """
     split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
     task = evaluation_task(dataset, split, config.evaluation, "test")
     links = read_links(dataset)
-    return _result(evaluate_floor(name, task, dataset.clicks[split.fit], config, links=links), {})
+    return _result(evaluate_baseline(name, task, dataset.clicks[split.fit], config, links=links), {})
 
 
 def optional_metrics(cutoffs: Sequence[int]) -> set[str]:
@@ -110,10 +110,10 @@ def evaluate_model(
     return result
 
 
-def evaluate_floor(
+def evaluate_baseline(
     name: str, task: EvalTask, train: Clicks, config: Config, *, links: Links | None = None
 ) -> EvalResult:
-    """Metrics of a floor on a task; ``train`` are the clicks before the task's period."""
+    """Metrics of a baseline on a task; ``train`` are the clicks before the task's period."""
     if name == "popularity":
         scores, neighbours = popularity_scores(task), popularity_neighbours(task)
     elif name == "item_knn":
@@ -121,7 +121,7 @@ def evaluate_floor(
         knn = ItemKNN.fit(train, sessions, len(task.candidates))
         scores, neighbours = knn.scores(task, history_length=config.model.history_length), knn.neighbours
     else:
-        raise MicrecError(f"floors: no floor {name!r}: choose from {', '.join(FLOORS)}.")
+        raise MicrecError(f"baselines: no baseline {name!r}: choose from {', '.join(BASELINES)}.")
     result = evaluate(scores, task, config.evaluation)
     if links is not None:
         _add_link_recall(result, neighbours, links, task, config)

@@ -15,11 +15,15 @@ _BOUNDS = {
     "less_than_equal": ("le", "<="),
 }
 _SCHEMA_BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-RENAMED = {"gather_s": "batch_window_s"}  # keys of former versions, by their present names
+RENAMED = {
+    "gather_s": "batch_window_s",
+    "floors": "baselines",
+    "readiness_sd": "click_propensity_sd",
+}  # keys of former versions, by their present names
 _TYPE_WORDS = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 
 
-class Setting(NamedTuple):
+class KeyDescription(NamedTuple):
     """One key of a config or scenario.
 
     Attributes:
@@ -35,14 +39,14 @@ class Setting(NamedTuple):
     description: str
 
 
-def explain(model: type[BaseModel]) -> list[Setting]:
+def explain(model: type[BaseModel]) -> list[KeyDescription]:
     """Every key of ``model`` and of the models inside it, in the order they are declared."""
     schema = model.model_json_schema()
     return list(_settings(schema, schema.get("$defs", {}), ""))
 
 
 @functools.cache
-def _explained(model: type[BaseModel]) -> Sequence[Setting]:
+def _explained(model: type[BaseModel]) -> Sequence[KeyDescription]:
     return explain(model)
 
 
@@ -66,7 +70,7 @@ def fault_lines(model: type[BaseModel], error: ValidationError, data: Mapping[st
     ]
 
 
-def _settings(node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str) -> Iterator[Setting]:
+def _settings(node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str) -> Iterator[KeyDescription]:
     for name, prop in node.get("properties", {}).items():
         inner = _resolve(prop, defs)
         values = next(iter(inner.get("patternProperties", {}).values()), inner.get("additionalProperties"))
@@ -78,7 +82,7 @@ def _settings(node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str) -> 
             default = _shown(prop["default"]) if "default" in prop else "required"
             if name not in node.get("required", ()) and "default" not in prop:
                 default = "{}"  # an empty mapping made by a factory
-            yield Setting(f"{prefix}{name}", _type_text(prop, defs), default, prop.get("description", ""))
+            yield KeyDescription(f"{prefix}{name}", _type_text(prop, defs), default, prop.get("description", ""))
 
 
 def _resolve(prop: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -129,7 +133,7 @@ def _real_path(data: Any, fault: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(path)
 
 
-def _sentence(path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[Setting]) -> str:
+def _sentence(path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[KeyDescription]) -> str:
     fault = faults[0]
     kind = fault["type"]
     if kind == "extra_forbidden" and path[-1] in RENAMED:
@@ -156,7 +160,7 @@ def _sentence(path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[S
     return f"{fault['msg'].replace('Input should be', 'must be')}, {got}"
 
 
-def _expected(path: tuple[str, ...], settings: Sequence[Setting]) -> str | None:
+def _expected(path: tuple[str, ...], settings: Sequence[KeyDescription]) -> str | None:
     """The type of a key, or of the elements of the list it stands in."""
     types = {tuple(setting.key.split(".")): setting.type for setting in settings}
     exact = next((type_ for key, type_ in types.items() if _matches(key, path)), None)
@@ -166,7 +170,7 @@ def _expected(path: tuple[str, ...], settings: Sequence[Setting]) -> str | None:
     return exact
 
 
-def _suggestion(path: tuple[str, ...], settings: Sequence[Setting]) -> str:
+def _suggestion(path: tuple[str, ...], settings: Sequence[KeyDescription]) -> str:
     *parent, name = path
     keys = [setting.key.split(".") for setting in settings]
     below = [key for key in keys if len(key) >= len(path) and _matches(key[: len(parent)], parent)]

@@ -31,7 +31,7 @@ class RowGradient(NamedTuple):
     size: int  # rows of the table
 
 
-def pulls(losses: Mapping[str, Tensor], tables: Sequence[nn.Parameter]) -> dict[str, float]:
+def gradient_stats(losses: Mapping[str, Tensor], tables: Sequence[nn.Parameter]) -> dict[str, float]:
     """The figures of the module's table for every loss but ``matching``, by name; the graph is kept.
 
     Args:

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from micrec.config import Config
 from micrec.errors import MicrecError
-from micrec.faults import Setting, explain, fault_lines
+from micrec.faults import KeyDescription, explain, fault_lines
 from micrec.presets import PRESETS
 
 __all__ = [
-    "Setting",
+    "KeyDescription",
     "apply_overrides",
     "build_config",
     "differences",

@@ -15,7 +15,7 @@ from micrec.contrast import STREAMS as CONTRAST_STREAMS
 from micrec.contrast import ItemContrast
 from micrec.data.dataset import Clicks, Dataset
 from micrec.errors import MicrecError
-from micrec.gradients import mean_of, pulls
+from micrec.gradients import gradient_stats, mean_of
 from micrec.matching import Batch, MatchingLoss
 from micrec.models import make_model
 from micrec.models.layers import SeededDropout
@@ -140,7 +140,7 @@ class Trainer:
         self.optimizer.zero_grad()
         losses = self.losses(positions)
         if watch is not None:
-            watch.append(pulls(losses, [table.weight for table in self.model.item_fields.tables.values()]))  # type: ignore[misc]
+            watch.append(gradient_stats(losses, [table.weight for table in self.model.item_fields.tables.values()]))  # type: ignore[misc]
         torch.stack(list(losses.values())).sum().backward()
         self.optimizer.step()
         return torch.stack([loss.detach() for loss in losses.values()])

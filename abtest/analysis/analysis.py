@@ -7,9 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from abtest.analysis.daily import DailyMoments, measure_days
-from abtest.analysis.days import other_zones
-from abtest.analysis.effects import Effect, Interaction, Question, effects_of, interactions_of, judged
-from abtest.analysis.looks import (
+from abtest.analysis.daily_looks import (
     DayLook,
     Level,
     Novelty,
@@ -18,6 +16,8 @@ from abtest.analysis.looks import (
     novelty_of,
     p_of_all_looks,
 )
+from abtest.analysis.days import other_zones
+from abtest.analysis.effects import Effect, Interaction, Question, effects_of, interactions_of, judged
 from abtest.analysis.measure import measure
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.robust import Check, QuantileCheck, distribution_checks

@@ -10,7 +10,7 @@ from abtest.analysis.expressions import Expression, parse
 from abtest.analysis.metrics import ALL, ELIGIBLE, STAYS, Metric
 from abtest.analysis.rollup import FIRST_DAY, on_day
 from abtest.analysis.userlog import UserLog
-from abtest.stats.cells import CellMoments
+from abtest.stats.groups import CellMoments
 from abtest.stats.moments import Moments
 from abtest.stats.terms import Term
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from abtest.analysis.comparison import LiftChange, between_groups
+from abtest.analysis.interactions import LiftChange, between_groups
 from abtest.analysis.measure import EVERYBODY, Measured, Slice, capped, term
 from abtest.analysis.metrics import ALL, COLD, Metric
 from abtest.analysis.plan import AnalysisPlan

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import polars as pl
 
+from abtest.analysis.column_roles import COUNTS, ColumnRoles
 from abtest.analysis.column_types import not_numbers, wrong_labels
-from abtest.analysis.layout import COUNTS, Layout
 from abtest.analysis.metrics import COLD, Metric
 from abtest.analysis.plan import AnalysisPlan
 from micrec.data.column_names import propose_column
@@ -52,7 +52,7 @@ class Rule(NamedTuple):
     cure: str
 
 
-def check_rows(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan, where: str) -> Facts:
+def check_rows(rows: pl.LazyFrame, layout: ColumnRoles, plan: AnalysisPlan, where: str) -> Facts:
     """Check values row by row, arms and, where a row is a user, ids.
 
     Raises:
@@ -94,7 +94,7 @@ def check_rows(rows: pl.LazyFrame, layout: Layout, plan: AnalysisPlan, where: st
     return Facts(total, missing, labels)
 
 
-def check_users(users: pl.LazyFrame, rows: pl.LazyFrame, layout: Layout, where: str) -> None:
+def check_users(users: pl.LazyFrame, rows: pl.LazyFrame, layout: ColumnRoles, where: str) -> None:
     """Sums that can be, one row a day, one arm, one slice and one covariate per user, after rows were summed to users.
 
     Raises:
@@ -118,7 +118,7 @@ def check_users(users: pl.LazyFrame, rows: pl.LazyFrame, layout: Layout, where: 
         raise MicrecError.of(where, faults)
 
 
-def _wrong_sums(users: pl.LazyFrame, layout: Layout) -> Iterator[str]:
+def _wrong_sums(users: pl.LazyFrame, layout: ColumnRoles) -> Iterator[str]:
     """Sums over a user's rows that cannot be, though each row can."""
     rules = [
         Rule(name, ~pl.col(name).is_finite(), "have sums too large for a number", "give the column in a larger unit")
@@ -189,7 +189,7 @@ def _with_first_texts(fault: str, rows: pl.LazyFrame, schema: pl.Schema) -> str:
     return f"{fault.removesuffix('.')} ({count.item():,} rows, such as {shown})."
 
 
-def _wrong_types(schema: pl.Schema, layout: Layout) -> Iterator[str]:
+def _wrong_types(schema: pl.Schema, layout: ColumnRoles) -> Iterator[str]:
     for column in dict.fromkeys((*layout.counts, *layout.covariates)):
         if not schema[column].is_float():  # numbers of every other type were made floats
             yield not_numbers(column, schema[column])
@@ -202,7 +202,7 @@ def _wrong_types(schema: pl.Schema, layout: Layout) -> Iterator[str]:
             yield f"{column}: holds {kind}, must be true or false (or 1 or 0) for {where}."
 
 
-def _rules(schema: pl.Schema, layout: Layout) -> Iterator[Rule]:
+def _rules(schema: pl.Schema, layout: ColumnRoles) -> Iterator[Rule]:
     empty = pl.col("user_id").is_null()
     yield Rule("user_id", empty, "are empty", "every row needs its user: find out which rows lost it")
     arm = pl.col("arm").cast(pl.String)

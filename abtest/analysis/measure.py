@@ -9,7 +9,7 @@ import polars as pl
 from abtest.analysis.expressions import Expression
 from abtest.analysis.metrics import ALL, COLD, Metric
 from abtest.analysis.userlog import UserLog, slice_column, slice_name
-from abtest.stats.cells import CellMoments, Label
+from abtest.stats.groups import CellMoments, Label
 from abtest.stats.moments import Moments
 from abtest.stats.normality import Shape
 from abtest.stats.terms import Term

@@ -77,7 +77,7 @@ BUILTIN = {
 }
 
 
-class MetricSpec(BaseModel):
+class MetricConfig(BaseModel):
     """A metric of the user's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -91,7 +91,7 @@ class MetricSpec(BaseModel):
     margin: float = Field(0.0, ge=0, lt=1, description="Guardrail: the relative loss still bearable, as a share.")
 
     @model_validator(mode="after")
-    def _one_form(self) -> "MetricSpec":
+    def _one_form(self) -> "MetricConfig":
         mean, ratio = self.value is not None, (self.numerator is not None, self.denominator is not None)
         if mean == any(ratio) or any(ratio) != all(ratio):
             raise ValueError("give either value, or numerator and denominator")
@@ -107,7 +107,7 @@ class MetricsFile(BaseModel):
     secondary: list[str] = Field([], description="Looked at, never a reason to ship.")
     guardrails: list[str] = Field([], description="Must not get worse by more than their margin.")
     slices: list[str] = Field([], description="Columns known before exposure; every value is a slice.")
-    metrics: dict[str, MetricSpec] = Field({}, description="Metrics of one's own by name.")
+    metrics: dict[str, MetricConfig] = Field({}, description="Metrics of one's own by name.")
 
 
 def default_metrics(columns: set[str]) -> tuple[list[Metric], list[str]]:
@@ -161,7 +161,7 @@ def load_metrics(path: Path) -> tuple[list[Metric], list[str]]:
     return list(metrics.values()), file.slices
 
 
-def _built(name: str, spec: MetricSpec) -> Metric:
+def _built(name: str, spec: MetricConfig) -> Metric:
     value = spec.value if spec.value is not None else spec.numerator
     assert value is not None
     return Metric(

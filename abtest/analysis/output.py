@@ -7,10 +7,10 @@ from typing import Any
 from abtest.analysis.analysis import Analysis
 from abtest.analysis.results import results_of
 from abtest.report.html import html_report
-from abtest.report.online_latex import latex_report
-from abtest.report.online_markdown import markdown_report
+from abtest.report.pages.experiment_latex import latex_report
+from abtest.report.pages.experiment_markdown import markdown_report
 from abtest.report.sections import Section
-from abtest.runfolder import HTML_FILE, LATEX_FILE, REPORT_FILE, RESULTS_FILE, write_json, write_text
+from abtest.run_folder import HTML_FILE, LATEX_FILE, REPORT_FILE, RESULTS_FILE, write_json, write_text
 from micrec.errors import MicrecError
 
 

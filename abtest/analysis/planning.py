@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from abtest.analysis.column_roles import TOGETHER
 from abtest.analysis.daily import new_users_per_day
-from abtest.analysis.layout import TOGETHER
 from abtest.analysis.measure import values
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.userlog import UserLog, read_log
-from abtest.report import numbers
+from abtest.report import formatting
 from abtest.report.tables import Table
-from abtest.runfolder import versions
-from abtest.stats.aa import Calibration, calibrate
+from abtest.run_folder import versions
+from abtest.stats.aa import AaCalibration, calibrate
 from abtest.stats.buckets import BucketSums
-from abtest.stats.cells import CellMoments
+from abtest.stats.groups import CellMoments
 from abtest.stats.moments import Moments
-from abtest.stats.power import Baseline, Plan, baseline, detectable_lift, users_needed
+from abtest.stats.power import Baseline, PowerPlan, baseline, detectable_lift, users_needed
 from abtest.stats.spending import sample_growth
 from abtest.stats.terms import Term
 from micrec.errors import MicrecError
@@ -33,7 +33,7 @@ _EXTREME = 1e-6  # spreads beyond this share of the mean, or its inverse, are sl
 Row = tuple[tuple[str, ...], dict[str, Any]]  # a row as text, and as plain values
 
 
-class Question(NamedTuple):
+class PowerQuestion(NamedTuple):
     """What a test is planned for.
 
     Attributes:
@@ -135,7 +135,7 @@ def read_history(path: Path, plan: AnalysisPlan) -> History:
     return History(log, CellMoments.of(table, list(columns)).total(), metrics, new_users_per_day(log))
 
 
-def plan_from_log(history: History, question: Question) -> list[Table]:
+def plan_from_log(history: History, question: PowerQuestion) -> list[Table]:
     """Users and days for each lift, and the smallest lift of given users, for every metric of a log."""
     question.check()
     needed, found, notes = [], [], []
@@ -155,7 +155,7 @@ def plan_from_log(history: History, question: Question) -> list[Table]:
     return _tables(needed, found, notes, question, primaries)
 
 
-def plan_from_numbers(mean: float, sd: float, question: Question) -> list[Table]:
+def plan_from_numbers(mean: float, sd: float, question: PowerQuestion) -> list[Table]:
     """The same for a metric known by its mean and standard deviation per user.
 
     Raises:
@@ -178,22 +178,22 @@ def plan_from_numbers(mean: float, sd: float, question: Question) -> list[Table]
     return _tables(_needed("metric", base, question, None, primaries), found, notes, question, primaries)
 
 
-def calibration_table(history: History, *, deals: int, alpha: float, lifts: Sequence[float], seed: int) -> Table:
+def calibration_table(history: History, *, splits: int, alpha: float, lifts: Sequence[float], seed: int) -> Table:
     """False-positive rate, uniformity, coverage and power of every metric over random splits of the log."""
     columns = values(history.metrics)
     terms: list[Term] = [m.value.text if m.per is None else (m.value.text, m.per.text) for m in history.metrics]
     sums = BucketSums.of(history.log.users.select("user_id", **columns), terms, seed=seed)
-    results = calibrate(sums, terms, deals=deals, alpha=alpha, lifts=lifts, seed=seed)
+    results = calibrate(sums, terms, splits=splits, alpha=alpha, lifts=lifts, seed=seed)
     rows = [_calibration_row(metric, one, lifts) for metric, one in zip(history.metrics, results, strict=True)]
     notes = [f"{m.name}: {one.reason}." for m, one in zip(history.metrics, results, strict=True) if one.reason]
     notes.append(
-        f"Sound: the rate of false alarms is {alpha:g} up to the noise of {deals:,} splits and of the buckets."
+        f"Sound: the rate of false alarms is {alpha:g} up to the noise of {splits:,} splits and of the buckets."
     )
     header = ("metric", "false alarms", "99 % interval", "uniform p", "verdict")
     planted = [f"{what} at {100 * lift:+.3g} %" for lift in lifts for what in ("coverage", "power")]
     users = history.moments.n
     data = [_calibration_data(metric, one) for metric, one in zip(history.metrics, results, strict=True)]
-    return Table(f"{deals:,} A/A splits of {users:,} users", (*header, *planted), rows, notes, data=data)
+    return Table(f"{splits:,} A/A splits of {users:,} users", (*header, *planted), rows, notes, data=data)
 
 
 def tables_data(tables: Sequence[Table], *, kind: str, command: str) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def tables_data(tables: Sequence[Table], *, kind: str, command: str) -> dict[str
     return {"kind": kind, "command": command, "versions": versions(), "tables": found}
 
 
-def _needed(name: str, base: Baseline, question: Question, per_day: float | None, primaries: int) -> list[Row]:
+def _needed(name: str, base: Baseline, question: PowerQuestion, per_day: float | None, primaries: int) -> list[Row]:
     rows: list[Row] = []
     per_day = question.users_per_day if question.users_per_day is not None else per_day
     base = base._replace(variance=base.variance * question.growth(primaries))
@@ -222,32 +222,34 @@ def _needed(name: str, base: Baseline, question: Question, per_day: float | None
         ):
             many = f"more than {MOST_USERS:.0e} users would be needed: no test finds this lift"
             plan = plan._replace(power=None, n_control=None, n_treatment=None, days=None, reason=many)
-        days = f"{plan.days:,}" if plan.days is not None else numbers.UNDEFINED
-        rows.append(((name, numbers.percent(lift), *_users(plan), days), {"metric": name, **plan._asdict()}))
+        days = f"{plan.days:,}" if plan.days is not None else formatting.UNDEFINED
+        rows.append(((name, formatting.percent(lift), *_users(plan), days), {"metric": name, **plan._asdict()}))
     return rows
 
 
-def _found(name: str, base: Baseline, question: Question, there: int | None, primaries: int) -> Row:
+def _found(name: str, base: Baseline, question: PowerQuestion, there: int | None, primaries: int) -> Row:
     total = question.users if question.users is not None else there
     assert total is not None
     n_treatment = round(total * question.treatment_share)
     if min(n_treatment, total - n_treatment) < 2:
         why = "an arm has fewer than 2 users"
-        return (name, f"{total:,}", numbers.UNDEFINED), {"metric": name, "users": total, "lift": None, "reason": why}
+        return (name, f"{total:,}", formatting.UNDEFINED), {"metric": name, "users": total, "lift": None, "reason": why}
     base = base._replace(variance=base.variance * question.growth(primaries))
     plan = detectable_lift(
         base, total - n_treatment, n_treatment, power=question.power, alpha=question.level(primaries)
     )
-    return (name, f"{total:,}", numbers.percent(plan.lift)), {"metric": name, "users": total, **plan._asdict()}
+    return (name, f"{total:,}", formatting.percent(plan.lift)), {"metric": name, "users": total, **plan._asdict()}
 
 
-def _users(plan: Plan) -> tuple[str, str]:
+def _users(plan: PowerPlan) -> tuple[str, str]:
     if plan.n_control is None or plan.n_treatment is None:
-        return numbers.UNDEFINED, numbers.UNDEFINED
+        return formatting.UNDEFINED, formatting.UNDEFINED
     return f"{plan.n_control:,}", f"{plan.n_treatment:,}"
 
 
-def _tables(needed: list[Row], found: list[Row], notes: list[str], question: Question, primaries: int) -> list[Table]:
+def _tables(
+    needed: list[Row], found: list[Row], notes: list[str], question: PowerQuestion, primaries: int
+) -> list[Table]:
     level = question.level(primaries)
     how = f"power {100 * question.power:.0f} %, level {level:.3g}"
     why = []
@@ -284,16 +286,16 @@ def _table(title: str, header: tuple[str, ...], rows: list[Row], notes: list[str
     return Table(title, header, [text for text, _ in rows], notes, data=[data for _, data in rows])
 
 
-def _calibration_data(metric: Metric, one: Calibration) -> dict[str, Any]:
+def _calibration_data(metric: Metric, one: AaCalibration) -> dict[str, Any]:
     planted = [{"lift": lift, **found._asdict()} for lift, found in one.planted.items()]
     return {**one._asdict(), "metric": metric.name, "planted": planted}
 
 
-def _calibration_row(metric: Metric, one: Calibration, lifts: Sequence[float]) -> tuple[str, ...]:
+def _calibration_row(metric: Metric, one: AaCalibration, lifts: Sequence[float]) -> tuple[str, ...]:
     if one.rate is None or one.rate_ci is None:
-        return (metric.name, *(numbers.UNDEFINED for _ in range(4 + 2 * len(lifts))))
+        return (metric.name, *(formatting.UNDEFINED for _ in range(4 + 2 * len(lifts))))
     low, high = one.rate_ci
-    cells = [_share(one.rate), f"[{100 * low:.2f}, {100 * high:.2f}] %", numbers.p_value(one.ks_p)]
+    cells = [_share(one.rate), f"[{100 * low:.2f}, {100 * high:.2f}] %", formatting.p_value(one.ks_p)]
     cells.append("sound" if one.sound else "UNSOUND")
     for lift in lifts:
         cells += [_share(one.planted[lift].coverage), _share(one.planted[lift].power)]

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from abtest.analysis.analysis import Analysis
+from abtest.analysis.daily_looks import DayLook, Novelty
 from abtest.analysis.effects import Effect, Interaction
-from abtest.analysis.looks import DayLook, Novelty
 from abtest.analysis.metrics import describe
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.robust import QuantileCheck
 from abtest.analysis.validity import BalanceCheck, RatioCheck
 from abtest.analysis.verdict import RULE, guardrail, verdicts_of
 from abtest.report.sections import Section, section_data
-from abtest.runfolder import SCHEMA, jsonable, versions
+from abtest.run_folder import SCHEMA, jsonable, versions
 from abtest.stats.estimate import Estimate
 
 

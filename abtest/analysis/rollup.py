@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from abtest.analysis.column_roles import ColumnRoles
 from abtest.analysis.days import Days
 from abtest.analysis.guards import REPEATS, VARIES, label
-from abtest.analysis.layout import Layout
 from abtest.analysis.metrics import COLD, ELIGIBLE, STAYS
 from abtest.analysis.user_totals import BATCH_ROWS, THERE, UserTotals
 
@@ -20,7 +20,7 @@ def on_day(column: str, day: int) -> str:
 
 def to_users(
     rows: pl.LazyFrame,
-    layout: Layout,
+    layout: ColumnRoles,
     daily: tuple[str, ...],
     days: Days | None,
     *,
@@ -65,7 +65,7 @@ def to_users(
 
 
 def _table(
-    totals: UserTotals, layout: Layout, daily: tuple[str, ...], words: Mapping[str, Sequence[str]]
+    totals: UserTotals, layout: ColumnRoles, daily: tuple[str, ...], words: Mapping[str, Sequence[str]]
 ) -> pl.DataFrame:
     """One row per user from the totals, in the order of the ids."""
     ids = totals.ids()
@@ -92,7 +92,7 @@ def _table(
     return pl.DataFrame(columns)
 
 
-def _active(layout: Layout) -> pl.Expr:
+def _active(layout: ColumnRoles) -> pl.Expr:
     """On which user-day rows the user was there: as the log says, else where anything was counted."""
     if layout.has_active:
         return (pl.col("active").cast(pl.Float64) > 0).fill_null(False)

@@ -8,7 +8,7 @@ before it the bound of the present look.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from abtest.analysis.looks import Level
+from abtest.analysis.daily_looks import Level
 from abtest.analysis.measure import EVERYBODY, Measured, term
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan

@@ -16,7 +16,7 @@ _NAMES_ONLY = ("user_id", "arm", "day", "timestamp", "event", "cold")  # columns
 _OURS = (*_NAMES_ONLY, "active", "clicks", "dwell_s", "likes", "follows", "impressions")
 
 
-class Source(NamedTuple):
+class LogSource(NamedTuple):
     """Where numbers come from.
 
     Attributes:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import polars as pl
 
+from abtest.analysis.column_roles import ColumnRoles, named_rows, unused_note
 from abtest.analysis.days import Days, numbered
 from abtest.analysis.guards import Facts, check_metrics, check_rows, check_users, is_missing, label
-from abtest.analysis.layout import Layout, named_rows, unused_note
 from abtest.analysis.metrics import COLD, Metric, default_metrics
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import to_users
-from abtest.analysis.source import Source, hash_files, hash_frame, renamed
+from abtest.analysis.source import LogSource, hash_files, hash_frame, renamed
 from micrec.data.table_files import open_table, readable_as
 from micrec.errors import MicrecError
 
@@ -35,7 +35,7 @@ class UserLog:
     """
 
     users: pl.LazyFrame
-    source: Source
+    source: LogSource
     unit: str
     rows: int
     metrics: tuple[Metric, ...]
@@ -57,14 +57,14 @@ def read_log(path: Path, plan: AnalysisPlan) -> UserLog:
         beside.submit(importlib.import_module, "scipy.optimize")  # and so does what the intervals will need
         with readable_as(path, table.kind, table.files):
             try:
-                log = log_of(table.rows, plan, Source(str(path), ""), tell_unused=True)
+                log = log_of(table.rows, plan, LogSource(str(path), ""), tell_unused=True)
             except MicrecError as fault:  # how the files were read may be why
                 raise MicrecError("\n".join([str(fault), *(f"  note: {note}" for note in table.notes)])) from None
-        return replace(log, source=Source(str(path), digest.result()), notes=(*table.notes, *log.notes))
+        return replace(log, source=LogSource(str(path), digest.result()), notes=(*table.notes, *log.notes))
 
 
 def log_of(
-    rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: Source | None = None, *, tell_unused: bool = False
+    rows: pl.DataFrame | pl.LazyFrame, plan: AnalysisPlan, source: LogSource | None = None, *, tell_unused: bool = False
 ) -> UserLog:
     """The same for a table in memory, such as a simulator's.
 
@@ -77,7 +77,7 @@ def log_of(
     Raises:
         MicrecError: If the table breaks a rule; all faults at once.
     """
-    source = source or Source("table in memory", hash_frame(rows.lazy().collect()))
+    source = source or LogSource("table in memory", hash_frame(rows.lazy().collect()))
     where = source.name
     ours, notes = renamed(rows.lazy(), plan.columns, where)
     named, layout, more = named_rows(ours, plan, where)
@@ -120,14 +120,14 @@ def slice_name(column: str, label: str) -> str:
     return label if column == COLD else f"{column}={label}"
 
 
-def _daily(layout: Layout, plan: AnalysisPlan) -> tuple[str, ...]:
+def _daily(layout: ColumnRoles, plan: AnalysisPlan) -> tuple[str, ...]:
     """Counts of primary metrics: they are looked at day by day."""
     metrics = plan.metrics if plan.metrics is not None else default_metrics(set(layout.counts))[0]
     columns = dict.fromkeys(column for metric in metrics if metric.role == "primary" for column in metric.columns)
     return tuple(column for column in columns if column in layout.counts)
 
 
-def _covariates(users: pl.LazyFrame, layout: Layout, facts: Facts) -> tuple[pl.LazyFrame, tuple[str, ...]]:
+def _covariates(users: pl.LazyFrame, layout: ColumnRoles, facts: Facts) -> tuple[pl.LazyFrame, tuple[str, ...]]:
     """Missing ones become 0, and one more covariate says where: a new user has no past."""
     flags = {f"{name} missing": is_missing(name).cast(pl.Float64) for name in facts.missing}
     filled = {name: pl.col(name).cast(pl.Float64).fill_nan(None).fill_null(0.0) for name in facts.missing}

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from abtest.report import numbers
+from abtest.report import formatting
 
 RULE = (
     "Hold, whatever the numbers say, if the comparison is not valid: a sample-ratio mismatch, or users who differed "
@@ -22,7 +22,7 @@ RULE = (
 )
 
 
-class Verdict(NamedTuple):
+class TestVerdict(NamedTuple):
     """What to do about one treatment.
 
     Attributes:
@@ -38,12 +38,12 @@ class Verdict(NamedTuple):
     reasons: list[str]
 
 
-def verdicts_of(results: Mapping[str, Any]) -> list[Verdict]:
+def verdicts_of(results: Mapping[str, Any]) -> list[TestVerdict]:
     """One verdict for every treatment, in the order of the plan."""
     return [_verdict(results, arm) for arm in results["scenario"]["treatments"]]
 
 
-def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
+def _verdict(results: Mapping[str, Any], arm: str) -> TestVerdict:
     mine = [effect for effect in results["effects"] if effect["treatment"]["arm"] == arm]
     primary = [effect for effect in mine if effect["family"] == "primary"]
     guards = [effect for effect in mine if effect["family"] == "guardrail"]
@@ -51,7 +51,7 @@ def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
     broken = [effect for effect in primary if not effect["valid"]]
     if broken:
         reasons = list(dict.fromkeys([*results["alarms"], *(str(effect["reason"]) for effect in broken)]))
-        return Verdict(arm, "hold", f"The comparison of {arm} with {control} is not valid.", reasons)
+        return TestVerdict(arm, "hold", f"The comparison of {arm} with {control} is not valid.", reasons)
     better = [effect for effect in primary if effect["outcome"] == "gain"]
     worse = [effect for effect in primary if effect["outcome"] == "loss"]
     harmed = [effect for effect in guards if guardrail(effect) == "harmed"]
@@ -65,19 +65,19 @@ def _verdict(results: Mapping[str, Any], arm: str) -> Verdict:
     reasons += [*_slices_that_differ(results, arm), *_truths(primary)]
     if worse or harmed:
         names = _names([*worse, *harmed])
-        return Verdict(arm, "stop", f"{arm} is worse than {control} on {names}.", reasons)
+        return TestVerdict(arm, "stop", f"{arm} is worse than {control} on {names}.", reasons)
     if better and not unsure and not open_:
         names = _names(better)
-        return Verdict(
+        return TestVerdict(
             arm, "ship", f"{arm} is better than {control} on {names}, and worse on no primary metric.", reasons
         )
     if open_ and len(open_) == len(primary):
         why = next(str(effect["reason"]) for effect in open_)
-        return Verdict(arm, "hold", f"There is nothing to decide yet: {why}.", reasons)
+        return TestVerdict(arm, "hold", f"There is nothing to decide yet: {why}.", reasons)
     if better:
         why = "a guardrail is not yet shown to be safe" if unsure else "not every primary metric could be judged"
-        return Verdict(arm, "hold", f"{arm} is better on {_names(better)}, but {why}.", reasons)
-    return Verdict(
+        return TestVerdict(arm, "hold", f"{arm} is better on {_names(better)}, but {why}.", reasons)
+    return TestVerdict(
         arm, "hold", f"No primary metric tells {arm} from {control}.", [*reasons, *_detectable(results, arm)]
     )
 
@@ -97,7 +97,7 @@ def _slices_that_differ(results: Mapping[str, Any], arm: str) -> list[str]:
             found.append(
                 f"Not the same for everybody: {_measured(effect)} in slice {one['slice']}, "
                 f"{100 * one['change']:+.2f} points from the others' (adjusted p of the difference "
-                f"{numbers.p_value(one['p_adjusted'])})."
+                f"{formatting.p_value(one['p_adjusted'])})."
             )
     return found
 
@@ -108,8 +108,10 @@ def _truths(effects: Sequence[Mapping[str, Any]]) -> list[str]:
     if not known:
         return []
     told = [
-        f"{effect['metric']} {numbers.percent(effect['truth']['lift'])} "
-        + numbers.percent_interval([effect["truth"]["lift"] + sign * 1.96 * effect["truth"]["se"] for sign in (-1, 1)])
+        f"{effect['metric']} {formatting.percent(effect['truth']['lift'])} "
+        + formatting.percent_interval(
+            [effect["truth"]["lift"] + sign * 1.96 * effect["truth"]["se"] for sign in (-1, 1)]
+        )
         for effect in known
     ]
     return [f"True lift in these simulated worlds: {'; '.join(told)}."]
@@ -140,12 +142,12 @@ def _margin(results: Mapping[str, Any], effect: Mapping[str, Any]) -> str:
 
 def _told(effect: Mapping[str, Any]) -> str:
     words = {"gain": "significantly better", "loss": "significantly worse", "even": "no significant difference"}
-    return f"{_measured(effect)}: {words[effect['outcome']]} (adjusted p {numbers.p_value(effect['p_adjusted'])})."
+    return f"{_measured(effect)}: {words[effect['outcome']]} (adjusted p {formatting.p_value(effect['p_adjusted'])})."
 
 
 def _measured(effect: Mapping[str, Any]) -> str:
-    interval = f" {numbers.percent_interval(effect['lift_ci'])}" if effect["lift_ci"] else ""
-    return f"{effect['metric']} {numbers.percent(effect['lift'])}{interval}"
+    interval = f" {formatting.percent_interval(effect['lift_ci'])}" if effect["lift_ci"] else ""
+    return f"{effect['metric']} {formatting.percent(effect['lift'])}{interval}"
 
 
 def _names(effects: Sequence[Mapping[str, Any]]) -> str:
@@ -156,8 +158,8 @@ def _names(effects: Sequence[Mapping[str, Any]]) -> str:
 def _detectable(results: Mapping[str, Any], arm: str) -> list[str]:
     """What a test of this size could have seen of one treatment."""
     return [
-        f"With these users a true lift of {numbers.percent(curve['mde'])} in {curve['metric']} would have been found "
-        f"{100 * curve['power']:.0f} % of the time{_adjusted(curve['alpha'], results['scenario']['alpha'])}."
+        f"With these users a true lift of {formatting.percent(curve['mde'])} in {curve['metric']} would have been "
+        f"found {100 * curve['power']:.0f} % of the time{_adjusted(curve['alpha'], results['scenario']['alpha'])}."
         for curve in results["power"]
         if curve["mde"] is not None and curve["arm"] == arm
     ]

@@ -9,11 +9,11 @@ import polars as pl
 from abtest.analysis.analysis import Analysis, analyse
 from abtest.analysis.effects import Question
 from abtest.analysis.plan import AnalysisPlan
-from abtest.analysis.source import Source, hash_files
+from abtest.analysis.source import LogSource, hash_files
 from abtest.analysis.userlog import log_of
 from abtest.arms import CONTROL
 from abtest.online.measures import DAYS_FILE, FACTS_FILE
-from abtest.online.scenario import OnlineScenario
+from abtest.online.online_scenario import OnlineScenario
 from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation
 from abtest.online.truth import TrueLift, true_lifts
 from micrec.errors import MicrecError
@@ -61,7 +61,7 @@ def judge(scenario: OnlineScenario, root: Path, variant: str, number: int, *, co
     if chosen.experiment:
         file = folders[EXPERIMENT] / DAYS_FILE
         plan = plan_of(chosen, tuple(chosen.treatments), command)
-        log = log_of(_days(file.parent), plan, Source(f"experiment of {scenario.name}", hash_files([file])))
+        log = log_of(_days(file.parent), plan, LogSource(f"experiment of {scenario.name}", hash_files([file])))
         analysis = analyse(log, plan, {question: (one.lift, one.se) for question, one in truth.items()})
     return Replication(variant, number, chosen, analysis, truth, facts, root / Simulation(variant, number, "").path)
 

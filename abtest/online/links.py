@@ -15,8 +15,8 @@ from micrec.evaluation.link_recall import Links, cosine_scores, link_recall
 from micrec.inference import encode_items
 from micrec.retrieval import load_bundle
 from simulator.platform.archive import Archive
-from simulator.platform.config import PipelineKeys
-from simulator.platform.plan import make_plan
+from simulator.platform.platform_config import PipelineConfig
+from simulator.platform.serving_plan import make_plan
 from simulator.world.world import World
 
 CUTOFF = 50
@@ -34,7 +34,7 @@ def planted_links(world: World, items: NDArray[np.int64]) -> Links | None:
 
 
 def link_recalls(
-    world: World, pipelines: Mapping[str, PipelineKeys], archive: Archive, day: int, *, diverted: bool, kind: str
+    world: World, pipelines: Mapping[str, PipelineConfig], archive: Archive, day: int, *, diverted: bool, kind: str
 ) -> list[dict[str, Any]]:
     """Link recall among the items of other categories of every model that served on a day.
 

@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from abtest.online.scenario import OnlineScenario
-from abtest.runfolder import write_json
+from abtest.online.online_scenario import OnlineScenario
+from abtest.run_folder import write_json
 from simulator.platform.archive import Archive
 from simulator.platform.arms import arm_pipelines
-from simulator.platform.setting import Setting
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.world.visits import DAY_S
 
 DAYS_FILE, FACTS_FILE = "days.parquet", "facts.json"
@@ -25,7 +25,7 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 def measure_world(
     scenario: OnlineScenario,
-    setting: Setting,
+    setting: PlatformInputs,
     arrived_s: NDArray[np.float64],
     folder: Path,
     base: Path | None,
@@ -59,7 +59,7 @@ def measure_world(
 
 def user_days(
     scenario: OnlineScenario,
-    setting: Setting,
+    setting: PlatformInputs,
     arrived_s: NDArray[np.float64],
     folders: list[Path],
     before: list[Path],
@@ -86,7 +86,7 @@ def user_days(
             follows=pl.col("follow").cast(pl.Int64).sum(),
         )
     )
-    linked = scan(folders, "oracle").filter(pl.col("cause") == "link").group_by(keys).agg(link_clicks=pl.len())
+    linked = scan(folders, "ground_truth").filter(pl.col("cause") == "link").group_by(keys).agg(link_clicks=pl.len())
     table = asked.join(acted, on=keys, how="left").join(linked, on=keys, how="left")
     past = _past(scenario, setting, arrived_s, before).lazy()
     labels = {name: arm.label for name, arm in scenario.arms.items()}
@@ -104,7 +104,7 @@ def user_days(
 
 def channel_names(scenario: OnlineScenario, only: str | None) -> tuple[str, ...]:
     """Channels in the order of the bits of ``impressions.offered_by``: of all arms, or of the only one."""
-    pipelines = arm_pipelines(scenario.platform_keys(0, only)).values()
+    pipelines = arm_pipelines(scenario.platform_config(0, only)).values()
     return tuple(dict.fromkeys(name for pipeline in pipelines for name in pipeline.channels))
 
 
@@ -118,7 +118,7 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
     if not folders:
         return {}
     requests, shown = scan(folders, "requests"), scan(folders, "impressions")
-    acted, serving, oracle = scan(folders, "behaviours"), scan(folders, "serving"), scan(folders, "oracle")
+    acted, serving, ground_truth = scan(folders, "behaviours"), scan(folders, "serving"), scan(folders, "ground_truth")
     outcome = requests.group_by("arm", "result", "fallback").len()
     by_channel = shown.group_by("arm", "channel").agg(impressions=pl.len(), clicks=pl.col("clicked").sum())
     dwell = acted.group_by("arm", "channel").agg(
@@ -126,7 +126,7 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
     )
     place = ["day", "visit", "request", "position"]
     linked = (
-        oracle.filter(pl.col("cause") == "link")
+        ground_truth.filter(pl.col("cause") == "link")
         .join(acted.select(*place, "channel"), on=place)
         .group_by("arm", "channel")
         .agg(link_clicks=pl.len())
@@ -160,7 +160,7 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
         .filter(pl.col("channel") != "ranking")
     )
     pleased = (
-        pl.concat([pl.scan_parquet(folder / "oracle/users-*.parquet") for folder in folders])
+        pl.concat([pl.scan_parquet(folder / "ground_truth/users-*.parquet") for folder in folders])
         .group_by("arm", "day")
         .agg(satisfaction=(1e6 * pl.col("satisfaction")).round().cast(pl.Int64).mean() / 1e6)  # in any order the same
     )
@@ -175,7 +175,10 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
         "channels": channels.sort("arm", "channel"),
         "stages": stages.sort("arm", "stage"),
         "slates": slates.sort("arm"),
-        "causes": oracle.filter(pl.col("cause").is_not_null()).group_by("arm", "cause").len().sort("arm", "cause"),
+        "causes": ground_truth.filter(pl.col("cause").is_not_null())
+        .group_by("arm", "cause")
+        .len()
+        .sort("arm", "cause"),
         "daily": daily.sort("arm", "day"),
         "overlap": overlap.sort("arm", "channel"),
         "returns": _returns(requests),
@@ -201,7 +204,7 @@ def _returns(requests: pl.LazyFrame) -> pl.LazyFrame:
 
 def scan(folders: list[Path], table: str) -> pl.LazyFrame:
     """A table of the platform's log over days."""
-    below = "oracle/" if table == "oracle" else ""
+    below = "ground_truth/" if table == "ground_truth" else ""
     return pl.concat([pl.scan_parquet(folder / f"{below}{table}-*.parquet") for folder in folders])
 
 
@@ -223,7 +226,7 @@ def _troubles(folders: list[Path]) -> list[dict[str, Any]]:
 
 
 def _past(
-    scenario: OnlineScenario, setting: Setting, arrived_s: NDArray[np.float64], before: list[Path]
+    scenario: OnlineScenario, setting: PlatformInputs, arrived_s: NDArray[np.float64], before: list[Path]
 ) -> pl.DataFrame:
     """What was known of every user when the experiment began."""
     users = pl.DataFrame({"user_id": np.arange(len(arrived_s)), "arrived_s": arrived_s})

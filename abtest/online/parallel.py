@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from abtest.online.scenario import OnlineScenario
+from abtest.online.online_scenario import OnlineScenario
 from abtest.online.simulate import WARM_UP, Simulation, drop_logs, is_done, simulate
 from abtest.workers import SentProgress, listen
 from micrec.errors import MicrecError
@@ -107,7 +107,7 @@ def _tidy(scenario: OnlineScenario, root: Path, simulations: Sequence[Simulation
             drop_logs(root, sibling)
 
 
-class _Worker:
+class _WorldWorker:
     """What a worker process keeps between worlds."""
 
     lines: Any
@@ -115,11 +115,11 @@ class _Worker:
 
 def _start(lines: Any, parent: int) -> None:
     end_with(parent)
-    _Worker.lines = lines
+    _WorldWorker.lines = lines
 
 
 def _work(scenario: OnlineScenario, root: Path, one: Simulation) -> None:
     import torch
 
     torch.set_num_threads(1)  # one core each: several threads would wait for one another
-    simulate(scenario, root, one, progress=SentProgress(one.title, _Worker.lines))
+    simulate(scenario, root, one, progress=SentProgress(one.title, _WorldWorker.lines))

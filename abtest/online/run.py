@@ -9,20 +9,27 @@ from typing import Any
 import polars as pl
 
 from abtest.analysis.output import write_report
-from abtest.online.aa import aa_section, daily_false_alarms, false_alarms
-from abtest.online.comparison import fault_section, spillover_section
+from abtest.online.aa_study import aa_section, daily_false_alarms, false_alarms
 from abtest.online.experiment import Replication, judge, plan_of
 from abtest.online.funnel import funnel_sections
+from abtest.online.incidents import incident_section
 from abtest.online.measures import DAYS_FILE
+from abtest.online.online_scenario import OnlineScenario
 from abtest.online.parallel import simulate_all
 from abtest.online.recalls import recall_section, recalls_of
-from abtest.online.scenario import OnlineScenario
 from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation, simulations_of
 from abtest.online.study import study_data, study_section, summarise
-from abtest.online.troubles import trouble_section
+from abtest.online.world_comparison import fault_section, spillover_section
 from abtest.report.sections import Section
-from abtest.runfolder import SCENARIO_FILE, WORLDS_FOLDER, alone_in_folder, check_run, open_run, write_text
-from abtest.scenario import scenario_yaml
+from abtest.run_folder import (
+    SCENARIO_FILE,
+    WORLDS_FOLDER,
+    alone_in_folder,
+    check_run,
+    open_run,
+    write_scenario,
+    write_text,
+)
 from abtest.workers import default_workers
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
@@ -46,7 +53,7 @@ def run_online(
 
     Args:
         scenario: What to simulate.
-        out: The run folder, see ``abtest.runfolder``.
+        out: The run folder, see ``abtest.run_folder``.
         resolved: The scenario as plain data with every key, from ``load_scenario``.
         force: Replace a finished run.
         command: What the user typed, for the report.
@@ -65,7 +72,7 @@ def run_online(
     check_run(out, force=force)
     open_run(out, force=force)
     _same_scenario(out, resolved)
-    write_text(out / SCENARIO_FILE, scenario_yaml(resolved))
+    write_scenario(out, resolved)
     root, simulations = out / WORLDS_FOLDER, simulations_of(scenario)
     simulate_all(
         scenario,
@@ -139,8 +146,8 @@ def _comparisons(scenario: OnlineScenario, found: list[Replication]) -> list[Sec
 def _sections(one: Replication) -> list[Section]:
     labels = {name: arm.label for name, arm in one.scenario.arms.items()}
     facts, first_day = one.facts[EXPERIMENT], one.scenario.experiment_day
-    trouble = trouble_section(facts, labels, first_day)
-    return [*([trouble] if trouble else []), *funnel_sections(facts, labels, first_day)]
+    incidents_found = incident_section(facts, labels, first_day)
+    return [*([incidents_found] if incidents_found else []), *funnel_sections(facts, labels, first_day)]
 
 
 def _calibration(one: Replication, out: Path, command: str) -> Section:

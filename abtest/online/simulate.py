@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from abtest.online.keys import TwoTowerKeys
 from abtest.online.measures import measure_world
-from abtest.online.scenario import TWO_TOWER, OnlineScenario, folder_name
+from abtest.online.online_scenario import TWO_TOWER, OnlineScenario, folder_name
 from micrec.config import Config
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from micrec.settings import validate
+from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
 
 WARM_UP, EXPERIMENT = "warmup", "experiment"
 MEASURES = "measures"
@@ -87,7 +87,7 @@ def simulate(scenario: OnlineScenario, root: Path, simulation: Simulation, *, pr
 
 
 def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progress: Progress) -> None:
-    from abtest.online.two_tower import threads
+    from simulator.channels.two_tower.two_tower_trainer import threads
     from simulator.platform.engine import Engine
     from simulator.population.population import Population
 
@@ -96,9 +96,9 @@ def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progre
     only = None if simulation.part in (WARM_UP, EXPERIMENT) else simulation.part
     base = root / simulation._replace(part=WARM_UP).path if simulation.part != WARM_UP and warm_up else None
     world, setting = _world(chosen.world_config(simulation.replication).model_dump_json(), first_day)
-    population = Population.build(world, chosen.population_keys(simulation.replication), first_day=first_day)
+    population = Population.build(world, chosen.population_config(simulation.replication), first_day=first_day)
     engine = Engine(
-        chosen.platform_keys(simulation.replication, only),
+        chosen.platform_config(simulation.replication, only),
         setting,
         population,
         model_makers(),
@@ -117,12 +117,12 @@ def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progre
 @functools.lru_cache(maxsize=1)
 def _world(config: str, first_day: int) -> tuple[Any, Any]:
     """A replication's world and what the platform gets of it; its parts, one after another, share them."""
-    from simulator.platform.setting import Setting
-    from simulator.world.config import WorldConfig
+    from simulator.platform.platform_inputs import PlatformInputs
     from simulator.world.world import World
+    from simulator.world.world_config import WorldConfig
 
     world = World.build(WorldConfig.model_validate_json(config))
-    return world, Setting.of(world, first_day=first_day)
+    return world, PlatformInputs.of(world, first_day=first_day)
 
 
 def _link_recalls(
@@ -134,7 +134,7 @@ def _link_recalls(
     from simulator.platform.arms import arm_pipelines
 
     only = None if simulation.part == EXPERIMENT else simulation.part
-    keys = chosen.platform_keys(simulation.replication, only)
+    keys = chosen.platform_config(simulation.replication, only)
     archive = Archive(folder, base, chosen.experiment_day if base is not None else chosen.history_days)
     return link_recalls(
         world,
@@ -156,23 +156,23 @@ def drop_logs(root: Path, simulation: Simulation) -> None:
 def model_makers() -> Any:
     """Every kind of model that a pipeline may name."""
     from simulator.channels import CHANNELS, make_channel
-    from simulator.platform.snapshots import Makers
-    from simulator.ranking import CtrTrainer, RankerKeys
+    from simulator.platform.model_registry import TrainerFactories
+    from simulator.ranking import CtrTrainer, RankerConfig
 
     def channel(kind: str) -> Any:
         return lambda options: make_channel(kind, options, where=f"options of kind {kind}")
 
     def ranker(options: Mapping[str, Any]) -> CtrTrainer:
-        return CtrTrainer(validate(RankerKeys, options, where="ranking.options"))
+        return CtrTrainer(validate(RankerConfig, options, where="ranking.options"))
 
-    return Makers({TWO_TOWER: _two_tower, **{kind: channel(kind) for kind in CHANNELS}}, {"ctr": ranker})
+    return TrainerFactories({TWO_TOWER: _two_tower, **{kind: channel(kind) for kind in CHANNELS}}, {"ctr": ranker})
 
 
 def _two_tower(options: Mapping[str, Any]) -> Any:
-    from abtest.online.two_tower import TwoTowerTrainer
+    from simulator.channels.two_tower.two_tower_trainer import TwoTowerTrainer
 
     if set(options) != {"config", "serving"}:
         raise MicrecError(f"kind {TWO_TOWER}: its options are the arm's model: set arms.<name>.config and serving.")
     config = Config.model_validate_json(json.dumps(options["config"]))
-    serving = TwoTowerKeys.model_validate_json(json.dumps(options["serving"]))
+    serving = TwoTowerConfig.model_validate_json(json.dumps(options["serving"]))
     return TwoTowerTrainer(config, serving)

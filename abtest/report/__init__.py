@@ -4,9 +4,9 @@ from pathlib import Path
 
 from abtest.report.latex import latex_table
 from abtest.report.markdown import markdown_report
-from abtest.report.offline_page import html_report
+from abtest.report.pages.two_arm_page import html_report
 from abtest.report.tables import Results
-from abtest.runfolder import HTML_FILE, LATEX_FILE, REPORT_FILE, write_text
+from abtest.run_folder import HTML_FILE, LATEX_FILE, REPORT_FILE, write_text
 
 
 def write_report(out: Path, results: Results) -> None:

@@ -11,7 +11,7 @@ _LETTER = 6.4  # px a letter takes at the text size of the figures, about
 _ROW_H, _ROW_H_NARROW, _AXIS_H = 30, 46, 30
 
 
-class Mark(NamedTuple):
+class DrawnMark(NamedTuple):
     """One drawn thing: ``line`` and ``rect`` by corners, ``dot`` by centre and radius, ``path`` by its d."""
 
     shape: str
@@ -36,7 +36,7 @@ class Drawing(NamedTuple):
 
     width: int
     height: int
-    marks: list[Mark]
+    marks: list[DrawnMark]
     legend: list[tuple[str, str]]
 
 
@@ -57,35 +57,37 @@ def _intervals(figure: Intervals, width: int) -> Drawing:
     x = Scale(*_limits(figure.rows), left + 6, right - 6)
     marks = list(_x_axis(x, 4, bottom, percent=figure.percent, signed=True, about=4 if narrow else 6))
     if x.low <= 0.0 <= x.high:
-        marks.append(Mark("line", "zero", x(0), 4, x(0), bottom))
+        marks.append(DrawnMark("line", "zero", x(0), 4, x(0), bottom))
     for place, row in enumerate(figure.rows):
         top = 8 + place * row_h
         y = top + (28 if narrow else row_h / 2)
         line = top + 14 if narrow else y + 4
         room = int((width - 150 if narrow else left - 8) / _LETTER)
-        marks.append(Mark("text", "label quiet" if row.hollow else "label", 0, line, text=_short(row.label, room)))
-        marks.append(Mark("text", "number quiet" if row.hollow else "number", width, line, text=row.text, anchor="end"))
+        marks.append(DrawnMark("text", "label quiet" if row.hollow else "label", 0, line, text=_short(row.label, room)))
+        marks.append(
+            DrawnMark("text", "number quiet" if row.hollow else "number", width, line, text=row.text, anchor="end")
+        )
         marks += _interval(row, x, y)
     return Drawing(width, bottom + _AXIS_H, marks, [])
 
 
-def _interval(row: Row, x: Scale, y: float) -> Iterator[Mark]:
+def _interval(row: Row, x: Scale, y: float) -> Iterator[DrawnMark]:
     tone = f"{row.tone} hollow" if row.hollow else row.tone
     if row.low is not None and row.high is not None:
         low, high = max(row.low, x.low), min(row.high, x.high)
         if low < high:
-            yield Mark("line", f"whisker {tone}", x(low), y, x(high), y)
+            yield DrawnMark("line", f"whisker {tone}", x(low), y, x(high), y)
         for bound, edge, tip in ((row.low, x.low, -1), (row.high, x.high, 1)):
             at = x(min(max(bound, x.low), x.high))
             if (bound < edge) if tip < 0 else (bound > edge):  # goes on beyond the paper
-                yield Mark("path", f"tip {tone}", text=f"M{at} {y - 4}L{at + 6 * tip} {y}L{at} {y + 4}Z")
+                yield DrawnMark("path", f"tip {tone}", text=f"M{at} {y - 4}L{at + 6 * tip} {y}L{at} {y + 4}Z")
             else:
-                yield Mark("line", f"whisker {tone}", at, y - 4, at, y + 4)
+                yield DrawnMark("line", f"whisker {tone}", at, y - 4, at, y + 4)
     if row.mark is not None and x.low <= row.mark <= x.high:
         at = x(row.mark)
-        yield Mark("path", "truth", text=f"M{at} {y - 7}L{at + 5} {y}L{at} {y + 7}L{at - 5} {y}Z")
+        yield DrawnMark("path", "truth", text=f"M{at} {y - 7}L{at + 5} {y}L{at} {y + 7}L{at - 5} {y}Z")
     if row.value is not None and x.low <= row.value <= x.high:
-        yield Mark("dot", f"dot {tone}", x(row.value), y, 4.5)
+        yield DrawnMark("dot", f"dot {tone}", x(row.value), y, 4.5)
 
 
 def _limits(rows: Iterable[Row]) -> tuple[float, float]:
@@ -118,26 +120,26 @@ def _lines(figure: Lines, width: int) -> Drawing:
     texts = [tick_text(t, _step(y_ticks), percent=figure.y_percent, signed=signed) for t in y_ticks]
     left = 14 + round(_LETTER * max((len(text) for text in texts), default=4))
     x, y = Scale(first, last, left, width - 6), Scale(low, high, height - 42, 22)
-    marks = [Mark("text", "axis", 0, 12, text=figure.y_label)]
+    marks = [DrawnMark("text", "axis", 0, 12, text=figure.y_label)]
     for tick, text in zip(y_ticks, texts, strict=True):
         style = "zero" if tick == 0.0 and low < 0 else "grid"
-        marks.append(Mark("line", style, left, y(tick), width - 6, y(tick)))
-        marks.append(Mark("text", "axis", left - 6, y(tick) + 4, text=text, anchor="end"))
+        marks.append(DrawnMark("line", style, left, y(tick), width - 6, y(tick)))
+        marks.append(DrawnMark("text", "axis", left - 6, y(tick) + 4, text=text, anchor="end"))
     named = figure.x_ticks or _named_ticks(first, last, 4 if narrow else 7, percent=figure.x_percent)
     for text, at in _spaced(named, x, _LETTER):
-        marks.append(Mark("line", "tick", x(at), height - 42, x(at), height - 38))
-        marks.append(Mark("text", "axis", x(at), height - 24, text=text, anchor="middle"))
-    marks.append(Mark("text", "axis", (left + width - 6) / 2, height - 4, text=figure.x_label, anchor="middle"))
+        marks.append(DrawnMark("line", "tick", x(at), height - 42, x(at), height - 38))
+        marks.append(DrawnMark("text", "axis", x(at), height - 24, text=text, anchor="middle"))
+    marks.append(DrawnMark("text", "axis", (left + width - 6) / 2, height - 4, text=figure.x_label, anchor="middle"))
     if figure.level:
         at = y(figure.level[0])
-        marks.append(Mark("line", "level", left, at, width - 6, at))
-        marks.append(Mark("text", "axis", width - 8, at - 5, text=figure.level[1], anchor="end"))
+        marks.append(DrawnMark("line", "level", left, at, width - 6, at))
+        marks.append(DrawnMark("text", "axis", width - 8, at - 5, text=figure.level[1], anchor="end"))
     for series in figure.series:
         marks += _series(series, x, y)
     return Drawing(width, height, marks, [(f"{s.tone} {s.style}", s.name) for s in figure.series])
 
 
-def _series(series: Series, x: Scale, y: Scale) -> Iterator[Mark]:
+def _series(series: Series, x: Scale, y: Scale) -> Iterator[DrawnMark]:
     points = [(x(at), y(value)) for at, value in zip(series.x, series.y, strict=True) if value is not None]
     bounds = [
         (x(at), y(low), y(high))
@@ -146,15 +148,15 @@ def _series(series: Series, x: Scale, y: Scale) -> Iterator[Mark]:
     ]
     if series.style == "band" and bounds:
         outline = [(at, low) for at, low, _ in bounds] + [(at, high) for at, _, high in reversed(bounds)]
-        yield Mark("path", f"area {series.tone}", text=_path(outline) + "Z")
+        yield DrawnMark("path", f"area {series.tone}", text=_path(outline) + "Z")
     if series.style == "dots":
         for at, low, high in bounds:
-            yield Mark("line", f"whisker {series.tone}", at, low, at, high)
+            yield DrawnMark("line", f"whisker {series.tone}", at, low, at, high)
     if series.style != "dots" and points:
-        yield Mark("path", f"curve {series.tone}", text=_path(points))
+        yield DrawnMark("path", f"curve {series.tone}", text=_path(points))
     if series.style != "line":
         for at, value in points:
-            yield Mark("dot", f"dot {series.tone}", at, value, 3.5)
+            yield DrawnMark("dot", f"dot {series.tone}", at, value, 3.5)
 
 
 def _bars(figure: Bars, width: int) -> Drawing:
@@ -167,19 +169,19 @@ def _bars(figure: Bars, width: int) -> Drawing:
         top = 4 + place * row_h
         line, bar = (top + 13, top + 20) if narrow else (top + 18, top + 6)
         room = int((width - 120 if narrow else left - 8) / _LETTER)
-        marks.append(Mark("text", "label", 0, line, text=_short(label, room)))
-        marks.append(Mark("text", "number", width, line, text=text, anchor="end"))
-        marks.append(Mark("rect", "track", left, bar, right, bar + 14))
-        marks.append(Mark("rect", f"bar {figure.tone}", left, bar, max(x(max(value, 0.0)), left), bar + 14))
+        marks.append(DrawnMark("text", "label", 0, line, text=_short(label, room)))
+        marks.append(DrawnMark("text", "number", width, line, text=text, anchor="end"))
+        marks.append(DrawnMark("rect", "track", left, bar, right, bar + 14))
+        marks.append(DrawnMark("rect", f"bar {figure.tone}", left, bar, max(x(max(value, 0.0)), left), bar + 14))
     return Drawing(width, 8 + row_h * len(figure.rows), marks, [])
 
 
-def _x_axis(x: Scale, top: float, bottom: float, *, percent: bool, signed: bool, about: int) -> Iterator[Mark]:
+def _x_axis(x: Scale, top: float, bottom: float, *, percent: bool, signed: bool, about: int) -> Iterator[DrawnMark]:
     at = ticks(x.low, x.high, about)
     for tick in at:
         text = tick_text(tick, _step(at), percent=percent, signed=signed)
-        yield Mark("line", "grid", x(tick), top, x(tick), bottom)
-        yield Mark("text", "axis", x(tick), bottom + 18, text=text, anchor="middle")
+        yield DrawnMark("line", "grid", x(tick), top, x(tick), bottom)
+        yield DrawnMark("text", "axis", x(tick), bottom + 18, text=text, anchor="middle")
 
 
 def _named_ticks(low: float, high: float, about: int, *, percent: bool) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from abtest.report.draw import NARROW, WIDE, Drawing, draw
 from abtest.report.figures import Figure
-from abtest.report.page import Page, page_of
+from abtest.report.pages.experiment_page import Page, page_of
 
 
 def html_report(results: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from abtest.report import numbers
+from abtest.report import formatting
 from abtest.report.tables import Results, arm_label, metric_names, model_table, switch_lines
 
 _ESCAPES = {
@@ -56,9 +56,9 @@ def _test_rows(results: Results, arm: str, metrics: list[str]) -> list[tuple[str
     effects = [found[metric] for metric in metrics]
     label = arm_label(results, arm)
     return [
-        (f"{label}: lift", *(numbers.percent(effect["lift"]) for effect in effects)),
-        (f"{label}: interval over seeds", *(numbers.percent_interval(effect["lift_ci"]) for effect in effects)),
-        (f"{label}: paired p, Holm", *(numbers.p_value(effect["p_adjusted"]) for effect in effects)),
+        (f"{label}: lift", *(formatting.percent(effect["lift"]) for effect in effects)),
+        (f"{label}: interval over seeds", *(formatting.percent_interval(effect["lift_ci"]) for effect in effects)),
+        (f"{label}: paired p, Holm", *(formatting.p_value(effect["p_adjusted"]) for effect in effects)),
     ]
 
 

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from abtest.report.pages.two_arm_verdict import verdict
 from abtest.report.tables import Results, Table, arm_label, report_tables, switch_lines
-from abtest.report.verdict import verdict
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~$])")
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from abtest.report import numbers
+from abtest.report import formatting
 from micrec.shares import share_lines
 
 Results = Mapping[str, Any]  # the contents of results.json
@@ -95,7 +95,7 @@ def seed_table(results: Results) -> Table:
     metrics = results["scenario"]["metrics"]["primary"]
     trained = [model for model in results["models"] if model["arm"] is not None]
     rows = [
-        (model["model"], str(model["seed"]), *(numbers.value(model.get(metric)) for metric in metrics))
+        (model["model"], str(model["seed"]), *(formatting.value(model.get(metric)) for metric in metrics))
         for model in trained
     ]
     return Table("Every run", ("model", "seed", *metrics), rows, [])
@@ -127,7 +127,7 @@ def significance(effect: Mapping[str, Any]) -> str:
     passed = [name for name, significant in tests.items() if significant]
     if passed:
         return " and ".join(passed) + (" only" if tests["seeds"] is not tests["users"] and effect["users"] else "")
-    return numbers.UNDEFINED if all(significant is None for significant in tests.values()) else "no"
+    return formatting.UNDEFINED if all(significant is None for significant in tests.values()) else "no"
 
 
 def switch_lines(results: Results) -> list[tuple[str, str]]:
@@ -150,22 +150,22 @@ def _name(effect: Mapping[str, Any], results: Results, *, several: bool) -> str:
 
 def _seed_cells(effect: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        numbers.mean_sd(effect["control"]["mean"], effect["control"]["sd"]),
-        numbers.mean_sd(effect["treatment"]["mean"], effect["treatment"]["sd"]),
-        numbers.percent(effect["lift"]),
-        numbers.percent_interval(effect["lift_ci"]),
-        numbers.p_value(effect["p"]),
-        numbers.p_value(effect["p_adjusted"]),
-        numbers.p_value(effect["welch"]["p"]),
+        formatting.mean_sd(effect["control"]["mean"], effect["control"]["sd"]),
+        formatting.mean_sd(effect["treatment"]["mean"], effect["treatment"]["sd"]),
+        formatting.percent(effect["lift"]),
+        formatting.percent_interval(effect["lift_ci"]),
+        formatting.p_value(effect["p"]),
+        formatting.p_value(effect["p_adjusted"]),
+        formatting.p_value(effect["welch"]["p"]),
     )
 
 
 def _user_cells(effect: Mapping[str, Any]) -> tuple[str, ...]:
     users = effect["users"] or {"lift_ci": None, "p": None, "p_adjusted": None}
     return (
-        numbers.percent_interval(users["lift_ci"]),
-        numbers.p_value(users["p"]),
-        numbers.p_value(users["p_adjusted"]),
+        formatting.percent_interval(users["lift_ci"]),
+        formatting.p_value(users["p"]),
+        formatting.p_value(users["p_adjusted"]),
     )
 
 
@@ -184,13 +184,13 @@ def _over_seeds(models: Sequence[Mapping[str, Any]], metric: str) -> str:
     values = [model.get(metric) for model in models]
     known = [number for number in values if number is not None]
     if len(known) < len(values):
-        return numbers.UNDEFINED
-    return numbers.mean_sd(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
+        return formatting.UNDEFINED
+    return formatting.mean_sd(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
 def _plain_mean(models: Sequence[Mapping[str, Any]], key: str) -> str:
     known = [model[key] for model in models if isinstance(model.get(key), int | float)]
     if not known:
-        return numbers.UNDEFINED
+        return formatting.UNDEFINED
     mean = statistics.fmean(known)
     return f"{mean:,.0f}" if mean.is_integer() or mean >= 1000 else f"{mean:,.1f}"

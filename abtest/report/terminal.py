@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from abtest.report.pages.two_arm_verdict import verdict
 from abtest.report.tables import Results, Table, effect_table, model_table, switch_lines
-from abtest.report.verdict import verdict
 
 PLAIN_WIDTH = 220  # columns where no terminal tells: wide enough that no cell is folded
 

@@ -1,17 +1,17 @@
 """Statistics of experiments: moments per cell in, estimates with intervals and tails out."""
 
-from abtest.stats.aa import Calibration, calibrate
+from abtest.stats.aa import AaCalibration, calibrate
 from abtest.stats.bootstrap import Bootstrap, poisson_bootstrap
 from abtest.stats.buckets import BucketSums
-from abtest.stats.cells import CellMoments
 from abtest.stats.confidence_sequence import AnytimeEstimate, anytime, anytime_difference
 from abtest.stats.cuped import Cuped, cuped
 from abtest.stats.estimate import Estimate, Group, Interval
+from abtest.stats.groups import CellMoments
 from abtest.stats.looks import FixedHorizon, SequentialLook, fixed_horizon, group_sequential
 from abtest.stats.margins import NonInferiority, non_inferiority
 from abtest.stats.moments import Moments
 from abtest.stats.multiplicity import benjamini_hochberg, holm
-from abtest.stats.power import Baseline, Plan, baseline, detectable_lift, power_of, users_needed
+from abtest.stats.power import Baseline, PowerPlan, baseline, detectable_lift, power_of, users_needed
 from abtest.stats.quantiles import quantile_difference
 from abtest.stats.ranks import MannWhitney, mann_whitney
 from abtest.stats.spending import Look, bounds, information_fraction
@@ -23,11 +23,11 @@ from abtest.stats.welch import welch
 from abtest.stats.winsor import Winsorised, winsorised
 
 __all__ = [
+    "AaCalibration",
     "AnytimeEstimate",
     "Baseline",
     "Bootstrap",
     "BucketSums",
-    "Calibration",
     "CellMoments",
     "Cuped",
     "Estimate",
@@ -38,7 +38,7 @@ __all__ = [
     "MannWhitney",
     "Moments",
     "NonInferiority",
-    "Plan",
+    "PowerPlan",
     "SequentialLook",
     "Srm",
     "Term",

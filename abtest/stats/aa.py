@@ -21,7 +21,7 @@ from abtest.stats.terms import Term, columns_of, name_of
 
 Floats = NDArray[np.float64]
 
-_DEALS = 500  # per matrix product
+_SPLITS = 500  # per matrix product
 _UNITS = 4_096  # that a deal moves: buckets are grouped anew for each product
 
 
@@ -39,7 +39,7 @@ class Planted(NamedTuple):
     power: float
 
 
-class Calibration(NamedTuple):
+class AaCalibration(NamedTuple):
     """One metric over all deals.
 
     Attributes:
@@ -59,7 +59,7 @@ class Calibration(NamedTuple):
 
     metric: str
     users: int
-    deals: int
+    splits: int
     alpha: float
     rate: float | None
     rate_ci: Interval | None
@@ -74,12 +74,12 @@ def calibrate(
     sums: BucketSums,
     metrics: Sequence[Term],
     *,
-    deals: int = 10_000,
+    splits: int = 10_000,
     treatment_share: float = 0.5,
     alpha: float = 0.05,
     lifts: Sequence[float] = (0.02, 0.05, 0.1),
     seed: int = 0,
-) -> list[Calibration]:
+) -> list[AaCalibration]:
     """False-positive rate, uniformity of p, and coverage and power at planted lifts, for each metric.
 
     Args:
@@ -95,17 +95,17 @@ def calibrate(
         ValueError: If an argument is out of range.
     """
     check_alpha(alpha)
-    if deals < 1 or not 0.0 < treatment_share < 1.0 or any(lift <= -1.0 for lift in lifts):
+    if splits < 1 or not 0.0 < treatment_share < 1.0 or any(lift <= -1.0 for lift in lifts):
         raise ValueError(
-            f"need deals >= 1, a share within (0, 1), lifts > -1; got {deals}, {treatment_share}, {lifts}."
+            f"need deals >= 1, a share within (0, 1), lifts > -1; got {splits}, {treatment_share}, {lifts}."
         )
     rng = np.random.default_rng(seed)
     table = sums.table()
     whole = table.sum(axis=0)
     arms = []
-    for start in range(0, deals, _DEALS):
+    for start in range(0, splits, _SPLITS):
         units = _units(table, rng)
-        size = min(_DEALS, deals - start)
+        size = min(_SPLITS, splits - start)
         dealt = (rng.random((size, len(units)), dtype=np.float32) < treatment_share).astype(np.float64)
         arms.append(dealt @ units)
     treatment = np.concatenate(arms)
@@ -140,7 +140,7 @@ def _calibration(
     units: int,
     alpha: float,
     lifts: Sequence[float],
-) -> Calibration:
+) -> AaCalibration:
     users = int(sums.n.sum())
     value_c, noise_c, dof_c = _values(sums, term, control)
     value_t, noise_t, dof_t = _values(sums, term, treatment)
@@ -149,7 +149,7 @@ def _calibration(
     n = int(known.sum())
     if not n:
         why = "no deal has a p: the metric does not vary, or there are too few users"
-        return Calibration(name_of(term), users, 0, alpha, None, None, None, None, {}, None, why)
+        return AaCalibration(name_of(term), users, 0, alpha, None, None, None, None, {}, None, why)
     hits = int((p[known] < alpha).sum())
     ordered = np.sort(p[known])
     steps = np.arange(n + 1) / n
@@ -167,7 +167,7 @@ def _calibration(
     slack = 3.0 * math.hypot(math.sqrt(alpha * (1.0 - alpha) / n), bucket_noise)
     rate = hits / n
     sound = abs(rate - alpha) <= slack
-    return Calibration(name_of(term), users, n, alpha, rate, binomial_interval(hits, n), ks, ks_p, planted, sound)
+    return AaCalibration(name_of(term), users, n, alpha, rate, binomial_interval(hits, n), ks, ks_p, planted, sound)
 
 
 def _values(sums: BucketSums, term: Term, arm: Floats) -> tuple[Floats, Floats, Floats]:

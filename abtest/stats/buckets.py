@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from abtest.stats.cells import as_series, batches, numbers
+from abtest.stats.groups import as_series, batches, numbers
 from abtest.stats.terms import Term, columns_of
 from micrec.errors import MicrecError
 from simulator.draws import Draws
 
 if TYPE_CHECKING:
-    from abtest.stats.cells import Batch, Source
+    from abtest.stats.groups import Batch, Source
 
 Floats = NDArray[np.float64]
 

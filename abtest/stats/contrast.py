@@ -25,7 +25,7 @@ NO_NOISE = "neither arm varies: there is no noise to judge by"
 _SAME = 1e-9  # a bound this near to 0, relative to the width of its interval, is 0 up to rounding
 
 
-class Part(NamedTuple):
+class NoisePart(NamedTuple):
     """Noise from one group of users (an arm, or an arm within a stratum), as squared standard errors.
 
     Attributes:
@@ -52,7 +52,7 @@ class Contrast(NamedTuple):
 
     difference: float
     base: float
-    parts: tuple[Part, ...]
+    parts: tuple[NoisePart, ...]
 
     def at(self, rho: float) -> tuple[float, float]:
         """Standard error and Welch-Satterthwaite degrees of freedom of ``difference - rho * base``."""

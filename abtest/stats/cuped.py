@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from abtest.stats.contrast import Contrast, Distribution, LiftMethod, Part, judge
+from abtest.stats.contrast import Contrast, Distribution, LiftMethod, NoisePart, judge
 from abtest.stats.estimate import Estimate
 from abtest.stats.moments import Moments
 from abtest.stats.multiplicity import holm
@@ -86,8 +86,8 @@ def cuped(
     difference = float(weights @ (t.value - c.value))
     noise_c, with_base = _quadratic(c, weights) / c.n, float(weights @ c.cov[:, 0]) / c.n
     parts = (
-        Part(noise_c, with_base if noise_c else 0.0, float(c.cov[0, 0]) / c.n, c.n - 1),
-        Part(_quadratic(t, weights) / t.n, 0.0, 0.0, t.n - 1),
+        NoisePart(noise_c, with_base if noise_c else 0.0, float(c.cov[0, 0]) / c.n, c.n - 1),
+        NoisePart(_quadratic(t, weights) / t.n, 0.0, 0.0, t.n - 1),
     )
     contrast = Contrast(difference, float(c.value[0]), parts)
     estimate = judge(contrast, c.n, t.n, method=method, alpha=alpha, lift=lift, distribution=distribution)

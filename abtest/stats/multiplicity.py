@@ -11,7 +11,7 @@ call, which costs more (50 ms) than all else that an estimate does.
 import math
 from collections.abc import Sequence
 
-from abtest.paired import holm
+from abtest.stats.seed_and_user_tests import holm
 
 __all__ = ["benjamini_hochberg", "holm"]
 

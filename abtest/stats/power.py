@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from scipy import special
 
-from abtest.stats.contrast import Contrast, Part, check_alpha, critical_t
+from abtest.stats.contrast import Contrast, NoisePart, check_alpha, critical_t
 from abtest.stats.cuped import residual_share
 from abtest.stats.moments import Moments
 from abtest.stats.terms import Term, linear, name_of, undefined
@@ -39,7 +39,7 @@ class Baseline(NamedTuple):
     unexplained: float = 1.0
 
 
-class Plan(NamedTuple):
+class PowerPlan(NamedTuple):
     """A test that is planned; undefined figures are None with a reason.
 
     Attributes:
@@ -111,8 +111,8 @@ def power_of(
     noise = base.variance * base.unexplained
     stretch = (1.0 + lift) ** 2 if effect == "scaled" else 1.0
     parts = (
-        Part(noise / n_control, 0.0, 0.0, n_control - 1.0),
-        Part(stretch * noise / n_treatment, 0.0, 0.0, n_treatment - 1.0),
+        NoisePart(noise / n_control, 0.0, 0.0, n_control - 1.0),
+        NoisePart(stretch * noise / n_treatment, 0.0, 0.0, n_treatment - 1.0),
     )
     se, df = Contrast(0.0, 0.0, parts).at(0.0)
     shift, limit = abs(lift * base.mean) / se, critical_t(alpha, df)
@@ -131,7 +131,7 @@ def detectable_lift(
     power: float = 0.8,
     alpha: float = 0.05,
     effect: Effect = "scaled",
-) -> Plan:
+) -> PowerPlan:
     """The smallest positive lift that these users find with this power (MDE).
 
     Raises:
@@ -145,7 +145,7 @@ def detectable_lift(
     step = math.sqrt(base.variance * base.unexplained / min(n_control, n_treatment)) / abs(base.mean)
     lift = _crossing(gap, 0.0, step, _LARGEST_LIFT)
     reason = None if lift is not None else "no lift reaches this power: too few users"
-    return Plan(lift, power if lift is not None else None, alpha, n_control, n_treatment, reason=reason)
+    return PowerPlan(lift, power if lift is not None else None, alpha, n_control, n_treatment, reason=reason)
 
 
 def users_needed(
@@ -157,7 +157,7 @@ def users_needed(
     treatment_share: float = 0.5,
     effect: Effect = "scaled",
     users_per_day: float | Sequence[float] | None = None,
-) -> Plan:
+) -> PowerPlan:
     """The fewest users that find this lift with this power.
 
     Args:
@@ -188,12 +188,12 @@ def users_needed(
 
     total = _crossing(lambda n: of(n) - power, 2.0 / smaller, 2.0 / smaller, _MOST_USERS)
     if total is None:
-        return Plan(lift, None, alpha, None, None, reason=f"even {_MOST_USERS:.0e} users do not reach this power")
+        return PowerPlan(lift, None, alpha, None, None, reason=f"even {_MOST_USERS:.0e} users do not reach this power")
     n_control, n_treatment = (max(math.ceil(total * s - 1e-9), 2) for s in (1.0 - treatment_share, treatment_share))
     days = None if users_per_day is None else days_needed(n_control + n_treatment, users_per_day)
     reason = "so many users will not come" if users_per_day is not None and days is None else None
     reached = power_of(base, lift, n_control, n_treatment, alpha=alpha, effect=effect)
-    return Plan(lift, reached, alpha, n_control, n_treatment, days, reason)
+    return PowerPlan(lift, reached, alpha, n_control, n_treatment, days, reason)
 
 
 def days_needed(users: float, users_per_day: float | Sequence[float]) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from abtest.stats.contrast import Contrast, Part, check_alpha, judge
+from abtest.stats.contrast import Contrast, NoisePart, check_alpha, judge
 from abtest.stats.estimate import Estimate, Group
 
 Floats = NDArray[np.float64]
@@ -59,7 +59,7 @@ def quantile_difference(
         groups = Group(n_c, value_c), Group(n_t, value_t)
         return Estimate(method, alpha, *groups, difference=difference, lift=lift, reason="; ".join(reasons))
     noise_c, noise_t = se_c**2, se_t**2
-    parts = (Part(noise_c, noise_c, noise_c, math.inf), Part(noise_t, 0.0, 0.0, math.inf))
+    parts = (NoisePart(noise_c, noise_c, noise_c, math.inf), NoisePart(noise_t, 0.0, 0.0, math.inf))
     return judge(
         Contrast(value_t - value_c, value_c, parts), n_c, n_t, method=method, alpha=alpha, mean_treatment=value_t
     )

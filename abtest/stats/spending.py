@@ -188,7 +188,7 @@ def bounds_of(spent_by: Sequence[float], likeness: Sequence[float]) -> list[tupl
         likeness: Correlation of each look's Z with that of the look before, within [0, 1); the first is not read.
             Looks further apart are taken to correlate by the product, as those of independent increments do.
     """
-    walk, before, found = _Walk(), 0.0, []
+    walk, before, found = _RandomWalk(), 0.0, []
     for level, r in zip(spent_by, likeness, strict=True):
         z, nominal = walk.bound(r, (level - before) / 2.0)
         found.append((z, nominal))
@@ -205,7 +205,7 @@ def crossing_chance(bounds_z: Sequence[float], likeness: Sequence[float], drift:
         likeness: As in ``bounds_of``.
         drift: Mean of Z at each look.
     """
-    walk = _Walk()
+    walk = _RandomWalk()
     for z, r, mean in zip(bounds_z, likeness, drift, strict=True):
         walk.step(r, z - mean)  # Z minus its mean stays below the bound minus the mean
     return 1.0 - walk.mass
@@ -232,7 +232,7 @@ def stagewise_p(looks: Sequence[Look], z: float) -> float:
     Twice the chance, under "no difference", that this side stopped before or stands at or beyond \\|z\\| now
     (Fairbanks, Madsen 1982).
     """
-    walk, likeness = _Walk(), correlations([look.information for look in looks])
+    walk, likeness = _RandomWalk(), correlations([look.information for look in looks])
     for look, r in zip(looks[:-1], likeness[:-1], strict=True):
         walk.step(r, look.z)
     before = looks[-2].spent if len(looks) > 1 else 0.0
@@ -270,7 +270,7 @@ def _growth(bounds_z: Sequence[float], likeness: Sequence[float], *, alpha: floa
     return float(brentq(gap, 0.9 * fixed, 1.5 * fixed, xtol=1e-8) / fixed) ** 2
 
 
-class _Walk:
+class _RandomWalk:
     """Density of Z over the paths that have not crossed the upper bound, on Gauss-Legendre nodes."""
 
     def __init__(self) -> None:

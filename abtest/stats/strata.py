@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 
 import numpy as np
 
-from abtest.stats.contrast import Contrast, Distribution, LiftMethod, Part, judge
+from abtest.stats.contrast import Contrast, Distribution, LiftMethod, NoisePart, judge
 from abtest.stats.estimate import Estimate, Group
 from abtest.stats.moments import Moments
 from abtest.stats.terms import Term, linear, undefined
@@ -61,14 +61,14 @@ def post_stratified(
     value_c, inner_c, noise_c = _arm(control, metric, share)
     value_t, inner_t, noise_t = _arm({s: treatment[s] for s in control}, metric, share)
     effect = inner_t - inner_c  # of each stratum, less the average one: what the shares' noise moves
-    shares = Part(
+    shares = NoisePart(
         float(share @ effect**2) / total,
         -float(share @ (effect * inner_c)) / total,
         float(share @ inner_c**2) / total,
         total - 1,
     )
-    within_c = [Part(v, v, v, control[s].n - 1) for s, v in zip(control, noise_c, strict=True)]
-    within_t = [Part(v, 0.0, 0.0, treatment[s].n - 1) for s, v in zip(control, noise_t, strict=True)]
+    within_c = [NoisePart(v, v, v, control[s].n - 1) for s, v in zip(control, noise_c, strict=True)]
+    within_t = [NoisePart(v, 0.0, 0.0, treatment[s].n - 1) for s, v in zip(control, noise_t, strict=True)]
     contrast = Contrast(value_t - value_c, value_c, (*within_c, *within_t, shares))
     return judge(contrast, whole_c.n, whole_t.n, method=method, alpha=alpha, lift=lift, distribution=distribution)
 

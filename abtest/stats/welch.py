@@ -1,6 +1,6 @@
 """Welch's t-test on means and on ratios, with the Welch-Fieller interval of the lift: the default of every report."""
 
-from abtest.stats.contrast import Contrast, Distribution, LiftMethod, Part, check_alpha, judge
+from abtest.stats.contrast import Contrast, Distribution, LiftMethod, NoisePart, check_alpha, judge
 from abtest.stats.estimate import Estimate, Group
 from abtest.stats.moments import Moments
 from abtest.stats.terms import Linear, Term, linear, undefined, value_of
@@ -50,7 +50,7 @@ def two_arms(control: Linear, treatment: Linear) -> Contrast:
     """The contrast of the first term of two arms."""
     value_c, value_t = float(control.value[0]), float(treatment.value[0])
     noise_c, noise_t = float(control.cov[0, 0]) / control.n, float(treatment.cov[0, 0]) / treatment.n
-    parts = (Part(noise_c, noise_c, noise_c, control.n - 1), Part(noise_t, 0.0, 0.0, treatment.n - 1))
+    parts = (NoisePart(noise_c, noise_c, noise_c, control.n - 1), NoisePart(noise_t, 0.0, 0.0, treatment.n - 1))
     return Contrast(value_t - value_c, value_c, parts)
 
 

@@ -12,10 +12,10 @@ from rich.table import Table
 from micrec.config import Frozen
 from micrec.data.readers import DatasetFrames
 from micrec.data.readers.files import existing, files_like
-from micrec.data.readers.kuairand import KuaiRandOptions, is_kuairand, read_kuairand
-from micrec.data.readers.movielens import MovieLensOptions, find_layout, read_movielens
-from micrec.data.readers.online_retail import OnlineRetailOptions, is_online_retail, read_online_retail
-from micrec.data.readers.recbole import RecBoleOptions, is_recbole, read_recbole
+from micrec.data.readers.kuairand import KuaiRandConfig, is_kuairand, read_kuairand
+from micrec.data.readers.movielens import MovieLensConfig, find_layout, read_movielens
+from micrec.data.readers.online_retail import OnlineRetailConfig, is_online_retail, read_online_retail
+from micrec.data.readers.recbole import RecBoleConfig, is_recbole, read_recbole
 from micrec.data.readers.tabular import read_tabular
 from micrec.data.schema import FieldType
 from micrec.data.store import SCHEMA_FILE, new_folder, read_dataset, write_tables
@@ -30,7 +30,7 @@ LEAST_SHARE = 100  # a dataset takes this fraction of its source's bytes, or mor
 TABLE_PATTERNS = tuple(ending.removeprefix(".") for ending in (*CSV_ENDINGS, *PARQUET_ENDINGS))
 
 
-class TableOptions(Frozen):
+class TableReaderConfig(Frozen):
     """Options of the reader ``table``."""
 
     users: Path | None = Field(None, description="File of the user table.")
@@ -65,7 +65,7 @@ class TableOptions(Frozen):
         return name
 
 
-def read_table(source: Path, options: TableOptions) -> DatasetFrames:
+def read_table(source: Path, options: TableReaderConfig) -> DatasetFrames:
     """Read plain tables: ``source`` is the clicks file, a folder of ``clicks``, ``users``, ``items`` files (or folders)
     and ``schema.yaml``, all but the first optional, or a folder of part files of the clicks; a file named in the
     options goes first.
@@ -73,7 +73,7 @@ def read_table(source: Path, options: TableOptions) -> DatasetFrames:
     Raises:
         MicrecError: As ``read_tabular``, or if a folder has no clicks file, or two files for one table.
     """
-    clicks, found = _table_files(source) if existing(source).is_dir() else (source, TableOptions())
+    clicks, found = _table_files(source) if existing(source).is_dir() else (source, TableReaderConfig())
     return read_tabular(
         clicks,
         users=options.users or found.users,
@@ -89,16 +89,16 @@ def read_table(source: Path, options: TableOptions) -> DatasetFrames:
     )
 
 
-def _table_files(folder: Path) -> tuple[Path, TableOptions]:
+def _table_files(folder: Path) -> tuple[Path, TableReaderConfig]:
     clicks = _table_file(folder, "clicks")
     if clicks is None:
         if _table_file(folder, "users") or _table_file(folder, "items") or not _holds_parts(folder):
             raise MicrecError(
                 f"{folder}: no clicks file in it: name one clicks.csv or clicks.parquet, or give its path."
             )
-        return folder, TableOptions()
+        return folder, TableReaderConfig()
     users, items, schema = _table_file(folder, "users"), _table_file(folder, "items"), folder / "schema.yaml"
-    return clicks, TableOptions(users=users, items=items, schema=schema if schema.is_file() else None)
+    return clicks, TableReaderConfig(users=users, items=items, schema=schema if schema.is_file() else None)
 
 
 def _table_file(folder: Path, name: str) -> Path | None:
@@ -139,31 +139,31 @@ class Reader(NamedTuple):
 READERS = {
     "online-retail": Reader(
         "Online Retail: the invoice lines as a .parquet or .csv file",
-        OnlineRetailOptions,
+        OnlineRetailConfig,
         read_online_retail,
         is_online_retail,
     ),
     "kuairand": Reader(
         "KuaiRand: a folder with log_*, user_features* and video_features_basic* files",
-        KuaiRandOptions,
+        KuaiRandConfig,
         read_kuairand,
         is_kuairand,
     ),
     "movielens": Reader(
         "MovieLens: the folder of ml-100k, ml-1m, ml-10m, ml-20m ... or ml-latest",
-        MovieLensOptions,
+        MovieLensConfig,
         read_movielens,
         lambda source: find_layout(source) is not None,
     ),
     "recbole": Reader(
         "RecBole: a folder of NAME.inter, NAME.user, NAME.item, or the .inter file",
-        RecBoleOptions,
+        RecBoleConfig,
         read_recbole,
         is_recbole,
     ),
     "table": Reader(
         "Plain tables: the clicks as .csv, .tsv or .parquet, a folder of parts, or one with clicks, users and items",
-        TableOptions,
+        TableReaderConfig,
         read_table,
         _is_table,
     ),

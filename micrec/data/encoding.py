@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 from micrec.data.dataset import Clicks, Column, EntityTable
 from micrec.data.ids import canonical_text
 from micrec.data.schema import EMBEDDABLE, FieldType
-from micrec.data.validation import Faults, Source, as_lists, id_kind, ids_or_fault, numbers_or_fault, require_columns
+from micrec.data.validation import (
+    Faults,
+    TableSource,
+    as_lists,
+    id_kind,
+    ids_or_fault,
+    numbers_or_fault,
+    require_columns,
+)
 
 TimeUnit = Literal["s", "ms", "datetime"]
 CLICK_COLUMNS = ("user_id", "item_id", "timestamp", "dwell_s", "like", "follow")
@@ -136,7 +144,7 @@ class ClickEncoder:
         self._has_later = False
         self.n_rows = 0
 
-    def check_columns(self, source: Source, columns: list[str]) -> None:
+    def check_columns(self, source: TableSource, columns: list[str]) -> None:
         """Check the column names of one file: the required ones are there, the optional ones in all files or none."""
         require_columns(source, columns, list(CLICK_COLUMNS[:3]), self._faults)
         optional = set(CLICK_COLUMNS[3:]) & set(columns)
@@ -145,7 +153,7 @@ class ClickEncoder:
         for name in sorted(optional ^ self._optional):
             self._faults.add(f"{source.file}: {name}: some parts have the column and others lack it: write it in all")
 
-    def encode(self, source: Source, frame: pl.DataFrame) -> Clicks | None:
+    def encode(self, source: TableSource, frame: pl.DataFrame) -> Clicks | None:
         """Clicks of one chunk in the order given; numbers of faulty rows mean nothing.
 
         Returns:
@@ -166,7 +174,7 @@ class ClickEncoder:
             for text in self._early.texts():
                 self._faults.add(text)
 
-    def _dense(self, source: Source, frame: pl.DataFrame, key: str) -> NDArray[np.int32] | None:
+    def _dense(self, source: TableSource, frame: pl.DataFrame, key: str) -> NDArray[np.int32] | None:
         if key not in frame.columns:
             return None
         ids, table, id_map = frame[key], self._tables[key], self._maps[key]
@@ -187,7 +195,7 @@ class ClickEncoder:
         self._faults.rows(source, ids, unknown, f"unknown {key.removesuffix('_id')} id", cure)
         return dense
 
-    def _time_ms(self, source: Source, frame: pl.DataFrame) -> NDArray[np.int64] | None:
+    def _time_ms(self, source: TableSource, frame: pl.DataFrame) -> NDArray[np.int64] | None:
         if "timestamp" not in frame.columns:
             return None
         values = frame["timestamp"]
@@ -204,7 +212,7 @@ class ClickEncoder:
         self._early.rows(source, values, is_early, "times before 1990 beside later ones", cure)
         return time_ms.fill_null(0).to_numpy(writable=True)
 
-    def _is_time(self, source: Source, values: pl.Series) -> bool:
+    def _is_time(self, source: TableSource, values: pl.Series) -> bool:
         if values.dtype == pl.Null:
             return True
         is_datetime = values.dtype in (pl.Datetime, pl.Date)
@@ -217,7 +225,7 @@ class ClickEncoder:
             return is_datetime == (self._unit == "datetime")
         return numbers_or_fault(source, values, self._faults, "or set time_unit to datetime and parse them")
 
-    def _dwell_s(self, source: Source, frame: pl.DataFrame) -> NDArray[np.float32] | None:
+    def _dwell_s(self, source: TableSource, frame: pl.DataFrame) -> NDArray[np.float32] | None:
         if "dwell_s" not in frame.columns:
             return None
         values = frame["dwell_s"]
@@ -228,7 +236,7 @@ class ClickEncoder:
         self._faults.rows(source, values, bad, "a dwell time that is null, infinite or negative", "write seconds >= 0")
         return seconds.fill_null(0.0).to_numpy(writable=True)
 
-    def _flags(self, source: Source, frame: pl.DataFrame, name: str) -> NDArray[np.bool_] | None:
+    def _flags(self, source: TableSource, frame: pl.DataFrame, name: str) -> NDArray[np.bool_] | None:
         if name not in frame.columns:
             return None
         values = frame[name]

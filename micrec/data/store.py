@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, encode_table
 from micrec.data.schema import DatasetSchema
-from micrec.data.validation import Faults, Source, check_schema, check_table, id_kind
+from micrec.data.validation import Faults, TableSource, check_schema, check_table, id_kind
 from micrec.errors import MicrecError
 from micrec.folder_lock import locked
 from micrec.progress import NoProgress, Progress
@@ -83,12 +83,12 @@ def write_tables(
     _write_parquet(folder / "users.parquet", users)
     _write_parquet(folder / "items.parquet", items)
     if isinstance(clicks, pl.DataFrame):
-        _write_clicks(folder / "clicks.parquet", clicks, Source("clicks.parquet"), encoder)
+        _write_clicks(folder / "clicks.parquet", clicks, TableSource("clicks.parquet"), encoder)
     else:
         (folder / "clicks").mkdir()
         for number, frame in enumerate(clicks):
             part = f"part-{number:05d}.parquet"
-            _write_clicks(folder / "clicks" / part, frame, Source("clicks", part), encoder)
+            _write_clicks(folder / "clicks" / part, frame, TableSource("clicks", part), encoder)
     if encoder is not None:
         encoder.check_times()
         if encoder.n_rows == 0:
@@ -199,7 +199,7 @@ def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
         frame.rechunk().write_parquet(path, compression="zstd", row_group_size=ROWS_PER_GROUP)
 
 
-def _write_clicks(path: Path, frame: pl.DataFrame, source: Source, encoder: ClickEncoder | None) -> None:
+def _write_clicks(path: Path, frame: pl.DataFrame, source: TableSource, encoder: ClickEncoder | None) -> None:
     if encoder is not None:
         encoder.check_columns(source, frame.columns)
         for first_row in range(0, len(frame), ROWS_PER_CHUNK):
@@ -211,7 +211,7 @@ def _check_tables(schema: DatasetSchema, tables: dict[str, pl.DataFrame], faults
     """Check schema and tables; returns the encoder that checks the clicks against them."""
     check_schema(schema, faults)
     for name, table in tables.items():
-        check_table(Source(f"{name}.parquet"), table, TABLES[name], getattr(schema, name), faults)
+        check_table(TableSource(f"{name}.parquet"), table, TABLES[name], getattr(schema, name), faults)
     user_ids, item_ids = (_usable_ids(tables.get(name), key) for name, key in TABLES.items())
     return ClickEncoder(user_ids, item_ids, schema.time_unit, faults)
 
@@ -301,24 +301,24 @@ def _reason(fault: BaseException) -> str:
     return text.splitlines()[0]
 
 
-def _click_files(folder: Path, faults: Faults) -> list[tuple[Source, Path]]:
+def _click_files(folder: Path, faults: Faults) -> list[tuple[TableSource, Path]]:
     """``clicks.parquet``, or the parts of ``clicks/`` by name."""
     single, parts = folder / "clicks.parquet", sorted((folder / "clicks").glob("*.parquet"))
     if single.exists() and parts:
         faults.add("clicks.parquet: there are parts in clicks/ too: remove one of the two")
     if single.exists():
-        return [(Source(single.name), single)]
+        return [(TableSource(single.name), single)]
     if not parts:
         faults.add("clicks.parquet: the file is missing, and so are clicks/part-*.parquet: put the clicks there")
     for path in parts:
         if not path.name.startswith("part-"):
             faults.add(f"clicks/{path.name}: the files of a log are named part-*.parquet: rename or remove it")
-    return [(Source("clicks", path.name), path) for path in parts]
+    return [(TableSource("clicks", path.name), path) for path in parts]
 
 
 def _chunks(
-    path: Path, source: Source, encoder: ClickEncoder | None, faults: Faults
-) -> Iterator[tuple[Source, pl.DataFrame]]:
+    path: Path, source: TableSource, encoder: ClickEncoder | None, faults: Faults
+) -> Iterator[tuple[TableSource, pl.DataFrame]]:
     """Decode a file of clicks a few row groups at a time, only the columns in use; at least one chunk if readable."""
     with _readable(f"{source.file}/{source.part}" if source.part else source.file, faults):
         scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
@@ -332,7 +332,7 @@ def _chunks(
 
 
 def _read_clicks(
-    files: list[tuple[Source, Path]],
+    files: list[tuple[TableSource, Path]],
     encoder: ClickEncoder,
     faults: Faults,
     keep_users: NDArray[np.bool_] | None,

@@ -21,7 +21,7 @@ ROLE_TYPES = {
 }
 
 
-class Source(NamedTuple):
+class TableSource(NamedTuple):
     """Where a frame comes from: its file, the part of a log in several files, and the row it starts at."""
 
     file: str
@@ -47,7 +47,7 @@ class Faults:
         """Add a fault once, however often it is met."""
         self._texts.setdefault(text)
 
-    def rows(self, source: Source, values: pl.Series, bad: pl.Series, rule: str, cure: str) -> None:
+    def rows(self, source: TableSource, values: pl.Series, bad: pl.Series, rule: str, cure: str) -> None:
         """Count the rows where ``bad`` holds (null = not bad); ``values`` is the column as the user wrote it."""
         broken = self._rules.setdefault((f"{source.file}: {values.name}", rule, cure), _BrokenRule())
         broken.total += len(bad)
@@ -98,7 +98,9 @@ def check_schema(schema: DatasetSchema, faults: Faults) -> None:
             )
 
 
-def check_table(source: Source, table: pl.DataFrame, key: str, fields: dict[str, FieldType], faults: Faults) -> None:
+def check_table(
+    source: TableSource, table: pl.DataFrame, key: str, fields: dict[str, FieldType], faults: Faults
+) -> None:
     """Check the user or item table: the ids of column ``key``, and each field against its declared type."""
     if table.is_empty():
         faults.add(f"{source.file}: the table is empty: write one row per {key}")
@@ -111,7 +113,7 @@ def check_table(source: Source, table: pl.DataFrame, key: str, fields: dict[str,
             check_field(source, table[name], field_type, faults)
 
 
-def require_columns(source: Source, columns: list[str], required: list[str], faults: Faults) -> None:
+def require_columns(source: TableSource, columns: list[str], required: list[str], faults: Faults) -> None:
     """Each of ``required`` that the file lacks is a fault."""
     place = f"{source.file}/{source.part}" if source.part else source.file
     for name in required:
@@ -119,7 +121,7 @@ def require_columns(source: Source, columns: list[str], required: list[str], fau
             faults.add(f"{place}: {name}: missing column (there are: {', '.join(columns)}): add or rename it")
 
 
-def ids_or_fault(source: Source, ids: pl.Series, faults: Faults) -> bool:
+def ids_or_fault(source: TableSource, ids: pl.Series, faults: Faults) -> bool:
     """Whether a column holds outside ids, integers that fit 64 bits or strings; null ids are a fault."""
     faults.rows(source, ids, ids.is_null(), "null id", "give each row its id")
     if id_kind(ids) is None and ids.dtype != pl.Null:
@@ -136,7 +138,7 @@ def id_kind(ids: pl.Series) -> str | None:
     return "string" if ids.dtype in (pl.String, pl.Categorical, pl.Enum) else None
 
 
-def check_field(source: Source, values: pl.Series, field_type: FieldType, faults: Faults) -> None:
+def check_field(source: TableSource, values: pl.Series, field_type: FieldType, faults: Faults) -> None:
     """Check one column of a table against the type that the schema declares; an all-null column fits any type."""
     if values.dtype == pl.Null:
         return
@@ -177,7 +179,7 @@ _EXPECTED = {
 }
 
 
-def _check_numeric(source: Source, values: pl.Series, faults: Faults) -> None:
+def _check_numeric(source: TableSource, values: pl.Series, faults: Faults) -> None:
     if values.dtype == pl.Boolean or not numbers_or_fault(source, values, faults, "or declare the field categorical"):
         return
     if values.dtype.is_float():
@@ -185,7 +187,7 @@ def _check_numeric(source: Source, values: pl.Series, faults: Faults) -> None:
         faults.rows(source, values, too_big, "a number beyond 3.4e38", "write a finite number, or null if unknown")
 
 
-def numbers_or_fault(source: Source, values: pl.Series, faults: Faults, otherwise: str) -> bool:
+def numbers_or_fault(source: TableSource, values: pl.Series, faults: Faults, otherwise: str) -> bool:
     """Whether a column holds numbers; text is searched for the rows that are none."""
     if values.dtype.is_numeric():
         return True
@@ -199,7 +201,7 @@ def numbers_or_fault(source: Source, values: pl.Series, faults: Faults, otherwis
     return False
 
 
-def _check_vectors(source: Source, values: pl.Series, faults: Faults) -> None:
+def _check_vectors(source: TableSource, values: pl.Series, faults: Faults) -> None:
     dtype = values.dtype
     if not (isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_numeric()):
         faults.add(f"{source.file}: {values.name}: vector needs a list of numbers, the column is {dtype}: cast it")

@@ -1,8 +1,8 @@
-"""Link recall@k: does a model place the items of planted links next to each other? Only worlds with an oracle can tell.
+"""Link recall@k: does a model place the items of planted links next to each other? Only worlds know.
 
 A generated world plants links between hidden groups of items of different categories, each from a source to a target
-group, and writes them to ``oracle/``, which evaluation alone reads. An item of a source group asks for its k nearest
-neighbours; all items of the groups it is linked to are its targets.
+group, and writes them to ``ground_truth/``, which evaluation alone reads. An item of a source group asks for its k
+nearest neighbours; all items of the groups it is linked to are its targets.
 
 =====================  =============================================================================================
 link_recall@k          mean over source items of (targets among the k nearest) / min(k, number of targets), the
@@ -54,12 +54,12 @@ class Links:
 
 
 def read_links(dataset: Dataset) -> Links | None:
-    """The links in the dataset's ``oracle/``, or None where there are none.
+    """The links in the dataset's ``ground_truth/``, or None where there are none.
 
     Raises:
-        MicrecError: If the oracle is there but cannot be read, or speaks of other items than the dataset.
+        MicrecError: If the ground truth is there but cannot be read, or speaks of other items than the dataset.
     """
-    if dataset.folder is None or not (dataset.folder / "oracle" / "links.parquet").is_file():
+    if dataset.folder is None or not (dataset.folder / "ground_truth" / "links.parquet").is_file():
         return None
     links, items = (_read(dataset, name) for name in ("links", "items"))
     if not len(links):
@@ -70,8 +70,9 @@ def read_links(dataset: Dataset) -> Links | None:
     group = ids.join(items.unique("item_id"), on="item_id", how="left", maintain_order="left")["link_group"]
     if group.null_count():
         raise MicrecError(
-            f"{dataset.folder}/oracle/items.parquet: has no link_group for {group.null_count():,} of {len(ids):,} "
-            "items of the dataset: generate the world anew, or remove its oracle folder to go without link recall."
+            f"{dataset.folder}/ground_truth/items.parquet: has no link_group for {group.null_count():,} of "
+            f"{len(ids):,} items of the dataset: generate the world anew, or remove its ground_truth folder to go "
+            "without link recall."
         )
     role = dataset.schema.roles.category
     return Links(
@@ -203,11 +204,11 @@ def _hits(ranked: _Ranked, k: int) -> NDArray[np.float64]:
 
 
 def _read(dataset: Dataset, name: str) -> pl.DataFrame:
-    path = f"{dataset.folder}/oracle/{name}.parquet"
+    path = f"{dataset.folder}/ground_truth/{name}.parquet"
     try:
         return pl.read_parquet(path, columns=list(_COLUMNS[name]))
     except (OSError, pl.exceptions.PolarsError) as fault:
         raise MicrecError(
             f"{path}: cannot be read ({str(fault).splitlines()[0]}): it must hold {' and '.join(_COLUMNS[name])}; "
-            "generate the world anew, or remove its oracle folder to evaluate without link recall."
+            "generate the world anew, or remove its ground_truth folder to evaluate without link recall."
         ) from fault

@@ -5,19 +5,19 @@ from typing import Any
 
 from micrec.errors import MicrecError
 from micrec.settings import validate
-from simulator.channels.channel import ChannelKeys, ChannelTrainer
-from simulator.channels.follow import FollowKeys, FollowTrainer
-from simulator.channels.fresh import FreshKeys, FreshTrainer
-from simulator.channels.item_cf import ItemCfKeys, ItemCfTrainer
-from simulator.channels.popular import PopularKeys, PopularTrainer
-from simulator.channels.tag import TagKeys, TagTrainer
+from simulator.channels.channel import ChannelConfig, ChannelTrainer
+from simulator.channels.follow import FollowConfig, FollowTrainer
+from simulator.channels.fresh import FreshConfig, FreshTrainer
+from simulator.channels.item_cf import ItemCfConfig, ItemCfTrainer
+from simulator.channels.popular import PopularConfig, PopularTrainer
+from simulator.channels.tag import TagChannelConfig, TagTrainer
 
-CHANNELS: dict[str, tuple[type[ChannelKeys], type[ChannelTrainer[Any]]]] = {
-    "popular": (PopularKeys, PopularTrainer),
-    "fresh": (FreshKeys, FreshTrainer),
-    "tag": (TagKeys, TagTrainer),
-    "follow": (FollowKeys, FollowTrainer),
-    "item_cf": (ItemCfKeys, ItemCfTrainer),
+CHANNELS: dict[str, tuple[type[ChannelConfig], type[ChannelTrainer[Any]]]] = {
+    "popular": (PopularConfig, PopularTrainer),
+    "fresh": (FreshConfig, FreshTrainer),
+    "tag": (TagChannelConfig, TagTrainer),
+    "follow": (FollowConfig, FollowTrainer),
+    "item_cf": (ItemCfConfig, ItemCfTrainer),
 }
 
 
@@ -38,4 +38,4 @@ def make_channel(kind: str, keys: Mapping[str, Any], *, where: str = "channels")
     return trainer(validate(model, keys, where=where))
 
 
-__all__ = ["CHANNELS", "ChannelKeys", "ChannelTrainer", "make_channel"]
+__all__ = ["CHANNELS", "ChannelConfig", "ChannelTrainer", "make_channel"]

@@ -15,18 +15,18 @@ from micrec.errors import MicrecError
 from simulator.arrays import load_arrays, save_arrays
 from simulator.channels.lists import Ids, Lookup
 from simulator.ports import Matcher, ObservedLog, Requests
-from simulator.world.config import Keys
+from simulator.world.world_config import FrozenConfig
 
 HOUR_S = 3_600.0
 
 
-class ChannelKeys(Keys):
+class ChannelConfig(FrozenConfig):
     """Keys of every channel."""
 
     hide_recent: bool = Field(True, description="Leave out the items among the latest clicks that a request carries.")
 
 
-K = TypeVar("K", bound=ChannelKeys)
+K = TypeVar("K", bound=ChannelConfig)
 
 
 class ChannelTrainer(ABC, Generic[K]):
@@ -63,7 +63,7 @@ class ChannelTrainer(ABC, Generic[K]):
         return requests.recent_items if self.keys.hide_recent else requests.recent_items[:, :0]
 
 
-class Shelf:
+class ItemStats:
     """The published items of a log in order of their ids, and what is counted of them; n items."""
 
     def __init__(self, log: ObservedLog) -> None:

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
 from micrec.bounds import Length
-from simulator.channels.channel import HOUR_S, ChannelKeys, ChannelTrainer, Shelf
+from simulator.channels.channel import HOUR_S, ChannelConfig, ChannelTrainer, ItemStats
 from simulator.channels.item_cf import padded_rows
 from simulator.channels.lists import Lookup, sum_by_item
 from simulator.ports import Candidates, Matcher, ObservedLog, Requests
 
 
-class FollowKeys(ChannelKeys):
+class FollowConfig(ChannelConfig):
     """Keys of the follow channel."""
 
     provider: str = Field("provider", description="Item field that names who is followed.")
@@ -28,7 +28,7 @@ class FollowKeys(ChannelKeys):
     likes: bool = Field(False, description="Whether a like follows the provider too.")
 
 
-class FollowTrainer(ChannelTrainer[FollowKeys]):
+class FollowTrainer(ChannelTrainer[FollowConfig]):
     """Items of the followed providers, newest first or most clicked first.
 
     Whom a user follows, the request says, up to the second; behind them come those whom only the log knows: the likes,
@@ -38,7 +38,7 @@ class FollowTrainer(ChannelTrainer[FollowKeys]):
     kind = "follow"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        keys, shelf = self.keys, Shelf(log)
+        keys, shelf = self.keys, ItemStats(log)
         names = shelf.field(keys.provider).cast(pl.String)
         labels = names.unique().drop_nulls().sort()
         provider = names.cast(pl.Enum(labels)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
@@ -60,7 +60,7 @@ class FollowTrainer(ChannelTrainer[FollowKeys]):
             "followed": followed.astype(np.int32),
         }
 
-    def _scores(self, shelf: Shelf) -> NDArray[np.float64]:
+    def _scores(self, shelf: ItemStats) -> NDArray[np.float64]:
         """Score of each item in (0, 1], shape (n,)."""
         if self.keys.order == "popular":
             clicks = shelf.clicks(self.keys.half_life_h)

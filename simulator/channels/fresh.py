@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from micrec.bounds import Length
-from simulator.channels.channel import HOUR_S, ChannelKeys, ChannelTrainer, Shelf
+from simulator.channels.channel import HOUR_S, ChannelConfig, ChannelTrainer, ItemStats
 from simulator.channels.lists import UNIT, best_items, shared_list, sum_by_item
 from simulator.draws import mixed, to_uniform
 from simulator.ports import Announced, Candidates, Matcher, ObservedLog, Requests
@@ -16,7 +16,7 @@ _SHUFFLE = np.asarray(0x66726573)  # purpose of the draws
 _OFFSET = 1024.0  # makes every score positive for the fixed-point sums
 
 
-class FreshKeys(ChannelKeys):
+class FreshConfig(ChannelConfig):
     """Keys of the fresh channel."""
 
     max_age_h: PositiveFloat = Field(
@@ -35,7 +35,7 @@ class FreshKeys(ChannelKeys):
     )
 
 
-class FreshTrainer(ChannelTrainer[FreshKeys]):
+class FreshTrainer(ChannelTrainer[FreshConfig]):
     """Items by log of click rate, smoothed towards the average, and age.
 
     All ages grow alike, so that scores keep their order through a version's life: what is published in it has the
@@ -45,7 +45,7 @@ class FreshTrainer(ChannelTrainer[FreshKeys]):
     kind = "fresh"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        keys, shelf = self.keys, Shelf(log)
+        keys, shelf = self.keys, ItemStats(log)
         shown, clicked = shelf.impressions(), shelf.impression_clicks()
         average = (clicked.sum() + 1.0) / (shown.sum() + 20.0)
         rate = (clicked + keys.prior_impressions * average) / (shown + keys.prior_impressions)

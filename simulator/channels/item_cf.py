@@ -10,13 +10,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from micrec.bounds import Length, Seconds
 from micrec.config import SessionsConfig
 from micrec.data.sessions import assign_sessions
-from simulator.channels.channel import ChannelKeys, ChannelTrainer, Shelf
+from simulator.channels.channel import ChannelConfig, ChannelTrainer, ItemStats
 from simulator.channels.lists import Lookup, sum_by_item
 from simulator.ports import Candidates, Matcher, ObservedLog, Requests
-from simulator.world.config import OpenShare
+from simulator.world.world_config import OpenShare
 
 
-class ItemCfKeys(ChannelKeys):
+class ItemCfConfig(ChannelConfig):
     """Keys of the item-CF channel."""
 
     neighbours: Length = Field(50, description="Most similar items kept per item.")
@@ -29,13 +29,13 @@ class ItemCfKeys(ChannelKeys):
     least: PositiveFloat = Field(1e-4, description="Least similarity kept.")
 
 
-class ItemCfTrainer(ChannelTrainer[ItemCfKeys]):
+class ItemCfTrainer(ChannelTrainer[ItemCfConfig]):
     """Cosine of the sessions that hold two items, c_ij / sqrt(c_i c_j), shrunk where c_ij is small."""
 
     kind = "item_cf"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        shelf = Shelf(log)
+        shelf = ItemStats(log)
         rows = shelf.lookup.rows(log.clicks["item_id"].to_numpy())
         known = rows >= 0
         users = log.clicks["user_id"].to_numpy()[known]
@@ -54,7 +54,7 @@ class ItemCfTrainer(ChannelTrainer[ItemCfKeys]):
         return _ItemCf(self, arrays)
 
 
-def similarities(sessions: NDArray[np.int64], items: NDArray[np.int64], n: int, keys: ItemCfKeys) -> sp.csr_array:
+def similarities(sessions: NDArray[np.int64], items: NDArray[np.int64], n: int, keys: ItemCfConfig) -> sp.csr_array:
     """Similarity of each item, below ``n``, to its nearest; rows by item, columns ascending, shape (n, n)."""
     held = sp.csr_array((np.ones(len(items)), (sessions, items)), shape=(int(sessions.max(initial=-1)) + 1, n))
     held.data[:] = 1.0  # repeats within a session were added up

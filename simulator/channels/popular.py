@@ -7,25 +7,25 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
 from micrec.bounds import Length
-from simulator.channels.channel import ChannelKeys, ChannelTrainer, Shelf
+from simulator.channels.channel import ChannelConfig, ChannelTrainer, ItemStats
 from simulator.channels.lists import best_items, shared_list
 from simulator.ports import Candidates, Matcher, ObservedLog, Requests
 
 
-class PopularKeys(ChannelKeys):
+class PopularConfig(ChannelConfig):
     """Keys of the popular channel."""
 
     half_life_h: PositiveFloat = Field(48.0, description="Hours after which a click counts half.")
     length: Length = Field(1_000, description="Most items kept.")
 
 
-class PopularTrainer(ChannelTrainer[PopularKeys]):
+class PopularTrainer(ChannelTrainer[PopularConfig]):
     """Items by decayed clicks; one without clicks is not in the list."""
 
     kind = "popular"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        shelf = Shelf(log)
+        shelf = ItemStats(log)
         scores = shelf.clicks(self.keys.half_life_h)
         clicked = scores > 0
         items, best = best_items(shelf.ids[clicked], scores[clicked], self.keys.length)

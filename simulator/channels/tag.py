@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
 from micrec.bounds import Length
-from simulator.channels.channel import ChannelKeys, ChannelTrainer, Shelf
+from simulator.channels.channel import ChannelConfig, ChannelTrainer, ItemStats
 from simulator.channels.item_cf import padded_rows
 from simulator.channels.lists import Lookup, sum_by_item
 from simulator.ports import Candidates, Matcher, ObservedLog, Requests
-from simulator.world.config import OpenShare, Share
+from simulator.world.world_config import OpenShare, Share
 
 
-class TagKeys(ChannelKeys):
+class TagChannelConfig(ChannelConfig):
     """Keys of the tag channel."""
 
     fields: tuple[str, ...] = Field(
@@ -28,7 +28,7 @@ class TagKeys(ChannelKeys):
     recency: OpenShare = Field(0.9, description="Weight of each click of the history relative to the one after it.")
 
 
-class TagTrainer(ChannelTrainer[TagKeys]):
+class TagTrainer(ChannelTrainer[TagChannelConfig]):
     """An inverted index: the most clicked items of each tag.
 
     A request's weight of a tag is the sum over its latest clicks of recency times the tag's idf, log(n / items with the
@@ -39,7 +39,7 @@ class TagTrainer(ChannelTrainer[TagKeys]):
     kind = "tag"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        keys, shelf = self.keys, Shelf(log)
+        keys, shelf = self.keys, ItemStats(log)
         rows, tags, n_tags = _pairs(shelf, keys.fields)
         n_items = np.bincount(tags, minlength=n_tags)
         clicks = shelf.clicks(keys.half_life_h)
@@ -63,7 +63,7 @@ class TagTrainer(ChannelTrainer[TagKeys]):
         return _Tag(self, arrays)
 
 
-def _pairs(shelf: Shelf, fields: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+def _pairs(shelf: ItemStats, fields: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Row of each item and number of each of its tags, distinct pairs; and how many tags there are."""
     parts = []
     for name in fields:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from micrec.data.dataset import Column, Dataset
 from micrec.data.schema import FieldType
 from simulator.fit.findings import Findings
-from simulator.world.config import WorldConfig
+from simulator.world.world_config import WorldConfig
 
 _OWN = {"user_id", "item_id", "category", "subcategory", "tags", "provider", "title", "published", "content"}
 _MOST_VALUES, _MOST_EXPONENT = 100_000, 3.0

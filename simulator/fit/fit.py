@@ -18,14 +18,14 @@ from simulator.fit.response_moments import fit_responses
 from simulator.fit.session_moments import fit_clock, fit_sessions, fit_visits, span
 from simulator.fit.simulate import world_log
 from simulator.fit.tag_moments import fit_tags
-from simulator.fit.write import world_yaml
+from simulator.fit.world_file import world_yaml
 from simulator.realism.catalogue_statistics import item_gini
-from simulator.realism.compare import Comparison, compare, mean_distance
+from simulator.realism.compare import StatisticComparison, compare, mean_distance
 from simulator.realism.log import Log, load_sample, log_of
 from simulator.realism.statistics import statistics
-from simulator.world.config import WorldConfig
 from simulator.world.files import load_world
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 LEAST_CLICKS = 200
 LEAST_SPAN_S = 3_600.0
@@ -45,8 +45,8 @@ class Fit:
 
     config: WorldConfig
     findings: Findings
-    before: list[Comparison]
-    after: list[Comparison]
+    before: list[StatisticComparison]
+    after: list[StatisticComparison]
     notes: list[str]
 
 

@@ -18,9 +18,9 @@ from simulator.realism.catalogue_statistics import category_loyalty, item_gini, 
 from simulator.realism.log import Log
 from simulator.realism.statistics import Missing
 from simulator.world.clicks import build_shelf
-from simulator.world.config import WorldConfig
 from simulator.world.items import make_catalogue
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 ROUNDS = 5
 MOST_CLICKS = 400_000  # of a simulated log; larger worlds are scaled down

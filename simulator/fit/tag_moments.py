@@ -9,9 +9,9 @@ from micrec.settings import merge, validate
 from simulator.fit.findings import Findings
 from simulator.realism.distances import distance
 from simulator.realism.log import Log
-from simulator.world.config import WorldConfig
 from simulator.world.items import make_catalogue
 from simulator.world.tags import draw_tags
+from simulator.world.world_config import WorldConfig
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from micrec.errors import MicrecError
-from simulator.platform.setting import CLICKS, Setting
+from simulator.platform.platform_inputs import CLICKS, PlatformInputs
 from simulator.ports import ObservedLog
 from simulator.world.visits import DAY_S
 
@@ -70,7 +70,7 @@ class Archive(NamedTuple):
 
 
 def observed(
-    archive: Archive, setting: Setting, day: int, *, arm: str | None, log_days: int | None, shared_until: int
+    archive: Archive, setting: PlatformInputs, day: int, *, arm: str | None, log_days: int | None, shared_until: int
 ) -> ObservedLog:
     """What has been logged by the start of ``day``: the columns named here and no others.
 

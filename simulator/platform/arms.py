@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from micrec.errors import MicrecError
 from micrec.settings import check, merge
 from simulator.draws import Draws
-from simulator.platform.config import PipelineKeys, PlatformKeys
+from simulator.platform.platform_config import PipelineConfig, PlatformConfig
 
 
-def arm_pipelines(keys: PlatformKeys, *, where: str = "platform") -> dict[str, PipelineKeys]:
+def arm_pipelines(keys: PlatformConfig, *, where: str = "platform") -> dict[str, PipelineConfig]:
     """The whole pipeline of each arm.
 
     Args:
@@ -27,7 +27,7 @@ def arm_pipelines(keys: PlatformKeys, *, where: str = "platform") -> dict[str, P
         at = f"arms.{name}.pipeline"
         faults += _unknown_nulls(keys.pipeline, arm.pipeline, at)
         data = without_nulls(merge(keys.pipeline.model_dump(mode="json"), arm.pipeline))
-        pipeline, found = check(PipelineKeys, data, at=at)
+        pipeline, found = check(PipelineConfig, data, at=at)
         faults += found
         if pipeline is not None and not pipeline.channels:
             faults.append(f"{at}.channels: none is left: keep at least one")
@@ -39,7 +39,7 @@ def arm_pipelines(keys: PlatformKeys, *, where: str = "platform") -> dict[str, P
     return pipelines
 
 
-def _unknown_nulls(pipeline: PipelineKeys, changes: Mapping[str, Any], at: str) -> list[str]:
+def _unknown_nulls(pipeline: PipelineConfig, changes: Mapping[str, Any], at: str) -> list[str]:
     """Channels that an arm takes away though there are none of that name."""
     channels = changes.get("channels")
     if not isinstance(channels, Mapping):
@@ -52,7 +52,7 @@ def _unknown_nulls(pipeline: PipelineKeys, changes: Mapping[str, Any], at: str) 
     ]
 
 
-def _early_faults(pipeline: PipelineKeys, changes: Mapping[str, Any], at: str) -> list[str]:
+def _early_faults(pipeline: PipelineConfig, changes: Mapping[str, Any], at: str) -> list[str]:
     """What is wrong with the faults that an arm itself names: it serves nobody before day 0."""
     found = []
     own = changes.get("channels")
@@ -77,7 +77,7 @@ def without_nulls(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "channels": {name: channel for name, channel in channels.items() if channel is not None}}
 
 
-def assign(users: NDArray[np.int64], keys: PlatformKeys) -> NDArray[np.int64]:
+def assign(users: NDArray[np.int64], keys: PlatformConfig) -> NDArray[np.int64]:
     """Number of each user's arm, shape (B,), in the order of ``keys.arms``: a salted hash of the id."""
     weights = np.array([arm.weight for arm in keys.arms.values()])
     bounds = np.cumsum(weights)[:-1] / weights.sum()

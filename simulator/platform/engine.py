@@ -17,18 +17,18 @@ from micrec.progress import NoProgress, Progress
 from simulator.arrays import load_arrays, save_arrays
 from simulator.platform.archive import Archive, observed
 from simulator.platform.arms import arm_pipelines, assign
-from simulator.platform.config import PipelineKeys, PlatformKeys
+from simulator.platform.daily_user_state import daily_user_state
 from simulator.platform.logs import DayLog, tables
-from simulator.platform.moods import moods
-from simulator.platform.plan import Models, Plan, make_plan, shadows
+from simulator.platform.model_registry import Deployed, ModelRegistry, TrainerFactories
+from simulator.platform.platform_config import PipelineConfig, PlatformConfig
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.platform.recent import RecentItems
-from simulator.platform.service import Service, Users
-from simulator.platform.setting import Setting
-from simulator.platform.shown import Shown
-from simulator.platform.slates import Kitchen
-from simulator.platform.snapshots import Deployed, Makers, Snapshots
+from simulator.platform.service import PlatformUsers, Service
+from simulator.platform.serving_plan import Models, ServingPlan, make_plan, shadows
+from simulator.platform.shown_items import VisitImpressions
+from simulator.platform.slates import SlateBuilder
 from simulator.platform.stage import Stage
-from simulator.platform.visits import Arrival, run_day
+from simulator.platform.visit_events import Arrival, run_day
 from simulator.population.responses import DayVisits
 from simulator.ports import LiveMatcher, ObservedLog
 from simulator.world.visits import DAY_S
@@ -58,10 +58,10 @@ class Engine:
 
     def __init__(
         self,
-        keys: PlatformKeys,
-        setting: Setting,
-        users: Users,
-        makers: Makers,
+        keys: PlatformConfig,
+        setting: PlatformInputs,
+        users: PlatformUsers,
+        makers: TrainerFactories,
         folder: Path,
         *,
         base: Path | None = None,
@@ -76,7 +76,7 @@ class Engine:
         self._plan = make_plan(pipelines, diverted=diverted)
         self._shadows: Models = shadows(pipelines, self._warmup_plan) if keys.shadow_warm_up else {}
         self._archive = Archive(folder, base, self._experiment_day if base is not None else setting.first_day)
-        self._snapshots = Snapshots(
+        self._snapshots = ModelRegistry(
             makers,
             seed=keys.seed,
             folder_of=self._folder_of,
@@ -120,7 +120,7 @@ class Engine:
             plan=plan,
             stages=stages,
             missing=deployed.missing,
-            kitchen=Kitchen(plan, deployed.matchers, deployed.rankers, popular, self._values, Shown()),
+            kitchen=SlateBuilder(plan, deployed.matchers, deployed.rankers, popular, self._values, VisitImpressions()),
             recent=self._recent,
             follows=self._follows,
             log=log,
@@ -131,12 +131,14 @@ class Engine:
         self._users.end_day(day)
         log.flush()
         _write_table(deployed.table, folder / "snapshots.parquet")
-        _write_table(self._moods(day, plan, visits, self._users.gone & ~gone), folder / "oracle" / "users-000.parquet")
+        _write_table(
+            self._moods(day, plan, visits, self._users.gone & ~gone), folder / "ground_truth" / "users-000.parquet"
+        )
         self._save(day, folder, service)
         self._archive.finish(day)
         self._prune(day)
 
-    def _morning(self, day: int, plan: Plan) -> tuple[Deployed, NDArray[np.int64]]:
+    def _morning(self, day: int, plan: ServingPlan) -> tuple[Deployed, NDArray[np.int64]]:
         """Train and deploy; also the fallback list: items by clicks."""
         logs: dict[str | None, ObservedLog] = {}
 
@@ -181,13 +183,13 @@ class Engine:
         service.settle(np.inf)
         self._progress.finish(f"{service.n_requests:,} requests")
 
-    def _arms_of(self, plan: Plan, users: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _arms_of(self, plan: ServingPlan, users: NDArray[np.int64]) -> NDArray[np.int64]:
         return assign(users, self._keys) if plan is self._plan else np.zeros(len(users), np.int64)
 
-    def _moods(self, day: int, plan: Plan, visits: DayVisits, left: NDArray[np.bool_]) -> pl.DataFrame:
+    def _moods(self, day: int, plan: ServingPlan, visits: DayVisits, left: NDArray[np.bool_]) -> pl.DataFrame:
         users = np.union1d(visits.user, np.flatnonzero(left))
         names = [arm.name for arm in plan.arms]
-        return moods(day, users, self._arms_of(plan, users), names, self._users.satisfaction, left)
+        return daily_user_state(day, users, self._arms_of(plan, users), names, self._users.satisfaction, left)
 
     def _folder_of(self, day: int) -> Path:
         under_way = self._archive.partial(day)
@@ -269,7 +271,7 @@ class Engine:
         if self._archive.last(self._setting.first_day) < self._experiment_day - 1:
             raise MicrecError(f"{base}: its warm-up of {self._keys.warmup_days} days is not over: run it first.")
         if self._keys.shadow_warm_up:
-            known = PlatformKeys.model_validate_json(json.dumps(theirs["keys"]))
+            known = PlatformConfig.model_validate_json(json.dumps(theirs["keys"]))
             if lacking := self._shadows.keys() - shadows(arm_pipelines(known), self._warmup_plan).keys():
                 raise MicrecError(
                     f"{base}: its warm-up has not trained {', '.join(sorted(lacking))}: run it with the same arms, or "
@@ -283,7 +285,7 @@ def popular_items(log: ObservedLog) -> NDArray[np.int64]:
     return counts.sort(["len", "item_id"], descending=[True, False])["item_id"].head(_POPULAR_ITEMS).to_numpy()
 
 
-def item_values(setting: Setting, pipelines: list[PipelineKeys]) -> dict[str, NDArray[np.int32]]:
+def item_values(setting: PlatformInputs, pipelines: list[PipelineConfig]) -> dict[str, NDArray[np.int32]]:
     """Codes of the values of the fields that slates are spread by, shape (N,), -1 = none.
 
     Raises:

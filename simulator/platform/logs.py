@@ -20,21 +20,21 @@ OUTCOMES = ("answered", "late", "error", "down")
 CAUSES = ("taste", "popular", "fresh", "similar", "repeat", "link")
 
 
-class Table(NamedTuple):
+class LogTable(NamedTuple):
     """Name of a table, its columns and their types; a tuple of texts stands for a column of these words."""
 
     name: str
     columns: Mapping[str, Any]
 
 
-def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
+def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, LogTable]:
     """The tables of a platform with these arms and channels.
 
     Times: ``timestamp`` in whole seconds since 1970-01-01 UTC, ``…_s`` in seconds since the start of the log.
     """
     request = {"day": pl.Int32, "visit": pl.Int32, "request": pl.Int16, "user_id": pl.Int64, "arm": tuple(arms)}
     found = [
-        Table(
+        LogTable(
             "requests",
             {
                 **request,
@@ -47,7 +47,7 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
                 "shown": pl.Int16,
             },
         ),
-        Table(
+        LogTable(
             "impressions",
             {
                 **request,
@@ -61,7 +61,7 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
                 "clicked": pl.Boolean,
             },
         ),
-        Table(
+        LogTable(
             "behaviours",
             {
                 **request,
@@ -74,7 +74,7 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
                 "follow": pl.Boolean,
             },
         ),
-        Table(
+        LogTable(
             "serving",
             {
                 **request,
@@ -87,8 +87,9 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, Table]:
                 "merged": pl.Int32,  # of its items, those among the candidates
             },
         ),
-        Table(
-            "oracle", {**request, "item_id": pl.Int64, "position": pl.Int16, "examined": pl.Boolean, "cause": CAUSES}
+        LogTable(
+            "ground_truth",
+            {**request, "item_id": pl.Int64, "position": pl.Int16, "examined": pl.Boolean, "cause": CAUSES},
         ),
     ]
     return {table.name: table for table in found}
@@ -102,7 +103,7 @@ class TableWriter:
         folder: Existing folder for the parts.
     """
 
-    def __init__(self, table: Table, folder: Path) -> None:
+    def __init__(self, table: LogTable, folder: Path) -> None:
         self._table, self._folder = table, folder
         self._blocks: list[tuple[NDArray[np.float64], NDArray[np.int64], dict[str, NDArray]]] = []
         self._rows = self._parts = 0
@@ -171,13 +172,14 @@ class DayLog:
 
     Args:
         known: The tables.
-        folder: Existing folder of the day; oracle tables go into ``oracle`` inside it.
+        folder: Existing folder of the day; tables of the hidden truth go into ``ground_truth`` inside it.
     """
 
-    def __init__(self, known: Mapping[str, Table], folder: Path) -> None:
-        (folder / "oracle").mkdir(exist_ok=True)
+    def __init__(self, known: Mapping[str, LogTable], folder: Path) -> None:
+        (folder / "ground_truth").mkdir(exist_ok=True)
         self._writers = {
-            name: TableWriter(table, folder / "oracle" if name == "oracle" else folder) for name, table in known.items()
+            name: TableWriter(table, folder / "ground_truth" if name == "ground_truth" else folder)
+            for name, table in known.items()
         }
 
     def add(

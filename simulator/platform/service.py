@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 from simulator.draws import Draws
 from simulator.platform.logs import DayLog
-from simulator.platform.plan import Plan
 from simulator.platform.recent import RecentItems
-from simulator.platform.slates import FALLBACK, Kitchen, Slates
+from simulator.platform.serving_plan import ServingPlan
+from simulator.platform.slates import FALLBACK, SlateBuilder, Slates
 from simulator.platform.stage import Stage
-from simulator.platform.timetable import Asked, Pending, Timetable, join_pending, pass_channels, pass_ranking
+from simulator.platform.timetable import Pending, RequestBatch, Timetable, join_pending, pass_channels, pass_ranking
 from simulator.population.responses import Abandonments, DayVisits, Responses
 
 _SLATE, _EMPTY, _ABANDONED = range(3)  # logs.RESULTS
 _NONE, _PARTIAL, _POPULAR = range(3)  # logs.FALLBACKS
 
 
-class Users(Protocol):
+class PlatformUsers(Protocol):
     """What the platform asks of its users; :class:`simulator.population.population.Population` says more.
 
     Attributes:
-        satisfaction: Of each user, shape (U,): hidden, for the oracle's tables alone.
+        satisfaction: Of each user, shape (U,): hidden, for the tables of the ground truth alone.
         gone: Who has left for good, shape (U,): likewise.
     """
 
@@ -82,7 +82,7 @@ class Replies(NamedTuple):
     leave: NDArray[np.bool_]  # (B,)
 
 
-class Mark(NamedTuple):
+class ServiceState(NamedTuple):
     """Where the service stood, to be taken up again."""
 
     stages: dict[str, Any]
@@ -117,11 +117,11 @@ class Service:
     day: int
     visits: DayVisits
     arm: NDArray[np.int64]
-    users: Users
-    plan: Plan
+    users: PlatformUsers
+    plan: ServingPlan
     stages: Mapping[str, Stage]
     missing: Collection[str]
-    kitchen: Kitchen
+    kitchen: SlateBuilder
     recent: RecentItems
     follows: RecentItems
     log: DayLog
@@ -148,15 +148,15 @@ class Service:
         """When the first of the pending requests is due; infinite if none is pending."""
         return float(min([_due_s(part).min() for part in self._pending if part.n], default=np.inf))
 
-    def mark(self) -> Mark:
+    def mark(self) -> ServiceState:
         """Where the service stands, for ``take_back``; forgets former marks."""
         self._undo = []
         for stage in self.stages.values():
             stage.queue.behind = False
         stages = {name: stage.state for name, stage in self.stages.items()}
-        return Mark(stages, tuple(self._pending), self.log.mark(), self.n_requests, self.n_over)
+        return ServiceState(stages, tuple(self._pending), self.log.mark(), self.n_requests, self.n_over)
 
-    def take_back(self, mark: Mark) -> None:
+    def take_back(self, mark: ServiceState) -> None:
         """Let nothing have happened since the latest mark; what is then told is told in the order of its causes."""
         for name, state in mark.stages.items():
             self.stages[name].restore(state)
@@ -173,7 +173,7 @@ class Service:
     def ask(self, visits: NDArray[np.int64], requests: NDArray[np.int64], at_s: NDArray[np.float64]) -> None:
         """One request each of distinct visits (B,), made at ``at_s`` (B,)."""
         keys = self._draws.bits(self.visits.key[visits], requests)
-        asked = Asked(visits, requests, self.visits.user[visits], self.arm[visits], at_s, keys)
+        asked = RequestBatch(visits, requests, self.visits.user[visits], self.arm[visits], at_s, keys)
         gone_s = at_s + self.users.wait_s(visits, requests)
         self._pending.append(pass_channels(asked, gone_s, self.plan, self.stages, self.missing))
 
@@ -216,7 +216,7 @@ class Service:
         kept = (self.users.remember(visits), self.recent.of(user), self.follows.of(user))
         self._undo.append((visits, *kept, self.kitchen.shown.remember(visits)))
 
-    def _slates(self, asked: Asked, timetable: Timetable) -> Slates:
+    def _slates(self, asked: RequestBatch, timetable: Timetable) -> Slates:
         return self.kitchen.make(asked, self.recent.of(asked.user), self.follows.of(asked.user), timetable)
 
     def _give_up(self, pending: Pending, rows: NDArray[np.int64]) -> tuple[Pending, Replies]:
@@ -239,7 +239,7 @@ class Service:
             columns[name][rows] = values
         return pending._replace(**columns), replies
 
-    def _abandon(self, asked: Asked, until_s: NDArray[np.float64]) -> Replies:
+    def _abandon(self, asked: RequestBatch, until_s: NDArray[np.float64]) -> Replies:
         """Users who get no slate; ``until_s`` (B,) is when they know."""
         left = self.users.abandon(asked.visit, until_s, asked.request)
         self.kitchen.shown.end(asked.visit[left.leave])
@@ -270,7 +270,7 @@ class Service:
 
     def _respond(
         self,
-        asked: Asked,
+        asked: RequestBatch,
         timetable: Timetable,
         slates: Slates,
         result: NDArray[np.int64],
@@ -281,7 +281,7 @@ class Service:
         none = np.flatnonzero(result != _SLATE)
         if len(none):
             until_s = np.minimum(timetable.answered_s, gone_s)[none]
-            left = self._abandon(Asked._make(part[none] for part in asked), until_s)
+            left = self._abandon(RequestBatch._make(part[none] for part in asked), until_s)
             next_s[none], leave[none] = left.next_s, left.leave
         rows = np.flatnonzero(result == _SLATE)
         if len(rows):
@@ -298,7 +298,7 @@ class Service:
 
     def _log_requests(
         self,
-        asked: Asked,
+        asked: RequestBatch,
         timetable: Timetable,
         counts: Mapping[str, NDArray],
         result: NDArray[np.int64],
@@ -318,7 +318,7 @@ class Service:
         }
         self.log.add("requests", asked.at_s, asked.visit, columns)
 
-    def _log_serving(self, asked: Asked, timetable: Timetable, counts: Mapping[str, NDArray]) -> None:
+    def _log_serving(self, asked: RequestBatch, timetable: Timetable, counts: Mapping[str, NDArray]) -> None:
         names = (*self.plan.channels, "ranking")
         for passage in (*timetable.channels, *timetable.ranking):
             number = names.index(passage.name)
@@ -338,7 +338,7 @@ class Service:
             self.log.add("serving", asked.at_s[passage.rows], asked.visit[passage.rows], columns)
 
     def _log_slates(
-        self, asked: Asked, rows: NDArray[np.int64], now_s: NDArray[np.float64], slates: Slates, did: Responses
+        self, asked: RequestBatch, rows: NDArray[np.int64], now_s: NDArray[np.float64], slates: Slates, did: Responses
     ) -> None:
         """Impressions, behaviours and the hidden truth of the slates shown in ``rows``."""
         at, place = np.nonzero(slates.items[rows] >= 0)
@@ -359,7 +359,7 @@ class Service:
             "cause": did.cause[at, place],
         }
         self.log.add("impressions", asked.at_s[row], asked.visit[row], columns)
-        self.log.add("oracle", asked.at_s[row], asked.visit[row], columns)
+        self.log.add("ground_truth", asked.at_s[row], asked.visit[row], columns)
         hit = np.flatnonzero(columns["clicked"])
         clicks = {name: values[hit] for name, values in columns.items()}
         at, place, row = at[hit], place[hit], row[hit]
@@ -371,7 +371,7 @@ class Service:
         }
         self.log.add("behaviours", asked.at_s[row], asked.visit[row], clicks)
 
-    def _of_request(self, asked: Asked, rows: NDArray[np.int64]) -> dict[str, NDArray]:
+    def _of_request(self, asked: RequestBatch, rows: NDArray[np.int64]) -> dict[str, NDArray]:
         return {
             "day": np.full(len(rows), self.day, np.int32),
             "visit": asked.visit[rows].astype(np.int32),

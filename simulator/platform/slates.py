@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from simulator.channels.lists import shared_list
 from simulator.merge import merge
 from simulator.platform.choice import PADDING, best_columns, explore, spread_out
-from simulator.platform.plan import Plan, Shape
-from simulator.platform.shown import Shown
+from simulator.platform.serving_plan import ServingPlan, Shape
+from simulator.platform.shown_items import VisitImpressions
 from simulator.platform.stage import Outcome
-from simulator.platform.timetable import Asked, Passage, Timetable
+from simulator.platform.timetable import RequestBatch, StageResult, Timetable
 from simulator.ports import Candidates, Matcher, Ranker, Requests
 
 CHUNK = 256  # requests in one call of a model
@@ -35,7 +35,7 @@ class Slates(NamedTuple):
 
 
 @dataclass
-class Kitchen:
+class SlateBuilder:
     """All that slates are made of, for a day.
 
     Attributes:
@@ -47,14 +47,16 @@ class Kitchen:
         shown: What visits have seen.
     """
 
-    plan: Plan
+    plan: ServingPlan
     matchers: Mapping[str, Matcher]
     rankers: Mapping[str, Ranker]
     popular: NDArray[np.int64]
     values: Mapping[str, NDArray[np.int32]]
-    shown: Shown
+    shown: VisitImpressions
 
-    def make(self, asked: Asked, recent: NDArray[np.int64], follows: NDArray[np.int64], timetable: Timetable) -> Slates:
+    def make(
+        self, asked: RequestBatch, recent: NDArray[np.int64], follows: NDArray[np.int64], timetable: Timetable
+    ) -> Slates:
         """Slates of requests (B,) whose users' latest clicks are ``recent`` and latest follows ``follows`` (B, H)."""
         requests = Requests(asked.user, recent, asked.at_s, asked.key, follows)
         shapes = [arm.shape for arm in self.plan.arms]
@@ -69,7 +71,7 @@ class Kitchen:
                     getattr(whole, name)[rows] = getattr(part, name)
         return whole
 
-    def see(self, asked: Asked, rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
+    def see(self, asked: RequestBatch, rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
         """The visits in ``rows`` (B,) are shown ``items`` (B, K)."""
         once = np.array([not arm.shape.repeats for arm in self.plan.arms])[asked.arm[rows]]
         if once.any():
@@ -79,7 +81,7 @@ class Kitchen:
         self,
         shape: Shape,
         rows: NDArray[np.int64],
-        asked: Asked,
+        asked: RequestBatch,
         requests: Requests,
         timetable: Timetable,
         most: int,
@@ -118,7 +120,7 @@ class Kitchen:
         return slates._replace(candidates=(pool.items >= 0).sum(axis=1).astype(np.int32), offered=offered)
 
     def _retrieve(
-        self, name: str, k: int, requests: Requests, place: NDArray[np.int64], passages: Sequence[Passage]
+        self, name: str, k: int, requests: Requests, place: NDArray[np.int64], passages: Sequence[StageResult]
     ) -> Candidates | None:
         """The channel's lists, empty for requests that it did not answer; None if it answered none."""
         lists = None
@@ -179,7 +181,7 @@ class Kitchen:
         return pool
 
     def _rank(
-        self, requests: Requests, items: NDArray[np.int64], place: NDArray[np.int64], passages: Sequence[Passage]
+        self, requests: Requests, items: NDArray[np.int64], place: NDArray[np.int64], passages: Sequence[StageResult]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Scores of the candidates, and which rows have them."""
         ranked = np.zeros(len(items), bool)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import Draws, mixed, to_uniform
-from simulator.platform.config import LatencyKeys, StageKeys
+from simulator.platform.platform_config import LatencyConfig, StageConfig
 from simulator.platform.queueing import Floats, Queue, QueueState
 from simulator.world.visits import DAY_S
 
@@ -23,7 +23,7 @@ class Outcome(IntEnum):
     DOWN = 3  # refused at once
 
 
-class Served(NamedTuple):
+class ServingOutcome(NamedTuple):
     """What a stage did with B requests."""
 
     arrive_s: Floats  # (B,) seconds since the start of the log
@@ -43,7 +43,7 @@ class Stage:
         day_0_s: Start of the first day after the warm-up, from which faults count.
     """
 
-    def __init__(self, name: str, keys: StageKeys, *, seed: int, day_0_s: float) -> None:
+    def __init__(self, name: str, keys: StageConfig, *, seed: int, day_0_s: float) -> None:
         self._keys, self._day_0_s = keys, day_0_s
         self._window_s, self._deadline_s = keys.window_ms / 1e3, keys.deadline_ms / 1e3
         self._draws = Draws(seed, f"serving {name}")
@@ -51,7 +51,7 @@ class Stage:
         self._window_start_s = np.zeros(0)
         self.queue = Queue(keys.servers)
 
-    def serve(self, arrive_s: Floats, bits: NDArray[np.uint64]) -> Served:
+    def serve(self, arrive_s: Floats, bits: NDArray[np.uint64]) -> ServingOutcome:
         """Pass B requests, in any order.
 
         Args:
@@ -70,7 +70,7 @@ class Stage:
             failed = to_uniform(mixed(self._draws.bits(bits), _ERROR)) < rate
             outcome[failed & (outcome == Outcome.ANSWERED)] = Outcome.ERROR
         outcome[~up] = Outcome.DOWN
-        return Served(arrive_s, wait_s, service_s, np.where(up, np.minimum(end_s, limit_s), arrive_s), outcome)
+        return ServingOutcome(arrive_s, wait_s, service_s, np.where(up, np.minimum(end_s, limit_s), arrive_s), outcome)
 
     @property
     def state(self) -> tuple[QueueState, NDArray[np.int64], Floats]:
@@ -134,7 +134,7 @@ class Stage:
         return (day >= from_day) & (day < to_day)
 
 
-def service_times(keys: LatencyKeys, bits: NDArray[np.uint64]) -> Floats:
+def service_times(keys: LatencyConfig, bits: NDArray[np.uint64]) -> Floats:
     """Service times in seconds, shape (n,), one per key."""
     mean_s = keys.mean_ms / 1e3
     if keys.kind == "constant" or mean_s == 0.0:

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.platform.plan import Plan
-from simulator.platform.plan import Served as Server
 from simulator.platform.queueing import Floats
-from simulator.platform.stage import Outcome, Served, Stage
+from simulator.platform.serving_plan import ServedArm as Server
+from simulator.platform.serving_plan import ServingPlan
+from simulator.platform.stage import Outcome, ServingOutcome, Stage
 
 
-class Asked(NamedTuple):
+class RequestBatch(NamedTuple):
     """Requests (B,)."""
 
     visit: NDArray[np.int64]  # row of the day's visits
@@ -27,20 +27,20 @@ class Asked(NamedTuple):
     key: NDArray[np.uint64]  # of every draw that the platform makes for the request
 
 
-class Passage(NamedTuple):
+class StageResult(NamedTuple):
     """Some of the requests through one stage."""
 
     name: str  # of the channel, or "ranking"
     model: str  # id of the model
     rows: NDArray[np.int64]  # (n,) of the requests
-    served: Served  # (n,)
+    served: ServingOutcome  # (n,)
 
 
 class Timetable(NamedTuple):
     """Of requests (B,)."""
 
-    channels: list[Passage]
-    ranking: list[Passage]
+    channels: list[StageResult]
+    ranking: list[StageResult]
     n_asked: NDArray[np.int8]  # (B,) channels asked
     n_answered: NDArray[np.int8]  # (B,) of which answered
     ranked: NDArray[np.bool_]  # (B,) whether the ranking stage answered
@@ -56,8 +56,8 @@ class Timetable(NamedTuple):
 class Pending(NamedTuple):
     """Requests (B,) that have been through the channels, and not through ranking."""
 
-    asked: Asked
-    channels: list[Passage]  # by name in the order of the plan
+    asked: RequestBatch
+    channels: list[StageResult]  # by name in the order of the plan
     n_asked: NDArray[np.int8]  # (B,) channels asked
     n_answered: NDArray[np.int8]  # (B,) of which answered
     ready_s: Floats  # (B,) when the last channel has answered, or the platform goes on without it
@@ -75,12 +75,12 @@ class Pending(NamedTuple):
 
     def take(self, rows: NDArray[np.int64]) -> "Pending":
         """Some of the requests."""
-        asked = Asked._make(part[rows] for part in self.asked)
+        asked = RequestBatch._make(part[rows] for part in self.asked)
         channels = take_passages(self.channels, rows, self.n)
         return Pending._make([asked, channels, *(part[rows] for part in self[2:])])
 
 
-def take_passages(passages: Sequence[Passage], rows: NDArray[np.int64], n: int) -> list[Passage]:
+def take_passages(passages: Sequence[StageResult], rows: NDArray[np.int64], n: int) -> list[StageResult]:
     """The passages of some of ``n`` requests, which are numbered anew."""
     place = np.full(n, -1)
     place[rows] = np.arange(len(rows))
@@ -88,38 +88,38 @@ def take_passages(passages: Sequence[Passage], rows: NDArray[np.int64], n: int) 
     for passage in passages:
         kept = np.flatnonzero(place[passage.rows] >= 0)
         if len(kept):
-            served = Served._make(part[kept] for part in passage.served)
+            served = ServingOutcome._make(part[kept] for part in passage.served)
             found.append(passage._replace(rows=place[passage.rows[kept]], served=served))
     return found
 
 
-def join_pending(parts: Sequence[Pending], plan: Plan) -> Pending:
+def join_pending(parts: Sequence[Pending], plan: ServingPlan) -> Pending:
     """The requests of all ``parts`` (at least one), in their order."""
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0, *(part.n for part in parts)])
-    found: dict[tuple[str, str], list[Passage]] = {}
+    found: dict[tuple[str, str], list[StageResult]] = {}
     for part, offset in zip(parts, offsets[:-1], strict=True):
         for passage in part.channels:
             moved = passage._replace(rows=passage.rows + offset)
             found.setdefault((passage.name, passage.model), []).append(moved)
     channels = [
-        Passage(
+        StageResult(
             name,
             model,
             np.concatenate([one.rows for one in same]),
-            Served._make(np.concatenate(part) for part in zip(*(one.served for one in same), strict=True)),
+            ServingOutcome._make(np.concatenate(part) for part in zip(*(one.served for one in same), strict=True)),
         )
         for (name, model), same in found.items()
     ]
     channels.sort(key=lambda passage: plan.channels.index(passage.name))
-    asked = Asked._make(np.concatenate(part) for part in zip(*(part.asked for part in parts), strict=True))
+    asked = RequestBatch._make(np.concatenate(part) for part in zip(*(part.asked for part in parts), strict=True))
     rest = (np.concatenate(part) for part in zip(*(part[2:] for part in parts), strict=True))
     return Pending._make([asked, channels, *rest])
 
 
 def pass_channels(
-    asked: Asked, gone_s: Floats, plan: Plan, stages: Mapping[str, Stage], missing: Collection[str]
+    asked: RequestBatch, gone_s: Floats, plan: ServingPlan, stages: Mapping[str, Stage], missing: Collection[str]
 ) -> Pending:
     """Pass requests through the channels of their arms.
 
@@ -133,7 +133,7 @@ def pass_channels(
     batch = len(asked.at_s)
     n_asked, n_answered = np.zeros(batch, np.int8), np.zeros(batch, np.int8)
     ready_s = asked.at_s.copy()
-    channels: list[Passage] = []
+    channels: list[StageResult] = []
     for name in plan.channels:
         servers = [next((c for c in arm.channels if c.name == name), None) for arm in plan.arms]
         for passage in _pass(servers, asked, asked.at_s, stages, missing):
@@ -157,7 +157,9 @@ def pass_channels(
     )
 
 
-def pass_ranking(pending: Pending, plan: Plan, stages: Mapping[str, Stage], missing: Collection[str]) -> Timetable:
+def pass_ranking(
+    pending: Pending, plan: ServingPlan, stages: Mapping[str, Stage], missing: Collection[str]
+) -> Timetable:
     """Pass requests whose channels have answered through the ranking stages of their arms; see ``pass_channels``."""
     batch = pending.n
     ranked, answered_s = np.zeros(batch, bool), np.empty(batch)
@@ -170,11 +172,11 @@ def pass_ranking(pending: Pending, plan: Plan, stages: Mapping[str, Stage], miss
 
 def _pass(
     servers: list[Server | None],
-    asked: Asked,
+    asked: RequestBatch,
     arrive_s: Floats,
     stages: Mapping[str, Stage],
     missing: Collection[str],
-) -> Iterator[Passage]:
+) -> Iterator[StageResult]:
     """Requests through the stages of one name; all arms that share a stage join its queue at once."""
     for stage in dict.fromkeys(server.stage for server in servers if server is not None):
         of_stage = np.array([server is not None and server.stage == stage for server in servers])
@@ -185,16 +187,18 @@ def _pass(
         served = _refused(arrive_s[rows])
         if not lost.all():
             there = stages[stage].serve(arrive_s[rows][~lost], asked.key[rows][~lost])
-            for field in Served._fields:
+            for field in ServingOutcome._fields:
                 getattr(served, field)[~lost] = getattr(there, field)
         for model in dict.fromkeys(server.model for server in servers if server is not None and server.stage == stage):
             of_model = np.array([server is not None and server.model == model for server in servers])
             some = np.flatnonzero(of_model[asked.arm[rows]])
             if len(some):
                 name = next(server.name for server in servers if server is not None)
-                yield Passage(name, model, rows[some], Served._make(part[some] for part in served))
+                yield StageResult(name, model, rows[some], ServingOutcome._make(part[some] for part in served))
 
 
-def _refused(arrive_s: Floats) -> Served:
+def _refused(arrive_s: Floats) -> ServingOutcome:
     n = len(arrive_s)
-    return Served(arrive_s.copy(), np.zeros(n), np.zeros(n), arrive_s.copy(), np.full(n, Outcome.DOWN, np.uint8))
+    return ServingOutcome(
+        arrive_s.copy(), np.zeros(n), np.zeros(n), arrive_s.copy(), np.full(n, Outcome.DOWN, np.uint8)
+    )

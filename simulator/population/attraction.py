@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.population.keys import UtilityKeys
+from simulator.population.population_config import UtilityConfig
 from simulator.world.clicks import Cause
 from simulator.world.world import World
 
@@ -57,7 +57,7 @@ class Attraction:
         keys: The weights.
     """
 
-    def __init__(self, world: World, keys: UtilityKeys) -> None:
+    def __init__(self, world: World, keys: UtilityConfig) -> None:
         catalogue, times = world.catalogue, VARIANTS[keys.variant]
         self.keys = keys.model_copy(update={name: getattr(keys, name) * factor for name, factor in times.items()})
         self._half_life_s = world.config.items.half_life_h * 3_600.0

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import halves, mixed
-from simulator.population.keys import ExaminationKeys
+from simulator.population.population_config import ExaminationConfig
 
 _SLATE = np.asarray(-3)
 _MOST_LOG_ODDS = np.float32(60.0)
@@ -41,7 +41,7 @@ class PositionBased:
     """Place k is looked at with chance k^-decay, whatever stands there; what is looked at is clicked with chance
     sigmoid(utility): the clicks of a slate are independent."""
 
-    def __init__(self, keys: ExaminationKeys) -> None:
+    def __init__(self, keys: ExaminationConfig) -> None:
         self._decay = keys.decay
 
     def __call__(
@@ -56,7 +56,7 @@ class Cascade:
     """From the top: each item looked at is clicked with chance sigmoid(utility), then the user goes on with chance
     ``after_click`` or ``after_skip``; nothing is seen beyond. Empty places are passed over."""
 
-    def __init__(self, keys: ExaminationKeys) -> None:
+    def __init__(self, keys: ExaminationConfig) -> None:
         self._after_click, self._after_skip = keys.after_click, keys.after_skip
 
     def __call__(
@@ -77,7 +77,7 @@ class Choice:
     Drawn as a race: an item arrives after an exponential time of that rate, and the first to arrive is chosen.
     """
 
-    def __init__(self, keys: ExaminationKeys) -> None:
+    def __init__(self, keys: ExaminationConfig) -> None:
         self._decay, self._again = keys.decay, keys.again
 
     def __call__(
@@ -96,7 +96,7 @@ class Choice:
         return real.copy(), clicked
 
 
-def make_examination(keys: ExaminationKeys) -> Examination:
+def make_examination(keys: ExaminationConfig) -> Examination:
     """The model that the keys name."""
     kinds: dict[str, type[PositionBased] | type[Cascade] | type[Choice]] = {
         "position": PositionBased,

@@ -15,11 +15,11 @@ from micrec.errors import MicrecError
 from simulator.draws import Draws, halves, mixed, to_uniform
 from simulator.population.attraction import Attraction
 from simulator.population.examination import Examination, Noise
-from simulator.population.keys import PopulationKeys
+from simulator.population.population_config import PopulationConfig
 from simulator.population.responses import DayVisits
-from simulator.population.satisfaction import Pleasure
+from simulator.population.satisfaction import SatisfactionModel
 from simulator.population.traits import Traits
-from simulator.population.visiting import Carried, Visiting
+from simulator.population.visit_state import CarryOverState, VisitState
 from simulator.world.users import interest_cumulative
 from simulator.world.visits import DAY_S, pilot_users
 from simulator.world.world import World
@@ -30,7 +30,7 @@ _PRECISION = 1e-4
 _GRID = np.linspace(-4.0, 4.0, 17)  # standard deviations of readiness
 
 
-class Calibration(NamedTuple):
+class SlateCalibration(NamedTuple):
     """What the pilot found."""
 
     intercept: float  # log odds, added to every utility
@@ -45,8 +45,8 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    world: World, keys: PopulationKeys, attraction: Attraction, examination: Examination, pleasure: Pleasure
-) -> Calibration:
+    world: World, keys: PopulationConfig, attraction: Attraction, examination: Examination, pleasure: SatisfactionModel
+) -> SlateCalibration:
     """Intercept by bisection, then the worth of the slates.
 
     Raises:
@@ -56,9 +56,9 @@ def calibrate(
     traits = Traits.of(world, pilot_users(PILOT_SLATES))
     key = Draws(keys.seed, f"pilot of world {world.config.seed}").bits(users)
     now_s = to_uniform(key) * world.config.days * DAY_S
-    visiting = Visiting(traits, keys, DayVisits(users, now_s, 0 * users, key), Carried.nothing(PILOT_SLATES))
+    visiting = VisitState(traits, keys, DayVisits(users, now_s, 0 * users, key), CarryOverState.nothing(PILOT_SLATES))
     items = reference_slates(world, keys, visiting.subcategory, now_s, key)
-    own = (keys.utility.readiness_sd * traits.readiness).astype(np.float32)
+    own = (keys.utility.click_propensity_sd * traits.readiness).astype(np.float32)
     utility = attraction(items, visiting.situation(users, now_s)).utility
     start = mixed(key, np.asarray(0))
     bits = mixed(start, items)
@@ -85,19 +85,19 @@ def calibrate(
     place, column = np.nonzero(clicked(intercept))
     aftermath = pleasure(bits[place, column], items[place, column], *visiting.habits[:, column])
     worth = np.bincount(column, aftermath.worth, minlength=PILOT_SLATES)
-    if keys.utility.readiness_sd == 0.0:
-        return Calibration(intercept, float(worth.mean()), max(float(worth.std()), 1e-9), np.zeros(1), np.zeros(1))
-    grid = keys.utility.readiness_sd * _GRID
+    if keys.utility.click_propensity_sd == 0.0:
+        return SlateCalibration(intercept, float(worth.mean()), max(float(worth.std()), 1e-9), np.zeros(1), np.zeros(1))
+    grid = keys.utility.click_propensity_sd * _GRID
     clicks = np.array([clicked(intercept, np.float32(readiness)).sum() for readiness in grid])
     to_like = clicks * (aftermath.worth.mean() / PILOT_SLATES)
     to_each = np.interp(own, grid, to_like)
     spread = max(float((worth - to_each).std()), 1e-9)
-    return Calibration(intercept, float(worth.mean()), spread, grid, to_like - to_each.mean())
+    return SlateCalibration(intercept, float(worth.mean()), spread, grid, to_like - to_each.mean())
 
 
 def reference_slates(
     world: World,
-    keys: PopulationKeys,
+    keys: PopulationConfig,
     subcategory: NDArray[np.int32],
     now_s: NDArray[np.float64],
     key: NDArray[np.uint64],

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from simulator.draws import halves, mixed, to_uniform
 from simulator.population.attraction import Attraction, causes
-from simulator.population.comings import Comings
 from simulator.population.examination import Noise, make_examination
-from simulator.population.keys import PopulationKeys
 from simulator.population.pilot import calibrate
+from simulator.population.population_config import PopulationConfig
 from simulator.population.responses import NO_CAUSE, Abandonments, DayVisits, Responses
-from simulator.population.satisfaction import Pleasure
+from simulator.population.satisfaction import SatisfactionModel
 from simulator.population.traits import Traits
-from simulator.population.visiting import Carried, Visiting
+from simulator.population.visit_process import VisitProcess
+from simulator.population.visit_state import CarryOverState, VisitState
 from simulator.world.clicks import Cause
 from simulator.world.visits import DAY_S
 from simulator.world.world import SESSION_S, World
@@ -40,28 +40,28 @@ class Population:
         intercept: Log odds that every utility is raised by, for the configured click rate.
     """
 
-    def __init__(self, world: World, keys: PopulationKeys, first_day: int = 0) -> None:
+    def __init__(self, world: World, keys: PopulationConfig, first_day: int = 0) -> None:
         self._world, self._keys = world, keys
         self._attraction = Attraction(world, keys.utility)
         self._examination = make_examination(keys.examination)
-        self._pleasure = Pleasure(world, keys.satisfaction)
+        self._pleasure = SatisfactionModel(world, keys.satisfaction)
         self._calibration = calibrate(world, keys, self._attraction, self._examination, self._pleasure)
         self.intercept = self._calibration.intercept
         users = world.config.users.count
         self._traits = Traits.of(world, np.arange(users))
-        readiness = (keys.utility.readiness_sd * self._traits.readiness).astype(np.float32)
-        self._leaning = np.float32(self.intercept) + readiness
-        self._par = self._calibration.worth_to(readiness)  # worth of a reference slate to each
-        self._comings = Comings(self._traits, keys)
+        readiness = (keys.utility.click_propensity_sd * self._traits.readiness).astype(np.float32)
+        self._utility_offset = np.float32(self.intercept) + readiness
+        self._reference_utility = self._calibration.worth_to(readiness)  # worth of a reference slate to each
+        self._comings = VisitProcess(self._traits, keys)
         self.arrived_s = self._traits.arrived_s
         self.satisfaction, self.gone = np.zeros(users), self._traits.left_s < first_day * DAY_S
-        self._carried = Carried.nothing(users)
+        self._carried = CarryOverState.nothing(users)
         self._habit = self._comings.habit_at(first_day * DAY_S)
         self._day = first_day
-        self._visiting: Visiting | None = None
+        self._visiting: VisitState | None = None
 
     @classmethod
-    def build(cls, world: World, keys: PopulationKeys, *, first_day: int = 0) -> Self:
+    def build(cls, world: World, keys: PopulationConfig, *, first_day: int = 0) -> Self:
         """A population on its first morning, its intercept calibrated on a pilot of users who are in no world.
 
         Args:
@@ -94,7 +94,7 @@ class Population:
             )
         rows = self.users_on(day)
         visits = self._comings.visits(day, rows, self.satisfaction[rows], self._habit[rows])
-        self._visiting = Visiting(self._traits, self._keys, visits, self._carried)
+        self._visiting = VisitState(self._traits, self._keys, visits, self._carried)
         return visits
 
     def respond(
@@ -124,7 +124,7 @@ class Population:
         noise, real = Noise(*halves(bits), start), items >= 0
         utility, link, reasons = self._attraction(items, situation)
         user = visiting.visits.user[visits]
-        utility += self._leaning[user]
+        utility += self._utility_offset[user]
         examined, clicked = self._examination(utility if link is None else utility + link, real, noise)
         place, column = np.nonzero(clicked)
         bought = items[place, column]
@@ -135,7 +135,7 @@ class Population:
             if link is not None:
                 self._credit_links(cause, utility, link, clicked, real, noise)
         worth = np.bincount(column, after.worth, minlength=len(visits))
-        mood = (worth - self._par[user]) / self._calibration.worth_sd
+        mood = (worth - self._reference_utility[user]) / self._calibration.worth_sd
         looked = examined.sum(axis=0)
         visiting.record(visits, now_s, items, clicked, looked, mood)
         dwell_s = np.bincount(column, after.dwell_s, minlength=len(visits)).astype(np.float64, copy=False)
@@ -232,9 +232,9 @@ class Population:
         self._day, self._visiting = int(state["day"]), None
         self.satisfaction, self.gone = state["satisfaction"].copy(), state["gone"].copy()
         self._habit = state["habit"].copy()
-        self._carried = Carried(**{name: state[name].copy() for name in vars(self._carried)})
+        self._carried = CarryOverState(**{name: state[name].copy() for name in vars(self._carried)})
 
-    def _under_way(self) -> Visiting:
+    def _under_way(self) -> VisitState:
         if self._visiting is None:
             raise ValueError(f"no day is under way: begin_day({self._day}) first.")
         return self._visiting

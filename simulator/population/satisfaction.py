@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.population.keys import SatisfactionKeys
+from simulator.population.population_config import SatisfactionConfig
 from simulator.world.behaviour import BehaviourModel
 from simulator.world.world import World
 
@@ -19,7 +19,7 @@ class Aftermath(NamedTuple):
     worth: NDArray[np.float64]  # to the user
 
 
-class Pleasure:
+class SatisfactionModel:
     """Behaviours after clicks by the world's rates, and what a click is worth.
 
     Args:
@@ -27,7 +27,7 @@ class Pleasure:
         keys: The weights.
     """
 
-    def __init__(self, world: World, keys: SatisfactionKeys) -> None:
+    def __init__(self, world: World, keys: SatisfactionConfig) -> None:
         self._keys, self._rates = keys, world.config.behaviour
         self._model = BehaviourModel(world.config.behaviour)
         self._quality = np.asarray(world.quality)

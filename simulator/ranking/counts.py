@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from micrec.config import SessionsConfig
 from micrec.data.sessions import assign_sessions
-from simulator.channels.channel import HOUR_S, Shelf
-from simulator.channels.item_cf import ItemCfKeys, similarities
+from simulator.channels.channel import HOUR_S, ItemStats
+from simulator.channels.item_cf import ItemCfConfig, similarities
 from simulator.channels.lists import Lookup
 from simulator.ports import ObservedLog
-from simulator.ranking.keys import RankerKeys
-from simulator.ranking.rates import Shown, log_rates
+from simulator.ranking.ranker_config import RankerConfig
+from simulator.ranking.rates import LoggedImpressions, log_rates
 
 ITEM_FEATURES = ("item rate", "item likes", "item dwell", "item age", "new")
 USER_FEATURES = ("user rate", "user clicks")
@@ -43,9 +43,9 @@ def up_to(log: ObservedLog, now_s: float) -> ObservedLog:
     )
 
 
-def count(log: ObservedLog, keys: RankerKeys) -> Arrays:
+def count(log: ObservedLog, keys: RankerConfig) -> Arrays:
     """Everything that the features need, as plain arrays; n items and U users in order of their ids."""
-    shelf = Shelf(log)
+    shelf = ItemStats(log)
     users = log.users.sort("user_id")
     user_ids = users["user_id"].cast(pl.Int64).to_numpy()
     item = shelf.lookup.rows(log.clicks["item_id"].cast(pl.Int64).to_numpy())
@@ -62,7 +62,7 @@ def count(log: ObservedLog, keys: RankerKeys) -> Arrays:
 
 
 def _item_features(
-    log: ObservedLog, shelf: Shelf, item: NDArray[np.int64], arrays: Arrays, keys: RankerKeys
+    log: ObservedLog, shelf: ItemStats, item: NDArray[np.int64], arrays: Arrays, keys: RankerConfig
 ) -> NDArray[np.float32]:
     """One column per item feature, one row per item and a last one for items that are not known yet."""
     known = item >= 0
@@ -83,7 +83,7 @@ def _item_features(
     return np.concatenate([np.stack(columns, axis=1), unknown]).astype(np.float32)
 
 
-def _item_rates(log: ObservedLog, shelf: Shelf, arrays: Arrays, keys: RankerKeys) -> NDArray[np.float64]:
+def _item_rates(log: ObservedLog, shelf: ItemStats, arrays: Arrays, keys: RankerConfig) -> NDArray[np.float64]:
     """How readily items are clicked, shape (n,): see :mod:`simulator.ranking.rates`.
 
     Items are alike in age and in organic clicks, those that followed no impression, against others of their kind.
@@ -102,7 +102,7 @@ def _item_rates(log: ObservedLog, shelf: Shelf, arrays: Arrays, keys: RankerKeys
     return log_rates(shown, traits, _NO_IMPRESSIONS, positions=keys.positions, most_rows=keys.most_rows)
 
 
-def _shown(log: ObservedLog, shelf: Shelf, arrays: Arrays, keys: RankerKeys) -> Shown:
+def _shown(log: ObservedLog, shelf: ItemStats, arrays: Arrays, keys: RankerConfig) -> LoggedImpressions:
     """The impressions of known items, with the share of the user's other clicks that went to the item's kind."""
     item = shelf.lookup.rows(log.impressions["item_id"].cast(pl.Int64).to_numpy())
     known = item >= 0
@@ -115,7 +115,7 @@ def _shown(log: ObservedLog, shelf: Shelf, arrays: Arrays, keys: RankerKeys) -> 
     total = np.asarray(field.clicks.sum(axis=1)).ravel()[user]
     others = np.maximum(total - clicked, 0.0)
     age_h = (log.start_s + log.now_s - impressions["timestamp"].cast(pl.Float64).to_numpy()) / HOUR_S
-    return Shown(
+    return LoggedImpressions(
         item=item,
         position=impressions["position"].cast(pl.Int64).to_numpy(),
         taste=np.maximum(same - clicked, 0.0) / (others + keys.prior_clicks),
@@ -125,7 +125,7 @@ def _shown(log: ObservedLog, shelf: Shelf, arrays: Arrays, keys: RankerKeys) -> 
 
 
 def _user_features(
-    log: ObservedLog, user_ids: NDArray[np.int64], user: NDArray[np.int64], keys: RankerKeys
+    log: ObservedLog, user_ids: NDArray[np.int64], user: NDArray[np.int64], keys: RankerConfig
 ) -> NDArray[np.float32]:
     """One column per user feature, one row per user and a last one for those who are not known yet."""
     row = Lookup(user_ids).rows(log.impressions["user_id"].cast(pl.Int64).to_numpy())
@@ -165,7 +165,7 @@ def field_of(name: str, arrays: Arrays) -> Field:
 
 
 def _crosses(
-    users: pl.DataFrame, arrays: Arrays, item: NDArray[np.int64], user: NDArray[np.int64], keys: RankerKeys
+    users: pl.DataFrame, arrays: Arrays, item: NDArray[np.int64], user: NDArray[np.int64], keys: RankerConfig
 ) -> Arrays:
     """Lift of each item value among the users of each user-field value: rows of all user fields one below another.
 
@@ -217,12 +217,12 @@ def _codes(values: pl.Series) -> NDArray[np.int64]:
     return (texts.cast(pl.Enum(labels)).to_physical().cast(pl.Int64) + 1).fill_null(0).to_numpy()
 
 
-def _neighbours(log: ObservedLog, item: NDArray[np.int64], n: int, keys: RankerKeys) -> Arrays:
+def _neighbours(log: ObservedLog, item: NDArray[np.int64], n: int, keys: RankerConfig) -> Arrays:
     """Nearest items by sessions in common; see the item-CF channel."""
     known = item >= 0
     time_ms = (log.clicks["timestamp"].cast(pl.Float64).to_numpy()[known] * 1_000).astype(np.int64)
     sessions = assign_sessions(log.clicks["user_id"].to_numpy()[known], time_ms, SessionsConfig())
-    near = similarities(sessions, item[known], n, ItemCfKeys(neighbours=keys.neighbours))
+    near = similarities(sessions, item[known], n, ItemCfConfig(neighbours=keys.neighbours))
     return {
         "near.offsets": near.indptr.astype(np.int64),
         "near.rows": near.indices.astype(np.int32),

@@ -9,10 +9,10 @@ from scipy.special import expit
 
 from simulator.arrays import load_arrays, save_arrays
 from simulator.ports import HISTORY, ObservedLog, Requests
+from simulator.ranking.click_features import ClickFeatures, slice_of
 from simulator.ranking.counts import Arrays, count, up_to
-from simulator.ranking.features import Features, slice_of
-from simulator.ranking.keys import RankerKeys
 from simulator.ranking.logistic import fit_logistic
+from simulator.ranking.ranker_config import RankerConfig
 
 KIND = "ranking model"
 DAY_S = 86_400.0
@@ -35,13 +35,13 @@ class CtrTrainer:
     a version lasts a day. Weights start from, and are pulled towards, those of the version before.
     """
 
-    def __init__(self, keys: RankerKeys | None = None) -> None:
-        self.keys = keys or RankerKeys()
+    def __init__(self, keys: RankerConfig | None = None) -> None:
+        self.keys = keys or RankerConfig()
 
     def train(self, log: ObservedLog, *, previous: Path | None, folder: Path, seed: int) -> None:
         """Write the version learnt from ``log``; see :class:`simulator.ports.RankerTrainer`."""
         arrays = count(log, self.keys)
-        names = (*Features(arrays, self.keys).names, *_position_names(self.keys), "everything")
+        names = (*ClickFeatures(arrays, self.keys).names, *_position_names(self.keys), "everything")
         before = {} if previous is None else load_arrays(previous, KIND)[1]["weights"]
         prior = np.array([(before or PRIOR).get(name, 0.0) for name in names])
         if not before:
@@ -73,7 +73,7 @@ class CtrTrainer:
             today = shown.filter((second >= begin_s) & (second < begin_s + DAY_S))
             if not len(today):
                 continue
-            features = Features(count(up_to(log, max(begin_s, 0.0)), self.keys), self.keys)
+            features = ClickFeatures(count(up_to(log, max(begin_s, 0.0)), self.keys), self.keys)
             parts += _rows(features, log, today)
             outcomes.append(today["clicked"].to_numpy())
         if not parts:
@@ -84,8 +84,8 @@ class CtrTrainer:
 class CtrRanker:
     """Scores are chances of a click at the first position."""
 
-    def __init__(self, arrays: Arrays, weights: dict[str, float], keys: RankerKeys) -> None:
-        self._features, self._keys = Features(arrays, keys), keys
+    def __init__(self, arrays: Arrays, weights: dict[str, float], keys: RankerConfig) -> None:
+        self._features, self._keys = ClickFeatures(arrays, keys), keys
         self._scorer = self._features.fold(np.array([weights[name] for name in self._features.names]))
         self._everything = np.float32(weights["everything"])
         self._position = np.append(0.0, [weights[name] for name in _position_names(keys)]).astype(np.float32)
@@ -127,7 +127,7 @@ def requests_at(log: ObservedLog, users: NDArray[np.int64], seconds: NDArray) ->
     return Requests(users, recent, now_s, np.zeros(len(users), np.uint64))
 
 
-def _rows(features: Features, log: ObservedLog, shown: pl.DataFrame) -> list[NDArray[np.float32]]:
+def _rows(features: ClickFeatures, log: ObservedLog, shown: pl.DataFrame) -> list[NDArray[np.float32]]:
     """Samples of impressions, in their order, by chunks."""
     keys = shown.select(pl.struct("user_id", "timestamp").rle_id()).to_series().cast(pl.Int64).to_numpy()
     first = np.flatnonzero(np.diff(keys, prepend=-1))
@@ -143,11 +143,11 @@ def _rows(features: Features, log: ObservedLog, shown: pl.DataFrame) -> list[NDA
     return parts
 
 
-def _position_names(keys: RankerKeys) -> tuple[str, ...]:
+def _position_names(keys: RankerConfig) -> tuple[str, ...]:
     """Names of the effects of positions 1 … against position 0."""
     return tuple(f"position {place}" for place in range(1, keys.positions + 1))
 
 
-def _position_columns(positions: NDArray[np.integer], keys: RankerKeys) -> NDArray[np.float32]:
+def _position_columns(positions: NDArray[np.integer], keys: RankerConfig) -> NDArray[np.float32]:
     at = np.minimum(positions, keys.positions)
     return (at[:, None] == np.arange(1, keys.positions + 1)).astype(np.float32)

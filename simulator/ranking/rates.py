@@ -25,7 +25,7 @@ _STRENGTH = 10.0  # clicks that a prior is worth before the log says otherwise, 
 _STRENGTH_HOLD = 1.0  # the precision of its logarithm
 
 
-class Shown(NamedTuple):
+class LoggedImpressions(NamedTuple):
     """Impressions (m,), oldest first."""
 
     item: NDArray[np.int64]  # row of the item
@@ -47,7 +47,7 @@ class Prior(NamedTuple):
         return rate
 
 
-def log_rates(shown: Shown, traits: Floats, start: Floats, *, positions: int, most_rows: int) -> Floats:
+def log_rates(shown: LoggedImpressions, traits: Floats, start: Floats, *, positions: int, most_rows: int) -> Floats:
     """Log of the posterior mean rate of every item, shape (n,).
 
     Args:
@@ -67,7 +67,7 @@ def log_rates(shown: Shown, traits: Floats, start: Floats, *, positions: int, mo
     return rates
 
 
-def expected_clicks(shown: Shown, traits: Floats, *, positions: int, most_rows: int) -> Floats:
+def expected_clicks(shown: LoggedImpressions, traits: Floats, *, positions: int, most_rows: int) -> Floats:
     """Chance (m,) of an average item at the place and before the user of each impression.
 
     By a logistic regression on the position, the user's taste, and the traits of the item, which are then set to their

@@ -7,7 +7,7 @@ from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
 from micrec.progress import Progress
 from simulator.realism.classifier import TwoSample, two_sample_tests
-from simulator.realism.compare import Comparison, compare
+from simulator.realism.compare import StatisticComparison, compare
 from simulator.realism.log import Log, count_users, load_sample, log_of
 from simulator.realism.ranking import Agreement, ranking_agreement
 from simulator.realism.statistics import statistics
@@ -48,7 +48,7 @@ class Realism:
     real: Log
     synthetic: Log
     without: tuple[str, ...]
-    comparisons: list[Comparison]
+    comparisons: list[StatisticComparison]
     tests: list[TwoSample]
     ranking: Agreement | None
 

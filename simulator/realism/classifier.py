@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.realism.features import GROUPS, Features, session_features, user_features
+from simulator.realism.classifier_features import GROUPS, ClassifierFeatures, session_features, user_features
 from simulator.realism.log import DAY_S, LEAST_WEEKDAYS, Log, keyed_share
 
 Floats = NDArray[np.float64]
@@ -76,7 +76,7 @@ def clustered_auc(real: Floats, synthetic: Floats, real_user: NDArray, synthetic
     return Auc(auc, float(np.sqrt(variance)))
 
 
-def _test(rows: str, real: Features, synthetic: Features, names: list[str]) -> TwoSample:
+def _test(rows: str, real: ClassifierFeatures, synthetic: ClassifierFeatures, names: list[str]) -> TwoSample:
     x = np.concatenate([np.column_stack([part.columns[name] for name in names]) for part in (real, synthetic)])
     label = np.repeat([0, 1], [len(real.user), len(synthetic.user)])
     user = np.concatenate([real.user, synthetic.user])
@@ -143,9 +143,9 @@ def _cluster_variance(deviations: Floats, cluster: NDArray) -> float:
     return float((sums**2).sum() * len(sums) / (len(sums) - 1) / len(deviations) ** 2)
 
 
-def _thinned(features: Features) -> Features:
+def _thinned(features: ClassifierFeatures) -> ClassifierFeatures:
     """About ``MOST_ROWS`` rows at most, of users chosen by a key."""
     if len(features.user) <= MOST_ROWS:
         return features
     keep = keyed_share(features.user, "realism classifier") < MOST_ROWS / len(features.user)
-    return Features(features.user[keep], {name: values[keep] for name, values in features.columns.items()})
+    return ClassifierFeatures(features.user[keep], {name: values[keep] for name, values in features.columns.items()})

@@ -18,7 +18,7 @@ ALIKE, NEAR = 0.10, 0.30  # largest KS and scaled distance of each verdict
 LEAST_SD = 0.1  # least unit of a Wasserstein distance on a log scale: a spread of a tenth
 
 
-class Verdict(StrEnum):
+class RealismVerdict(StrEnum):
     """What a distance means: the worse of KS and scaled distance decides."""
 
     ALIKE = "alike"
@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StatisticComparison:
     """One statistic of the real log against the synthetic one.
 
     Attributes:
@@ -52,14 +52,18 @@ class Comparison:
     reason: str = ""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> RealismVerdict:
         if self.distance is None:
-            return Verdict.MISSING
+            return RealismVerdict.MISSING
         worst = max(self.ks or 0.0, self.distance)
-        return Verdict.ALIKE if worst <= ALIKE else Verdict.NEAR if worst <= NEAR else Verdict.APART
+        return (
+            RealismVerdict.ALIKE if worst <= ALIKE else RealismVerdict.NEAR if worst <= NEAR else RealismVerdict.APART
+        )
 
 
-def compare(real: Log, synthetic: Log, statistics: Sequence[Statistic], *, floor: bool = True) -> list[Comparison]:
+def compare(
+    real: Log, synthetic: Log, statistics: Sequence[Statistic], *, floor: bool = True
+) -> list[StatisticComparison]:
     """Compare two logs.
 
     Args:
@@ -79,17 +83,17 @@ def compare(real: Log, synthetic: Log, statistics: Sequence[Statistic], *, floor
     return results
 
 
-def mean_distance(comparisons: Sequence[Comparison]) -> float:
+def mean_distance(comparisons: Sequence[StatisticComparison]) -> float:
     """Mean scaled distance over the statistics that both logs have."""
     return float(np.mean([c.distance for c in comparisons if c.distance is not None]))
 
 
-def mean_ks(comparisons: Sequence[Comparison]) -> float:
+def mean_ks(comparisons: Sequence[StatisticComparison]) -> float:
     """Mean KS over the statistics that both logs have."""
     return float(np.mean([c.ks for c in comparisons if c.ks is not None]))
 
 
-def _compare(statistic: Statistic, real: Log, synthetic: Log, halves: tuple[Log, Log] | None) -> Comparison:
+def _compare(statistic: Statistic, real: Log, synthetic: Log, halves: tuple[Log, Log] | None) -> StatisticComparison:
     values: list[Floats] = []
     reasons: list[str] = []
     for log in (real, synthetic):
@@ -99,11 +103,11 @@ def _compare(statistic: Statistic, real: Log, synthetic: Log, halves: tuple[Log,
             values.append(np.zeros(0))
             reasons.append(f"{log.name}: {missing}")
     if reasons:
-        return Comparison(statistic, values[0], values[1], reason="; ".join(reasons))
+        return StatisticComparison(statistic, values[0], values[1], reason="; ".join(reasons))
     measured = _distances(statistic, values[0], values[1])
     if measured is None:
-        return Comparison(statistic, values[0], values[1], reason="no point of the curve in both")
-    return Comparison(statistic, values[0], values[1], *measured, floor=_floor(statistic, halves))
+        return StatisticComparison(statistic, values[0], values[1], reason="no point of the curve in both")
+    return StatisticComparison(statistic, values[0], values[1], *measured, floor=_floor(statistic, halves))
 
 
 def _floor(statistic: Statistic, halves: tuple[Log, Log] | None) -> float | None:

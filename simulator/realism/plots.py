@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.realism.compare import Comparison
+from simulator.realism.compare import StatisticComparison
 from simulator.realism.statistics import Kind
 
 COLUMNS = 4
@@ -14,7 +14,7 @@ REAL, SYNTHETIC = "#1f5fa8", "#d9722b"
 BINS = 40
 
 
-def statistics_png(comparisons: Sequence[Comparison], real: str, synthetic: str) -> bytes:
+def statistics_png(comparisons: Sequence[StatisticComparison], real: str, synthetic: str) -> bytes:
     """The picture as PNG; the same comparisons give the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def statistics_png(comparisons: Sequence[Comparison], real: str, synthetic: str)
     return buffer.getvalue()
 
 
-def _distribution(axes: Any, comparison: Comparison) -> None:
+def _distribution(axes: Any, comparison: StatisticComparison) -> None:
     """Histograms over common bins, on a log scale where the statistic has one."""
     samples = (comparison.real, comparison.synthetic)
     if comparison.statistic.kind is Kind.CLOCK:
@@ -59,7 +59,7 @@ def _distribution(axes: Any, comparison: Comparison) -> None:
         axes.stairs(counts / len(sample), edges, color=colour, linewidth=1.2)
 
 
-def _curve(axes: Any, comparison: Comparison) -> None:
+def _curve(axes: Any, comparison: StatisticComparison) -> None:
     """Bars side by side for few points, lines for many."""
     points = comparison.statistic.points or tuple(str(place + 1) for place in range(len(comparison.real)))
     places = np.arange(len(points))

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
-from micrec.experiment import ModelResult, run_floor, run_model
+from micrec.experiment import ModelResult, run_baseline, run_model
 from micrec.progress import NoProgress, Progress
 from micrec.settings import validate
 from simulator.realism.log import keyed_share
 
-FLOORS = {"popularity": "popularity", "item_knn": "item-kNN"}
+BASELINES = {"popularity": "popularity", "item_knn": "item-kNN"}
 TOWERS = {"fm": "FM", "youtube_dnn": "two-tower"}
-MODELS = (*FLOORS.values(), *TOWERS.values())
+MODELS = (*BASELINES.values(), *TOWERS.values())
 CUTOFFS = (20, 50)
 MANY_ITEMS = 1_000  # from here on the deeper cutoff
 MOST_CLICKS = 60_000  # of a dataset; of larger ones, users are drawn by a key
@@ -79,8 +79,8 @@ def ranking_agreement(real: Dataset, synthetic: Dataset, progress: Progress | No
 def _order(dataset: Dataset, cutoff: int, progress: Progress) -> Order:
     results: dict[str, ModelResult] = {}
     progress.start(f"models on {dataset.name}", len(MODELS), "models")
-    for name, label in FLOORS.items():
-        results[label] = run_floor(name, dataset, _config("fm", dataset, cutoff))
+    for name, label in BASELINES.items():
+        results[label] = run_baseline(name, dataset, _config("fm", dataset, cutoff))
         progress.advance(1, label)
     for name, label in TOWERS.items():
         results[label] = run_model(dataset, _config(name, dataset, cutoff))

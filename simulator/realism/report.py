@@ -10,14 +10,19 @@ from rich.table import Table
 
 from micrec.shares import share_lines
 from simulator.realism.check import Realism
-from simulator.realism.compare import ALIKE, NEAR, Comparison, Verdict, mean_distance, mean_ks
+from simulator.realism.compare import ALIKE, NEAR, RealismVerdict, StatisticComparison, mean_distance, mean_ks
 from simulator.realism.log import Log
 from simulator.realism.ranking import Agreement
 from simulator.realism.statistics import Kind
 
 LEAST_DROP = 0.005  # of the AUC, for a feature to be named
 PLOT_FILE = "statistics.png"
-COLOURS = {Verdict.ALIKE: "green", Verdict.NEAR: "yellow", Verdict.APART: "red", Verdict.MISSING: "dim"}
+COLOURS = {
+    RealismVerdict.ALIKE: "green",
+    RealismVerdict.NEAR: "yellow",
+    RealismVerdict.APART: "red",
+    RealismVerdict.MISSING: "dim",
+}
 READING = (
     f"KS: largest difference of the distribution functions (for curves of shares: of two points). Distance: "
     f"Wasserstein over the real standard deviation, on the scale log(1 + x) but for times; for curves the relative "
@@ -26,16 +31,16 @@ READING = (
 )
 
 
-def statistics_table(comparisons: Sequence[Comparison], title: str) -> Table:
+def statistics_table(comparisons: Sequence[StatisticComparison], title: str) -> Table:
     """Every statistic that both logs have, with its distances, for a terminal."""
     grid = Table("statistic", title=escape(title), title_justify="left")
-    for name in ("real", "synthetic", "KS", "distance", "floor", "verdict"):
+    for name in ("real", "synthetic", "KS", "distance", "noise floor", "verdict"):
         grid.add_column(name, justify="right")
     for part in _by_group(comparisons):
         grid.add_section()
         for comparison in part:
             verdict = comparison.verdict
-            if verdict is Verdict.MISSING:
+            if verdict is RealismVerdict.MISSING:
                 continue
             grid.add_row(
                 escape(comparison.statistic.name),
@@ -49,7 +54,7 @@ def statistics_table(comparisons: Sequence[Comparison], title: str) -> Table:
     return grid
 
 
-def missing(comparisons: Sequence[Comparison]) -> list[str]:
+def missing(comparisons: Sequence[StatisticComparison]) -> list[str]:
     """A line for each reason why statistics are missing."""
     reasons: dict[str, list[str]] = {}
     for comparison in comparisons:
@@ -58,10 +63,10 @@ def missing(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"missing ({reason}): {', '.join(names)}" for reason, names in reasons.items()]
 
 
-def change_table(before: Sequence[Comparison], after: Sequence[Comparison], base: str) -> Table:
+def change_table(before: Sequence[StatisticComparison], after: Sequence[StatisticComparison], base: str) -> Table:
     """Distances of a base world and of the fitted one, for a terminal."""
     grid = Table("statistic", title="distance to the real log", title_justify="left")
-    for name in (f"KS {base}", "KS fitted", f"distance {base}", "distance fitted", "floor", "verdict"):
+    for name in (f"KS {base}", "KS fitted", f"distance {base}", "distance fitted", "noise floor", "verdict"):
         grid.add_column(escape(name), justify="right")
     for old, new in zip(before, after, strict=True):
         if new.distance is None and old.distance is None:
@@ -94,7 +99,7 @@ def as_dict(realism: Realism) -> dict[str, Any]:
         "thresholds": {"alike": ALIKE, "near": NEAR},
         "mean_ks": mean_ks(comparisons),
         "mean_distance": mean_distance(comparisons),
-        "verdicts": {verdict: sum(c.verdict is verdict for c in comparisons) for verdict in Verdict},
+        "verdicts": {verdict: sum(c.verdict is verdict for c in comparisons) for verdict in RealismVerdict},
         "statistics": [_statistic(comparison) for comparison in comparisons],
         "classifier": [
             {**test._asdict(), "giveaways": [giveaway._asdict() for giveaway in test.giveaways]}
@@ -120,7 +125,7 @@ def markdown(realism: Realism) -> str:
             for log in (real, synthetic)
         ),
         "",
-        "| statistic | real | synthetic | KS | distance | floor | verdict |",
+        "| statistic | real | synthetic | KS | distance | noise floor | verdict |",
         "|---|---|---|---|---|---|---|",
         *(
             f"| {c.statistic.name} | {_value(c, c.real)} | {_value(c, c.synthetic)} | {_number(c.ks)} "
@@ -185,7 +190,7 @@ def _ranking(agreement: Agreement) -> dict[str, Any]:
 
 def summary(realism: Realism) -> str:
     """One sentence of verdicts."""
-    counts = {verdict: sum(c.verdict is verdict for c in realism.comparisons) for verdict in Verdict}
+    counts = {verdict: sum(c.verdict is verdict for c in realism.comparisons) for verdict in RealismVerdict}
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     return (
         f"{parts}; mean KS {mean_ks(realism.comparisons):.3f}, mean distance {mean_distance(realism.comparisons):.3f}"
@@ -193,7 +198,7 @@ def summary(realism: Realism) -> str:
     )
 
 
-def _by_group(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+def _by_group(comparisons: Sequence[StatisticComparison]) -> list[list[StatisticComparison]]:
     groups = dict.fromkeys(c.statistic.group for c in comparisons)
     return [[c for c in comparisons if c.statistic.group == group] for group in groups]
 
@@ -213,7 +218,7 @@ def _sample(log: Log) -> str:
     return f"{log.sampled[0]:,} of {log.sampled[1]:,} users" if log.sampled else "all users"
 
 
-def _statistic(comparison: Comparison) -> dict[str, Any]:
+def _statistic(comparison: StatisticComparison) -> dict[str, Any]:
     statistic = comparison.statistic
     return {
         "name": statistic.name,
@@ -232,7 +237,7 @@ def _statistic(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _figures(comparison: Comparison, values: NDArray[np.float64]) -> Any:
+def _figures(comparison: StatisticComparison, values: NDArray[np.float64]) -> Any:
     """Points of a curve, or size, mean and quantiles of a sample; None if missing."""
     if not len(values):
         return None
@@ -247,7 +252,7 @@ def _figures(comparison: Comparison, values: NDArray[np.float64]) -> Any:
     }
 
 
-def _value(comparison: Comparison, values: NDArray[np.float64]) -> str:
+def _value(comparison: StatisticComparison, values: NDArray[np.float64]) -> str:
     """A curve's first points, or a sample's mean and median."""
     if not len(values):
         return "-"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import mixed, to_uniform
-from simulator.world.config import BehaviourKeys
+from simulator.world.world_config import BehaviourConfig
 
 MOST_DWELL_S = 3_600.0
 _DWELL, _LIKE, _FOLLOW = (np.asarray(word) for word in (16, 17, 18))
@@ -33,7 +33,7 @@ class BehaviourModel:
         keys: The rates and weights.
     """
 
-    def __init__(self, keys: BehaviourKeys) -> None:
+    def __init__(self, keys: BehaviourConfig) -> None:
         from scipy.special import ndtri
 
         self._keys = keys

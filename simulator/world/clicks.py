@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from simulator.draws import Draws, halves, mixed, to_uniform
 from simulator.world.catalogue import Catalogue
-from simulator.world.config import WorldConfig
-from simulator.world.shelf import Segments, Shelf
+from simulator.world.item_sampler import Segments, WeightedItemSampler
 from simulator.world.users import Habits, UserDraws, capped_mean, interest_cumulative
 from simulator.world.visits import DAY_S, Visits
+from simulator.world.world_config import WorldConfig
 
 HOUR_S = 3_600
 _MOST_BUCKETS = 400  # of the window
@@ -56,12 +56,12 @@ class ClickList(NamedTuple):
     bits: NDArray[np.uint64]  # (n,) key of every further draw of the click
 
 
-def build_shelf(config: WorldConfig, catalogue: Catalogue, days: int) -> Shelf:
+def build_shelf(config: WorldConfig, catalogue: Catalogue, days: int) -> WeightedItemSampler:
     """The segments clicks are drawn from: subcategories, then groups, then everything, then everything fading."""
     bucket_s = float(HOUR_S * max(1, -(-config.window_days * 24 // _MOST_BUCKETS)))
     nothing = np.zeros(len(catalogue), np.int32)
     subcategories = config.items.categories * config.items.subcategories
-    return Shelf.build(
+    return WeightedItemSampler.build(
         [
             Segments(catalogue.subcategory, subcategories, catalogue.evergreen),
             Segments(catalogue.group, subcategories * config.items.groups, catalogue.evergreen),
@@ -79,7 +79,7 @@ def build_shelf(config: WorldConfig, catalogue: Catalogue, days: int) -> Shelf:
 class ClickDraws:
     """Draws the clicks of any sessions of a world."""
 
-    def __init__(self, config: WorldConfig, catalogue: Catalogue, shelf: Shelf, users: UserDraws) -> None:
+    def __init__(self, config: WorldConfig, catalogue: Catalogue, shelf: WeightedItemSampler, users: UserDraws) -> None:
         self._config, self._catalogue, self._shelf, self._users = config, catalogue, shelf, users
         self._session = Draws(config.seed, "session")
         self._staple = Draws(config.seed, "staple")
@@ -109,7 +109,7 @@ class ClickDraws:
 
     def draw(self, users: NDArray[np.int64], sessions: Sessions, habits: Habits) -> ClickList:
         """All clicks of the sessions of users (B,)."""
-        walk = _Walk(self, users, sessions, habits)
+        walk = _ClickWalk(self, users, sessions, habits)
         first = np.cumsum(sessions.length) - sessions.length
         n = int(sessions.length.sum())
         item, cause, bits = np.empty(n, np.int64), np.empty(n, np.uint8), np.empty(n, np.uint64)
@@ -121,7 +121,7 @@ class ClickDraws:
         return ClickList(np.repeat(np.arange(len(sessions.length)), sessions.length), item, cause, bits)
 
 
-class _Walk:
+class _ClickWalk:
     """The state of sessions under way, longest first, so that those with a k-th click are the first rows."""
 
     def __init__(self, draws: ClickDraws, users: NDArray[np.int64], sessions: Sessions, habits: Habits) -> None:

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from micrec.errors import MicrecError
-from simulator.world.config import WorldConfig
 from simulator.world.parts import expected_clicks_per_user
+from simulator.world.world_config import WorldConfig
 
 # Bytes measured on the worlds of scenarios/worlds and rounded up; tests/simulator/test_world_command.py checks them.
 CLICK_BYTES = 12  # 7 to 10 with its cause; item ids of a larger catalogue take a little more

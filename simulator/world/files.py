@@ -8,7 +8,7 @@ from micrec.errors import MicrecError
 from micrec.extending import read_extended
 from micrec.settings import apply_overrides, validate
 from micrec.shipped import WORLDS, find_file
-from simulator.world.config import WorldConfig
+from simulator.world.world_config import WorldConfig
 
 
 def load_world(path: Path, overrides: Sequence[str] = (), *, scale: float = 1.0) -> WorldConfig:

@@ -1,7 +1,8 @@
 """A world as a dataset folder: streamed in parts, the same bytes for any number of workers, taken up after a kill.
 
-``clicks/part-*.parquet`` and row by row beside them ``oracle/clicks/part-*.parquet`` (why each click was made);
-``users.parquet`` and ``oracle/users.parquet``; ``items.parquet``, ``oracle/items.parquet``, ``oracle/links.parquet``.
+``clicks/part-*.parquet`` and row by row beside them ``ground_truth/clicks/part-*.parquet`` (why each click was made);
+``users.parquet`` and ``ground_truth/users.parquet``; ``items.parquet``, ``ground_truth/items.parquet`` and
+``ground_truth/links.parquet``.
 
 Exact: counts of users and items, behaviour rates, one-hour sessions (apart by more than an hour, shorter than one).
 In the mean, so with sampling error: sessions per user (calibrated on a pilot of users who are not in the world, to
@@ -20,13 +21,18 @@ from micrec.data.store import new_folder, partial_of, write_schema
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
-from simulator.world.config import WorldConfig
 from simulator.world.disk import check_space, folder_bytes
-from simulator.world.item_table import dataset_schema, item_frame, oracle_items, oracle_links, published_items
+from simulator.world.item_table import (
+    dataset_schema,
+    ground_truth_items,
+    ground_truth_links,
+    item_frame,
+    published_items,
+)
 from simulator.world.parts import (
     BUILD,
-    Part,
     Tally,
+    UserRange,
     join_parts,
     make_folders,
     plan,
@@ -36,6 +42,7 @@ from simulator.world.parts import (
 )
 from simulator.world.workers import draw_parts
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 
 class Generated(NamedTuple):
@@ -89,7 +96,7 @@ def generate_world(
             )
         progress.say("joining the user tables")
         join_parts(folder, f"{BUILD}/users", folder / "users.parquet")
-        join_parts(folder, f"{BUILD}/oracle_users", folder / "oracle" / "users.parquet")
+        join_parts(folder, f"{BUILD}/ground_truth_users", folder / "ground_truth" / "users.parquet")
         remove_cut_files(folder)
         shutil.rmtree(folder / BUILD)
         write_schema(folder, dataset_schema(config))
@@ -116,8 +123,8 @@ def _write_items(world: World, folder: Path) -> None:
     out = published_items(world.config)
     for place, table in (
         ("items", lambda: item_frame(world.config, world.catalogue).head(out)),
-        ("oracle/items", lambda: oracle_items(world.config, world.catalogue).head(out)),
-        ("oracle/links", lambda: oracle_links(world.config, world.catalogue)),
+        ("ground_truth/items", lambda: ground_truth_items(world.config, world.catalogue).head(out)),
+        ("ground_truth/links", lambda: ground_truth_links(world.config, world.catalogue)),
     ):
         path = folder / f"{place}.parquet"
         if not path.exists():
@@ -127,7 +134,7 @@ def _write_items(world: World, folder: Path) -> None:
 def _draw(world: World, folder: Path, workers: int, progress: Progress) -> _Drawn:
     """All parts that are not there yet."""
     tallies: list[Tally] = []
-    missing: list[Part] = []
+    missing: list[UserRange] = []
     for part in plan(world.config):
         tally = written(folder, part)
         if tally is None:

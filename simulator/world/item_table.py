@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from micrec.data.schema import DatasetSchema, FieldType, Roles
 from simulator.draws import Draws
 from simulator.world.catalogue import Catalogue
-from simulator.world.config import WorldConfig
 from simulator.world.items import counts
 from simulator.world.tags import ItemTags, draw_tags
 from simulator.world.titles import duplicate_of, title_series
 from simulator.world.visits import OPENS_H
+from simulator.world.world_config import WorldConfig
 
 
 def published_items(config: WorldConfig) -> int:
@@ -55,7 +55,7 @@ def content_vectors(config: WorldConfig, catalogue: Catalogue, tags: ItemTags) -
     return (signal + config.content.noise * noise).astype(np.float32)
 
 
-def oracle_items(config: WorldConfig, catalogue: Catalogue) -> pl.DataFrame:
+def ground_truth_items(config: WorldConfig, catalogue: Catalogue) -> pl.DataFrame:
     """The hidden traits of every item."""
     copied = pl.Series(duplicate_of(config, catalogue))
     return pl.DataFrame(
@@ -71,7 +71,7 @@ def oracle_items(config: WorldConfig, catalogue: Catalogue) -> pl.DataFrame:
     )
 
 
-def oracle_links(config: WorldConfig, catalogue: Catalogue) -> pl.DataFrame:
+def ground_truth_links(config: WorldConfig, catalogue: Catalogue) -> pl.DataFrame:
     """Every planted link, from a hidden group to another."""
     source, column = np.nonzero(catalogue.link_targets >= 0)
     return pl.DataFrame(

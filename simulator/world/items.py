@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from simulator.draws import Draws
 from simulator.world.catalogue import Catalogue
-from simulator.world.config import WorldConfig
 from simulator.world.links import draw_link_targets
 from simulator.world.visits import DAY_S
+from simulator.world.world_config import WorldConfig
 
 BACK_DAYS = 365  # the evergreen items of the start were published over the year before
 BACK_HALF_LIVES = 8  # and those that fade over this time before, at most a year

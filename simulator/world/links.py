@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import Draws
-from simulator.world.config import WorldConfig
+from simulator.world.world_config import WorldConfig
 
 _TRIES = 64
 

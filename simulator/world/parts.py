@@ -13,8 +13,8 @@ import polars as pl
 
 from micrec.data.store import writable
 from simulator.world.clicks import Cause
-from simulator.world.config import WorldConfig
 from simulator.world.world import Shard, World
+from simulator.world.world_config import WorldConfig
 
 PART_CLICKS, PART_USERS = 2_000_000, 1 << 18  # of a part; the first on average
 BATCH_CLICKS, BATCH_USERS = 600_000, 1 << 15  # drawn at a time: large enough to share work, small enough for caches
@@ -22,7 +22,7 @@ ROWS_PER_GROUP = 1 << 20
 BUILD = "build"  # folder of what is not part of the dataset
 
 
-class Part(NamedTuple):
+class UserRange(NamedTuple):
     """Users ``first`` … ``last - 1``."""
 
     number: int
@@ -41,20 +41,22 @@ class Tally(NamedTuple):
     clicks: int
 
 
-def plan(config: WorldConfig) -> list[Part]:
+def plan(config: WorldConfig) -> list[UserRange]:
     """The parts of a world; more users add parts and fill up the last."""
     size = _users_of(PART_CLICKS, PART_USERS, config)
     count = config.users.count
-    return [Part(number, first, min(first + size, count)) for number, first in enumerate(range(0, count, size))]
+    return [UserRange(number, first, min(first + size, count)) for number, first in enumerate(range(0, count, size))]
 
 
-def write_part(world: World, folder: Path, part: Part) -> Tally:
+def write_part(world: World, folder: Path, part: UserRange) -> Tally:
     """Draw and write one part into a folder made ready by :func:`make_folders`."""
     shards = list(_shards(world, part))
     tables = {
         f"{BUILD}/users": pl.concat(shard.users for shard in shards),
-        f"{BUILD}/oracle_users": pl.concat(shard.oracle_users for shard in shards),
-        "oracle/clicks": pl.DataFrame({"cause": _cause_names().gather(pl.concat(s.causes for s in shards)["cause"])}),
+        f"{BUILD}/ground_truth_users": pl.concat(shard.ground_truth_users for shard in shards),
+        "ground_truth/clicks": pl.DataFrame(
+            {"cause": _cause_names().gather(pl.concat(s.causes for s in shards)["cause"])}
+        ),
         "clicks": pl.concat(shard.clicks for shard in shards),
     }
     for place, table in tables.items():
@@ -62,10 +64,10 @@ def write_part(world: World, folder: Path, part: Part) -> Tally:
     return Tally(len(tables[f"{BUILD}/users"]), len(tables["clicks"]))
 
 
-def written(folder: Path, part: Part) -> Tally | None:
+def written(folder: Path, part: UserRange) -> Tally | None:
     """What a finished part holds; None if it is not there, or was cut short by a power cut."""
     rows = {place: _rows(folder / place / part.file) for place in _places()}
-    if None in rows.values() or rows["clicks"] != rows["oracle/clicks"]:
+    if None in rows.values() or rows["clicks"] != rows["ground_truth/clicks"]:
         return None
     return Tally(rows[f"{BUILD}/users"] or 0, rows["clicks"] or 0)
 
@@ -103,14 +105,14 @@ def _cause_names() -> pl.Series:
 
 
 def _places() -> tuple[str, ...]:
-    return (f"{BUILD}/users", f"{BUILD}/oracle_users", "oracle/clicks", "clicks")
+    return (f"{BUILD}/users", f"{BUILD}/ground_truth_users", "ground_truth/clicks", "clicks")
 
 
 def _users_of(clicks: int, most: int, config: WorldConfig) -> int:
     return min(most, max(1, round(clicks / expected_clicks_per_user(config))))
 
 
-def _shards(world: World, part: Part) -> Iterator[Shard]:
+def _shards(world: World, part: UserRange) -> Iterator[Shard]:
     step = _users_of(BATCH_CLICKS, BATCH_USERS, world.config)
     for first in range(part.first, part.last, step):
         yield world.history(first, min(first + step, part.last))

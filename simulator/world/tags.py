@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from simulator.draws import Draws
 from simulator.world.catalogue import Catalogue
-from simulator.world.config import WorldConfig
 from simulator.world.items import zipf_rank
+from simulator.world.world_config import WorldConfig
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from simulator.draws import Draws
 from simulator.world.catalogue import Catalogue
-from simulator.world.config import WorldConfig
 from simulator.world.tags import ItemTags, tag_of_subcategory
+from simulator.world.world_config import WorldConfig
 
 FILLERS, LURES, SUBCATEGORY_WORDS = 200, 40, 20
 MOST_WORDS = 40

@@ -7,8 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from simulator.draws import Draws, halves, mixed
-from simulator.world.config import WorldConfig
 from simulator.world.visits import DAY_S
+from simulator.world.world_config import WorldConfig
 
 
 @dataclass(frozen=True)

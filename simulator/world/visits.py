@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import Draws
-from simulator.world.config import WorldConfig
+from simulator.world.world_config import WorldConfig
 
 DAY_S = 86_400
 OPENS_H = 4  # hour of the day at which a world's day starts

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from micrec.errors import MicrecError
 from micrec.parent import end_with
-from simulator.world.parts import BUILD, Part, Tally, write_part
+from simulator.world.parts import BUILD, Tally, UserRange, write_part
 from simulator.world.world import World
 
 _WORLD = f"{BUILD}/world"
@@ -22,7 +22,9 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def draw_parts(world: World, folder: Path, parts: Sequence[Part], workers: int) -> Iterator[tuple[Part, Tally]]:
+def draw_parts(
+    world: World, folder: Path, parts: Sequence[UserRange], workers: int
+) -> Iterator[tuple[UserRange, Tally]]:
     """Draw and write the parts; each is told when it is done, in any order.
 
     Raises:
@@ -72,7 +74,7 @@ def _one_thread_each() -> Iterator[None]:
             os.environ[name] = before
 
 
-class _Worker:
+class _PartWorker:
     """What a worker process keeps between parts; the arrays of the world are mapped, not copied."""
 
     world: World
@@ -82,9 +84,9 @@ class _Worker:
 def _start(folder: Path, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it lets parts under way be finished
     end_with(parent)
-    _Worker.world = World.load(folder / _WORLD)
-    _Worker.folder = folder
+    _PartWorker.world = World.load(folder / _WORLD)
+    _PartWorker.folder = folder
 
 
-def _work(part: Part) -> Tally:
-    return write_part(_Worker.world, _Worker.folder, part)
+def _work(part: UserRange) -> Tally:
+    return write_part(_PartWorker.world, _PartWorker.folder, part)

@@ -17,11 +17,11 @@ from simulator.draws import mixed, to_uniform
 from simulator.world.behaviour import BehaviourModel
 from simulator.world.catalogue import Catalogue
 from simulator.world.clicks import ClickDraws, ClickList, Sessions, build_shelf
-from simulator.world.config import WorldConfig
+from simulator.world.item_sampler import WeightedItemSampler
 from simulator.world.items import make_catalogue
-from simulator.world.shelf import Shelf
 from simulator.world.users import Habits, UserDraws, user_frame
 from simulator.world.visits import OPENS_H, VisitDraws, calibrate_rate, pilot_users
+from simulator.world.world_config import WorldConfig
 
 SESSION_S = 3_590.0  # a session's clicks start within this time
 _PILOT_CLICKS = 200_000
@@ -36,7 +36,7 @@ class Shard(NamedTuple):
 
     users: pl.DataFrame  # user_id and fields, of users who come within the log
     clicks: pl.DataFrame  # user_id, item_id, timestamp, dwell_s, like, follow; by user and time
-    oracle_users: pl.DataFrame  # hidden traits, row by row with users
+    ground_truth_users: pl.DataFrame  # hidden traits, row by row with users
     causes: pl.DataFrame  # cause (see Cause), row by row with clicks
 
 
@@ -54,7 +54,7 @@ class World:
 
     config: WorldConfig
     catalogue: Catalogue
-    shelf: Shelf
+    shelf: WeightedItemSampler
     quality: NDArray[np.float64]
     rate: float
 
@@ -104,7 +104,7 @@ class World:
                     "follow": behaviours.follow,
                 }
             ),
-            oracle_users=self._truth(users, seen, draws, habits),
+            ground_truth_users=self._truth(users, seen, draws, habits),
             causes=pl.DataFrame({"cause": clicks.cause}),
         )
 
@@ -144,7 +144,7 @@ class World:
         return cls(
             config=WorldConfig.model_validate_json(json.dumps(head["config"])),
             catalogue=Catalogue(**part(Catalogue, "catalogue")),
-            shelf=Shelf(**part(Shelf, "shelf"), bucket_s=head["bucket_s"]),
+            shelf=WeightedItemSampler(**part(WeightedItemSampler, "shelf"), bucket_s=head["bucket_s"]),
             quality=mapped("quality"),
             rate=head["rate"],
         )

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from abtest.cli import app
-from abtest.scenario import KINDS
+from abtest.cli.main import app
+from abtest.scenario_files import KINDS
 from tests.micrec.factories import write_random
 
 KINDS_RULE = f"kind: must be one of {', '.join(KINDS)}"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from abtest.cli import app
+from abtest.cli.main import app
 from micrec import fitting
 from micrec.data.store import write_dataset
 from micrec.destination import check_destination, check_room

@@ -6,14 +6,14 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from abtest.cli import app
-from abtest.runfolder import alone_in_folder, open_run
+from abtest.cli.main import app
+from abtest.run_folder import alone_in_folder, open_run
 from micrec.errors import MicrecError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from abtest.runfolder import open_run
+from abtest.run_folder import open_run
 open_run(Path(sys.argv[1]), force=False)
 print("held", flush=True)
 time.sleep(60)

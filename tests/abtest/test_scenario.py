@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from abtest.scenario import KINDS, OfflineScenario, explain_scenario, load_scenario, scenario_yaml
+from abtest.run_folder import SCENARIO_FILE, write_scenario
+from abtest.scenario_files import KINDS, OfflineScenario, explain_scenario, load_scenario
 from micrec.config import Config
 from micrec.errors import MicrecError
 from micrec.presets import PRESETS
@@ -59,7 +60,8 @@ class TestLoading:
         sets = ["base.sessions.category_boost=.inf", "base.optim.eps=1e-9", "data=some/folder", "world.users.count=50"]
         scenario, resolved = load_scenario(write(tmp_path, MINIMAL), sets)
         path = tmp_path / "scenario.resolved.yaml"
-        path.write_text(scenario_yaml(resolved), encoding="utf-8")
+        write_scenario(path.parent, resolved)
+        path = path.parent / SCENARIO_FILE
         again, resolved_again = load_scenario(path)
         assert resolved_again == resolved
         assert again.config("treatment", 2) == scenario.config("treatment", 2)
@@ -136,7 +138,7 @@ class TestRefusals:
             ("arms={a: {label: a}, b: {label: b}}", "arms: must hold control and at least one other arm, got a, b"),
             ("arms.a/b={label: x}", "arms.a/b: must be letters, digits, - and _, as it names a folder"),
             ("name=../../etc", "name: must match"),
-            ("floors=[best]", 'floors.0: must be one of popularity, item_knn, got "best"'),
+            ("baselines=[best]", 'baselines.0: must be one of popularity, item_knn, got "best"'),
             ("arms=3", "arms: must be a mapping of keys, got 3"),
             ("seeds=0", "seeds: must be >= 1, got 0"),
         ],

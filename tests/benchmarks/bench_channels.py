@@ -24,16 +24,16 @@ import numpy as np
 import polars as pl
 import torch
 
-from abtest.online.two_tower import TwoTowerTrainer
 from micrec.config import Config
 from micrec.settings import build_config
 from simulator.channels import CHANNELS, make_channel
+from simulator.channels.two_tower.two_tower_trainer import TwoTowerTrainer
 from simulator.merge import merge
 from simulator.ports import Matcher, ObservedLog, Requests
 from simulator.ranking import CtrTrainer
-from simulator.world.config import WorldConfig
 from simulator.world.item_table import item_frame
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 K, TWO_TOWER_K, CANDIDATES, SLATE = 200, 500, 300, 10
 
@@ -86,7 +86,7 @@ def machine(rounds: int) -> tuple[float, float]:
     return 2 * source.nbytes / times["copy"], a.shape[0] * a.shape[1] * b.shape[1] / times["product"]
 
 
-def floors(log: ObservedLog, config: Config) -> dict[str, tuple[float, float]]:
+def baselines(log: ObservedLog, config: Config) -> dict[str, tuple[float, float]]:
     """(bytes, multiply-adds) that a request cannot do without."""
     dim, fields, n = config.model.embedding_dim, 5, len(log.items)
     out = 12 * K  # ids and scores written
@@ -150,7 +150,7 @@ def main() -> None:
         + " ".join(f"{f'B={b}':>10}" for b in args.batches)
         + f" {'floor us':>9} {'share':>6}"
     )
-    for name, (moved, products) in floors(log, config).items():
+    for name, (moved, products) in baselines(log, config).items():
         floor_s = moved / bytes_per_s + products / products_per_s
         best = max(rates[batch][name] for batch in args.batches)
         row = " ".join(f"{rates[batch][name]:10,.0f}" for batch in args.batches)

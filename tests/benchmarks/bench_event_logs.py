@@ -73,7 +73,7 @@ def main(events: int, users: int, folder: Path) -> None:
         log = folder / f"{events}-{users}-{name}"
         if not log.exists():
             write(log, events, users, text=text)
-        analyze = [sys.executable, "-c", "from abtest.cli import main; main()", "analyze", str(log), "--no-checks"]
+        analyze = [sys.executable, "-c", "from abtest.cli.main import main; main()", "analyze", str(log), "--no-checks"]
         for what, command in (
             ("analyze", [*analyze, "--control", "A", "--treatment", "B"]),
             ("plain group-by", [sys.executable, "-c", PLAIN, str(log)]),

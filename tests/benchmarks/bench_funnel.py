@@ -17,19 +17,19 @@ from pathlib import Path
 
 import polars as pl
 
-from abtest.online.keys import TwoTowerKeys
 from abtest.online.simulate import model_makers
-from abtest.online.two_tower import TwoTowerMatcher
 from micrec.settings import build_config, validate
-from simulator.platform.config import PlatformKeys
+from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
+from simulator.channels.two_tower.two_tower_trainer import TwoTowerMatcher
 from simulator.platform.engine import Engine
-from simulator.platform.setting import Setting
-from simulator.population.keys import PopulationKeys
+from simulator.platform.platform_config import PlatformConfig
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from simulator.ranking import CtrRanker
-from simulator.ranking.features import Features
-from simulator.world.config import WorldConfig
+from simulator.ranking.click_features import ClickFeatures
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 from tests.benchmarks.bench_platform import SLATE, TOP, Clock
 
 QUOTA_KINDS = ("item_cf", "popular", "fresh", "tag")
@@ -51,23 +51,23 @@ def main() -> None:
         "sessions": {"per_user": 6.0},
     }
     world = World.build(WorldConfig.model_validate(keys))
-    setting = Setting.of(world, first_day=7)
+    setting = PlatformInputs.of(world, first_day=7)
     config = build_config("paper", {"train": {"epochs": args.epochs, "threads": 1}, "contrast": off()})
     options = {
         "config": json.loads(config.model_dump_json()),
-        "serving": json.loads(TwoTowerKeys(warm_epochs=1).model_dump_json()),
+        "serving": json.loads(TwoTowerConfig(warm_epochs=1).model_dump_json()),
     }
     channels = {kind: {"kind": kind, "k": 100, "servers": 64} for kind in QUOTA_KINDS}
     channels["two_tower"] = {"kind": "two_tower", "k": TOP, "servers": 64, "options": options}
     pipeline = {"channels": channels, "slate_size": SLATE, "ranking": {"servers": 64}}
-    platform = validate(PlatformKeys, {"warmup_days": 1, "pipeline": pipeline}, where="benchmark")
-    population = Population.build(world, PopulationKeys(), first_day=7)
+    platform = validate(PlatformConfig, {"warmup_days": 1, "pipeline": pipeline}, where="benchmark")
+    population = Population.build(world, PopulationConfig(), first_day=7)
     clock = Clock()
     Engine._morning = clock.timed("mornings", Engine._morning)
     TwoTowerMatcher.retrieve = clock.timed("two-tower, search", TwoTowerMatcher.retrieve)
     TwoTowerMatcher.embed = clock.timed("two-tower, user embedding", TwoTowerMatcher.embed)
     CtrRanker.score = clock.timed("ranking, scores", CtrRanker.score)
-    Features.request = clock.timed("ranking, look-ups of requests", Features.request)
+    ClickFeatures.request = clock.timed("ranking, look-ups of requests", ClickFeatures.request)
     folder = Path(tempfile.mkdtemp(prefix="bench-funnel-"))
     try:
         engine = Engine(platform, setting, population, model_makers(), folder / "run")

@@ -23,16 +23,16 @@ import polars as pl
 from micrec.settings import apply_overrides, validate
 from simulator.channels import make_channel
 from simulator.draws import mixed, to_uniform
-from simulator.platform.config import PlatformKeys
 from simulator.platform.engine import Engine
-from simulator.platform.setting import Setting
-from simulator.platform.snapshots import Makers
-from simulator.population.keys import PopulationKeys
+from simulator.platform.model_registry import TrainerFactories
+from simulator.platform.platform_config import PlatformConfig
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from simulator.ports import Candidates, ObservedLog, Requests
-from simulator.ranking import CtrTrainer, RankerKeys
-from simulator.world.config import WorldConfig
+from simulator.ranking import CtrTrainer, RankerConfig
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 HISTORY, WARM_UP, DAYS = 5, 1, 4
 KINDS = ("item_cf", "popular", "fresh", "tag")
@@ -61,7 +61,7 @@ class Hidden:
 
     def __init__(self, world: World, kind: str) -> None:
         self._world, self._kind = world, kind
-        self._traits = Population.build(world, PopulationKeys(), first_day=HISTORY)._traits
+        self._traits = Population.build(world, PopulationConfig(), first_day=HISTORY)._traits
         catalogue = world.catalogue
         log_appeal = np.log(catalogue.appeal)
         self._appeal = (log_appeal - log_appeal.mean()) / log_appeal.std()
@@ -101,20 +101,20 @@ def live(seed: int, variant: str, folder: Path, users: int, items: int, sets: Se
         "sessions": {"per_user": 8.0},
     }
     world = World.build(WorldConfig.model_validate(config))
-    setting = Setting.of(world, first_day=HISTORY)
-    population_keys = validate(PopulationKeys, apply_overrides({}, sets), where="--set")
-    population = Population.build(world, population_keys, first_day=HISTORY)
+    setting = PlatformInputs.of(world, first_day=HISTORY)
+    population_config = validate(PopulationConfig, apply_overrides({}, sets), where="--set")
+    population = Population.build(world, population_config, first_day=HISTORY)
     channels = {kind: (lambda options, kind=kind: make_channel(kind, options)) for kind in KINDS}
     rankers: dict[str, Any] = {
-        "ctr": lambda options: CtrTrainer(validate(RankerKeys, options, where="ranking")),
+        "ctr": lambda options: CtrTrainer(validate(RankerConfig, options, where="ranking")),
         **{kind: (lambda options, kind=kind: Hidden(world, kind)) for kind in ("random", "worth")},
     }
-    makers = Makers(
+    makers = TrainerFactories(
         {**channels, **{kind: (lambda options, kind=kind: Hidden(world, kind)) for kind in ("random", "taste")}},
         rankers,
     )
     keys = validate(
-        PlatformKeys,
+        PlatformConfig,
         {
             "warmup_days": WARM_UP,
             "pipeline": {"channels": CHANNELS},

@@ -17,10 +17,10 @@ from scipy import stats
 
 from micrec.config import Config
 from micrec.data.store import read_dataset
-from micrec.experiment import run_floor, run_model
+from micrec.experiment import run_baseline, run_model
 from micrec.settings import build_config
-from simulator.world.config import WorldConfig
 from simulator.world.generate import generate_world
+from simulator.world.world_config import WorldConfig
 
 K = 20
 METRIC = f"link_recall_cross@{K}"
@@ -57,7 +57,7 @@ def measure(strength: float, seed: int, args: argparse.Namespace) -> dict[str, f
         without, with_session = (
             run_model(dataset, config(weight, seed, args)).metrics for weight in (0.0, args.weight)
         )
-        floor = run_floor("item_knn", dataset, config(0.0, seed, args)).metrics
+        floor = run_baseline("item_knn", dataset, config(0.0, seed, args)).metrics
     return {
         "chance": without[f"{METRIC}_chance"],
         "item_knn": floor[METRIC],

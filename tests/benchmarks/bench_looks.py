@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from abtest.analysis.looks import schedules
+from abtest.analysis.daily_looks import schedules
 from abtest.stats.power import Baseline, detectable_lift
 from abtest.stats.spending import bounds
 

@@ -32,15 +32,15 @@ import polars as pl
 from micrec.settings import validate
 from simulator.channels import make_channel
 from simulator.platform import service, slates
-from simulator.platform.config import PlatformKeys
 from simulator.platform.engine import Engine
-from simulator.platform.setting import Setting
-from simulator.platform.snapshots import Makers
-from simulator.population.keys import PopulationKeys
+from simulator.platform.model_registry import TrainerFactories
+from simulator.platform.platform_config import PlatformConfig
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from simulator.ports import Candidates, ObservedLog, Requests
-from simulator.world.config import WorldConfig
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 DIM, TOP, RANKED, SLATE = 64, 500, 300, 10
 
@@ -104,17 +104,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             }
         )
     )
-    setting = Setting.of(world)
+    setting = PlatformInputs.of(world)
     clock = Clock()
     two_tower = TwoTower(args.users, len(setting.items))
     kinds = {
         kind: (lambda options, kind=kind: make_channel(kind, options))
         for kind in ("item_cf", "popular", "fresh", "tag")
     }
-    makers = Makers({"two_tower": lambda options: two_tower, **kinds}, {"ctr": lambda options: two_tower})
+    makers = TrainerFactories({"two_tower": lambda options: two_tower, **kinds}, {"ctr": lambda options: two_tower})
     channels = {kind: {"kind": kind, "k": 100} for kind in kinds} | {"two_tower": {"kind": "two_tower", "k": TOP}}
     keys = validate(
-        PlatformKeys,
+        PlatformConfig,
         {
             "warmup_days": args.days,
             "log_days": args.log_days or None,
@@ -122,16 +122,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         },
         where="benchmark",
     )
-    population = Population.build(world, PopulationKeys())
+    population = Population.build(world, PopulationConfig())
     for name in ("respond", "wait_s", "abandon"):
         setattr(population, name, clock.timed("users", getattr(population, name)))
     slates.merge = clock.timed("merge", slates.merge)
-    slates.Kitchen._retrieve = retrieve_timed(clock, slates.Kitchen._retrieve)
-    slates.Kitchen._rank = clock.timed("ranking", slates.Kitchen._rank)
-    slates.Kitchen._choose = clock.timed("slate", slates.Kitchen._choose)
+    slates.SlateBuilder._retrieve = retrieve_timed(clock, slates.SlateBuilder._retrieve)
+    slates.SlateBuilder._rank = clock.timed("ranking", slates.SlateBuilder._rank)
+    slates.SlateBuilder._choose = clock.timed("slate", slates.SlateBuilder._choose)
     slates.Shown.mask = clock.timed("shown", slates.Shown.mask)
     slates.without = clock.timed("shown", slates.without)
-    slates.Kitchen.make = clock.timed("slates, rest", slates.Kitchen.make)
+    slates.SlateBuilder.make = clock.timed("slates, rest", slates.SlateBuilder.make)
     for name in ("pass_channels", "pass_ranking", "join_pending"):
         setattr(service, name, clock.timed("timetable", getattr(service, name)))
     for name in ("_log_requests", "_log_serving", "_log_slates"):

@@ -17,11 +17,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from simulator.draws import halves, mixed, to_uniform
-from simulator.population.keys import PopulationKeys
 from simulator.population.pilot import reference_slates
 from simulator.population.population import Population
-from simulator.world.config import WorldConfig
+from simulator.population.population_config import PopulationConfig
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 VISITS = 20_000
 REQUESTS = 3
@@ -58,7 +58,7 @@ def main() -> None:
     world = make_world()
     print(f"{'model':9} {'batch':>6} {'user-slates/s':>14} {'floor/s':>12} {'share of floor':>15}")
     for kind in options.kinds:
-        keys = PopulationKeys.model_validate({"examination": {"kind": kind}})
+        keys = PopulationConfig.model_validate({"examination": {"kind": kind}})
         measured = {size: ([], []) for size in options.sizes}
         for _ in range(options.rounds):
             population = Population.build(world, keys)

@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 
 from micrec.progress import LineProgress
-from simulator.world.config import WorldConfig
 from simulator.world.disk import folder_bytes
 from simulator.world.files import load_world
 from simulator.world.generate import generate_world
 from simulator.world.parts import make_folders, plan
 from simulator.world.workers import draw_parts
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 PRESETS = Path(__file__).parents[2] / "scenarios" / "worlds"
 

@@ -1,4 +1,4 @@
-"""The floors: popularity and item-kNN, against hand-worked cases and loops."""
+"""The baselines: popularity and item-kNN, against hand-worked cases and loops."""
 
 import math
 from collections import Counter

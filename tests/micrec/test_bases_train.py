@@ -6,7 +6,7 @@ import torch
 
 from micrec.data.split import temporal_split
 from micrec.evaluation import evaluation_task
-from micrec.experiment import run_floor
+from micrec.experiment import run_baseline
 from micrec.fitting import fit
 from micrec.progress import NoProgress
 from tests.micrec.factories import random_dataset
@@ -54,7 +54,7 @@ def test_trained_models_beat_chance(dataset, name):
     fitted = fit(dataset, config)
     task = evaluation_task(dataset, temporal_split(dataset.clicks, config.split), config.evaluation, "test")
     hits = fitted.evaluate(task).metrics["hit@3"]
-    floor = run_floor("popularity", dataset, config).metrics["hit@3"]
+    floor = run_baseline("popularity", dataset, config).metrics["hit@3"]
     assert hits > 0.75 * floor > 0.3  # three random items of thirty would be clicked a tenth of the time
 
 

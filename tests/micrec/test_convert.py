@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from micrec.cli import app
+from micrec.cli.data_commands import app
 from micrec.console import report_errors
 from micrec.data.convert import READERS, convert, detect
 from micrec.data.readers.kuairand import USER_COLUMNS
@@ -282,6 +282,6 @@ def test_help_names_every_reader_and_list_every_option():
 
 def test_the_command_line_starts_without_heavy_imports():
     heavy = "{'torch', 'polars', 'numpy', 'scipy', 'sklearn', 'faiss'}"
-    code = f"import sys, micrec.cli; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, micrec.cli.data_commands; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -15,7 +15,7 @@ from micrec.data.dataset import Clicks, Dataset, EntityTable
 from micrec.data.schema import DatasetSchema
 from micrec.data.split import Split
 from micrec.evaluation import EvalTask, embedding_scores, evaluate, evaluation_task, reach
-from micrec.experiment import run_floor, run_model
+from micrec.experiment import run_baseline, run_model
 from tests.micrec.serving import SMALL, small_dataset
 
 Pair = tuple[int, int]
@@ -179,7 +179,10 @@ def test_every_result_holds_the_shares_and_all_models_have_the_same(tmp_path):
     """As a cell of a table stores them: of a trained model and of the baselines."""
     dataset = small_dataset(tmp_path / "data")
     config = Config.model_validate({**SMALL, "evaluation": {"cutoffs": [3, 20]}})
-    results = [run_model(dataset, config), *(run_floor(name, dataset, config) for name in ("popularity", "item_knn"))]
+    results = [
+        run_model(dataset, config),
+        *(run_baseline(name, dataset, config) for name in ("popularity", "item_knn")),
+    ]
     names = ["judged_share", "hittable_share", "repeat_share", "hit_ceiling@3", "hit_ceiling@20", "hit_chance@20"]
     (shares,) = {tuple(result.metrics[name] for name in names) for result in results}
     # by a walk through the log

@@ -10,7 +10,7 @@ from torch import nn
 from micrec.config import Config, TrainConfig
 from micrec.errors import MicrecError
 from micrec.experiment import run_model
-from micrec.gradients import early_and_late, mean_of, pulls
+from micrec.gradients import early_and_late, gradient_stats, mean_of
 from micrec.models.table import EmbeddingTable
 from micrec.settings import merge, validate
 from micrec.training import watched_steps
@@ -36,7 +36,7 @@ def make_losses(found: list[EmbeddingTable]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("sparse", [False, True])
 def test_figures_equal_dense_gradients(sparse):
     found = tables(sparse)
-    figures = pulls(make_losses(found), [table.weight for table in found])
+    figures = gradient_stats(make_losses(found), [table.weight for table in found])
 
     dense = tables(False)
     gradients = {}
@@ -63,7 +63,7 @@ def test_figures_equal_dense_gradients(sparse):
 def test_the_graph_is_kept():
     found = tables(False)
     losses = make_losses(found)
-    pulls(losses, [table.weight for table in found])
+    gradient_stats(losses, [table.weight for table in found])
     sum(losses.values()).backward()
     assert found[0].weight.grad is not None
 
@@ -71,7 +71,7 @@ def test_the_graph_is_kept():
 def test_a_loss_twice_the_matching_loss_agrees_wholly():
     weight = nn.Parameter(torch.ones(4, 2))
     matching = weight[:3].sum()
-    figures = pulls({"matching": matching, "twin": 2 * matching}, [weight])
+    figures = gradient_stats({"matching": matching, "twin": 2 * matching}, [weight])
     assert figures == pytest.approx({"twin_pull": 2.0, "twin_agreement": 1.0, "twin_row_share": 2 / 3})
 
 

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrec.comparison import compare_with_floors
+from micrec.comparison import compare_with_baselines
 from micrec.config import Config
 from micrec.data.store import read_dataset
 from micrec.errors import MicrecError
 from micrec.evaluation.link_recall import Links, cosine_scores, link_recall, read_links
-from micrec.experiment import run_floor, run_model
+from micrec.experiment import run_baseline, run_model
 from micrec.fitting import fit
 from micrec.settings import merge
 from tests.micrec.factories import write_random
@@ -146,11 +146,11 @@ def test_many_sources_are_sampled_evenly(monkeypatch):
 def plant(folder: Path, *, strength: float = 0.3) -> Path:
     """An oracle beside a random dataset: item i is in group i % 6."""
     ids = pl.read_parquet(folder / "items.parquet")["item_id"]
-    (folder / "oracle").mkdir()
+    (folder / "ground_truth").mkdir()
     oracle = pl.DataFrame({"item_id": ids, "link_group": [i % 6 for i in range(len(ids))], "quality": 0.0})
-    oracle.sample(fraction=1, shuffle=True, seed=1).write_parquet(folder / "oracle" / "items.parquet")
+    oracle.sample(fraction=1, shuffle=True, seed=1).write_parquet(folder / "ground_truth" / "items.parquet")
     links = pl.DataFrame({"source_group": [0, 0, 3], "target_group": [1, 5, 4], "strength": [strength] * 3})
-    links.write_parquet(folder / "oracle" / "links.parquet")
+    links.write_parquet(folder / "ground_truth" / "links.parquet")
     return folder
 
 
@@ -171,23 +171,23 @@ def test_oracle_is_matched_by_id(world):
 
 
 def test_no_oracle_no_link_recall(world):
-    shutil.rmtree(world / "oracle")
+    shutil.rmtree(world / "ground_truth")
     dataset = read_dataset(world)
     assert read_links(dataset) is None
-    assert not any("link" in name for name in run_floor("popularity", dataset, small_config()).metrics)
+    assert not any("link" in name for name in run_baseline("popularity", dataset, small_config()).metrics)
 
 
 def test_a_broken_oracle_is_told(world):
-    (world / "oracle" / "links.parquet").write_bytes(b"no")
-    with pytest.raises(MicrecError, match=r"oracle/links.parquet: cannot be read .*generate the world anew"):
+    (world / "ground_truth" / "links.parquet").write_bytes(b"no")
+    with pytest.raises(MicrecError, match=r"ground_truth/links.parquet: cannot be read .*generate the world anew"):
         read_links(read_dataset(world))
-    pl.DataFrame({"source_group": [0]}).write_parquet(world / "oracle" / "links.parquet")
+    pl.DataFrame({"source_group": [0]}).write_parquet(world / "ground_truth" / "links.parquet")
     with pytest.raises(MicrecError, match="source_group and target_group"):
         read_links(read_dataset(world))
 
 
 def test_an_oracle_of_other_items_is_told(world):
-    path = world / "oracle" / "items.parquet"
+    path = world / "ground_truth" / "items.parquet"
     pl.read_parquet(path).head(50).write_parquet(path)
     with pytest.raises(MicrecError, match="no link_group for 10 of 60 items"):
         read_links(read_dataset(world))
@@ -195,7 +195,7 @@ def test_an_oracle_of_other_items_is_told(world):
 
 def test_every_model_and_floor_gets_it_beside_chance(world):
     dataset = read_dataset(world)
-    results = compare_with_floors(fit(dataset, small_config()), dataset)
+    results = compare_with_baselines(fit(dataset, small_config()), dataset)
     names = {f"link_recall{view}@{k}{end}" for view in ("", "_cross") for k in (5, 20) for end in ("", "_chance")}
     for result in results.values():
         assert names <= set(result.metrics)
@@ -209,9 +209,9 @@ def test_training_never_opens_the_oracle(world, tmp_path):
     """The trained bytes are the same with the oracle, without it, and where it cannot be read."""
     config = small_config(contrast={name: {"weight": 0.1} for name in ("feature", "semantic", "session")})
     plain = shutil.copytree(world, tmp_path / "plain")
-    shutil.rmtree(plain / "oracle")
+    shutil.rmtree(plain / "ground_truth")
     broken = shutil.copytree(world, tmp_path / "broken")
-    for path in (broken / "oracle").iterdir():
+    for path in (broken / "ground_truth").iterdir():
         path.write_bytes(b"no")
     states = [fit(read_dataset(folder), config).model.state_dict() for folder in (world, plain, broken)]
     for state in states[1:]:
@@ -220,7 +220,9 @@ def test_training_never_opens_the_oracle(world, tmp_path):
 
 def test_only_evaluation_names_the_oracle():
     package = Path(__file__).parents[2] / "micrec"
-    named = {str(path.relative_to(package)) for path in package.rglob("*.py") if "oracle" in path.read_text("utf-8")}
+    named = {
+        str(path.relative_to(package)) for path in package.rglob("*.py") if "ground_truth" in path.read_text("utf-8")
+    }
     assert named <= {"evaluation/link_recall.py"}
     training = ("training.py", "fitting.py", "contrast.py", "matching.py", "train_data.py", "sampling.py")
     for module in training:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from micrec.cli.model_commands import app as model_app
 from micrec.data.dataset import Dataset
 from micrec.data.schema import DatasetSchema, FieldType, Roles
 from micrec.data.store import read_dataset, write_dataset
 from micrec.errors import MicrecError
 from micrec.fitting import check_inputs, fit
 from micrec.loss_requirements import applicable_config
-from micrec.model_cli import app as model_app
 from tests.micrec.factories import random_dataset
 from tests.micrec.test_training import config_of
 
@@ -79,7 +79,7 @@ def test_the_documented_path_goes_through(tmp_path: Path, columns: str | None) -
         lines = [",".join(cells[c] for c in columns.split(",")).format(i, i % 4) for i in range(30)]
         (tmp_path / "items.csv").write_text("\n".join([columns, *lines]) + "\n")
         items = ["--set", f"items={tmp_path / 'items.csv'}"]
-    from micrec.cli import app
+    from micrec.cli.data_commands import app
 
     run = CliRunner()
     done = run.invoke(app, ["convert", "table", str(tmp_path / "clicks.csv"), str(tmp_path / "d"), *items])

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from abtest.cli import app
+from abtest.cli.main import app
 from micrec import fitting
 from micrec.config import Config
 from micrec.data.store import write_dataset

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from micrec.cli import app
+from micrec.cli.data_commands import app
 from micrec.config import SplitConfig
 from micrec.data.convert import convert
 from micrec.data.readers.tabular import read_tabular

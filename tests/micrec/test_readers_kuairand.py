@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from micrec.data.readers.kuairand import COUNTS, FLAGS, ONEHOTS, RANGES, KuaiRandOptions, read_kuairand
+from micrec.data.readers.kuairand import COUNTS, FLAGS, ONEHOTS, RANGES, KuaiRandConfig, read_kuairand
 from micrec.data.schema import FieldType
 from micrec.errors import MicrecError
 
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_repeated_rows_are_one_click_and_the_rest_is_counted(folder: Path):
-    read = read_kuairand(folder, KuaiRandOptions())
+    read = read_kuairand(folder, KuaiRandConfig())
     assert read.clicks.rows() == [(2, 11, 2000, 0.25, False, True), (1, 10, 3000, 4.0, True, False)]
     assert read.clicks.columns == ["user_id", "item_id", "timestamp", "dwell_s", "like", "follow"]
     assert read.dropped == {
@@ -60,13 +60,13 @@ def test_repeated_rows_are_one_click_and_the_rest_is_counted(folder: Path):
 
 
 def test_long_views_may_be_the_clicks(folder: Path):
-    read = read_kuairand(folder, KuaiRandOptions(click="long_view"))
+    read = read_kuairand(folder, KuaiRandConfig(click="long_view"))
     assert read.clicks.select("user_id", "item_id", "dwell_s").rows() == [(1, 10, 4.0), (1, 11, 9.0)]
     assert read.dropped["exposures without a click (long_view is not 1)"] == 2
 
 
 def test_missing_values_of_videos(folder: Path):
-    videos = {row["item_id"]: row for row in read_kuairand(folder, KuaiRandOptions()).items.to_dicts()}
+    videos = {row["item_id"]: row for row in read_kuairand(folder, KuaiRandConfig()).items.to_dicts()}
     assert list(videos) == [10, 11, 12]  # 12 was never clicked, and is still in the pool
     assert videos[10]["tag"] == ["39", "68"]
     assert videos[10]["category"] == "39"
@@ -79,7 +79,7 @@ def test_missing_values_of_videos(folder: Path):
 
 
 def test_missing_values_of_users(folder: Path):
-    one, two = read_kuairand(folder, KuaiRandOptions()).users.to_dicts()
+    one, two = read_kuairand(folder, KuaiRandConfig()).users.to_dicts()
     assert one["user_active_degree"] == "full_active"
     assert two["user_active_degree"] is None
     assert [(one[flag], two[flag]) for flag in FLAGS] == [(None, 1)] * len(FLAGS)
@@ -89,14 +89,14 @@ def test_missing_values_of_users(folder: Path):
 
 
 def test_every_field_is_declared(folder: Path):
-    read = read_kuairand(folder, KuaiRandOptions())
+    read = read_kuairand(folder, KuaiRandConfig())
     assert ["user_id", *read.schema.users] == read.users.columns
     assert set(read.schema.items) | {"item_id"} == set(read.items.columns)
     assert {name for name, kind in read.schema.users.items() if kind is FieldType.NUMERIC} == set(COUNTS)
 
 
 def test_the_catalogue_is_a_choice(folder: Path):
-    read = read_kuairand(folder, KuaiRandOptions(users="all", items="clicked"))
+    read = read_kuairand(folder, KuaiRandConfig(users="all", items="clicked"))
     assert read.users["user_id"].to_list() == [1, 2, 3]
     assert read.items["item_id"].to_list() == [10, 11]
     assert read.dropped["items without a kept click"] == 1
@@ -106,7 +106,7 @@ def test_several_logs_are_one_in_time_order(folder: Path):
     (folder / "log_standard_b.csv.gz").write_bytes(gzip.compress((LOG_HEADER + "1,12,0,0,500,1,0,0,0,0,1\n").encode()))
     (folder / "log_random_c.csv").write_text(LOG_HEADER + "1,12,0,0,1500,1,0,0,0,0,1\n")
     times = {
-        logs: read_kuairand(folder, KuaiRandOptions(logs=logs)).clicks["timestamp"].to_list()
+        logs: read_kuairand(folder, KuaiRandConfig(logs=logs)).clicks["timestamp"].to_list()
         for logs in ("standard", "random", "all")
     }
     assert times == {"standard": [500, 2000, 3000], "random": [1500], "all": [500, 1500, 2000, 3000]}
@@ -118,12 +118,12 @@ def test_archives_keep_their_files_in_data(folder: Path, tmp_path: Path):
     data.mkdir()
     for path in folder.glob("*.csv*"):
         path.rename(data / path.name)
-    assert len(read_kuairand(tmp_path / "KuaiRand-Pure", KuaiRandOptions()).clicks) == 2
+    assert len(read_kuairand(tmp_path / "KuaiRand-Pure", KuaiRandConfig()).clicks) == 2
 
 
 def test_a_missing_file_is_told(folder: Path):
     with pytest.raises(MicrecError, match=r"no file log_random\*\.csv\* in it"):
-        read_kuairand(folder, KuaiRandOptions(logs="random"))
+        read_kuairand(folder, KuaiRandConfig(logs="random"))
 
 
 def test_a_missing_column_is_told(folder: Path):
@@ -131,13 +131,13 @@ def test_a_missing_column_is_told(folder: Path):
     with pytest.raises(
         MicrecError, match=r"log_standard_a\.csv: columns time_ms, is_click, .* missing \(it has user_id"
     ):
-        read_kuairand(folder, KuaiRandOptions())
+        read_kuairand(folder, KuaiRandConfig())
 
 
 def test_a_text_in_a_number_column_is_told(folder: Path):
     (folder / "log_standard_a.csv").write_text(LOG_HEADER + LOG.replace("2000", "noon"))
     with pytest.raises(MicrecError, match=r"cannot be read .*noon"):
-        read_kuairand(folder, KuaiRandOptions())
+        read_kuairand(folder, KuaiRandConfig())
 
 
 def test_a_cut_archive_is_told(folder: Path):
@@ -145,10 +145,10 @@ def test_a_cut_archive_is_told(folder: Path):
     whole = gzip.compress((LOG_HEADER + LOG).encode())
     (folder / "log_standard_a.csv.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(MicrecError, match=r"log_standard_a\.csv\.gz: cannot be read"):
-        read_kuairand(folder, KuaiRandOptions())
+        read_kuairand(folder, KuaiRandConfig())
 
 
 def test_a_log_without_clicks_is_told(folder: Path):
     (folder / "log_standard_a.csv").write_text(LOG_HEADER + "1,10,0,0,500,0,0,0,0,0,1\n")
     with pytest.raises(MicrecError, match="none of the 1 log rows has is_click = 1"):
-        read_kuairand(folder, KuaiRandOptions())
+        read_kuairand(folder, KuaiRandConfig())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from micrec.data.readers.movielens import GENRES_100K, MovieLensOptions, read_movielens
+from micrec.data.readers.movielens import GENRES_100K, MovieLensConfig, read_movielens
 from micrec.errors import MicrecError
 
 
@@ -50,7 +50,7 @@ def ml_latest(tmp_path: Path) -> Path:
 
 
 def test_ml_100k(ml_100k: Path):
-    read = read_movielens(ml_100k, MovieLensOptions())
+    read = read_movielens(ml_100k, MovieLensConfig())
     assert read.clicks.rows() == [(2, 20, 100), (1, 30, 100), (1, 10, 200)]
     assert read.items.select("item_id", "title", "year", "genres", "category").rows() == [
         (10, "Toy Story", 1995, ["Animation", "Comedy"], "Animation"),
@@ -69,7 +69,7 @@ def test_ml_100k(ml_100k: Path):
 
 
 def test_ml_1m(ml_1m: Path):
-    read = read_movielens(ml_1m, MovieLensOptions())
+    read = read_movielens(ml_1m, MovieLensConfig())
     assert read.clicks.rows() == [(2, 20, 978300000), (1, 10, 978300760), (2, 10, 978300760)]
     assert read.items.select("item_id", "title", "year", "genres").rows() == [
         (10, 'City of Lost "Children", The', 1995, ["Adventure", "Sci-Fi"]),
@@ -81,13 +81,13 @@ def test_ml_1m(ml_1m: Path):
 
 def test_ml_10m_is_the_same_layout_without_users(ml_1m: Path):
     (ml_1m / "users.dat").unlink()
-    read = read_movielens(ml_1m, MovieLensOptions())
+    read = read_movielens(ml_1m, MovieLensConfig())
     assert read.users.rows() == [(1,), (2,)]
     assert read.schema.users == {}
 
 
 def test_ml_latest(ml_latest: Path):
-    read = read_movielens(ml_latest, MovieLensOptions())
+    read = read_movielens(ml_latest, MovieLensConfig())
     assert read.clicks.rows() == [(9, 1, 100), (7, 1, 200), (7, 2, 300)]
     assert read.items.select("item_id", "title", "year", "genres", "category").rows() == [
         (1, "Toy Story", 1995, ["Adventure", "Comedy"], "Adventure"),
@@ -99,7 +99,7 @@ def test_ml_latest(ml_latest: Path):
 
 
 def test_low_ratings_are_dropped_and_counted(ml_latest: Path):
-    read = read_movielens(ml_latest, MovieLensOptions(min_rating=4.5, items="clicked"))
+    read = read_movielens(ml_latest, MovieLensConfig(min_rating=4.5, items="clicked"))
     assert read.clicks.rows() == [(9, 1, 100)]
     assert read.users.rows() == [(9,)]
     assert read.dropped == {
@@ -110,35 +110,35 @@ def test_low_ratings_are_dropped_and_counted(ml_latest: Path):
 
 
 def test_tags_are_read_on_request(ml_latest: Path):
-    assert "tags" not in read_movielens(ml_latest, MovieLensOptions()).items.columns
-    read = read_movielens(ml_latest, MovieLensOptions(tags=True))
+    assert "tags" not in read_movielens(ml_latest, MovieLensConfig()).items.columns
+    read = read_movielens(ml_latest, MovieLensConfig(tags=True))
     assert read.items["tags"].to_list() == [["pixar"], None, None]  # two users gave it, in two spellings
     assert read.schema.items["tags"] == "multi_categorical"
-    every = read_movielens(ml_latest, MovieLensOptions(tags=True, min_tag_users=1))
+    every = read_movielens(ml_latest, MovieLensConfig(tags=True, min_tag_users=1))
     assert every.items["tags"].to_list() == [["pixar", "fun"], ["odd"], None]
 
 
 def test_every_field_is_declared(ml_100k: Path):
-    read = read_movielens(ml_100k, MovieLensOptions())
+    read = read_movielens(ml_100k, MovieLensConfig())
     assert {"user_id", *read.schema.users} == set(read.users.columns)
     assert {"item_id", *read.schema.items} == set(read.items.columns)
 
 
 def test_a_foreign_folder_is_told(tmp_path: Path):
     with pytest.raises(MicrecError, match=r"not a MovieLens folder: it needs one of u\.data \(ml-100k\), ratings\.dat"):
-        read_movielens(tmp_path, MovieLensOptions())
+        read_movielens(tmp_path, MovieLensConfig())
 
 
 def test_a_missing_file_is_told(ml_100k: Path):
     (ml_100k / "u.user").unlink()
     with pytest.raises(MicrecError, match=r"the file u\.user is missing"):
-        read_movielens(ml_100k, MovieLensOptions())
+        read_movielens(ml_100k, MovieLensConfig())
 
 
 def test_broken_lines_are_told_all_at_once(ml_100k: Path):
     (ml_100k / "u.data").write_text("2\t20\t3\t100\n1\tten\t5\t200\n1\t30\n\n")
     with pytest.raises(MicrecError) as fault:
-        read_movielens(ml_100k, MovieLensOptions())
+        read_movielens(ml_100k, MovieLensConfig())
     assert "u.data: 3 faults" in str(fault.value)
     assert "item_id: 1 values are not of type Int64 (row 2: 'ten')" in str(fault.value)
     assert "rating: 1 values are not of type Float64 (row 3: None)" in str(fault.value)
@@ -147,4 +147,4 @@ def test_broken_lines_are_told_all_at_once(ml_100k: Path):
 
 def test_a_minimum_above_all_ratings_is_told(ml_1m: Path):
     with pytest.raises(MicrecError, match="none of its 3 ratings is at least 6: lower min_rating"):
-        read_movielens(ml_1m, MovieLensOptions(min_rating=6))
+        read_movielens(ml_1m, MovieLensConfig(min_rating=6))

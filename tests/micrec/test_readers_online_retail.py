@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrec.data.readers.online_retail import OnlineRetailOptions, is_online_retail, read_online_retail
+from micrec.data.readers.online_retail import OnlineRetailConfig, is_online_retail, read_online_retail
 from micrec.data.readers.title_words import title_words
 from micrec.errors import MicrecError
 
@@ -41,7 +41,7 @@ def parquet(tmp_path: Path) -> Path:
 
 
 def test_every_line_is_a_click_or_counted_under_one_reason(parquet: Path):
-    read = read_online_retail(parquet, OnlineRetailOptions())
+    read = read_online_retail(parquet, OnlineRetailConfig())
     assert read.dropped == {
         "lines without a customer": 3,
         "cancelled lines (InvoiceNo starts with C)": 1,
@@ -53,7 +53,7 @@ def test_every_line_is_a_click_or_counted_under_one_reason(parquet: Path):
 
 
 def test_clicks_are_in_time_order_and_ties_in_file_order(parquet: Path):
-    clicks = read_online_retail(parquet, OnlineRetailOptions()).clicks
+    clicks = read_online_retail(parquet, OnlineRetailConfig()).clicks
     nine, ten = NINE.replace(tzinfo=UTC), TEN.replace(tzinfo=UTC)
     assert clicks.rows() == [
         (17850, "85123B", nine),
@@ -65,7 +65,7 @@ def test_clicks_are_in_time_order_and_ties_in_file_order(parquet: Path):
 
 
 def test_item_fields_are_derived_from_kept_lines(parquet: Path):
-    items = read_online_retail(parquet, OnlineRetailOptions(price_bands=2, min_word_items=1)).items
+    items = read_online_retail(parquet, OnlineRetailConfig(price_bands=2, min_word_items=1)).items
     rows = {row["item_id"]: row for row in items.to_dicts()}
     assert list(rows) == ["71053", "85123A", "85123B"]
     assert rows["85123A"]["title"] == "BAG RED"  # twice, against once RED BAG
@@ -78,14 +78,14 @@ def test_item_fields_are_derived_from_kept_lines(parquet: Path):
 
 
 def test_country_is_the_most_frequent_and_the_first_seen_among_equals(parquet: Path):
-    users = read_online_retail(parquet, OnlineRetailOptions()).users
+    users = read_online_retail(parquet, OnlineRetailConfig()).users
     assert users.rows() == [(12346, "Norway"), (17850, "United Kingdom")]
 
 
 def test_an_item_without_any_description_has_no_title(tmp_path: Path):
     path = tmp_path / "x.parquet"
     frame([("1", "A1", "nan", 1, NINE, 1.0, 1.0, "X"), ("1", "B1", None, 1, NINE, 1.0, 1.0, None)]).write_parquet(path)
-    read = read_online_retail(path, OnlineRetailOptions(min_word_items=1))
+    read = read_online_retail(path, OnlineRetailConfig(min_word_items=1))
     assert read.items["title"].to_list() == [None, None]
     assert read.items["words"].to_list() == [[], []]
     assert read.items["category"].to_list() == read.items["design"].to_list() == [None, None]
@@ -103,7 +103,7 @@ def test_the_csv_layouts_read_like_the_parquet_file(tmp_path: Path, encoding: st
         "C3,71053,LANTERN,-1,12/13/2010 10:05,3.39,17850.0,United Kingdom\n"
     )
     path.write_bytes(text.encode(encoding))
-    read = read_online_retail(path, OnlineRetailOptions())
+    read = read_online_retail(path, OnlineRetailConfig())
     assert read.clicks.rows() == [(17850, "85123A", NINE.replace(tzinfo=UTC))]
     assert read.items["title"].to_list() == ["BAG £2"]
     assert list(read.dropped.values()) == [1, 1]
@@ -115,19 +115,17 @@ def test_online_retail_two_names_its_columns_otherwise(tmp_path: Path):
         "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID,Country\n"
         "1,85123A,BAG,6,2010-12-01 09:00:00,2.55,17850.0,United Kingdom\n"
     )
-    assert read_online_retail(path, OnlineRetailOptions()).clicks.rows() == [
-        (17850, "85123A", NINE.replace(tzinfo=UTC))
-    ]
+    assert read_online_retail(path, OnlineRetailConfig()).clicks.rows() == [(17850, "85123A", NINE.replace(tzinfo=UTC))]
 
 
 def test_a_folder_with_the_one_file_is_fine(parquet: Path):
     (parquet.parent / "NOTICE.md").write_text("CC BY")
     assert is_online_retail(parquet.parent)
-    assert len(read_online_retail(parquet.parent, OnlineRetailOptions()).clicks) == 5
+    assert len(read_online_retail(parquet.parent, OnlineRetailConfig()).clicks) == 5
     (parquet.parent / "b.csv").write_text("x")
     assert not is_online_retail(parquet.parent)
     with pytest.raises(MicrecError, match=r"exactly one \.parquet or \.csv file, found b\.csv, online_retail\.parquet"):
-        read_online_retail(parquet.parent, OnlineRetailOptions())
+        read_online_retail(parquet.parent, OnlineRetailConfig())
 
 
 RANDOM_LINES = st.lists(
@@ -156,9 +154,9 @@ def test_clicks_and_majorities_equal_those_of_a_plain_loop(lines: list[tuple]):
         )
         if not kept:
             with pytest.raises(MicrecError, match="has a customer and a positive quantity"):
-                read_online_retail(Path(folder), OnlineRetailOptions())
+                read_online_retail(Path(folder), OnlineRetailConfig())
             return
-        read = read_online_retail(Path(folder), OnlineRetailOptions())
+        read = read_online_retail(Path(folder), OnlineRetailConfig())
     assert len(kept) + sum(read.dropped.values()) == len(lines)
     in_time_order = sorted(kept, key=lambda line: line[4])
     assert read.clicks.select("user_id", "item_id").rows() == [(int(line[6]), line[1]) for line in in_time_order]
@@ -194,7 +192,7 @@ def test_faults_of_the_file_are_told(tmp_path: Path, parquet: Path):
         (write(tmp_path, CustomerID=[None]), "none of its 1 lines has a customer and a positive quantity"),
     ]:
         with pytest.raises(MicrecError, match=message):
-            read_online_retail(path, OnlineRetailOptions())
+            read_online_retail(path, OnlineRetailConfig())
 
 
 @pytest.mark.parametrize(
@@ -207,7 +205,7 @@ def test_faults_of_the_file_are_told(tmp_path: Path, parquet: Path):
 )
 def test_values_of_the_wrong_kind_are_told(tmp_path: Path, columns: dict, message: str):
     with pytest.raises(MicrecError, match=message):
-        read_online_retail(write(tmp_path, **columns), OnlineRetailOptions())
+        read_online_retail(write(tmp_path, **columns), OnlineRetailConfig())
 
 
 def categories(*titles: str) -> list[str | None]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from micrec.data.readers.recbole import RecBoleOptions, read_recbole
+from micrec.data.readers.recbole import RecBoleConfig, read_recbole
 from micrec.data.schema import FieldType
 from micrec.errors import MicrecError
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_whole_dataset(folder: Path):
-    read = read_recbole(folder, RecBoleOptions())
+    read = read_recbole(folder, RecBoleConfig())
     assert read.clicks.rows() == [("u2", "302", 881250940.5), ("u1", "242", 881250949.0), ("u1", "302", 881250949.0)]
     assert read.users.rows() == [("u1", 24.0, "M"), ("u2", None, "F")]
     assert read.items.to_dicts()[0] == {
@@ -43,7 +43,7 @@ def test_a_whole_dataset(folder: Path):
 
 
 def test_types_and_roles(folder: Path):
-    schema = read_recbole(folder, RecBoleOptions()).schema
+    schema = read_recbole(folder, RecBoleConfig()).schema
     assert schema.name == "ml"
     assert schema.users == {"age": FieldType.NUMERIC, "gender": FieldType.CATEGORICAL}
     assert schema.items == {
@@ -59,13 +59,13 @@ def test_types_and_roles(folder: Path):
 
 
 def test_a_single_valued_taxonomy_is_its_own_category(folder: Path):
-    read = read_recbole(folder, RecBoleOptions(taxonomy="release_year"))
+    read = read_recbole(folder, RecBoleConfig(taxonomy="release_year"))
     assert (read.schema.roles.category, read.schema.roles.taxonomy) == ("release_year", "release_year")
     assert "category" not in read.items.columns
 
 
 def test_low_ratings_are_dropped_and_counted(folder: Path):
-    read = read_recbole(folder, RecBoleOptions(min_rating=3))
+    read = read_recbole(folder, RecBoleConfig(min_rating=3))
     assert read.clicks.select("user_id", "item_id").rows() == [("u2", "302"), ("u1", "242")]
     assert read.dropped["interactions rated below 3"] == 1
 
@@ -73,7 +73,7 @@ def test_low_ratings_are_dropped_and_counted(folder: Path):
 def test_interactions_alone_are_enough(folder: Path):
     (folder / "ml.user").unlink()
     (folder / "ml.item").unlink()
-    read = read_recbole(folder / "ml.inter", RecBoleOptions())
+    read = read_recbole(folder / "ml.inter", RecBoleConfig())
     assert read.users.rows() == [("u2",), ("u1",)]
     assert read.items.rows() == [("302",), ("242",)]
     assert read.schema.items == read.schema.users == {}
@@ -83,7 +83,7 @@ def test_interactions_alone_are_enough(folder: Path):
 @pytest.mark.parametrize(("time", "unit"), [("1650812741436", "ms"), ("1650812741", "s")])
 def test_the_time_unit_is_told_by_its_size(tmp_path: Path, time: str, unit: str):
     (tmp_path / "x.inter").write_text(f"user:token\titem_id:token\tt:float\n1\t2\t{time}\n")
-    read = read_recbole(tmp_path, RecBoleOptions(user="user", time="t"))
+    read = read_recbole(tmp_path, RecBoleConfig(user="user", time="t"))
     assert read.schema.time_unit == unit
     assert read.clicks.rows() == [("1", "2", float(time))]
 
@@ -91,7 +91,7 @@ def test_the_time_unit_is_told_by_its_size(tmp_path: Path, time: str, unit: str)
 def test_bad_headers_are_told_all_at_once(tmp_path: Path):
     (tmp_path / "x.inter").write_text("user_id\titem_id:int\ttimestamp:float\n1\t2\t3\n")
     with pytest.raises(MicrecError) as fault:
-        read_recbole(tmp_path, RecBoleOptions())
+        read_recbole(tmp_path, RecBoleConfig())
     assert "header 'user_id' is not column:type: write one of token, token_seq, float, float_seq" in str(fault.value)
     assert "header 'item_id:int'" in str(fault.value)
 
@@ -99,13 +99,13 @@ def test_bad_headers_are_told_all_at_once(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (RecBoleOptions(time="when"), r"ml\.inter: column when missing .*name the right one with --set"),
-        (RecBoleOptions(min_rating=1, rating="stars"), "column stars missing"),
-        (RecBoleOptions(min_rating=9), "none of its 3 interactions is a click: lower min_rating"),
-        (RecBoleOptions(title="name"), r"ml\.item: no item column name \(it has movie_title"),
+        (RecBoleConfig(time="when"), r"ml\.inter: column when missing .*name the right one with --set"),
+        (RecBoleConfig(min_rating=1, rating="stars"), "column stars missing"),
+        (RecBoleConfig(min_rating=9), "none of its 3 interactions is a click: lower min_rating"),
+        (RecBoleConfig(title="name"), r"ml\.item: no item column name \(it has movie_title"),
     ],
 )
-def test_options_that_do_not_fit_are_told(folder: Path, options: RecBoleOptions, message: str):
+def test_options_that_do_not_fit_are_told(folder: Path, options: RecBoleConfig, message: str):
     with pytest.raises(MicrecError, match=message):
         read_recbole(folder, options)
 
@@ -113,12 +113,12 @@ def test_options_that_do_not_fit_are_told(folder: Path, options: RecBoleOptions,
 def test_one_inter_file_is_needed(folder: Path):
     (folder / "other.inter").write_text("")
     with pytest.raises(MicrecError, match=r"exactly one \.inter file, found ml\.inter, other\.inter"):
-        read_recbole(folder, RecBoleOptions())
+        read_recbole(folder, RecBoleConfig())
     with pytest.raises(MicrecError, match=r"exactly one \.inter file, found none"):
-        read_recbole(folder / "ml.user", RecBoleOptions())
+        read_recbole(folder / "ml.user", RecBoleConfig())
 
 
 def test_a_word_in_a_float_column_is_told(folder: Path):
     (folder / "ml.user").write_text("user_id:token\tage:float\nu1\told\n")
     with pytest.raises(MicrecError, match=r"ml\.user: cannot be read .*old"):
-        read_recbole(folder, RecBoleOptions())
+        read_recbole(folder, RecBoleConfig())

@@ -365,9 +365,9 @@ def test_a_kill_half_way_leaves_the_old_dataset_and_the_next_attempt_cleans_up(t
 def test_a_new_folder_can_hold_further_files(tmp_path: Path) -> None:
     with new_folder(tmp_path / "d") as folder:
         store.write_tables(folder, *TINY)
-        (folder / "oracle").mkdir()
+        (folder / "ground_truth").mkdir()
         assert not (tmp_path / "d").exists()
-    assert (tmp_path / "d" / "oracle").is_dir()
+    assert (tmp_path / "d" / "ground_truth").is_dir()
     assert len(read_dataset(tmp_path / "d").items) == 4
 
 

@@ -16,7 +16,7 @@ from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
 from micrec.errors import MicrecError
 from micrec.evaluation import evaluation_task
-from micrec.experiment import run_floor, run_model
+from micrec.experiment import run_baseline, run_model
 from micrec.fitting import fit
 from micrec.progress import NoProgress
 from micrec.settings import merge
@@ -115,7 +115,7 @@ def test_training_learns_what_there_is_to_learn(tmp_path):
     chosen = [rng.choice(members[taste[u]]) for u in clicks["user_id"]]
     write_dataset(tmp_path / "taste", schema, users, items, clicks.with_columns(pl.Series("item_id", chosen)))
     data = read_dataset(tmp_path / "taste")
-    popularity = run_floor("popularity", data, config_of()).metrics["hit@10"]
+    popularity = run_baseline("popularity", data, config_of()).metrics["hit@10"]
     for contrast in (OFF, {}):
         found = run_model(data, config_of(contrast=contrast, train={"epochs": 6})).metrics["hit@10"]
         assert found > 2 * popularity

@@ -140,7 +140,7 @@ def planning(materials: Path, folder: Path, rng: random.Random) -> Case:
             if rng.random() < 0.3:
                 arguments += [option, number()]
     else:
-        arguments = ["aa", str(materials / "users.parquet"), "--deals", rng.choice(("10", "0", "-1", "x", "50"))]
+        arguments = ["aa", str(materials / "users.parquet"), "--splits", rng.choice(("10", "0", "-1", "x", "50"))]
         if rng.random() < 0.5:
             arguments += ["--lift", number()]
     numbers = [_number(text) for text in arguments[1:]]
@@ -171,7 +171,7 @@ def dataset_folder(materials: Path, folder: Path, rng: random.Random) -> Case:
     """A dataset folder with one of its files changed."""
     data = folder / "data"
     shutil.copytree(materials / "world", data)
-    file = rng.choice(sorted(path for path in data.rglob("*") if path.is_file() and "oracle" not in path.parts))
+    file = rng.choice(sorted(path for path in data.rglob("*") if path.is_file() and "ground_truth" not in path.parts))
     change = _break_file(file, rng)
     commands = [
         ["describe", str(data)],
@@ -350,7 +350,7 @@ def _scenario_is_forbidden(data: Any) -> bool | None:
         return True
     from jsonschema import Draft202012Validator
 
-    from abtest.scenario import KINDS
+    from abtest.scenario_files import KINDS
     from micrec.config import Config
 
     kind = data.get("kind")
@@ -386,7 +386,7 @@ def _schema_of(model: Any) -> Any:
 
 
 def _scenario_keys() -> list[str]:
-    from abtest.scenario import explain_scenario
+    from abtest.scenario_files import explain_scenario
 
     return [setting.key for setting in explain_scenario()]
 

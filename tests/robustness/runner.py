@@ -50,9 +50,9 @@ def preload() -> None:
     import torch
 
     import abtest.analysis.analysis
-    import abtest.cli
+    import abtest.cli.main
     import abtest.online.run
-    import abtest.scenario  # noqa: F401
+    import abtest.scenario_files  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -102,7 +102,7 @@ def _be_the_command(arguments: Sequence[str], folder: Path, output: Path) -> Non
             os.dup2(source, target)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", buffering=1)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
-        from abtest.cli import app
+        from abtest.cli.main import app
 
         try:
             app(list(arguments), prog_name="micrec")

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
-from simulator.world.config import WorldConfig
-from simulator.world.item_table import dataset_schema, item_frame, oracle_items, oracle_links
+from simulator.world.item_table import dataset_schema, ground_truth_items, ground_truth_links, item_frame
 from simulator.world.tags import ItemTags, draw_tags
+from simulator.world.world_config import WorldConfig
 from tests.simulator.worlds import log, small_config, small_history, small_world
 
 Statistic = Callable[..., float]  # of the world that the overrides given as arguments make
@@ -74,7 +74,7 @@ def items_of(*overrides: str) -> pl.DataFrame:
     """Visible and hidden traits of all items."""
     config, world = small_config(*overrides), small_world(*overrides)
     visible = item_frame(config, world.catalogue)
-    return visible.join(oracle_items(config, world.catalogue), on="item_id", maintain_order="left")
+    return visible.join(ground_truth_items(config, world.catalogue), on="item_id", maintain_order="left")
 
 
 def tags_of(*overrides: str) -> ItemTags:
@@ -90,7 +90,7 @@ def facets(*overrides: str) -> dict[str, str]:
     visits = clicks.group_by("session", maintain_order=True).agg(pl.first("user_id", "timestamp"), pl.len())
     parts = {
         "name": dataset_schema(config).name,
-        "links": oracle_links(config, catalogue)["source_group", "target_group"],
+        "links": ground_truth_links(config, catalogue)["source_group", "target_group"],
         "users": shard.users,
         "starts": visits["user_id", "timestamp"],
         "lengths": visits["user_id", "len"],

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from simulator.world.behaviour import BehaviourModel, both_tails, follow_correlation
-from simulator.world.config import BehaviourKeys
+from simulator.world.world_config import BehaviourConfig
 
 N = 2_000_000
 
@@ -14,7 +14,7 @@ def draw(**keys):
     rng = np.random.default_rng(1)
     bits = rng.integers(0, 2**63, N).astype(np.uint64)
     dwell, like, quality = rng.standard_normal((3, N))
-    return BehaviourModel(BehaviourKeys(**keys)).draw(bits, dwell, like, quality), (dwell, like, quality)
+    return BehaviourModel(BehaviourConfig(**keys)).draw(bits, dwell, like, quality), (dwell, like, quality)
 
 
 def within_sampling_error(count, n, rate):
@@ -33,7 +33,7 @@ def within_sampling_error(count, n, rate):
     ],
 )
 def test_rates_out_are_rates_in(keys):
-    want = BehaviourKeys(**keys)
+    want = BehaviourConfig(**keys)
     got, _ = draw(**keys)
     assert within_sampling_error(got.like.sum(), N, want.like_rate)
     assert within_sampling_error(got.follow.sum(), N, want.follow_rate)

@@ -13,11 +13,11 @@ from simulator.fit.fit import fit_folder, fit_world
 from simulator.fit.item_moments import power_law_exponent
 from simulator.fit.simulate import world_log
 from simulator.fit.visit_moments import Visitors, expected, solve
-from simulator.fit.write import world_yaml
+from simulator.fit.world_file import world_yaml
 from simulator.realism.compare import mean_distance, mean_ks
-from simulator.world.config import WorldConfig
 from simulator.world.files import load_world
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 from tests.simulator.worlds import small_config
 
 RETAIL = Path(__file__).parents[3] / "shared" / "data" / "online_retail"

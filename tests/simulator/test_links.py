@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from simulator.world.clicks import Cause
-from simulator.world.item_table import oracle_links
+from simulator.world.item_table import ground_truth_links
 from simulator.world.links import draw_link_targets
 from simulator.world.users import capped_mean
 from tests.simulator.worlds import log, small_config, small_history, small_world
@@ -70,7 +70,7 @@ def test_strength_0_is_off():
 
 
 def test_oracle_holds_the_links_and_their_strength():
-    truth = oracle_links(small_config(*BUSY), small_world(*BUSY).catalogue)
+    truth = ground_truth_links(small_config(*BUSY), small_world(*BUSY).catalogue)
     assert list(truth["source_group", "target_group"].iter_rows()) == pairs(*BUSY)
     assert set(truth["strength"]) == {0.3}
 
@@ -90,7 +90,7 @@ def test_strength_is_the_chance_to_follow(strength, sd):
 
 def test_susceptible_users_follow_in_proportion():
     found = steps(*BUSY, "links.susceptibility_sd=0.8").filter("from_source")
-    readiness = small_history(*BUSY, "links.susceptibility_sd=0.8").oracle_users["user_id", "susceptibility"]
+    readiness = small_history(*BUSY, "links.susceptibility_sd=0.8").ground_truth_users["user_id", "susceptibility"]
     chance = (capped_mean(0.3, 0.8) * pl.col("susceptibility")).clip(0, 1).alias("chance")
     both = found.join(readiness.with_columns(chance), on="user_id").with_columns(hit=pl.col("cause") == Cause.LINK)
     for low, high in ((0.0, 0.15), (0.15, 0.4), (0.4, 1.01)):

@@ -10,7 +10,7 @@ LIKES = ("behaviour.like_rate=0.2", "behaviour.follow_given_like=0.01", "session
 
 
 def log_dwell(*overrides: str) -> pl.DataFrame:
-    traits = small_history(*overrides).oracle_users.select("user_id", user_dwell="dwell", user_like="like")
+    traits = small_history(*overrides).ground_truth_users.select("user_id", user_dwell="dwell", user_like="like")
     return log(*overrides).join(traits, on="user_id", maintain_order="left").with_columns(pl.col("dwell_s").log())
 
 

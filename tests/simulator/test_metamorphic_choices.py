@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from simulator.world.clicks import Cause
-from simulator.world.item_table import dataset_schema, oracle_links
+from simulator.world.item_table import dataset_schema, ground_truth_links
 from tests.simulator.effects import ABOUT, HISTORY, PLACES, TRAITS, WHICH_ITEMS, Effect, cause_share, excess_sd
 from tests.simulator.worlds import log, small_config, small_history, small_world
 
@@ -16,7 +16,7 @@ ONE_REPEATS = ("choice.repeat=0.4", "choice.taste=0.2", "sessions.per_user=8")
 
 
 def links(*overrides: str) -> pl.DataFrame:
-    return oracle_links(small_config(*overrides), small_world(*overrides).catalogue)
+    return ground_truth_links(small_config(*overrides), small_world(*overrides).catalogue)
 
 
 def name_length(*overrides: str) -> float:

@@ -10,10 +10,10 @@ from scipy.stats import mannwhitneyu
 
 from micrec.errors import MicrecError
 from simulator.ports import Requests
-from simulator.ranking import CtrTrainer, RankerKeys, requests_at
+from simulator.ranking import CtrTrainer, RankerConfig, requests_at
 from tests.simulator.channels.logs import DAY_S, START_S, random_log, random_requests
 
-KEYS = RankerKeys(days=3)
+KEYS = RankerConfig(days=3)
 
 
 def until(log, day):
@@ -76,7 +76,7 @@ def test_it_ranks_better_than_popularity(held_out):
 def test_the_effect_of_the_position_is_learnt_and_left_out_of_the_score(tmp_path):
     """Log odds fall by 0.4 a position in these logs."""
     log = random_log(4, n_slates=8_000)
-    model = trained(tmp_path / "v1", log, keys=RankerKeys(days=6))
+    model = trained(tmp_path / "v1", log, keys=RankerConfig(days=6))
     weights = weights_in(tmp_path / "v1")
     for place in range(1, 5):
         assert weights[f"position {place}"] == pytest.approx(-0.4 * place, abs=0.25)
@@ -107,7 +107,7 @@ def test_scores_keep_the_promises_of_a_ranker(held_out):
 def test_a_cold_item_gets_what_cold_items_got(tmp_path):
     """Items published within the day are unknown to the model of its morning: they are scored as their like were."""
     log = random_log(5, n_slates=8_000)
-    model = trained(tmp_path / "v1", until(log, 5), keys=RankerKeys(days=4))
+    model = trained(tmp_path / "v1", until(log, 5), keys=RankerConfig(days=4))
     requests = random_requests(log, 40)
     cold = model.score(requests, np.full((40, 1), 79 + 5))  # not in the table
     assert (np.abs(cold - cold.mean()) < 0.5).all()
@@ -118,7 +118,7 @@ def test_features_of_a_day_know_nothing_of_its_clicks():
     log = random_log(6, n_slates=2_000)
     day = pl.col("timestamp") >= START_S + 5 * DAY_S
     flipped = log.impressions.with_columns(pl.when(day).then(~pl.col("clicked")).otherwise("clicked").alias("clicked"))
-    trainer = CtrTrainer(RankerKeys(days=1))
+    trainer = CtrTrainer(RankerConfig(days=1))
     x, y = trainer._samples(log)
     x_flipped, y_flipped = trainer._samples(dataclasses.replace(log, impressions=flipped))
     np.testing.assert_array_equal(x, x_flipped)

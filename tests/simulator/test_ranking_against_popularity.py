@@ -13,15 +13,15 @@ from scipy.special import expit
 from micrec.settings import validate
 from simulator.channels import CHANNELS, make_channel
 from simulator.platform.archive import Archive, observed
-from simulator.platform.config import PlatformKeys
 from simulator.platform.engine import Engine, popular_items
-from simulator.platform.setting import Setting
-from simulator.platform.snapshots import Makers
-from simulator.population.keys import PopulationKeys
+from simulator.platform.model_registry import TrainerFactories
+from simulator.platform.platform_config import PlatformConfig
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from simulator.ranking import CtrTrainer, requests_at
-from simulator.world.config import WorldConfig
 from simulator.world.world import World
+from simulator.world.world_config import WorldConfig
 
 FIRST, DAYS, SLATE, POOL = 6, 3, 10, 300
 SEEN = np.arange(1, SLATE + 1) ** -0.7  # chance that a place is looked at
@@ -45,7 +45,7 @@ def platform_of():
     channels = {kind: {"kind": kind, "k": 100, "quota": quota} for kind, quota in kinds.items()}
     keys = {"warmup_days": 0, "pipeline": {"channels": channels}}
     makers = {kind: lambda options, kind=kind: make_channel(kind, options, where=kind) for kind in CHANNELS}
-    return validate(PlatformKeys, keys, where="test"), Makers(makers, {"ctr": lambda options: CtrTrainer()})
+    return validate(PlatformConfig, keys, where="test"), TrainerFactories(makers, {"ctr": lambda options: CtrTrainer()})
 
 
 def true_log_odds(population, visits, items, now_s):
@@ -63,8 +63,8 @@ def earned(tmp_path_factory):
     rows = []
     for seed in range(2):
         folder, world = tmp_path_factory.mktemp("platform"), world_of(seed)
-        setting, (keys, makers) = Setting.of(world, first_day=FIRST), platform_of()
-        population = Population.build(world, PopulationKeys(), first_day=FIRST)
+        setting, (keys, makers) = PlatformInputs.of(world, first_day=FIRST), platform_of()
+        population = Population.build(world, PopulationConfig(), first_day=FIRST)
         Engine(keys, setting, population, makers, folder / "run").run(DAYS)
         day = FIRST + DAYS
         archive = Archive(folder / "run", None, FIRST)

@@ -9,21 +9,21 @@ import polars as pl
 import pytest
 from scipy.optimize import minimize
 
-from simulator.channels.channel import Shelf
-from simulator.ranking import RankerKeys
+from simulator.channels.channel import ItemStats
+from simulator.ranking import RankerConfig
+from simulator.ranking.click_features import ClickFeatures
 from simulator.ranking.counts import _shown, count
-from simulator.ranking.features import Features
 from simulator.ranking.logistic import fit_logistic
 from tests.simulator.channels.logs import START_S, random_log, random_requests
 
-KEYS = RankerKeys(neighbours=200, recency=0.7)
+KEYS = RankerConfig(neighbours=200, recency=0.7)
 
 
 @pytest.fixture(scope="module")
 def setting():
     log = random_log(2)
     requests = random_requests(log, 30)
-    features = Features(count(log, KEYS), KEYS)
+    features = ClickFeatures(count(log, KEYS), KEYS)
     row, item = np.repeat(np.arange(30), 83), np.tile(np.arange(83), 30)  # 80 known items, 3 unknown
     matrix = features.matrix(requests, row, item)
     return (
@@ -72,8 +72,8 @@ def test_the_click_rate_knows_organic_clicks_by_kind_and_what_impressions_led_to
         pl.lit(5.0).alias("dwell_s"), pl.lit(False).alias("like"), pl.lit(False).alias("follow")
     )
     both = dataclasses.replace(log, clicks=pl.concat([log.clicks, led_to]).sort("timestamp"), impressions=shown)
-    keys = RankerKeys(half_life_h=1e9)
-    with_slates, shelf = count(both, keys), Shelf(both)
+    keys = RankerConfig(half_life_h=1e9)
+    with_slates, shelf = count(both, keys), ItemStats(both)
     seen = _shown(both, shelf, with_slates, keys)
     value = log.items["subcategory"].to_list()
     theirs = defaultdict(list)

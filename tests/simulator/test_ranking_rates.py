@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import nbinom, norm
 
-from simulator.ranking.rates import Prior, Shown, expected_clicks, fit_prior, log_rates
+from simulator.ranking.rates import LoggedImpressions, Prior, expected_clicks, fit_prior, log_rates
 
 START = np.array([0.5])
 
@@ -48,7 +48,7 @@ def test_the_prior_is_found_again_and_serves_better_than_one_average():
 
 def test_without_impressions_the_prior_is_what_it_starts_from():
     trait = np.linspace(-1, 1, 5)[:, None]
-    nothing = Shown(*(np.zeros(0, dtype) for dtype in (np.int64, np.int64, float, bool, float)))
+    nothing = LoggedImpressions(*(np.zeros(0, dtype) for dtype in (np.int64, np.int64, float, bool, float)))
     rates = log_rates(nothing, trait, START, positions=5, most_rows=100)
     np.testing.assert_allclose(rates, 0.5 * trait[:, 0], atol=1e-6)
     assert Prior(np.array([0.0, 50.0]), 1.0).mean(trait).max() == pytest.approx(np.exp(5.0))  # not without bounds
@@ -70,7 +70,7 @@ def chosen_slates(seed, *, n_items=120, n_slates=9_000, slate=4):
     taste = (kind[item] == likes[:, None]).astype(float)
     position = np.broadcast_to(np.arange(slate), item.shape)
     columns = (item, position, taste, clicked, np.ones(item.shape))
-    return worth, Shown(*(column.ravel() for column in columns)), rng.normal(worth[:, None], 0.5)
+    return worth, LoggedImpressions(*(column.ravel() for column in columns)), rng.normal(worth[:, None], 0.5)
 
 
 def test_places_and_audiences_are_told_from_worth():
@@ -96,7 +96,7 @@ def test_showing_an_item_more_often_does_not_raise_its_rate():
     rng = np.random.default_rng(3)
     item = np.repeat([0, 1, 2, 3], [4_000, 400, 4_000, 400])
     clicked = rng.random(len(item)) < np.array([0.1, 0.1, 0.3, 0.3])[item]
-    shown = Shown(item, np.zeros_like(item), np.zeros(len(item)), clicked, np.ones(len(item)))
+    shown = LoggedImpressions(item, np.zeros_like(item), np.zeros(len(item)), clicked, np.ones(len(item)))
     rates = log_rates(shown, np.zeros((4, 1)), START, positions=1, most_rows=100_000)
     assert abs(rates[0] - rates[1]) < 0.3
     assert abs(rates[2] - rates[3]) < 0.3
@@ -104,7 +104,9 @@ def test_showing_an_item_more_often_does_not_raise_its_rate():
 
 
 def test_impressions_that_count_less_move_the_rate_less():
-    shown = Shown(np.repeat([0, 1], 50), np.zeros(100, int), np.zeros(100), np.tile([True, False], 50), np.ones(100))
+    shown = LoggedImpressions(
+        np.repeat([0, 1], 50), np.zeros(100, int), np.zeros(100), np.tile([True, False], 50), np.ones(100)
+    )
     shown = shown._replace(clicked=np.repeat([True, False], 50))
     full = log_rates(shown, np.zeros((2, 1)), START, positions=1, most_rows=100)
     faded = log_rates(shown._replace(weight=np.full(100, 0.02)), np.zeros((2, 1)), START, positions=1, most_rows=100)

@@ -57,7 +57,7 @@ def test_dwell_is_log_normal(world):
 def test_dwell_depends_as_the_weights_say(world):
     """Regression of log dwell on the two hidden traits, as both are standard normal over clicks and independent."""
     keys = small_config(*WORLDS[world]).behaviour
-    habits = small_history(*WORLDS[world]).oracle_users.select("user_id", habit="dwell")
+    habits = small_history(*WORLDS[world]).ground_truth_users.select("user_id", habit="dwell")
     clicks = log(*WORLDS[world]).join(habits, on="user_id", maintain_order="left")
     depth = (np.log(clicks["dwell_s"].to_numpy()) - keys.dwell_log_mean) / keys.dwell_log_sd
     traits = np.stack([np.ones(len(clicks)), clicks["habit"], clicks["quality"]], axis=1)
@@ -75,7 +75,7 @@ def clustered_error(clicks: pl.DataFrame) -> float:
 def test_like_rises_with_dwell_habit_and_quality_as_the_model_implies(world):
     """The chance to like given a trait is that of a normal tail (probit), whatever else the world does."""
     keys = small_config(*WORLDS[world]).behaviour
-    habits = small_history(*WORLDS[world]).oracle_users.select("user_id", habit="like")
+    habits = small_history(*WORLDS[world]).ground_truth_users.select("user_id", habit="like")
     clicks = (
         log(*WORLDS[world])
         .join(habits, on="user_id", maintain_order="left")

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from abtest.cli import app
+from abtest.cli.main import app
 from micrec.data.store import write_dataset
 from micrec.errors import MicrecError
 from simulator.realism.check import check_realism, load_pair

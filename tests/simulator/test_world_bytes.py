@@ -137,7 +137,7 @@ def test_more_users_or_days_leave_the_records_of_the_others(tmp_path, more, kept
     generate_world(small_config(), before)
     generate_world(small_config(more), after)
     old, new = (
-        pl.concat([pl.read_parquet(out / "clicks/*.parquet"), pl.read_parquet(out / "oracle/clicks/*.parquet")],
+        pl.concat([pl.read_parquet(out / "clicks/*.parquet"), pl.read_parquet(out / "ground_truth/clicks/*.parquet")],
                   how="horizontal")
         for out in (before, after)
     )  # fmt: skip
@@ -145,9 +145,9 @@ def test_more_users_or_days_leave_the_records_of_the_others(tmp_path, more, kept
     assert_frame_equal(new.filter(kept), old.filter(kept))
     for table, key in (
         ("users", "user_id"),
-        ("oracle/users", "user_id"),
+        ("ground_truth/users", "user_id"),
         ("items", "item_id"),
-        ("oracle/items", "item_id"),
+        ("ground_truth/items", "item_id"),
     ):
         first, longer = (pl.read_parquet(out / f"{table}.parquet") for out in (before, after))
         assert_frame_equal(longer.join(first.select(key), on=key, how="semi"), first)

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from micrec.data.store import read_dataset
-from simulator.cli import app
+from simulator.cli.world_commands import app
 from simulator.world import disk
 from simulator.world.files import load_world
 from simulator.world.generate import generate_world
@@ -46,10 +46,10 @@ def test_the_command_writes_the_world_it_is_asked_for(tmp_path):
         "clicks/part-00000.parquet",
         "dataset.yaml",
         "items.parquet",
-        "oracle/clicks/part-00000.parquet",
-        "oracle/items.parquet",
-        "oracle/links.parquet",
-        "oracle/users.parquet",
+        "ground_truth/clicks/part-00000.parquet",
+        "ground_truth/items.parquet",
+        "ground_truth/links.parquet",
+        "ground_truth/users.parquet",
         "users.parquet",
     ]
 
@@ -64,18 +64,18 @@ def test_the_dataset_loads_and_hides_the_truth(tmp_path):
     assert {field.name for field in dataclasses.fields(dataset.clicks)} >= {"dwell_s", "like", "follow"}
     assert dataset.clicks.like is not None
     assert dataset.schema.provenance["config"] == small_config("content.dim=4").model_dump(mode="json")
-    shutil.rmtree(out / "oracle")
+    shutil.rmtree(out / "ground_truth")
     assert read_dataset(out).fingerprint == dataset.fingerprint
 
 
 def test_causes_lie_beside_the_clicks(tmp_path):
     out = generate_world(small_config("links.strength=0.5"), tmp_path / "world").folder
-    causes = pl.read_parquet(out / "oracle/clicks/part-00000.parquet")["cause"]
+    causes = pl.read_parquet(out / "ground_truth/clicks/part-00000.parquet")["cause"]
     clicks = pl.read_parquet(out / "clicks/part-00000.parquet")
     assert len(causes) == len(clicks)
     assert set(causes.unique()) == {"taste", "popular", "fresh", "similar", "repeat", "link"}
-    groups = pl.read_parquet(out / "oracle/items.parquet")
-    links = pl.read_parquet(out / "oracle/links.parquet").select("source_group", "target_group")
+    groups = pl.read_parquet(out / "ground_truth/items.parquet")
+    links = pl.read_parquet(out / "ground_truth/links.parquet").select("source_group", "target_group")
     steps = (
         clicks.with_columns(causes)
         .join(groups.select("item_id", "link_group"), on="item_id", maintain_order="left")

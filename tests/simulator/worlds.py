@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 
 from micrec.settings import apply_overrides, merge, validate
-from simulator.world.config import WorldConfig
 from simulator.world.world import Shard, World
+from simulator.world.world_config import WorldConfig
 
 SMALL = {
     "users": {"count": 1_500},

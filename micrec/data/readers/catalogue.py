@@ -8,7 +8,7 @@ from pydantic import Field
 from micrec.config import Frozen
 
 
-class CatalogueOptions(Frozen):
+class CatalogueConfig(Frozen):
     """Options of every reader whose source has user and item tables of its own."""
 
     users: Literal["clicked", "all"] = Field(
@@ -20,7 +20,7 @@ class CatalogueOptions(Frozen):
 
 
 def choose_catalogue(
-    users: pl.DataFrame, items: pl.DataFrame, clicks: pl.DataFrame, options: CatalogueOptions
+    users: pl.DataFrame, items: pl.DataFrame, clicks: pl.DataFrame, options: CatalogueConfig
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
     """Cut the tables to what ``options`` asks for.
 

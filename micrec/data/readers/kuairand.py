@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import Field
 
 from micrec.data.readers import DatasetFrames
-from micrec.data.readers.catalogue import CatalogueOptions, choose_catalogue
+from micrec.data.readers.catalogue import CatalogueConfig, choose_catalogue
 from micrec.data.readers.files import existing, files_like, read_csv, readable, scan_csv
 from micrec.data.schema import DatasetSchema, FieldType, Roles
 from micrec.errors import MicrecError
@@ -48,7 +48,7 @@ SOURCE = (
 )
 
 
-class KuaiRandOptions(CatalogueOptions):
+class KuaiRandConfig(CatalogueConfig):
     """Options of the reader."""
 
     click: Literal["is_click", "long_view"] = Field(
@@ -59,7 +59,7 @@ class KuaiRandOptions(CatalogueOptions):
     )
 
 
-def read_kuairand(folder: Path, options: KuaiRandOptions) -> DatasetFrames:
+def read_kuairand(folder: Path, options: KuaiRandConfig) -> DatasetFrames:
     """Read ``log_*.csv``, ``user_features*.csv`` and ``video_features_basic*.csv`` (``.gz`` too, several of each).
 
     A click is an exposure with ``options.click`` = 1. The other rows are dropped and counted. The log repeats rows:
@@ -73,7 +73,7 @@ def read_kuairand(folder: Path, options: KuaiRandOptions) -> DatasetFrames:
     ``music_type``, ``video_duration`` (s) and ``upload_dt`` (a day, midnight UTC); users have activity degree, flags,
     counts with their ranges, and the anonymous ``onehot_feat*``. ``video_features_statistic`` is not read: it counts
     behaviour over the whole period, the test included. By default users are those with a click, and videos the whole
-    pool (see ``CatalogueOptions``).
+    pool (see ``CatalogueConfig``).
 
     Raises:
         MicrecError: If a file or column is missing or cannot be read, or no row is a click.
@@ -105,7 +105,7 @@ def _places(folder: Path) -> tuple[Path, Path]:
     return folder, folder / "data"
 
 
-def _log_kinds(options: KuaiRandOptions) -> tuple[str, ...]:
+def _log_kinds(options: KuaiRandConfig) -> tuple[str, ...]:
     return ("standard", "random") if options.logs == "all" else (options.logs,)
 
 
@@ -186,7 +186,7 @@ def _known(text: pl.Expr) -> pl.Expr:
 
 
 def _schema(
-    files: list[Path], users: pl.DataFrame, n_rows: int, dropped: dict[str, int], options: KuaiRandOptions
+    files: list[Path], users: pl.DataFrame, n_rows: int, dropped: dict[str, int], options: KuaiRandConfig
 ) -> DatasetSchema:
     numeric = dict.fromkeys(COUNTS, FieldType.NUMERIC)
     return DatasetSchema(

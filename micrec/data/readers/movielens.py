@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat
 
 from micrec.bounds import Rows
 from micrec.data.readers import DatasetFrames
-from micrec.data.readers.catalogue import CatalogueOptions, choose_catalogue
+from micrec.data.readers.catalogue import CatalogueConfig, choose_catalogue
 from micrec.data.readers.files import existing, needed_file, read_csv, read_delimited, readable
 from micrec.data.schema import DatasetSchema, FieldType, Roles
 from micrec.errors import MicrecError
@@ -26,7 +26,7 @@ SOURCE = (
 )
 
 
-class MovieLensOptions(CatalogueOptions):
+class MovieLensConfig(CatalogueConfig):
     """Options of the reader."""
 
     min_rating: NonNegativeFloat = Field(0.0, description="Ratings below it are no clicks; 0 takes every rating.")
@@ -37,7 +37,7 @@ class MovieLensOptions(CatalogueOptions):
     min_tag_users: Rows = Field(2, description="Users that must have given an item a tag.")
 
 
-class Layout(NamedTuple):
+class ReleaseLayout(NamedTuple):
     """One of the original layouts: the file that gives it away, and how its tables are read."""
 
     name: str
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
     users: Callable[[Path], pl.DataFrame | None]  # user_id and fields
 
 
-def read_movielens(folder: Path, options: MovieLensOptions) -> DatasetFrames:
+def read_movielens(folder: Path, options: MovieLensConfig) -> DatasetFrames:
     """Read a MovieLens folder; its layout is told by its files.
 
     A click is a rating of at least ``options.min_rating``; lower ones are dropped and counted. Clicks come out in time
@@ -88,7 +88,7 @@ def read_movielens(folder: Path, options: MovieLensOptions) -> DatasetFrames:
     )
 
 
-def find_layout(folder: Path) -> Layout | None:
+def find_layout(folder: Path) -> ReleaseLayout | None:
     """The layout of ``folder``, or None if it is not MovieLens."""
     return next((layout for layout in LAYOUTS if (folder / layout.mark).is_file()), None)
 
@@ -176,14 +176,14 @@ def _no_users(folder: Path) -> None:
 
 
 LAYOUTS = (
-    Layout("ml-100k", "u.data", _ratings_100k, _movies_100k, _users_100k),
-    Layout("ml-1m", "ratings.dat", _ratings_1m, _movies_1m, _users_1m),
-    Layout("ml-latest", "ratings.csv", _ratings_latest, _movies_latest, _no_users),
+    ReleaseLayout("ml-100k", "u.data", _ratings_100k, _movies_100k, _users_100k),
+    ReleaseLayout("ml-1m", "ratings.dat", _ratings_1m, _movies_1m, _users_1m),
+    ReleaseLayout("ml-latest", "ratings.csv", _ratings_latest, _movies_latest, _no_users),
 )
 
 
 def _schema(
-    layout: Layout, n_ratings: int, users: pl.DataFrame, dropped: dict[str, int], options: MovieLensOptions
+    layout: ReleaseLayout, n_ratings: int, users: pl.DataFrame, dropped: dict[str, int], options: MovieLensConfig
 ) -> DatasetSchema:
     items = {
         "title": FieldType.TEXT,

@@ -31,14 +31,14 @@ SOURCE = (
 )
 
 
-class OnlineRetailOptions(Frozen):
+class OnlineRetailConfig(Frozen):
     """Options of the reader."""
 
     price_bands: Length = Field(10, description="Quantile bands of the items' median unit prices.")
     min_word_items: Rows = Field(5, description="Items that must share a title word for it to be a tag.")
 
 
-def read_online_retail(path: Path, options: OnlineRetailOptions) -> DatasetFrames:
+def read_online_retail(path: Path, options: OnlineRetailConfig) -> DatasetFrames:
     """Read the invoice lines as a click log: Parquet or CSV with the columns of the UCI sheet, or a folder with it.
 
     A click is an invoice line with a customer and a positive quantity: user = CustomerID, item = StockCode,
@@ -179,7 +179,7 @@ def _clicks(lines: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     return clicks, dict(counts.sort("len", descending=True).iter_rows())
 
 
-def _items(clicks: pl.DataFrame, options: OnlineRetailOptions) -> pl.DataFrame:
+def _items(clicks: pl.DataFrame, options: OnlineRetailConfig) -> pl.DataFrame:
     """One row per item with the derived fields."""
     titles = _most_frequent(clicks, "item_id", "Description").rename({"Description": "title"})
     words = title_words(titles, min_items=options.min_word_items)
@@ -214,7 +214,7 @@ def _price_bands(clicks: pl.DataFrame, n_bands: int) -> pl.DataFrame:
     )
 
 
-def _schema(path: Path, n_lines: int, dropped: dict[str, int], options: OnlineRetailOptions) -> DatasetSchema:
+def _schema(path: Path, n_lines: int, dropped: dict[str, int], options: OnlineRetailConfig) -> DatasetSchema:
     return DatasetSchema(
         name="online-retail",
         licence="CC BY 4.0",

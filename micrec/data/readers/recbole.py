@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import Field
 
 from micrec.data.readers import DatasetFrames
-from micrec.data.readers.catalogue import CatalogueOptions, choose_catalogue
+from micrec.data.readers.catalogue import CatalogueConfig, choose_catalogue
 from micrec.data.readers.files import existing, files_like, readable
 from micrec.data.schema import DatasetSchema, FieldType, Roles
 from micrec.errors import MicrecError
@@ -21,7 +21,7 @@ FIELD_TYPES = {
 LATEST_S = 100_000_000_000  # a time beyond the year 5000 in seconds is meant in milliseconds
 
 
-class RecBoleOptions(CatalogueOptions):
+class RecBoleConfig(CatalogueConfig):
     """Options of the reader; the defaults are the column names of RecBole's own datasets."""
 
     min_rating: float | None = Field(None, description="Interactions rated below it are no clicks; null takes all.")
@@ -35,7 +35,7 @@ class RecBoleOptions(CatalogueOptions):
     )
 
 
-def read_recbole(path: Path, options: RecBoleOptions) -> DatasetFrames:
+def read_recbole(path: Path, options: RecBoleConfig) -> DatasetFrames:
     """Read atomic files; ``path`` is their folder or the ``.inter`` file. ``.user`` and ``.item`` may be missing.
 
     Every interaction is a click, those below ``options.min_rating`` excepted, which are counted. Other columns of the
@@ -112,7 +112,7 @@ def _scan(path: Path) -> tuple[pl.LazyFrame, dict[str, str]]:
     }
 
 
-def _clicks(path: Path, options: RecBoleOptions) -> tuple[pl.DataFrame, int, dict[str, int], list[str]]:
+def _clicks(path: Path, options: RecBoleConfig) -> tuple[pl.DataFrame, int, dict[str, int], list[str]]:
     """Clicks in time order, the number of interactions, those dropped by reason, and the columns left aside."""
     lazy, kinds = _scan(path)
     rated = options.min_rating is not None
@@ -173,7 +173,7 @@ def _typed(column: str, kind: str) -> pl.Expr:
 
 
 def _with_roles(
-    path: Path, items: pl.DataFrame, types: dict[str, FieldType], options: RecBoleOptions
+    path: Path, items: pl.DataFrame, types: dict[str, FieldType], options: RecBoleConfig
 ) -> tuple[pl.DataFrame, dict[str, FieldType], Roles]:
     """Turn the title into text, add ``category`` from a multi-valued taxonomy, and give both their roles."""
     _require_fields(path, types, [options.title, options.taxonomy])

@@ -17,7 +17,7 @@ from micrec.data.readers.guesses import SEVERAL, guess_roles, guess_separator, g
 from micrec.data.schema import DatasetSchema, FieldType, Roles
 from micrec.data.table_files import TableFiles, holds_decimal_commas, open_table, readable_as
 from micrec.data.times import Implausible, Unit, read_times
-from micrec.data.validation import Faults, Source, check_schema
+from micrec.data.validation import Faults, TableSource, check_schema
 from micrec.settings import load_yaml, validate
 
 KEYS = {"users": "user_id", "items": "item_id"}
@@ -147,7 +147,7 @@ def read_tabular(
     fields: dict[str, dict[str, FieldType]] = {name: keys[name] for name in KEYS}
     default = "|" if declared is None else declared.separator
     for name in frames:
-        source = Source(names.get(name, names["clicks"]))
+        source = TableSource(names.get(name, names["clicks"]))
         frames[name] = _parse(source, frames[name], name, fields, separators, default, faults, report)
     faults.raise_any(str(clicks))
     given = {} if declared is None else dict(declared.provenance)
@@ -358,7 +358,7 @@ def _tell_roles(roles: Roles, has_fields: bool, report: _Report) -> None:
 
 
 def _parse(
-    source: Source,
+    source: TableSource,
     frame: pl.DataFrame,
     name: str,
     fields: Mapping[str, Mapping[str, FieldType]],
@@ -380,7 +380,7 @@ def _parse(
 
 
 def _parse_field(
-    source: Source, values: pl.Series, kind: FieldType, separator: str, faults: Faults, report: _Report
+    source: TableSource, values: pl.Series, kind: FieldType, separator: str, faults: Faults, report: _Report
 ) -> pl.Series:
     if kind is FieldType.MULTI_CATEGORICAL and (values.dtype == pl.String or values.dtype == pl.List(pl.String)):
         return _labels(values, separator, report)
@@ -414,7 +414,9 @@ def _labels(values: pl.Series, separator: str, report: _Report) -> pl.Series:
     return kept
 
 
-def _parsed(source: Source, values: pl.Series, parsed: pl.Series, rule: str, cure: str, faults: Faults) -> pl.Series:
+def _parsed(
+    source: TableSource, values: pl.Series, parsed: pl.Series, rule: str, cure: str, faults: Faults
+) -> pl.Series:
     faults.rows(source, values, parsed.is_null() & values.is_not_null(), rule, cure)
     return parsed
 
@@ -425,7 +427,7 @@ def _numbers(texts: pl.Series) -> pl.Series:
     return integers if integers.count() == texts.count() else texts.cast(pl.Float64, strict=False)
 
 
-def _parse_flags(source: Source, values: pl.Series, faults: Faults) -> pl.Series:
+def _parse_flags(source: TableSource, values: pl.Series, faults: Faults) -> pl.Series:
     if values.dtype == pl.Boolean:
         return values
     if values.dtype.is_nested() or values.dtype == pl.Binary:

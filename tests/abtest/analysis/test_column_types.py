@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from abtest.analysis.plan import AnalysisPlan
-from abtest.cli import app
+from abtest.cli.main import app
 from micrec.errors import MicrecError
 
 from .logs import AB, analysed, effect, read, users

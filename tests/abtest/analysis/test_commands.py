@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from abtest.cli import app
+from abtest.cli.main import app
 
 from .logs import days, users
 
@@ -96,7 +96,7 @@ def test_power_and_aa_from_a_log(tmp_path):
     power = RUN.invoke(app, ["power", str(path)])
     assert power.exit_code == 0, power.output
     assert "Smallest lift found" in power.stdout
-    aa = RUN.invoke(app, ["aa", str(path), "--deals", "500"])
+    aa = RUN.invoke(app, ["aa", str(path), "--splits", "500"])
     assert aa.exit_code == 0, aa.output
     assert "UNSOUND" not in aa.stdout
     assert "500 A/A splits of 3,000 users" in aa.stdout
@@ -184,7 +184,7 @@ def test_power_as_json():
 
 
 def test_aa_as_json_and_exit_code(log):
-    args = ["aa", str(log), "--deals", "300"]
+    args = ["aa", str(log), "--splits", "300"]
     told = RUN.invoke(app, [*args, "--json", "--exit-code"])
     assert told.exit_code == 0, told.output
     found = json.loads(told.stdout)["tables"][0]["rows"]
@@ -197,7 +197,7 @@ def test_aa_as_json_and_exit_code(log):
 
 def test_a_metric_that_cannot_be_tested_fails_the_exit_code(tmp_path):
     users(400).with_columns(clicks=pl.lit(1)).write_parquet(tmp_path / "log.parquet")
-    done = RUN.invoke(app, ["aa", str(tmp_path / "log.parquet"), "--deals", "50", "--exit-code"])
+    done = RUN.invoke(app, ["aa", str(tmp_path / "log.parquet"), "--splits", "50", "--exit-code"])
     assert done.exit_code == 12, done.output
 
 

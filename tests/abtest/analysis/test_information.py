@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from abtest.analysis.looks import expected_information, schedules
+from abtest.analysis.daily_looks import expected_information, schedules
 from abtest.analysis.plan import AnalysisPlan
 from abtest.stats.spending import Schedule
 from micrec.errors import MicrecError

@@ -40,6 +40,6 @@ def test_an_aa_of_a_real_log_is_sound():
 
 def test_thousands_of_splits_of_it_are_calibrated():
     table = calibration_table(
-        read_history(LOG, AnalysisPlan("A", ("B",), **KEYS)), deals=2000, alpha=0.05, lifts=(0.05,), seed=0
+        read_history(LOG, AnalysisPlan("A", ("B",), **KEYS)), splits=2000, alpha=0.05, lifts=(0.05,), seed=0
     )
     assert [row[4] for row in table.rows] == ["sound"] * 6

@@ -6,8 +6,8 @@ from scipy.stats import norm
 from statsmodels.stats.power import zt_ind_solve_power
 from typer.testing import CliRunner
 
-from abtest.analysis.planning import Question, plan_from_numbers
-from abtest.cli import app
+from abtest.analysis.planning import PowerQuestion, plan_from_numbers
+from abtest.cli.main import app
 from abtest.stats.spending import bounds
 from micrec.errors import MicrecError
 from tests.benchmarks.bench_looks import found_at_the_promised_lift
@@ -15,7 +15,7 @@ from tests.benchmarks.bench_looks import found_at_the_promised_lift
 RUN = CliRunner()
 
 
-def users(question: Question, mean: float = 10.0, sd: float = 10.0) -> int:
+def users(question: PowerQuestion, mean: float = 10.0, sd: float = 10.0) -> int:
     return plan_from_numbers(mean, sd, question)[0].data[0]["n_control"]
 
 
@@ -23,13 +23,13 @@ def users(question: Question, mean: float = 10.0, sd: float = 10.0) -> int:
 def test_several_primary_metrics_need_the_users_of_a_stricter_level(primaries):
     """At a lift this small the variance that it brings along hardly counts."""
     expected = zt_ind_solve_power(0.01, alpha=0.05 / primaries, power=0.8)
-    assert users(Question(lifts=(0.01,), primaries=primaries)) == pytest.approx(expected, rel=0.02)
+    assert users(PowerQuestion(lifts=(0.01,), primaries=primaries)) == pytest.approx(expected, rel=0.02)
 
 
 def test_daily_looks_cost_users_but_less_than_the_last_bound_alone():
     """1.0316: simulated in test_sample_growth.py; the last bound alone, 2.0562, forgets what earlier looks find."""
-    expected = 1.0316 * users(Question(lifts=(0.01,)))
-    assert users(Question(lifts=(0.01,), looks=7)) == pytest.approx(expected, rel=1e-3)
+    expected = 1.0316 * users(PowerQuestion(lifts=(0.01,)))
+    assert users(PowerQuestion(lifts=(0.01,), looks=7)) == pytest.approx(expected, rel=1e-3)
     assert expected < zt_ind_solve_power(0.01, alpha=2 * norm.sf(2.0562), power=0.8)
 
 
@@ -47,7 +47,7 @@ def test_daily_looks_cost_users_but_less_than_the_last_bound_alone():
 def test_extreme_plans_are_words(args, code, part):
     from typer.testing import CliRunner
 
-    from abtest.analyze_cli import app
+    from abtest.cli.analysis_commands import app
 
     given = {"--mean": "2", "--sd": "3", "--lift": "0.02"} | {args[0]: args[1]}
     result = CliRunner().invoke(app, ["power", *(text for pair in given.items() for text in pair)])
@@ -66,7 +66,7 @@ def test_the_planned_lift_is_found_four_times_of_five_over_all_looks(primaries, 
     """Users' values are exponential; of two metrics one differs, and is found at Holm's first step at some look."""
     z = [look.z for look in bounds([(look + 1) / looks for look in range(looks)], alpha=0.05 / primaries)]
     n, tests = 420, 4000
-    question = Question(users=2 * n, primaries=primaries, looks=looks)
+    question = PowerQuestion(users=2 * n, primaries=primaries, looks=looks)
     (lift,) = [row["lift"] for row in plan_from_numbers(2.0, 2.0, question)[1].data]
     rng = np.random.default_rng(7)
     ends = [n * (look + 1) // looks for look in range(looks)]
@@ -80,8 +80,8 @@ def test_the_planned_lift_is_found_four_times_of_five_over_all_looks(primaries, 
 
 
 def test_only_the_ratio_of_mean_and_spread_counts():
-    assert users(Question(lifts=(0.02,)), 1e300, 2e300) == users(Question(lifts=(0.02,)), 1.0, 2.0)
-    assert users(Question(lifts=(0.02,)), -1.0, 2.0) == users(Question(lifts=(0.02,)), 1.0, 2.0)
+    assert users(PowerQuestion(lifts=(0.02,)), 1e300, 2e300) == users(PowerQuestion(lifts=(0.02,)), 1.0, 2.0)
+    assert users(PowerQuestion(lifts=(0.02,)), -1.0, 2.0) == users(PowerQuestion(lifts=(0.02,)), 1.0, 2.0)
 
 
 @pytest.mark.parametrize(("text", "lift"), [("2%", 0.02), ("0.02", 0.02), ("-5%", -0.05), ("0.5 %", 0.005)])
@@ -117,10 +117,10 @@ def test_numbers_that_no_plan_can_have_are_refused(options, words):
 
 
 def test_a_lift_that_no_users_find_says_so():
-    (needed, *_) = plan_from_numbers(1.0, 1e5, Question(lifts=(1e-5,)))
+    (needed, *_) = plan_from_numbers(1.0, 1e5, PowerQuestion(lifts=(1e-5,)))
     assert any("users do not reach this power" in note for note in needed.notes)
 
 
 def test_faults_come_all_at_once():
     with pytest.raises(MicrecError, match="3 faults"):
-        plan_from_numbers(1.0, 1.0, Question(lifts=(0.0,), users=1, treatment_share=2.0))
+        plan_from_numbers(1.0, 1.0, PowerQuestion(lifts=(0.0,), users=1, treatment_share=2.0))

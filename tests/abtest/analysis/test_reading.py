@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.userlog import log_of, read_log
-from abtest.cli import app
+from abtest.cli.main import app
 from micrec.errors import MicrecError
 
 from .logs import AB, users

@@ -9,8 +9,8 @@ from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.results import results_of
 from abtest.analysis.robust import distribution_checks
 from abtest.analysis.userlog import log_of
-from abtest.report.online_tables import check_table
-from abtest.stats.cells import CellMoments
+from abtest.report.pages.experiment_tables import check_table
+from abtest.stats.groups import CellMoments
 
 from .logs import analysed, days
 

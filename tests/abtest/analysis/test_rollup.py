@@ -6,7 +6,7 @@ import random
 import polars as pl
 import pytest
 
-from abtest.analysis import layout
+from abtest.analysis import column_roles
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import FIRST_DAY, on_day
 from micrec.errors import MicrecError
@@ -162,7 +162,7 @@ def test_the_order_of_rows_does_not_matter():
 @pytest.mark.parametrize("ids", [pl.Int64, pl.String], ids=str)
 def test_the_first_of_repeated_rows_is_kept(monkeypatch, ids, at_once):
     """Whether all keys fit into memory or a share at a time; a key may be missing."""
-    monkeypatch.setattr(layout, "_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(column_roles, "_ROWS_AT_ONCE", at_once)
     rng = random.Random(5)
     rows = [(u := rng.randrange(20), "AB"[u % 2], rng.choice([1, 2, None]), rng.random()) for _ in range(300)]
     table = pl.DataFrame(

@@ -9,8 +9,8 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from abtest.cli import app
-from abtest.report import numbers
+from abtest.cli.main import app
+from abtest.report import formatting
 from abtest.report.tables import Table
 from abtest.report.terminal import fitted, natural_width
 
@@ -50,7 +50,7 @@ COMMANDS = {
     "guardrail": ["analyze", "DIR/users.parquet", *ARMS, "--metrics", "DIR/metrics.yaml"],
     "power": ["power", "DIR/users.parquet", "--lift", "2%", "--users", "50000"],
     "plan": ["power", "--mean", "2", "--sd", "3", "--lift", "2%", "--users", "50000", "--metrics", "2"],
-    "aa": ["aa", "DIR/users.parquet", "--deals", "50", "--lift", "2%", "--lift", "0.05", "--lift", "10%"],
+    "aa": ["aa", "DIR/users.parquet", "--splits", "50", "--lift", "2%", "--lift", "0.05", "--lift", "10%"],
 }
 
 
@@ -74,10 +74,10 @@ def test_every_interval_and_outcome_stands_in_one_piece(folder, command):
         name = effect["metric"] if effect["family"] != "slice" else f"{effect['metric']}, {effect['slice']}"
         rows = [line for line in lines if line.startswith(f"  {name}  ")]
         for cell in (
-            numbers.percent(effect["lift"]) + "   ",
-            numbers.percent_interval(effect["lift_ci"]),
-            numbers.value(effect["control"]["mean"]),
-            numbers.value(effect["treatment"]["mean"]),
+            formatting.percent(effect["lift"]) + "   ",
+            formatting.percent_interval(effect["lift_ci"]),
+            formatting.value(effect["control"]["mean"]),
+            formatting.value(effect["treatment"]["mean"]),
         ):
             assert any(cell in row for row in rows), (name, cell)
     if command == "guardrail":
@@ -113,7 +113,7 @@ BLOCKED = """
 import sys
 for name in ("torch", "faiss", "matplotlib", "simpy"):
     sys.modules[name] = None  # as if it was not installed
-from abtest.cli import main
+from abtest.cli.main import main
 main()
 """
 
@@ -125,7 +125,7 @@ main()
         ["analyze", "DIR/users.parquet", *ARMS, "--exit-code", "--out", "DIR/out"],
         ["power", "--mean", "2", "--sd", "3", "--json"],
         ["power", "DIR/users.parquet"],
-        ["aa", "DIR/users.parquet", "--deals", "50"],
+        ["aa", "DIR/users.parquet", "--splits", "50"],
     ],
 )
 def test_verdicts_and_plans_need_no_training_library(folder, args):
@@ -139,6 +139,6 @@ def test_verdicts_and_plans_need_no_training_library(folder, args):
 
 @pytest.mark.parametrize(("text", "part"), [("2", "is +200 %: for 2 % write --lift 2%"), ("x", "such as 0.02, or 2%")])
 def test_a_planted_lift_is_a_share_or_per_cent(folder, text, part):
-    done = CliRunner().invoke(app, ["aa", str(folder / "users.parquet"), "--deals", "20", "--lift", text])
+    done = CliRunner().invoke(app, ["aa", str(folder / "users.parquet"), "--splits", "20", "--lift", text])
     assert done.exit_code == 2
     assert part in done.stderr

@@ -9,12 +9,12 @@ from scipy import stats
 
 from abtest.analysis.analysis import analyse
 from abtest.analysis.userlog import log_of
-from abtest.online import aa
-from abtest.online.aa import aa_section, daily_false_alarms, false_alarms
+from abtest.online import aa_study
+from abtest.online.aa_study import aa_section, daily_false_alarms, false_alarms
 from abtest.online.experiment import plan_of
 from abtest.online.measures import DAYS_FILE
 from abtest.online.simulate import EXPERIMENT, simulate, simulations_of
-from abtest.scenario import load_scenario
+from abtest.scenario_files import load_scenario
 from tests.abtest.online.test_study import SCENARIOS, days
 
 SMALL = [
@@ -46,7 +46,7 @@ class Households:
         return self._draws.uniform(ids // 2)
 
 
-_DRAWS = aa.Draws
+_DRAWS = aa_study.Draws
 
 
 def test_independent_users_are_sound():
@@ -62,7 +62,7 @@ def test_independent_users_are_sound():
 
 
 def test_an_error_of_the_unit_is_found(monkeypatch):
-    monkeypatch.setattr(aa, "Draws", Households)
+    monkeypatch.setattr(aa_study, "Draws", Households)
     clicks = np.repeat(heavy_clicks(300), 2).tolist()  # each household is of one mind
     table = days(clicks).with_columns(arm=pl.Series(["A", "also A"] * (len(clicks) // 2)))
     (one,) = [one for one in false_alarms(table, plan(), splits=300, seed=3) if one.metric == "ACC"]
@@ -96,8 +96,8 @@ def test_daily_looks_raise_no_more_alarms_than_one_look_may(simulated):
 
 def test_the_looks_that_are_counted_are_those_of_a_report(simulated, monkeypatch):
     seen = []
-    original = aa._looks
-    monkeypatch.setattr(aa, "_looks", lambda days, chosen: seen.append((days, chosen)) or original(days, chosen))
+    original = aa_study._looks
+    monkeypatch.setattr(aa_study, "_looks", lambda days, chosen: seen.append((days, chosen)) or original(days, chosen))
     found = {one.metric: one for one in daily_false_alarms(simulated, plan(), splits=4, seed=1)}
     crossed = dict.fromkeys(found, 0)
     for days_, chosen in seen:
@@ -111,7 +111,7 @@ def test_the_looks_that_are_counted_are_those_of_a_report(simulated, monkeypatch
 
 
 def test_an_error_of_the_unit_is_found_in_daily_looks_too(simulated, monkeypatch):
-    monkeypatch.setattr(aa, "Draws", Households)
+    monkeypatch.setattr(aa_study, "Draws", Households)
     pairs = simulated.with_columns(user_id=2 * pl.col("user_id"))
     twins = pl.concat([pairs, pairs.with_columns(user_id=pl.col("user_id") + 1)])
     found = daily_false_alarms(twins, plan(), splits=150, seed=3)
@@ -135,4 +135,4 @@ def test_identical_arms_on_a_simulated_log_raise_as_many_alarms_as_they_may(simu
 
 @pytest.mark.parametrize(("alarms", "sound"), [(0, False), (10, True), (40, False)])
 def test_too_few_alarms_are_as_wrong_as_too_many(alarms, sound):
-    assert aa.FalseAlarms("ACC", 200, alarms, (3, 19), 0.5, 190).sound is sound
+    assert aa_study.FalseAlarms("ACC", 200, alarms, (3, 19), 0.5, 190).sound is sound

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from abtest.cli import app
+from abtest.cli.main import app
 from micrec.errors import MicrecError
 from tests.abtest.online.tiny_runs import scenario_file, tiny
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abtest.online.exact_search import ExactSearch
+from simulator.channels.two_tower.exact_search import ExactSearch
 
 
 @settings(max_examples=150, deadline=None)

@@ -15,10 +15,10 @@ import yaml
 from typer.testing import CliRunner
 
 from abtest.analysis.plan import AnalysisPlan
-from abtest.cli import app
+from abtest.cli.main import app
 from abtest.online.run import run_online
 from abtest.online.truth import true_lifts
-from abtest.scenario import load_scenario
+from abtest.scenario_files import load_scenario
 from abtest.schema import results_schema
 
 CHANNELS = {

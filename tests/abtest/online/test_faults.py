@@ -10,8 +10,8 @@ import pytest
 
 from abtest.online import parallel, simulate
 from abtest.online.run import run_online
-from abtest.runfolder import check_run
-from abtest.scenario import load_scenario
+from abtest.run_folder import check_run
+from abtest.scenario_files import load_scenario
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress
 

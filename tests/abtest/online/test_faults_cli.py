@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from abtest.cli import app
+from abtest.cli.main import app
 from abtest.online import parallel
 from tests.abtest.online.tiny_runs import scenario_file
 

@@ -6,12 +6,12 @@ import sys
 import polars as pl
 import pytest
 
-from abtest.online.two_tower import TwoTowerTrainer
 from micrec.config import Config
 from simulator.channels import CHANNELS, make_channel
+from simulator.channels.two_tower.two_tower_trainer import TwoTowerTrainer
 from simulator.ports import ObservedLog
 from simulator.ranking import CtrTrainer
-from simulator.world.item_table import item_frame, oracle_items, oracle_links
+from simulator.world.item_table import ground_truth_items, ground_truth_links, item_frame
 from tests.simulator.channels.logs import random_log
 from tests.simulator.worlds import small_history, small_world
 
@@ -60,10 +60,10 @@ def test_the_worlds_tables_share_no_trait_with_the_truth():
     world, shard = small_world(), small_history()
     config, catalogue = world.config, world.catalogue
     pairs = (
-        (item_frame(config, catalogue), oracle_items(config, catalogue)),
-        (shard.users, shard.oracle_users),
+        (item_frame(config, catalogue), ground_truth_items(config, catalogue)),
+        (shard.users, shard.ground_truth_users),
         (shard.clicks, shard.causes),
-        (item_frame(config, catalogue), oracle_links(config, catalogue)),
+        (item_frame(config, catalogue), ground_truth_links(config, catalogue)),
     )
     for seen, hidden in pairs:
         assert set(seen.columns) & set(hidden.columns) <= {"user_id", "item_id"}

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from abtest.online.aa import false_alarms
+from abtest.online.aa_study import false_alarms
 from abtest.online.experiment import plan_of
+from abtest.online.online_scenario import ONLINE_KINDS, OnlineScenario
 from abtest.online.parallel import simulate_all
-from abtest.online.scenario import ONLINE_KINDS, OnlineScenario
 from abtest.online.simulate import simulations_of
 from abtest.online.study import study_section
-from abtest.scenario import load_scenario
+from abtest.scenario_files import load_scenario
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress
 from micrec.retrieval import load_bundle
@@ -84,7 +84,7 @@ def test_keys_of_the_population_arrive_in_it():
         found = [tiny(*(f"population.{one}" for one in (*effect.others, f"{name}={value}"))) for value in effect[:2]]
         assert found[0].population != found[1].population, name
         for scenario in found:
-            assert scenario.population_keys(0) == scenario.population.model_copy(update={"seed": 0}), name
+            assert scenario.population_config(0) == scenario.population.model_copy(update={"seed": 0}), name
 
 
 @key("kind")
@@ -104,7 +104,7 @@ def _name():
 
 @key("paper")
 def _paper():
-    """Lifts that the report sets beside ours: see tests/abtest/tables/test_online_table.py for how."""
+    """Lifts that the report sets beside ours: see tests/abtest/online/test_online_table.py for how."""
     assert tiny("paper.ACC=0.05").resolved()["paper"] == {"ACC": 0.05}
     with pytest.raises(MicrecError, match=r"paper\.ACD: no metric ACD"):
         tiny("paper.ACD=0.05")
@@ -140,7 +140,7 @@ def _days():
 def _seed():
     other = run("seed=5")
     assert other.scenario.world_config(0) == run().scenario.world_config(0)
-    assert other.scenario.population_keys(0).seed == other.scenario.platform_keys(0).seed == 5
+    assert other.scenario.population_config(0).seed == other.scenario.platform_config(0).seed == 5
     assert not other.table("requests")["asked_s"].equals(run().table("requests")["asked_s"])
     for sets in ("platform.seed=3", "platform.arms={control: {}}"):
         with pytest.raises(MicrecError, match=r"platform\.(seed|arms): belongs to the scenario"):
@@ -230,7 +230,7 @@ def _config():
     control, treatment = scenario.config("control"), scenario.config("treatment")
     assert (control.preset, control.softmax.temperature, control.train.epochs) == ("modern", 0.5, 1)
     assert treatment.train.epochs == 3
-    keys = scenario.platform_keys(0)
+    keys = scenario.platform_config(0)
     options = keys.arms["treatment"].pipeline["channels"]["matching"]["options"]
     assert options["config"]["train"]["epochs"] == 3
     assert keys.pipeline.channels["matching"].options["config"]["train"]["epochs"] == 1

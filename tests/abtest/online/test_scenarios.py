@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from abtest.cli import app
-from abtest.online.scenario import OnlineScenario
+from abtest.cli.main import app
+from abtest.online.online_scenario import OnlineScenario
 from abtest.online.simulate import simulations_of
-from abtest.scenario import load_scenario
+from abtest.scenario_files import load_scenario
 
 FILES = sorted(path for path in (Path(__file__).parents[3] / "scenarios").glob("*.yaml") if path.name != "metrics.yaml")
 
@@ -52,6 +52,6 @@ def test_fault_variants_share_users_and_noise():
     one = scenario("faults")
     variants = [one.variant(name) for name in one.variants]
     assert len({variant.world_config(0).model_dump_json() for variant in variants}) == 1
-    assert len({variant.population_keys(0).model_dump_json() for variant in variants}) == 1
-    assert len({variant.platform_keys(0).seed for variant in variants}) == 1
+    assert len({variant.population_config(0).model_dump_json() for variant in variants}) == 1
+    assert len({variant.platform_config(0).seed for variant in variants}) == 1
     assert len(simulations_of(one)) == 4 * len(variants)

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from abtest.online.scenario import OnlineScenario
+from abtest.online.online_scenario import OnlineScenario
 from abtest.online.simulate import WARM_UP, Simulation, simulate
 from micrec.retrieval import load_bundle
 from micrec.settings import merge, validate

@@ -9,10 +9,9 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
-from abtest.online.comparison import fault_costs, fault_section, spillovers
 from abtest.online.experiment import Replication
+from abtest.online.online_scenario import OnlineScenario
 from abtest.online.recalls import recall_section, recalls_of
-from abtest.online.scenario import OnlineScenario
 from abtest.online.study import (
     coverage_band,
     expected_coverage,
@@ -24,7 +23,8 @@ from abtest.online.study import (
     trend,
 )
 from abtest.online.truth import TrueLift
-from abtest.scenario import load_scenario
+from abtest.online.world_comparison import fault_costs, fault_section, spillovers
+from abtest.scenario_files import load_scenario
 from simulator.platform.arms import assign
 
 SCENARIOS = Path(__file__).parents[3] / "scenarios"
@@ -238,7 +238,7 @@ def test_a_fault_that_halves_the_clicks_costs_half(worlds):
 
 def test_spillover_is_what_the_experiment_changes_of_an_arms_own_users(worlds):
     scenario, write, read = worlds
-    treated = assign(pl.Series(range(100)).to_numpy(), scenario.platform_keys(0)) == 1
+    treated = assign(pl.Series(range(100)).to_numpy(), scenario.platform_config(0)) == 1
     write("main", "control", [4] * 100)
     write("main", "treatment", [6] * 100)
     write("main", "experiment", [6 if mine else 5 for mine in treated])

@@ -9,9 +9,9 @@ import pytest
 
 from abtest.online import simulate as simulation
 from simulator.channels import CHANNELS
-from simulator.platform.snapshots import Makers
+from simulator.platform.model_registry import TrainerFactories
 from simulator.ports import ObservedLog
-from simulator.world.item_table import oracle_items
+from simulator.world.item_table import ground_truth_items
 from simulator.world.world import World
 from tests.abtest.online.tiny_runs import tiny
 
@@ -29,7 +29,7 @@ HIDDEN_WORDS = (
     "satisf",
     "suscept",
     "interest",
-    "oracle",
+    "ground_truth",
 )
 KINDS = (*CHANNELS, "two_tower", "ctr")
 
@@ -65,7 +65,9 @@ def seen(tmp_path_factory):
         tmp_path_factory.mktemp("spy"),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulation, "model_makers", lambda: Makers(spied(makers.matchers), spied(makers.rankers)))
+        patch.setattr(
+            simulation, "model_makers", lambda: TrainerFactories(spied(makers.matchers), spied(makers.rankers))
+        )
         for one in simulation.simulations_of(scenario):
             simulation.simulate(scenario, root, one)
     return scenario, found
@@ -114,7 +116,7 @@ def test_no_column_is_a_hidden_trait_under_another_name(seen):
     """No number that trainers see of an item follows one that they must not see."""
     scenario, found = seen
     config = scenario.world_config(0)
-    hidden = oracle_items(config, World.build(config).catalogue)
+    hidden = ground_truth_items(config, World.build(config).catalogue)
     numeric = [name for name in hidden.columns if name != "item_id" and hidden[name].dtype.is_numeric()]
     traits = [name for name in numeric if not hidden[name].has_nulls()]
     assert {"appeal", "quality"} <= set(traits)

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 from safetensors import safe_open
 
-from abtest.online.observed import field_types, to_dataset
-from abtest.online.two_tower import TwoTowerKeys, TwoTowerTrainer, _Trainer
 from micrec.config import Config
 from micrec.errors import MicrecError
 from micrec.retrieval import Retriever
 from micrec.settings import apply_overrides, merge, validate
+from simulator.channels.two_tower.observed_dataset import field_types, to_dataset
+from simulator.channels.two_tower.two_tower_trainer import TwoTowerConfig, TwoTowerTrainer, _Trainer
 from simulator.ports import Requests
 from tests.simulator.channels.logs import DAY_S, START_S, check_lists, random_log, random_requests
 
@@ -34,7 +34,7 @@ def ican(*overrides):
 
 
 def trained(folder, log=None, *, trainer=None, previous=None, seed=0, **keys):
-    trainer = trainer or TwoTowerTrainer(ican(), TwoTowerKeys(**keys))
+    trainer = trainer or TwoTowerTrainer(ican(), TwoTowerConfig(**keys))
     trainer.train(log or random_log(), previous=previous, folder=folder, seed=seed)
     return trainer.load(folder)
 
@@ -57,7 +57,7 @@ def cut(log, days):
 )
 def test_lists_are_those_of_micrecs_retriever(model, tmp_path):
     log = random_log()
-    trainer = TwoTowerTrainer(ican(f"model.name={model}"), TwoTowerKeys(hide_recent=False))
+    trainer = TwoTowerTrainer(ican(f"model.name={model}"), TwoTowerConfig(hide_recent=False))
     matcher = trained(tmp_path / "v1", log, trainer=trainer)
     requests = random_requests(log, 30)
     known = Requests(
@@ -107,7 +107,7 @@ def test_approximate_indexes_find_what_exact_search_finds(tmp_path):
     ],
 )
 def test_a_list_does_not_depend_on_its_batch(model, index, tmp_path):
-    log, trainer = random_log(), TwoTowerTrainer(ican(f"model.name={model}"), TwoTowerKeys(index=index))
+    log, trainer = random_log(), TwoTowerTrainer(ican(f"model.name={model}"), TwoTowerConfig(index=index))
     matcher, requests = trained(tmp_path / "v1", log, trainer=trainer), random_requests(log, 70)
     whole = matcher.retrieve(requests, 20)
     for start, stop in ((0, 1), (1, 3), (3, 20), (20, 53), (53, 70)):
@@ -125,7 +125,7 @@ def test_a_schedule_spans_the_epochs_of_each_day(tmp_path, monkeypatch):
         return log
 
     monkeypatch.setattr(_Trainer, "epoch", watched)
-    trainer = TwoTowerTrainer(ican("train.epochs=3", "optim.schedule=linear"), TwoTowerKeys(warm_epochs=1))
+    trainer = TwoTowerTrainer(ican("train.epochs=3", "optim.schedule=linear"), TwoTowerConfig(warm_epochs=1))
     log, steps = random_log(), 1 / -(-len(random_log().clicks) // 256)
     trained(tmp_path / "1", log, trainer=trainer)
     trained(tmp_path / "2", log, trainer=trainer, previous=tmp_path / "1")
@@ -211,7 +211,7 @@ def without(log, lost):
 def test_rows_move_with_the_values_they_stand_for(name, tmp_path):
     """No epoch on a log whose codes have all shifted: what was known answers as before."""
     lost = [3, 4, 30]
-    log, keys = random_log(), TwoTowerKeys(warm_epochs=0)
+    log, keys = random_log(), TwoTowerConfig(warm_epochs=0)
     first = without(log, lost)
     second = dataclasses.replace(grown(log), clicks=first.clicks)
     trainer = TwoTowerTrainer(config("model.user_id=true") if name == "micrec" else ican(), keys)
@@ -229,7 +229,7 @@ def test_rows_move_with_the_values_they_stand_for(name, tmp_path):
 
 
 def test_projectors_are_carried_over(tmp_path):
-    trainer = TwoTowerTrainer(config(), TwoTowerKeys(warm_epochs=0))
+    trainer = TwoTowerTrainer(config(), TwoTowerConfig(warm_epochs=0))
     for version, previous in (("v1", None), ("v2", "v1")):
         trained(tmp_path / version, trainer=trainer, previous=previous and tmp_path / previous, seed=len(version))
     content = [next((tmp_path / v / "projectors").glob("*.safetensors")).read_bytes() for v in ("v1", "v2")]
@@ -251,7 +251,7 @@ def test_a_warm_start_goes_over_the_latest_clicks_only():
 
 def test_a_day_more_starts_from_the_day_before(tmp_path):
     """Warm epochs improve on the version before, and new items come in."""
-    log, trainer = random_log(), TwoTowerTrainer(ican("train.epochs=3"), TwoTowerKeys(warm_epochs=1))
+    log, trainer = random_log(), TwoTowerTrainer(ican("train.epochs=3"), TwoTowerConfig(warm_epochs=1))
     early = cut(log, 4)
     trained(tmp_path / "v1", early, trainer=trainer)
     second = trained(tmp_path / "v2", log, trainer=trainer, previous=tmp_path / "v1")

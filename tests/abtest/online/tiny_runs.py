@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import polars as pl
 import yaml
 
-from abtest.online.scenario import OnlineScenario
+from abtest.online.online_scenario import OnlineScenario
 from abtest.online.simulate import EXPERIMENT, WARM_UP, Simulation, simulate, simulations_of
-from abtest.scenario import load_scenario
+from abtest.scenario_files import load_scenario
 
 CHANNELS = {
     "popular": {"kind": "popular", "k": 40, "quota": 20},

@@ -6,7 +6,7 @@ import pytest
 
 from abtest.report.glossary import ONLINE, offline_glossary
 from abtest.report.markdown import markdown_report
-from abtest.report.offline_page import html_report, page_of
+from abtest.report.pages.two_arm_page import html_report, page_of
 
 
 def effect(metric: str, lift: float, *, significant: bool) -> dict[str, Any]:

@@ -85,21 +85,21 @@ def test_aa_of_a_log(log):
     metrics = ["clicks", "dwell_s", ("clicks", "imps")]
     sums = BucketSums.of(log, metrics)
     assert sums.n.sum() == len(log["user_id"])
-    results = calibrate(sums, metrics, deals=4000, lifts=(0.1,))
+    results = calibrate(sums, metrics, splits=4000, lifts=(0.1,))
     for result in results:
         assert result.sound
         assert result.ks_p > 1e-4
         assert 0.93 <= result.planted[0.1].coverage <= 0.965
         assert result.planted[0.1].power > 0.5
     assert results[2].metric == "clicks / imps"
-    assert calibrate(sums, metrics, deals=200, seed=3) == calibrate(sums, metrics, deals=200, seed=3)
+    assert calibrate(sums, metrics, splits=200, seed=3) == calibrate(sums, metrics, splits=200, seed=3)
 
 
 def test_aa_finds_a_broken_unit(log):
     """Impressions as rows: each user's rows move together, and the test cries wolf."""
     rows = np.repeat(np.arange(4000), 12)
     values = np.random.default_rng(0).normal(0, 1, 4000)[rows] + np.random.default_rng(1).normal(0, 1, len(rows))
-    result = calibrate(BucketSums.of({"user_id": rows, "y": values}, ["y"]), ["y"], deals=2000)[0]
+    result = calibrate(BucketSums.of({"user_id": rows, "y": values}, ["y"]), ["y"], splits=2000)[0]
     assert not result.sound
     assert result.rate > 0.3
 

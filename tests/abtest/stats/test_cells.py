@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from abtest.stats import CellMoments, Moments
-from abtest.stats.grams import BLOCK_ROWS
+from abtest.stats.grouped_moments import BLOCK_ROWS
 from micrec.errors import MicrecError
 
 COLUMNS = ["clicks", "dwell_s", "liked"]

@@ -65,7 +65,7 @@ RACE = ("torch_rechub.youtube_dnn", "ours.youtube_dnn")  # like for like
 RACE_EPOCHS = {"torch_rechub.youtube_dnn": 2, "ours.youtube_dnn": 4}
 
 
-class Bench:
+class DatasetRun:
     """The folders of one dataset's measurements, and how its models are run."""
 
     def __init__(self, data: Path, cache: Path, threads: int) -> None:
@@ -147,7 +147,7 @@ class Bench:
         return done.stdout or ""
 
 
-def race(bench: Bench, rounds: int) -> dict[str, Any]:
+def race(bench: DatasetRun, rounds: int) -> dict[str, Any]:
     """samples/s of the two like-for-like models, turn and turn about, and their ratio in every round."""
     rows = {row.key: row for row in ROWS if row.key in RACE}
     rates: dict[str, list[float]] = {key: [] for key in RACE}
@@ -233,7 +233,7 @@ def chosen_rows(only: str) -> list[Row]:
     return [row for row in ROWS if not names or row.env in names or row.key in names]
 
 
-def measure_row(bench: Bench, row: Row, options: argparse.Namespace) -> dict[str, Any] | None:
+def measure_row(bench: DatasetRun, row: Row, options: argparse.Namespace) -> dict[str, Any] | None:
     """One line of the table."""
     if options.search:
         given = {"budget_s": options.budget_s, "patience": options.patience, "seed": options.seed}
@@ -266,7 +266,7 @@ def main() -> None:
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    bench = Bench(options.data, options.cache, options.threads)
+    bench = DatasetRun(options.data, options.cache, options.threads)
     bench.results.mkdir(parents=True, exist_ok=True)
     if options.speed:
         found = race(bench, options.speed)

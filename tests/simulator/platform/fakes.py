@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from micrec.errors import MicrecError
 from micrec.settings import merge, validate
-from simulator.platform.config import PlatformKeys
 from simulator.platform.engine import Engine
-from simulator.platform.setting import CLICKS, Setting
-from simulator.platform.snapshots import Makers
+from simulator.platform.model_registry import TrainerFactories
+from simulator.platform.platform_config import PlatformConfig
+from simulator.platform.platform_inputs import CLICKS, PlatformInputs
 from simulator.population.responses import NO_CAUSE, Abandonments, DayVisits, Responses
 from simulator.ports import Candidates, ObservedLog, Requests
 
@@ -120,7 +120,7 @@ class HighestId(ListTrainer):
         return np.where(items >= 0, items, -np.inf).astype(np.float32)
 
 
-MAKERS = Makers({"list": ListTrainer}, {"ctr": HighestId})
+MAKERS = TrainerFactories({"list": ListTrainer}, {"ctr": HighestId})
 
 
 class Spy(ListTrainer):
@@ -133,17 +133,17 @@ class Spy(ListTrainer):
         super().train(log, previous=previous, folder=folder, seed=seed)
 
 
-def spying(logs: list) -> Makers:
+def spying(logs: list) -> TrainerFactories:
     kind = type("SpyHere", (Spy,), {"logs": logs})
-    return Makers({"list": kind}, MAKERS.rankers)
+    return TrainerFactories({"list": kind}, MAKERS.rankers)
 
 
 def constant(mean_ms: float) -> dict[str, Any]:
     return {"latency": {"kind": "constant", "mean_ms": mean_ms}}
 
 
-def fake_setting(users: int = 20, items: int = 40) -> Setting:
-    return Setting(
+def fake_setting(users: int = 20, items: int = 40) -> PlatformInputs:
+    return PlatformInputs(
         users=pl.DataFrame({"user_id": range(users)}),
         items=pl.DataFrame(
             {
@@ -172,8 +172,8 @@ TINY = {
 }
 
 
-def tiny_keys(**changes: Any) -> PlatformKeys:
-    return validate(PlatformKeys, merge(TINY, changes), where="test")
+def tiny_keys(**changes: Any) -> PlatformConfig:
+    return validate(PlatformConfig, merge(TINY, changes), where="test")
 
 
 BOTH = {"control": {}, "treatment": {"pipeline": {"channels": {"b": {"options": {"items": [30, 31, 32, 33]}}}}}}
@@ -184,7 +184,7 @@ def many() -> ScriptedUsers:
 
 
 def run(
-    folder: Path, users: Any, keys: PlatformKeys, days: int = 1, *, makers: Makers = MAKERS, **kwargs: Any
+    folder: Path, users: Any, keys: PlatformConfig, days: int = 1, *, makers: TrainerFactories = MAKERS, **kwargs: Any
 ) -> Engine:
     engine = Engine(keys, kwargs.pop("setting", None) or fake_setting(), users, makers, folder, **kwargs)
     engine.run(days)
@@ -193,7 +193,9 @@ def run(
 
 def table(folder: Path, name: str, day: int | str = "*") -> pl.DataFrame:
     at = f"day-{day:04d}" if isinstance(day, int) else f"day-{day}"
-    return pl.read_parquet(folder / at / (f"oracle/{name}-*.parquet" if name == "oracle" else f"{name}-*.parquet"))
+    return pl.read_parquet(
+        folder / at / (f"ground_truth/{name}-*.parquet" if name == "ground_truth" else f"{name}-*.parquet")
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -45,7 +45,7 @@ def test_columns_of_impressions_and_behaviours(tmp_path):
     assert impressions["propensity"].to_list() == [1.0, 1.0, 1.0]
     behaviours = table(tmp_path, "behaviours", 1)
     assert behaviours.select("item_id", "dwell_s", "like", "follow").rows() == [(24, 2.0, True, False)]
-    assert table(tmp_path, "oracle", 1)["cause"].to_list() == ["taste", None, None]
+    assert table(tmp_path, "ground_truth", 1)["cause"].to_list() == ["taste", None, None]
     serving = table(tmp_path, "serving", 1).select("stage", "wait_ms", "service_ms", "outcome", "offered")
     assert serving.rows() == [
         ("a", 0.0, 10.0, "answered", 10),

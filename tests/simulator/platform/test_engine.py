@@ -19,7 +19,7 @@ from tests.simulator.platform.fakes import (
     tiny_keys,
 )
 
-LOGS = ("requests", "impressions", "behaviours", "serving", "oracle")
+LOGS = ("requests", "impressions", "behaviours", "serving", "ground_truth")
 
 
 def rows(folder: Path, *, without: tuple[str, ...] = ()) -> list:

@@ -70,7 +70,9 @@ def test_waits_are_those_of_an_exact_queue_whatever_the_batch_window(tmp_path, s
         assert len(found) == VISITS * REQUESTS
         assert np.abs(found - exact).max() < 1e-9 * max(1.0, exact.max())
         assert exact.mean() > (0.2 if load < 1 else 5.0)  # there is a queue at all
-        logs.append([table(folder, name) for name in ("requests", "impressions", "behaviours", "serving", "oracle")])
+        logs.append(
+            [table(folder, name) for name in ("requests", "impressions", "behaviours", "serving", "ground_truth")]
+        )
     for others in logs[1:]:
         assert all(one.equals(other) for one, other in zip(logs[0], others, strict=True))
 
@@ -98,7 +100,9 @@ def test_both_stages_slow_and_users_who_give_up_and_come_back(tmp_path):
             rows = serving(folder, stage)
             exact = waits_of_a_queue(rows["arrived_s"].to_numpy(), rows["service_ms"].to_numpy() / 1e3, servers)
             assert np.abs(rows["wait_ms"].to_numpy() / 1e3 - exact).max() < 1e-9 * exact.max()
-        logs.append([table(folder, name) for name in ("requests", "impressions", "behaviours", "serving", "oracle")])
+        logs.append(
+            [table(folder, name) for name in ("requests", "impressions", "behaviours", "serving", "ground_truth")]
+        )
     results = logs[0][0]["result"].value_counts().rows()
     assert dict(results)["abandoned"] > 50
     assert dict(results)["slate"] > 50
@@ -144,6 +148,8 @@ def test_everything_at_the_same_moments(tmp_path, stage, seed):
         rows = serving(folder, stage)
         exact = waits_of_a_queue(rows["arrived_s"].to_numpy(), rows["service_ms"].to_numpy() / 1e3, 1)
         assert np.abs(rows["wait_ms"].to_numpy() / 1e3 - exact).max() < 1e-9 * max(1.0, exact.max())
-        logs.append([table(folder, name) for name in ("requests", "impressions", "behaviours", "serving", "oracle")])
+        logs.append(
+            [table(folder, name) for name in ("requests", "impressions", "behaviours", "serving", "ground_truth")]
+        )
     for others in logs[1:]:
         assert all(one.equals(other) for one, other in zip(logs[0], others, strict=True))

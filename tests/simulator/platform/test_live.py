@@ -4,12 +4,12 @@ import polars as pl
 
 from micrec.settings import validate
 from simulator.channels import CHANNELS, make_channel
-from simulator.platform.config import PlatformKeys
 from simulator.platform.engine import Engine
-from simulator.platform.setting import Setting
-from simulator.platform.snapshots import Makers
-from simulator.population.keys import PopulationKeys
+from simulator.platform.model_registry import TrainerFactories
+from simulator.platform.platform_config import PlatformConfig
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from tests.simulator.platform.fakes import (
     DAY_S,
     START_S,
@@ -23,15 +23,17 @@ from tests.simulator.platform.fakes import (
 )
 from tests.simulator.worlds import small_world
 
-REAL = Makers({kind: lambda options, kind=kind: make_channel(kind, options) for kind in CHANNELS}, {"ctr": HighestId})
+REAL = TrainerFactories(
+    {kind: lambda options, kind=kind: make_channel(kind, options) for kind in CHANNELS}, {"ctr": HighestId}
+)
 
 
 def test_new_items_are_shown_on_their_day_but_never_before(tmp_path):
     world = small_world("days=6")
-    setting = Setting.of(world, first_day=3)
-    users = Population.build(world, PopulationKeys(), first_day=3)
+    setting = PlatformInputs.of(world, first_day=3)
+    users = Population.build(world, PopulationConfig(), first_day=3)
     channels = {name: {"kind": name, "k": 50, "quota": 40} for name in ("popular", "fresh")}
-    keys = validate(PlatformKeys, {"warmup_days": 0, "pipeline": {"channels": channels}}, where="test")
+    keys = validate(PlatformConfig, {"warmup_days": 0, "pipeline": {"channels": channels}}, where="test")
     Engine(keys, setting, users, REAL, tmp_path).run(2)
     published = setting.items.select("item_id", "published")
     shown = table(tmp_path, "impressions").join(published, on="item_id")
@@ -60,8 +62,8 @@ def test_a_follow_counts_from_the_next_request_on_and_outlives_the_window(tmp_pa
         "follow": {"kind": "follow", "k": 20, "options": {"hide_recent": False}, **constant(10)},
     }
     pipeline = {"channels": channels, "ranking": constant(20), "slate_size": 3, "repeats": True}
-    keys = validate(PlatformKeys, {"warmup_days": 0, "log_days": 1, "pipeline": pipeline}, where="test")
-    makers = Makers({**REAL.matchers, "list": ListTrainer}, {"ctr": HighestId})
+    keys = validate(PlatformConfig, {"warmup_days": 0, "log_days": 1, "pipeline": pipeline}, where="test")
+    makers = TrainerFactories({**REAL.matchers, "list": ListTrainer}, {"ctr": HighestId})
     users = Followers([(7, 100.0)], n_requests=2)
     run(tmp_path, users, keys, days=1, makers=makers, setting=setting)
     first, second = (slate for _, _, _, slate in users.seen)

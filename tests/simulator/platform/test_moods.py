@@ -4,16 +4,16 @@ import numpy as np
 import polars as pl
 
 from simulator.platform.engine import Engine
-from simulator.platform.setting import Setting
-from simulator.population.keys import PopulationKeys
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from tests.simulator.platform.fakes import BOTH, MAKERS, ScriptedUsers, fake_setting, run, table, tiny_keys
 from tests.simulator.worlds import small_world
 
 
 def moods_of(folder, day="*"):
     at = f"day-{day:04d}" if isinstance(day, int) else f"day-{day}"
-    return pl.read_parquet(folder / at / "oracle/users-*.parquet")
+    return pl.read_parquet(folder / at / "ground_truth/users-*.parquet")
 
 
 def test_one_row_for_each_user_of_the_day_as_they_are_in_the_evening(tmp_path):
@@ -44,8 +44,8 @@ def test_who_leaves_without_a_visit_that_day_is_told(tmp_path):
 
 def test_real_users_moods_are_those_of_the_population(tmp_path):
     world = small_world("days=6")
-    users = Population.build(world, PopulationKeys(), first_day=3)
-    setting = Setting.of(world, first_day=3)
+    users = Population.build(world, PopulationConfig(), first_day=3)
+    setting = PlatformInputs.of(world, first_day=3)
     popular = {"items": setting.items["item_id"].head(30).to_list()}
     keys = tiny_keys(pipeline={"channels": {name: {"options": popular, "k": 30} for name in ("a", "b")}})
     before = users.gone.copy()

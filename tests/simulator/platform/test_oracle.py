@@ -4,12 +4,12 @@ import polars as pl
 
 from micrec.settings import validate
 from simulator.channels import CHANNELS, make_channel
-from simulator.platform.config import PlatformKeys
 from simulator.platform.engine import Engine
-from simulator.platform.setting import Setting
-from simulator.platform.snapshots import Makers
-from simulator.population.keys import PopulationKeys
+from simulator.platform.model_registry import TrainerFactories
+from simulator.platform.platform_config import PlatformConfig
+from simulator.platform.platform_inputs import PlatformInputs
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from simulator.world.item_table import dataset_schema
 from tests.simulator.platform.fakes import HighestId, table
 from tests.simulator.worlds import small_world
@@ -31,13 +31,13 @@ class Spying:
 
 def test_trainers_see_only_what_a_platform_could_have_logged(tmp_path):
     world, logs = small_world("days=6"), []
-    makers = Makers(
+    makers = TrainerFactories(
         {kind: lambda options, kind=kind: Spying(make_channel(kind, options), logs) for kind in CHANNELS},
         {"ctr": lambda options: Spying(HighestId(options), logs)},
     )
-    setting = Setting.of(world, first_day=3)
-    users = Population.build(world, PopulationKeys(), first_day=3)
-    Engine(validate(PlatformKeys, {"warmup_days": 1}, where="test"), setting, users, makers, tmp_path).run(3)
+    setting = PlatformInputs.of(world, first_day=3)
+    users = Population.build(world, PopulationConfig(), first_day=3)
+    Engine(validate(PlatformConfig, {"warmup_days": 1}, where="test"), setting, users, makers, tmp_path).run(3)
     schema = dataset_schema(world.config)
     assert len(logs) == 5 * 3 + 2  # ranking has nothing to learn from on the first day
     for log in logs:
@@ -53,7 +53,7 @@ def test_trainers_see_only_what_a_platform_could_have_logged(tmp_path):
         assert log.impressions.is_empty() or log.impressions["timestamp"].max() < now_s
     assert logs[0].impressions.is_empty()
     assert logs[-1].impressions.height == sum(table(tmp_path, "impressions", day).height for day in (3, 4))
-    hidden = set(table(tmp_path, "oracle").columns) - set(table(tmp_path, "impressions").columns)
+    hidden = set(table(tmp_path, "ground_truth").columns) - set(table(tmp_path, "impressions").columns)
     assert hidden == {"examined", "cause"}
     # what was logged is what happened: every click is an impression that was clicked, at its position
     clicks = table(tmp_path, "behaviours").select("day", "visit", "request", "position", "item_id", "channel")

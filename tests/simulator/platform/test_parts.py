@@ -9,9 +9,9 @@ from micrec.errors import MicrecError
 from micrec.settings import validate
 from simulator.draws import Draws
 from simulator.platform.arms import arm_pipelines, assign
-from simulator.platform.config import PlatformKeys
+from simulator.platform.platform_config import PlatformConfig
 from simulator.platform.recent import RecentItems
-from simulator.platform.shown import Shown
+from simulator.platform.shown_items import VisitImpressions
 from simulator.platform.slates import PADDING, explore, spread_out, without
 from simulator.ports import HISTORY, Candidates
 from tests.simulator.platform.fakes import tiny_keys
@@ -40,7 +40,7 @@ def test_clicks_of_one_slate_are_taken_from_the_top():
 @given(st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 30_000), min_size=1, max_size=4)), max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_what_a_visit_has_seen_is_a_set_per_visit(steps):
-    shown, seen = Shown(), {}
+    shown, seen = VisitImpressions(), {}
     for visit, items in steps:
         asked = np.array([[*items, items[0] + 8_192, -1]])  # the same flag, another item
         slot = shown.slots(np.array([visit]))
@@ -144,4 +144,4 @@ def test_a_wrong_key_of_an_arm_is_named(arm, message):
 )
 def test_a_wrong_key_of_the_platform_is_named(keys, message):
     with pytest.raises(MicrecError, match=message):
-        validate(PlatformKeys, keys, where="test")
+        validate(PlatformConfig, keys, where="test")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.draws import Draws
-from simulator.platform.config import StageKeys
+from simulator.platform.platform_config import StageConfig
 from simulator.platform.queueing import Queue, starts
 from simulator.platform.stage import Outcome, Stage
 
@@ -85,7 +85,7 @@ def poisson(n: int, rate: float) -> np.ndarray:
 
 def stage_of(servers: int, **keys) -> Stage:
     keys = {"latency": {"kind": "exponential", "mean_ms": 100.0}, "deadline_ms": 1e9, **keys}
-    return Stage("test", StageKeys.model_validate({"servers": servers, **keys}), seed=1, day_0_s=0.0)
+    return Stage("test", StageConfig.model_validate({"servers": servers, **keys}), seed=1, day_0_s=0.0)
 
 
 @pytest.mark.parametrize(("servers", "load"), [(1, 0.7), (3, 2.4), (10, 8.0)])

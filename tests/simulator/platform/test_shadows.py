@@ -45,7 +45,7 @@ def test_a_treatments_model_has_the_past_of_the_one_it_replaces(tmp_path, change
 def test_shadows_serve_nobody(tmp_path):
     for name, arms in (("alone", {}), ("shadowed", BOTH)):
         run(tmp_path / name, many(), tiny_keys(warmup_days=2, arms=arms or {"control": {}}), days=2)
-    for name in ("requests", "impressions", "behaviours", "serving", "oracle"):
+    for name in ("requests", "impressions", "behaviours", "serving", "ground_truth"):
         assert table(tmp_path / "alone", name).rows() == table(tmp_path / "shadowed", name).rows()
     snapshots = snapshots_of(tmp_path / "shadowed").filter(pl.col("status") == "shadow")
     assert snapshots.select("day", "name", "trained", "version", "source").rows() == [

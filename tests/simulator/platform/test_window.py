@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from simulator.platform.setting import CLICKS
+from simulator.platform.platform_inputs import CLICKS
 from tests.simulator.platform.fakes import (
     BOTH,
     DAY_S,

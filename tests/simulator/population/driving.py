@@ -8,8 +8,8 @@ import polars as pl
 
 from micrec.settings import apply_overrides, merge, validate
 from simulator.draws import Draws
-from simulator.population.keys import PopulationKeys
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from simulator.population.responses import DayVisits
 from tests.simulator.worlds import small_world
 
@@ -17,9 +17,9 @@ Show = Callable[[Population, DayVisits, np.ndarray, np.ndarray, int], np.ndarray
 SIZE = 10
 
 
-def keys(*overrides: str, **sections: Any) -> PopulationKeys:
+def keys(*overrides: str, **sections: Any) -> PopulationConfig:
     """Default keys with some changed, as ``--set`` would."""
-    return validate(PopulationKeys, apply_overrides(merge({}, sections), overrides), where="test")
+    return validate(PopulationConfig, apply_overrides(merge({}, sections), overrides), where="test")
 
 
 def population(*overrides: str, world: tuple[str, ...] = ()) -> Population:

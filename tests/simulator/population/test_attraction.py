@@ -72,15 +72,19 @@ def reference(world, weights, user, key, start_s, now_s, item, clicked, before, 
         total += weights.similarity * (int(catalogue.group[lately[0]]) == group)
     total += weights.clicked * (item in lately)
     total += weights.satiation * sum(int(catalogue.subcategory[c]) == subcategory for c in lately)
-    pulls = [weights.link_fading**k for k in range(len(lately))]
+    gradient_stats = [weights.link_fading**k for k in range(len(lately))]
     sources = list(lately)
     if before is not None:
         sources.append(before[0])
-        pulls.append(
+        gradient_stats.append(
             weights.link_fading ** len(clicked) * 0.5 ** ((now_s - before[1]) / HOUR_S / weights.link_memory_h)
         )
     ready = min(1.0, readiness_factor(config) * float(habits.susceptibility[0]))
-    hits = [pull for c, pull in zip(sources, pulls, strict=True) if group in catalogue.link_targets[catalogue.group[c]]]
+    hits = [
+        pull
+        for c, pull in zip(sources, gradient_stats, strict=True)
+        if group in catalogue.link_targets[catalogue.group[c]]
+    ]
     return total, weights.link * factor.get("link", 1.0) * ready * max(hits, default=0.0)
 
 

@@ -6,7 +6,7 @@ from scipy import stats
 
 from simulator.draws import Draws, halves, mixed
 from simulator.population.examination import Noise, make_examination
-from simulator.population.keys import ExaminationKeys
+from simulator.population.population_config import ExaminationConfig
 
 N = 200_000
 UTILITY = np.array([0.4, -1.0, 1.2], np.float32)
@@ -19,7 +19,7 @@ def drawn(utility, real=None, n=N, **keys):
     noise = Noise(*halves(mixed(start, items)), start)
     wide = np.repeat(np.asarray(utility, np.float32)[:, None], n, axis=1)
     filled = np.ones(wide.shape, bool) if real is None else np.repeat(np.asarray(real)[:, None], n, axis=1)
-    return make_examination(ExaminationKeys(**keys))(wide, filled, noise)
+    return make_examination(ExaminationConfig(**keys))(wide, filled, noise)
 
 
 def sigmoid(x):
@@ -157,7 +157,7 @@ def test_the_answer_does_not_depend_on_the_company(kind):
     noise = Noise(*halves(mixed(start, items)), start)
     utility = (3 * Draws(2, "utility").normal(items)).astype(np.float32)
     real = Draws(2, "real").uniform(items) < 0.8
-    model = make_examination(ExaminationKeys(kind=kind))
+    model = make_examination(ExaminationConfig(kind=kind))
     whole = model(utility, real, noise)
     order = np.random.default_rng(0).permutation(n)
     for columns in np.array_split(order, 9):

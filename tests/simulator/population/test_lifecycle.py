@@ -73,14 +73,14 @@ def test_lying_titles_are_clicked_and_regretted():
     out = hidden.published_s < 0
     honest = np.flatnonzero(out & ~hidden.clickbait)
     lying = np.flatnonzero(out & hidden.clickbait)
-    logs, moods = [], []
+    logs, daily_user_state = [], []
     for pool in (honest, lying):
         of = population(world=world)
         logs.append(live(of, 10, from_pool(pool)))
-        moods.append(of.satisfaction[np.unique(logs[-1]["user"])].mean())
+        daily_user_state.append(of.satisfaction[np.unique(logs[-1]["user"])].mean())
     honest_rate, lying_rate = (log.filter(pl.col("day") == 0)["clicked"].mean() for log in logs)
     assert lying_rate > 1.3 * honest_rate
-    assert moods[1] < moods[0] - 0.1
+    assert daily_user_state[1] < daily_user_state[0] - 0.1
     assert visits(logs[1], range(5, 10)) < visits(logs[0], range(5, 10))
 
 

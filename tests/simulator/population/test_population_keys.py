@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from simulator.population.keys import PopulationKeys
 from simulator.population.population import Population
+from simulator.population.population_config import PopulationConfig
 from simulator.world.clicks import Cause
 from tests.simulator.population.driving import Show, anything, distinct, from_pool, live, population
 
@@ -143,12 +143,12 @@ def good_items_please(of: Population) -> float:
     ranked = np.argsort(quality + np.where(of._world.catalogue.published_s < 0, 0.0, 100.0))
     ranked = ranked[: int((of._world.catalogue.published_s < 0).sum())]
     start = of.state()
-    moods = []
+    daily_user_state = []
     for pool in (ranked[:100], ranked[-100:]):
         of.restore(start)
         live(of, 1, from_pool(pool))
-        moods.append(of.satisfaction.sum())
-    return float(moods[1] - moods[0])
+        daily_user_state.append(of.satisfaction.sum())
+    return float(daily_user_state[1] - daily_user_state[0])
 
 
 def pleases(column: str) -> Callable[[Population], float]:
@@ -277,7 +277,7 @@ EFFECTS = {
     "utility.clickbait": Effect("0", "2", lying_titles),
     "utility.clicked": Effect("-4", "0", over_again),
     "utility.satiation": Effect("-1", "0", perseverance(narrow), LONG),
-    "utility.readiness_sd": Effect("0", "1.2", differing_users),
+    "utility.click_propensity_sd": Effect("0", "1.2", differing_users),
     "utility.weariness": Effect("-0.1", "0", perseverance(), LONG),
     "satisfaction.quality": Effect("0", "2", good_items_please),
     "satisfaction.dwell": Effect("0", "2", pleases("dwell_s")),
@@ -309,7 +309,7 @@ def test_key_moves_its_statistic(key):
     assert high > low + 0.05 * max(abs(low), abs(high)), (low, high)
 
 
-def all_keys(model: type = PopulationKeys, prefix: str = "") -> list[str]:
+def all_keys(model: type = PopulationConfig, prefix: str = "") -> list[str]:
     found = []
     for name, field in model.model_fields.items():
         inner = field.annotation

@@ -64,13 +64,13 @@ def test_slates_that_are_alike_for_all_leave_users_as_different():
 
 
 def test_without_readiness_users_differ_by_what_they_are_shown_only():
-    assert true_sd(looks_and_clicks(population("utility.readiness_sd=0", world=MANY))) < 0.05
+    assert true_sd(looks_and_clicks(population("utility.click_propensity_sd=0", world=MANY))) < 0.05
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sd", [0.6, 2.5])
 def test_the_click_rate_is_kept(kind, sd):
-    of = population(f"examination.kind={kind}", f"utility.readiness_sd={sd}", world=MANY)
+    of = population(f"examination.kind={kind}", f"utility.click_propensity_sd={sd}", world=MANY)
     frames = answers_to_reference_slates(of)
     clicks = sum(done.clicked.sum() for _, done, _ in frames)
     shown = sum(real.sum() for real, _, _ in frames)
@@ -95,7 +95,7 @@ def test_satisfaction_tells_slates_apart_not_users(kind):
 
 
 def test_everybody_is_as_ready_in_every_arm_and_whatever_the_seed():
-    of, other = population(), population("seed=1", "utility.readiness_sd=0.3", "examination.kind=cascade")
+    of, other = population(), population("seed=1", "utility.click_propensity_sd=0.3", "examination.kind=cascade")
     readiness = of._traits.readiness
     assert (readiness == other._traits.readiness).all()
     assert not (readiness == population(world=("seed=1",))._traits.readiness).any()
@@ -110,10 +110,10 @@ def test_readiness_moves_clicks_and_nothing_before_them():
     """First requests of the first day: the same visits, looks and slates; who clicks in both lingers and likes alike;
     the more ready click all that they did, the less ready nothing more."""
     columns = ["user", "visit", "place", "item"]
-    of, off = population(), population("utility.readiness_sd=0")
+    of, off = population(), population("utility.click_propensity_sd=0")
     log, before = (live(each, 1, anything).filter(pl.col("request") == 0) for each in (of, off))
     assert log.select(columns, "now_s", "examined").equals(before.select(columns, "now_s", "examined"))
-    raised = (of._leaning >= np.float32(off.intercept))[log["user"].to_numpy()]
+    raised = (of._utility_offset >= np.float32(off.intercept))[log["user"].to_numpy()]
     more, less = log["clicked"].to_numpy(), before["clicked"].to_numpy()
     assert (more >= less)[raised].all()
     assert (more <= less)[~raised].all()
@@ -126,12 +126,12 @@ def test_readiness_moves_clicks_and_nothing_before_them():
 @pytest.mark.parametrize("kind", KINDS)
 def test_switched_off_readiness_is_in_nobody(kind):
     """Bit for bit, whatever the users' own draws say."""
-    off = ("utility.readiness_sd=0", f"examination.kind={kind}")
+    off = ("utility.click_propensity_sd=0", f"examination.kind={kind}")
     of = population(*off)
     expected = live(of, 3)
     other = population(*off)
-    assert (other._leaning == np.float32(other.intercept)).all()
-    assert (other._par == other._calibration.worth).all()
+    assert (other._utility_offset == np.float32(other.intercept)).all()
+    assert (other._reference_utility == other._calibration.worth).all()
     assert live(other, 3).equals(expected)
     assert not live(population(f"examination.kind={kind}"), 3).equals(expected)
 
@@ -152,7 +152,7 @@ FORMER = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_switched_off_users_are_those_of_before_the_keys(kind):
     """Numbers of the revision before readiness and habit came: impressions, clicks, likes, which, who is gone."""
-    off = ("utility.readiness_sd=0", "lifecycle.habit=0", f"examination.kind={kind}")
+    off = ("utility.click_propensity_sd=0", "lifecycle.habit=0", f"examination.kind={kind}")
     of = population(*off, *FORMER_KEYS, world=("links.strength=0", "sessions.per_user=10", "links.susceptibility_sd=0"))
     log = live(of, 6)
     clicks = log.filter("clicked")

@@ -1,0 +1,335 @@
+"""The commands on experiments' logs: ``analyze``, ``power``, ``aa``. A command parses, calls and prints."""
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from micrec.console import report_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from abtest.analysis.plan import AnalysisPlan
+    from abtest.report.tables import Table
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+Log = Annotated[Path, typer.Argument(help="Parquet or CSV file, or a folder of parts: a row per user, day or event.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OURS=THEIRS,...",
+        help="Our column by the file's, or by an expression on its columns, such as dwell_s=ms/1000.",
+    ),
+]
+Metrics = Annotated[Path | None, typer.Option(help="YAML file of metrics; an example: micrec scenario copy metrics.")]
+Rows = Annotated[str, typer.Option(help="What a row is: users, days, parts (to be summed) or events; auto tells.")]
+Timezone = Annotated[
+    str, typer.Option(metavar="ZONE", help="Zone in which days are cut, and of times that name none: Europe/Oslo.")
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(help="Between the cells of a CSV file: a character or tab.", show_default="recognised"),
+]
+ImplausibleTimes = Annotated[
+    str, typer.Option(help="Rows with a time before 1990 or in the future: refuse, or drop and count them.")
+]
+Dedupe = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN,...", help="Rows alike in these are repeats; the first is kept.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")]
+EXIT_CODES = {"ship": 0, "hold": 10, "stop": 11, "invalid": 12}
+
+
+@app.command()
+@report_errors()
+def analyze(
+    log: Log,
+    control: Annotated[str, typer.Option(help="Name of the control arm in the log.")] = "control",
+    treatment: Annotated[list[str] | None, typer.Option(help="Name of a treatment arm; repeatable.")] = None,
+    columns: Columns = None,
+    metrics: Metrics = None,
+    slices: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN,...", help="Columns known before exposure.")
+    ] = None,
+    covariates: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN,...", help="Columns from before exposure, for CUPED.", show_default="all pre_*"),
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="False alarms allowed over all primary metrics together.")] = 0.05,
+    planned_days: Annotated[int, typer.Option(help="Length the test was planned for.")] = 7,
+    planned_users: Annotated[
+        int | None, typer.Option(help="Users of all arms at the planned end, for looks before it.", show_default="none")
+    ] = None,
+    looks: Annotated[
+        str, typer.Option(help="final: read once at the end; daily: a planned look a day; open.")
+    ] = "final",
+    weights: Annotated[
+        list[str] | None, typer.Option(metavar="ARM=SHARE,...", help="Planned shares.", show_default="equal")
+    ] = None,
+    ignore_arm: Annotated[list[str] | None, typer.Option(help="An arm of the log to leave out; repeatable.")] = None,
+    rows: Rows = "auto",
+    dedupe: Dedupe = None,
+    timezone: Timezone = "UTC",
+    separator: Separator = None,
+    implausible_times: ImplausibleTimes = "refuse",
+    split_by_hash: Annotated[
+        str | None, typer.Option(metavar="SALT", help="Make an A/A of any log: split users by a hash with this salt.")
+    ] = None,
+    min_users: Annotated[int, typer.Option(help="Fewest users per arm for a slice to be judged.")] = 100,
+    checks: Annotated[bool, typer.Option(help="Quantiles, bootstrap and ranks: slower, they read every value.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json and reports.", show_default="none")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a finished analysis in --out.")] = False,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdicts alone.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Leave with 0 for SHIP, 10 for HOLD, 11 for STOP, 12 for NOT VALID.")
+    ] = False,
+) -> None:
+    """Judge an experiment from its log: validity, effects, verdict.
+
+    For example: micrec analyze log.parquet --control A --treatment B --out report
+
+    Exit codes: 0 after any verdict; 2 where the log or an option is at fault. With --exit-code 0 means SHIP, 10 HOLD,
+    11 STOP and 12 that the comparison is not valid; of several treatments the highest code counts.
+    """
+    started_s = time.perf_counter()
+    from abtest.analysis.analysis import analyse
+    from abtest.analysis.metrics import load_metrics
+    from abtest.analysis.output import check_out, write_results
+    from abtest.analysis.plan import plan_from_text
+    from abtest.analysis.results import results_of
+    from abtest.analysis.userlog import read_log
+    from abtest.report.pages.experiment_terminal import print_analysis, print_verdicts
+    from abtest.run_folder import HTML_FILE, json_text
+    from micrec.destination import check_destination
+
+    _one_form(as_json=as_json, quiet=quiet)
+    if out is not None:
+        check_destination(out, log, what="the report")
+        check_out(out, force=force)
+    chosen, more_slices = load_metrics(metrics) if metrics else (None, [])
+    plan = plan_from_text(
+        control=control,
+        treatments=treatment or (["treatment"] if split_by_hash is None else ["A/A treatment"]),
+        metrics=tuple(chosen) if chosen is not None else None,
+        slices=[*more_slices, *(slices or [])],
+        covariates=covariates,
+        columns=columns or [],
+        weights=weights or [],
+        alpha=alpha,
+        planned_days=planned_days,
+        planned_users=planned_users,
+        looks=looks,
+        ignored_arms=ignore_arm or [],
+        rows=rows,
+        dedupe=dedupe or [],
+        timezone=timezone,
+        separator=separator,
+        implausible_times=implausible_times,
+        split_salt=split_by_hash,
+        min_users=min_users,
+        checks=checks,
+        command=shlex.join(["micrec", *sys.argv[1:]]),
+    )
+    results = results_of(analyse(read_log(log, plan), plan, started_s=started_s))
+    if out is not None:
+        write_results(results, out)
+    if as_json:
+        typer.echo(json_text(results))
+    elif quiet:
+        print_verdicts(results, reasons=False)
+    else:
+        print_analysis(results)
+    if out is not None and not quiet:
+        typer.echo(f"\nreport: {out / HTML_FILE}", err=as_json)
+    if exit_code:
+        decisions = [verdict["decision"] for verdict in results["verdicts"]]
+        raise typer.Exit(max(EXIT_CODES[decision] for decision in (decisions if results["valid"] else ["invalid"])))
+
+
+@app.command()
+@report_errors()
+def power(
+    log: Annotated[Path | None, typer.Argument(help="A log of the past, with or without arms.")] = None,
+    mean: Annotated[float | None, typer.Option(help="Mean per user, where there is no log.")] = None,
+    sd: Annotated[float | None, typer.Option(help="Standard deviation per user, where there is no log.")] = None,
+    lift: Annotated[list[str] | None, typer.Option(help="True lift to find, 0.02 or 2%; repeatable.")] = None,
+    target: Annotated[float, typer.Option("--power", help="Chance to find it.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="Two-sided level.")] = 0.05,
+    treatment_share: Annotated[float, typer.Option(help="Share of the users in the treatment.")] = 0.5,
+    users: Annotated[
+        int | None, typer.Option(help="Users of both arms, to tell the smallest lift.", show_default="the log's")
+    ] = None,
+    users_per_day: Annotated[float | None, typer.Option(help="New users of both arms a day, to tell days.")] = None,
+    looks: Annotated[str, typer.Option(help="final: read once at the end; daily: a planned look a day.")] = "final",
+    planned_days: Annotated[int, typer.Option(help="Days of the test, for --looks daily.")] = 7,
+    columns: Columns = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="YAML file of metrics, or how many primary metrics share the level.")
+    ] = None,
+    rows: Rows = "auto",
+    dedupe: Dedupe = None,
+    timezone: Timezone = "UTC",
+    separator: Separator = None,
+    implausible_times: ImplausibleTimes = "refuse",
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the tables without notes.")] = False,
+) -> None:
+    """Plan a test: users and days for a lift, and the smallest lift that given users find.
+
+    For example: micrec power log.parquet --lift 0.02; micrec power --mean 2.5 --sd 4 --lift 0.02 --users-per-day 20000
+    """
+    from abtest.analysis.planning import PowerQuestion, plan_from_log, plan_from_numbers, read_history
+    from micrec.errors import MicrecError
+
+    _one_form(as_json=as_json, quiet=quiet)
+    if looks not in ("final", "daily"):
+        raise MicrecError(f"--looks {looks}: must be final or daily.")
+    count = _count(metrics)
+    question = PowerQuestion(
+        lifts=tuple(_lift(text) for text in lift) if lift else (0.01, 0.02, 0.05),
+        power=target,
+        alpha=alpha,
+        treatment_share=treatment_share,
+        users=users,
+        users_per_day=users_per_day,
+        primaries=count,
+        looks=planned_days if looks == "daily" else 1,
+        in_per_cent=tuple(_lift(text) for text in lift or () if text.strip().endswith("%")),
+    )
+    file = Path(metrics) if metrics is not None and count is None else None
+    try:
+        if log is not None:
+            if mean is not None or sd is not None:
+                raise MicrecError("--mean and --sd are for plans without a log: leave them out, or the log.")
+            tables = plan_from_log(
+                read_history(log, _history_plan(columns, file, rows, dedupe, timezone, separator, implausible_times)),
+                question,
+            )
+        elif file is not None:
+            raise MicrecError(f"--metrics {file}: a file of metrics needs a log; without one give their number.")
+        elif mean is None or sd is None:
+            raise MicrecError("give a log, or both --mean and --sd of the metric per user.")
+        else:
+            tables = plan_from_numbers(mean, sd, question)
+    except ValueError as fault:  # a number out of range
+        raise MicrecError(str(fault)) from None
+    _print_plain(tables, "power", as_json=as_json, quiet=quiet)
+
+
+@app.command()
+@report_errors()
+def aa(
+    log: Log,
+    splits: Annotated[int, typer.Option(min=1, help="Random splits.")] = 10_000,
+    alpha: Annotated[float, typer.Option(help="Level of each test.")] = 0.05,
+    lift: Annotated[
+        list[str] | None, typer.Option(help="Lift to plant, 0.02 or 2%, for coverage and power; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
+    columns: Columns = None,
+    metrics: Metrics = None,
+    rows: Rows = "auto",
+    dedupe: Dedupe = None,
+    timezone: Timezone = "UTC",
+    separator: Separator = None,
+    implausible_times: ImplausibleTimes = "refuse",
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table without notes.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Leave with 0 if every metric is sound, 12 otherwise.")
+    ] = False,
+) -> None:
+    """Thousands of A/A splits of a log: do its metrics cry wolf, and do their intervals hold a planted lift?
+
+    Exit codes: 0 after any result; 2 where the log or an option is at fault; with --exit-code 12 if a metric is not
+    sound or could not be tested.
+    """
+    from abtest.analysis.planning import calibration_table, read_history
+    from micrec.errors import MicrecError
+
+    _one_form(as_json=as_json, quiet=quiet)
+    lifts = tuple(_lift(text) for text in lift) if lift else (0.02, 0.05)
+    for text, planted in zip(lift or (), lifts, strict=False):
+        if not (-1.0 < planted < 1e6):
+            raise MicrecError(f"--lift {planted:g}: must be a number above -1 (-100 %).")
+        if planted >= 1.0 and not text.strip().endswith("%"):
+            raise MicrecError(
+                f"--lift {planted:g}: is +{100 * planted:g} %: for {planted:g} % write --lift {planted:g}%."
+            )
+    history = read_history(log, _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times))
+    try:
+        table = calibration_table(history, splits=splits, alpha=alpha, lifts=lifts, seed=seed)
+    except ValueError as fault:
+        raise MicrecError(str(fault)) from None
+    _print_plain([table], "aa", as_json=as_json, quiet=quiet)
+    if exit_code:
+        raise typer.Exit(0 if all(row["sound"] for row in table.data) else EXIT_CODES["invalid"])
+
+
+def _lift(text: str) -> float:
+    """A lift as a share (0.02) or in per cent (2%)."""
+    from micrec.errors import MicrecError
+
+    number, scale = (text[:-1], 0.01) if text.strip().endswith("%") else (text, 1.0)
+    try:
+        return float(number) * scale
+    except ValueError:
+        raise MicrecError(f"--lift {text}: must be a number such as 0.02, or 2%.") from None
+
+
+def _count(metrics: str | None) -> int | None:
+    """A number of primary metrics, where that is what --metrics says."""
+    try:
+        return None if metrics is None else int(metrics)
+    except ValueError:
+        return None
+
+
+def _one_form(*, as_json: bool, quiet: bool) -> None:
+    from micrec.errors import MicrecError
+
+    if as_json and quiet:
+        raise MicrecError("--json and --quiet: each says what is printed: choose one.")
+
+
+def _print_plain(tables: "Sequence[Table]", kind: str, *, as_json: bool, quiet: bool) -> None:
+    from abtest.analysis.planning import tables_data
+    from abtest.report.pages.experiment_terminal import print_tables
+    from abtest.run_folder import json_text
+
+    if as_json:
+        typer.echo(json_text(tables_data(tables, kind=kind, command=shlex.join(["micrec", *sys.argv[1:]]))))
+    else:
+        print_tables([table._replace(notes=[]) for table in tables] if quiet else tables)
+
+
+def _history_plan(
+    columns: list[str] | None,
+    metrics: Path | None,
+    rows: str,
+    dedupe: list[str] | None,
+    timezone: str,
+    separator: str | None,
+    implausible_times: str,
+) -> "AnalysisPlan":
+    from abtest.analysis.metrics import load_metrics
+    from abtest.analysis.plan import plan_from_text
+
+    chosen = load_metrics(metrics)[0] if metrics else None
+    return plan_from_text(
+        control="A",
+        treatments=["B"],
+        metrics=tuple(chosen) if chosen is not None else None,
+        columns=columns or [],
+        rows=rows,
+        dedupe=dedupe or [],
+        timezone=timezone,
+        separator=separator,
+        implausible_times=implausible_times,
+    )

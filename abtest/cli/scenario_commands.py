@@ -1,0 +1,133 @@
+"""``micrec scenario``: read about scenarios, list and copy those that are shipped, check one's own."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from micrec.console import report_errors, show
+
+app = typer.Typer(help="List, copy, explain and check scenarios.", no_args_is_help=True)
+
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key; repeatable.")]
+Scenario = Annotated[
+    Path, typer.Argument(metavar="SCENARIO", help="YAML file, or the name of a shipped one: micrec scenario list")
+]
+
+
+@app.command("list")
+@report_errors()
+def list_shipped() -> None:
+    """The scenarios, worlds and metric files that come with micrec."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from micrec.shipped import shipped_files
+
+    table = Table("name", "kind", "what it asks", box=None, pad_edge=False)
+    for name, path in sorted(shipped_files().items(), key=lambda one: ("/" in one[0], one[0])):
+        text = path.read_text(encoding="utf-8")
+        table.add_row(name, escape(_kind(path)), escape(_first_sentence(text)))
+    show(
+        table,
+        "run one: micrec run NAME, or micrec world NAME --out FOLDER; copy one to change it: micrec scenario copy",
+    )
+
+
+@app.command()
+@report_errors()
+def copy(
+    name: Annotated[str, typer.Argument(help="Name of a shipped scenario, world or metric file.")],
+    file: Annotated[Path | None, typer.Argument(help="Where to.", show_default="NAME.yaml, here")] = None,
+) -> None:
+    """Copy a shipped file here, to be changed and run; what it extends is taken from the package."""
+    from micrec.errors import MicrecError
+    from micrec.shipped import find_file, shipped_files
+
+    found = find_file(name, below="worlds")
+    if found not in shipped_files().values():
+        raise MicrecError(f"{name}: is a file of yours: copy it by other means.")
+    target = file or Path(f"{found.stem}.yaml")
+    if target.is_dir():
+        target = target / found.name
+    text = re.sub(
+        r"(?m)(\bextends: )([\w/]+)\.yaml\b", lambda part: part[1] + part[2], found.read_text(encoding="utf-8")
+    )
+    try:
+        with target.open("x", encoding="utf-8") as written:
+            written.write(text)
+    except FileExistsError:
+        raise MicrecError(f"{target}: exists already: name another file, micrec scenario copy {name} FILE.") from None
+    except OSError as fault:
+        raise MicrecError(f"{target}: cannot be written ({fault.strerror}): name another file.") from None
+    verb = f"micrec world {target} --out FOLDER" if found.parent.name == "worlds" else f"micrec run {target}"
+    show(str(target), f"next: micrec scenario check {target}" if "run" in verb else f"next: {verb}")
+
+
+@app.command()
+@report_errors()
+def explain(
+    key: Annotated[
+        str | None,
+        typer.Argument(help="A kind, e.g. online_ab, or the start of a key, e.g. base.train; default: all keys."),
+    ] = None,
+) -> None:
+    """Every scenario key with its type, default and meaning."""
+    from abtest.scenario_files import explain_scenario
+
+    for setting in explain_scenario(key):
+        typer.echo(f"{setting.key}: {setting.type}; default {setting.default}\n    {setting.description}")
+
+
+@app.command()
+@report_errors()
+def check(scenario: Scenario, overrides: Overrides = None) -> None:
+    """Check a scenario, a world or a metric file without running it; what is called valid does run."""
+    from abtest.preflight import check_datasets
+    from abtest.scenario_files import is_world, load_scenario
+    from simulator.world.files import load_world
+
+    if is_world(scenario):
+        world = load_world(scenario, overrides or [])
+        typer.echo(f"{scenario}: valid: world of {world.users.count:,} users, {world.items.count:,} items")
+        return
+    loaded, _ = load_scenario(scenario, overrides or [])
+    check_datasets(loaded)
+    typer.echo(f"{scenario}: valid: {loaded.kind}, {_work(loaded)}")
+    if alike := getattr(loaded, "identical_arms", str)():
+        typer.echo(f"note: {alike}")
+
+
+def _work(loaded: Any) -> str:
+    """What a run of it does, in a line."""
+    from abtest.scenario_files import OfflineScenario, OnlineScenario
+
+    if not isinstance(loaded, OfflineScenario | OnlineScenario):
+        return str(loaded.work())
+    arms = ", ".join(f"{name} ({arm.label})" for name, arm in loaded.arms.items())
+    if isinstance(loaded, OfflineScenario):
+        work = f"{loaded.seeds} seeds: {len(loaded.arms) * loaded.seeds} models"
+    else:
+        from abtest.online.simulate import simulations_of
+
+        work = f"{loaded.days} days: {len(simulations_of(loaded))} worlds"
+    return f"preset {loaded.preset}, {arms}, {work}"
+
+
+def _first_sentence(text: str) -> str:
+    """What the comment at the head of a file asks, without its later sentences."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#") or not line.strip("# "):
+            break
+        lines.append(line.strip("# "))
+    return re.split(r"(?<=[.?!:]) (?=[A-Z])", " ".join(lines))[0]
+
+
+def _kind(path: Path) -> str:
+    from micrec.extending import read_extended
+
+    if path.parent.name == "worlds":
+        return "world"
+    return str(read_extended(path).get("kind", "metrics"))

@@ -1,0 +1,1 @@
+"""Offline experiments: models trained on datasets with the same seeds, compared on their test periods."""

@@ -1,0 +1,181 @@
+"""What is wrong with a table's scenario, all of it at once, under the keys the user wrote."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from abtest.arms import fixed_key_faults, mapping
+from abtest.offline.table_scenario import LOSSES, SHARED, TableScenario
+from abtest.world_fields import config_field_faults, together
+from micrec.config import Config
+from micrec.presets import PRESETS
+from micrec.settings import build_config, check, merge
+
+
+def config_faults(data: Mapping[str, Any]) -> list[str]:
+    """Faults of ``base``, of each dataset's keys and of each row's config."""
+    preset = data.get("preset", "paper")
+    if preset not in PRESETS:
+        return []  # the scenario's own check has said so
+    start = {**PRESETS[preset].model_dump(), "preset": preset}
+    base = mapping(data.get("base"))
+    faults = [
+        *fixed_key_faults(base, "base", preset, one="row"),
+        *check(Config, merge(start, base, {"preset": preset}), at="base")[1],
+    ]
+    under = base if not faults else {}
+    rows = {name: _row_keys(mapping(row)) for name, row in mapping(data.get("rows")).items()}
+    layers: list[tuple[str, Mapping[str, Any], bool]]
+    layers = [(f"rows.{name}.config", row, True) for name, row in rows.items()]
+    for name, keys in mapping(data.get("datasets")).items():
+        keys = mapping(keys)
+        layers.append((f"datasets.{name}.base", mapping(keys.get("base")), False))
+        layers += [
+            (f"datasets.{name}.rows.{row}", merge(rows.get(row, {}), mapping(own)), True)
+            for row, own in mapping(keys.get("rows")).items()
+        ]
+    for at, own, is_row in layers:
+        faults += fixed_key_faults(own, at, preset, one="row")
+        if is_row:
+            faults += [
+                f"{at}.{part}: all rows share one {part}, or they would not be comparable: put it under base"
+                for part in SHARED
+                if part in own
+            ]
+        faults += check(Config, merge(start, under, own, {"preset": preset}), at=at)[1]
+    return list(dict.fromkeys(faults))
+
+
+def scenario_faults(scenario: TableScenario) -> list[str]:
+    """What the keys cannot say one by one: rows, datasets, metrics that are named but not there."""
+    faults = []
+    for where, row in _named_rows(scenario):
+        if row not in scenario.rows:
+            faults.append(f"{where}: no row {row}: {nearest(row, scenario.rows)}")
+    for name, keys in scenario.datasets.items():
+        if keys.paper is not None and keys.paper not in scenario.paper:
+            known = nearest(keys.paper, scenario.paper)
+            faults.append(f"datasets.{name}.paper: the paper has no {keys.paper}: {known}")
+    faults += _ordering_faults(scenario)
+    faults += same_folder_faults("datasets", scenario.datasets)
+    faults += same_folder_faults("rows", scenario.rows)
+    labels = [row.label for row in scenario.rows.values()]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        faults.append(f"rows: label {', '.join(twice)} names several rows: tables could not tell them apart")
+    for one in scenario.comparisons:
+        if one.against is not None and one.row in one.against:
+            faults.append(f"comparisons: {one.row} is compared with itself: name another row")
+    widths = {len(group) for group in scenario.figure.groups.values()}
+    if len(widths) > 1:
+        faults.append(f"figure.groups: groups must have as many rows each, got {', '.join(map(str, sorted(widths)))}")
+    elif scenario.figure.bars and widths and len(scenario.figure.bars) not in widths:
+        faults.append(f"figure.bars: {len(scenario.figure.bars)} names for {widths.pop()} bars: name each once")
+    return faults + _metric_faults(scenario) + _epochs_faults(scenario) + ([] if faults else _field_faults(scenario))
+
+
+def _field_faults(scenario: TableScenario) -> list[str]:
+    """Fields that the rows' models name and the generated worlds do not have."""
+    found = []
+    for name, keys in scenario.chosen():
+        if keys.data is None:
+            configs = {row: scenario.config(keys, row, scenario.first_seed) for row in scenario.rows}
+            faults = {row: config_field_faults(one, keys.world_config()) for row, one in configs.items()}
+            found += [f"datasets.{name}: {fault}" for fault in together("rows", faults)]
+    return found
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant, or all there is."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"choose from {', '.join(names) or 'none'}"
+
+
+def same_folder_faults(what: str, names: Iterable[str]) -> list[str]:
+    """Names that some file systems cannot tell apart."""
+    seen: dict[str, str] = {}
+    faults = []
+    for name in names:
+        if name.lower() in seen:
+            faults.append(f"{what}.{name}: differs from {seen[name.lower()]} in capitals only: rename one of the two")
+        seen[name.lower()] = name
+    return faults
+
+
+def metric_faults(where: str, metrics: Sequence[str], cutoffs: Sequence[int]) -> Iterator[str]:
+    """Metrics that are misspelt, or whose cutoff is not evaluated."""
+    for metric in metrics:
+        name, at, cutoff = metric.partition("@")
+        if not name or (at and not cutoff.isdigit()):
+            yield f"{where}: {metric} is no metric: write it as hit@50"
+        elif at and int(cutoff) not in cutoffs:
+            known = ", ".join(map(str, cutoffs))
+            yield f"{where}: {metric} needs {cutoff} among base.evaluation.cutoffs ({known})"
+
+
+def _metric_faults(scenario: TableScenario) -> list[str]:
+    cutoffs = build_config(scenario.preset, scenario.base).evaluation.cutoffs
+    lists = {"metrics": scenario.metrics, "details": scenario.details, "figure.metrics": scenario.figure.metrics}
+    lists |= {f"orderings.{at}.metrics": one.metrics or () for at, one in enumerate(scenario.orderings)}
+    faults = [fault for where, metrics in lists.items() for fault in metric_faults(where, metrics, cutoffs)]
+    shown = (*scenario.metrics, *scenario.details)
+    faults += [
+        f"figure.metrics: {metric} is in no table: add it to metrics or details"
+        for metric in scenario.figure.metrics
+        if metric not in shown
+    ]
+    return faults
+
+
+def _epochs_faults(scenario: TableScenario) -> list[str]:
+    """Rows whose first seed would learn from other clicks than the rest."""
+    if scenario.choose_epochs == "each_seed":
+        return []
+    return [
+        f"choose_epochs: first_seed trains anew on all clicks before the test, and {name}, row {row} has train.refit "
+        "false: leave train.refit out, or use each_seed"
+        for name, keys in scenario.datasets.items()
+        for row in scenario.rows
+        if not scenario.config(keys, row, scenario.first_seed).train.refit
+    ][:1]
+
+
+def _ordering_faults(scenario: TableScenario) -> Iterator[str]:
+    for place, one in enumerate(scenario.orderings):
+        at = f"orderings.{place}"
+        if bool(one.rising) == bool(one.above or one.below):
+            yield f"{at}: must say either rising, or above and below"
+        elif (one.rising and len(one.rising) < 2) or (not one.rising and not (one.above and one.below)):
+            yield f"{at}: orders fewer than two rows: name a second"
+        elif any(lower == higher for lower, higher in one.steps()):
+            yield f"{at}: sets a row above itself: name another"
+
+
+def _named_rows(scenario: TableScenario) -> Iterator[tuple[str, str]]:
+    """Every mention of a row, and where it stands."""
+    if scenario.reference is not None:
+        yield "reference", scenario.reference
+    for name, row in scenario.rows.items():
+        if row.reference is not None:
+            yield f"rows.{name}.reference", row.reference
+    for place, one in enumerate(scenario.comparisons):
+        yield f"comparisons.{place}.row", one.row
+        yield from ((f"comparisons.{place}.against", row) for row in one.against or ())
+    for place, ordering in enumerate(scenario.orderings):
+        yield from ((f"orderings.{place}.rising", row) for row in ordering.rising)
+        yield from ((f"orderings.{place}.below", row) for row in ordering.below)
+        if ordering.above is not None:
+            yield f"orderings.{place}.above", ordering.above
+    for name, keys in scenario.datasets.items():
+        yield from ((f"datasets.{name}.rows", row) for row in keys.rows)
+    for name, dataset in scenario.paper.items():
+        yield from ((f"paper.{name}.rows", row) for row in dataset.rows)
+    for name, group in scenario.figure.groups.items():
+        yield from ((f"figure.groups.{name}", row) for row in group)
+
+
+def _row_keys(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As ``RowConfig.keys``, of what may be at fault."""
+    losses = row.get("losses")
+    off = [loss for loss in LOSSES if loss not in losses] if isinstance(losses, list | tuple) else []
+    return merge({"contrast": {loss: {"weight": 0} for loss in off}} if off else {}, mapping(row.get("config")))

@@ -1,0 +1,202 @@
+"""The scenario of a table: rows of models on datasets, what is compared, and which orderings are claimed."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, PositiveFloat
+
+from micrec.bounds import Repeats, Seed
+from micrec.config import Config, Frozen
+from micrec.settings import build_config, merge
+from simulator.world.world_config import WorldConfig
+
+Loss = Literal["feature", "semantic", "session"]
+LOSSES: tuple[Loss, ...] = ("feature", "semantic", "session")
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+SHARED = ("split", "evaluation")  # parts of the config that all rows of a table have in common
+
+
+class DatasetConfig(Frozen):
+    """One dataset of a table: a folder, or a world that is drawn for it."""
+
+    label: str | None = Field(None, description="Name in tables; null = the dataset's own.")
+    data: Path | None = Field(None, description="Dataset folder, from the working directory; null = a generated world.")
+    world: WorldConfig = Field(default_factory=WorldConfig, description="The generated world, used if data is null.")
+    scale: PositiveFloat = Field(1.0, description="Times the users, items, tags and providers of the world.")
+    base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all rows here, laid over base.")
+    rows: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Config keys of single rows here, laid over the row's own."
+    )
+    paper: str | None = Field(None, description="Which of the paper's datasets is shown beside it; null = none.")
+
+    def world_config(self) -> WorldConfig:
+        """The world at its scale."""
+        if self.scale == 1.0:
+            return self.world
+        return WorldConfig.model_validate_json(json.dumps(self.world.scaled_keys(self.scale)))
+
+
+class RowConfig(Frozen):
+    """One model of a table."""
+
+    label: str = Field(description="Name of the model in tables.")
+    losses: tuple[Loss, ...] | None = Field(
+        None, description="The item losses that are on, with the weights of base; the others are off. null = all."
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="Config keys of this row, laid over base.")
+    reference: str | None = Field(None, description="The row its lift is relative to; null = that of the table.")
+
+    def keys(self) -> dict[str, Any]:
+        """Its config keys, those of the switched-off losses included."""
+        off = [] if self.losses is None else [loss for loss in LOSSES if loss not in self.losses]
+        return merge({"contrast": {loss: {"weight": 0} for loss in off}} if off else {}, self.config)
+
+
+class RowComparison(Frozen):
+    """One row against others."""
+
+    row: str = Field(description="The row of interest.")
+    against: tuple[str, ...] | None = Field(None, description="The rows it is compared with; null = all others.")
+
+
+class Ordering(Frozen):
+    """What the paper claims: rows in rising order, or one row above others."""
+
+    claim: str = Field(description="The claim, as the report says it.")
+    rising: tuple[str, ...] = Field((), description="Rows, each to be better than the one before.")
+    above: str | None = Field(None, description="A row to be better than each of below.")
+    below: tuple[str, ...] = Field((), description="The rows that above is to beat.")
+    metrics: tuple[str, ...] | None = Field(None, description="On which metrics; null = those of the table.")
+
+    def steps(self) -> list[tuple[str, str]]:
+        """Pairs (lower, higher) that must hold for the claim to hold."""
+        pairs = list(zip(self.rising, self.rising[1:], strict=False))
+        return pairs + [(lower, self.above) for lower in self.below if self.above is not None]
+
+
+class PaperDataset(Frozen):
+    """The paper's own numbers on one of its datasets, which are private: shown for shape, never a target."""
+
+    label: str = Field(description="Its name in the paper.")
+    rows: dict[str, dict[str, float]] = Field(description="Numbers by row and metric.")
+
+
+class FigureConfig(Frozen):
+    """The figure: a panel per metric, a group of bars per dataset or per group of rows."""
+
+    metrics: tuple[str, ...] = Field((), description="One panel each; empty = the first and the last of the table.")
+    groups: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Groups of rows by label, bars in the same order in each; empty = all rows."
+    )
+    bars: tuple[str, ...] = Field((), description="Names of the bars of a group; empty = the labels of the rows.")
+
+
+class Chosen(NamedTuple):
+    """A dataset that is in use, under its name."""
+
+    name: str
+    keys: DatasetConfig
+
+
+class TableScenario(Frozen):
+    """Train every row with the same seeds on every dataset and say which orderings hold."""
+
+    kind: Literal["table"] = Field(description="The question.")
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
+    title: str = Field("Models side by side", description="Heading of the report and caption of the table.")
+    datasets: dict[Name, DatasetConfig] = Field(min_length=1, description="The datasets, by name.")
+    data: Path | None = Field(None, description="One dataset folder in place of all datasets; null = the datasets.")
+    seeds: Repeats = Field(5, description="Training seeds; every row uses the same ones.")
+    first_seed: Seed = Field(0, description="The seeds are first_seed, first_seed + 1 …")
+    choose_epochs: Literal["each_seed", "first_seed"] = Field(
+        "each_seed",
+        description="Whose validation clicks pick the number of epochs: each model's own, or the row's with its first "
+        "seed, after which all its seeds train that long on everything before the test.",
+    )
+    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every row; never mixed in one table.")
+    base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all rows, laid over the preset.")
+    rows: dict[Name, RowConfig] = Field(min_length=1, description="The models, in the order of the table.")
+    reference: str | None = Field(None, description="The row that lifts are relative to; null = the first.")
+    metrics: tuple[str, ...] = Field(
+        ("hit@50", "hit@100", "hit@200", "hit@500"), min_length=1, description="Columns of the table; tested."
+    )
+    details: tuple[str, ...] = Field(
+        (), description="Further metrics of a second table, not tested; n/a where a dataset has none."
+    )
+    slices: tuple[str, ...] = Field((), description="Slices on which the table's metrics are shown, not tested.")
+    comparisons: tuple[RowComparison, ...] = Field((), description="Which rows are tested against which.")
+    orderings: tuple[Ordering, ...] = Field((), description="Claims that are tested.")
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
+    baselines: tuple[Literal["popularity", "item_knn"], ...] = Field(
+        ("popularity", "item_knn"), description="Models without training that every table shows."
+    )
+    paper: dict[str, PaperDataset] = Field(default_factory=dict, description="The paper's own numbers, for shape.")
+    figure: FigureConfig = Field(default_factory=FigureConfig, description="The figure of the report.")
+
+    @property
+    def seed_numbers(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    @property
+    def reference_row(self) -> str:
+        return self.reference or next(iter(self.rows))
+
+    def chosen(self) -> list[Chosen]:
+        """The datasets in use: ``data`` alone where it is given."""
+        return chosen_datasets(self.data, self.datasets, self.paper)
+
+    def config(self, dataset: DatasetConfig, row: str, seed: int, *, epochs: int | None = None) -> Config:
+        """The full config of one cell; with ``epochs`` it trains that long on everything before the test."""
+        own = dataset.rows.get(row, {})
+        layers = (self.base, dataset.base, self.rows[row].keys(), own, {"train": {"seed": seed}})
+        told = {} if epochs is None else {"split": {"valid_fraction": 0.0}, "train": {"epochs": epochs}}
+        return build_config(self.preset, merge(*layers, told))
+
+    def pairs(self) -> dict[tuple[str, str], list[str]]:
+        """What is tested: (row, against) and the metrics, in the order of the scenario, without repeats."""
+        asked: dict[tuple[str, str], list[str]] = {}
+
+        def ask(row: str, against: str, metrics: Sequence[str]) -> None:
+            known = asked.setdefault((row, against), [])
+            known += [metric for metric in metrics if metric not in known]
+
+        for one in self.comparisons:
+            others = one.against if one.against is not None else [row for row in self.rows if row != one.row]
+            for other in others:
+                ask(one.row, other, self.metrics)
+        for ordering in self.orderings:
+            for lower, higher in ordering.steps():
+                ask(higher, lower, ordering.metrics or self.metrics)
+        return asked
+
+    def work(self) -> str:
+        """What a run does, in a line."""
+        datasets, rows = [chosen.name for chosen in self.chosen()], list(self.rows)
+        models = len(datasets) * len(rows) * self.seeds
+        return (
+            f"preset {self.preset}, datasets {', '.join(datasets)}, rows {', '.join(rows)}, {self.seeds} seeds: "
+            f"{models} models"
+        )
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data in which every key is explicit; ``base`` holds the whole config."""
+        config = build_config(self.preset, self.base).model_dump(exclude={"preset": True, "train": {"seed"}})
+        return plain({**self.model_dump(), "base": config})
+
+
+def chosen_datasets(data: Path | None, datasets: Mapping[str, DatasetConfig], paper: Mapping[str, Any]) -> list[Chosen]:
+    """``data`` alone where it is given, beside the first of the paper's; else all datasets."""
+    if data is None:
+        return [Chosen(name, keys) for name, keys in datasets.items()]
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", data.resolve().name).lstrip("_-") or "data"
+    return [Chosen(name, DatasetConfig(data=data, paper=next(iter(paper), None)))]
+
+
+def plain(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that YAML and JSON can hold."""
+    values = json.loads(json.dumps(data, default=str))
+    assert isinstance(values, dict)
+    return values

@@ -1,0 +1,340 @@
+"""The scenario of an experiment on the simulated platform: a world, its users, a pipeline, arms, and what is asked."""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+from pydantic import Field, PositiveFloat
+
+from abtest.analysis.metrics import BUILTIN
+from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
+from abtest.world_fields import config_field_faults, pipeline_field_faults, together
+from micrec.bounds import Days, Repeats, Rows, Seed, Splits
+from micrec.config import Config, Frozen
+from micrec.errors import MicrecError
+from micrec.settings import apply_overrides, build_config, check, merge
+from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
+from simulator.platform.arms import arm_pipelines, assign, without_nulls
+from simulator.platform.platform_config import PipelineConfig, PlatformConfig
+from simulator.population.population_config import PopulationConfig
+from simulator.world.world_config import WorldConfig
+
+OnlineKind = Literal["online_ab", "aa", "dose_response", "interference", "faults", "misspecified"]
+ONLINE_KINDS: tuple[str, ...] = get_args(OnlineKind)
+TWO_TOWER = "two_tower"  # kind of channel that an arm's model serves
+MAIN = "main"  # the variant of a scenario without variants
+MOST_USERS = 50_000_000  # of a simulated platform
+_USERS_AT_ONCE = 100_000  # whose arms are looked up to see that none is empty
+_FIXED = ("arms", "seed")  # keys of the platform that the scenario sets itself
+_UNSAID: dict[str, Any] = {
+    "preset": True,
+    "split": True,
+    "evaluation": True,
+    "train": {"seed", "patience", "metric", "refit"},
+}
+_WHOLE = ("kind", "name", "preset", "variants", "doses", "replications", "keep_logs", "alpha")  # alike in all variants
+
+
+class OnlineArm(Arm):
+    """One arm: its model, and what else it changes of the pipeline."""
+
+    pipeline: dict[str, Any] = Field(
+        default_factory=dict, description="Keys laid over platform.pipeline; a channel set to null is gone."
+    )
+    weight: PositiveFloat = Field(1.0, description="Share of the users, relative to the other arms.")
+
+
+class Doses(Frozen):
+    """One key at several values."""
+
+    key: str = Field("world.links.strength", description="The key that is varied.")
+    values: tuple[float, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=2, description="Its values.")
+
+
+class OnlineScenario(Frozen):
+    """An experiment on a simulated platform, with the truth that only a simulator knows."""
+
+    unread: ClassVar[tuple[str, ...]] = tuple(UNREAD_ONLINE)  # config keys that do nothing here
+    reserved_arms: ClassVar[tuple[str, ...]] = ("warmup", "experiment")  # worlds that lie beside the arms' own
+
+    kind: OnlineKind = Field(description="The question.")
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
+    world: WorldConfig = Field(
+        default_factory=WorldConfig,
+        description="The world; days and window_days follow from history_days, warmup_days and days.",
+    )
+    scale: PositiveFloat = Field(1.0, description="Times the users, items and tags of the world.")
+    population: PopulationConfig = Field(
+        default_factory=PopulationConfig, description="How its users respond to slates."
+    )
+    history_days: Days = Field(14, description="Days of organic clicks before the platform opens.")
+    platform: PlatformConfig = Field(default_factory=PlatformConfig, description="The platform, as production runs it.")
+    days: Days = Field(7, description="Days of the experiment, after platform.warmup_days.")
+    seed: Seed = Field(0, description="Seed of the users' responses, the platform, and the assignment.")
+    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every model; never mixed.")
+    base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all models, laid over the preset.")
+    serving: TwoTowerConfig = Field(default_factory=TwoTowerConfig, description="How the models live on the platform.")
+    arms: dict[str, OnlineArm] = Field(description="The arms: control, which is production, and treatments.")
+    truth: bool = Field(True, description="Whether all-control and all-treatment worlds are run for the true effect.")
+    experiment: bool = Field(True, description="Whether the experiment itself is run; without it only the truth.")
+    variants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Versions of the scenario by name: keys laid over it, at any depth."
+    )
+    doses: Doses | None = Field(None, description="Variants made of one key at several values.")
+    replications: Repeats = Field(1, description="Runs of each variant with seeds of their own.")
+    splits: Splits = Field(200, description="aa: random assignments of the users that are judged.")
+    cold_clicks: Rows = Field(3, description="Users with fewer clicks before the experiment are cold.")
+    looks: Literal["final", "daily"] = Field("daily", description="Whether the test is read each day, or at its end.")
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
+    paper: dict[str, float] = Field(
+        default_factory=dict, description="The paper's own lifts by metric, as shares, shown beside ours for shape."
+    )
+    keep_logs: bool = Field(True, description="Whether the platform's logs stay in the run folder.")
+
+    @property
+    def treatments(self) -> list[str]:
+        return [name for name in self.arms if name != CONTROL]
+
+    @property
+    def all_days(self) -> int:
+        """Days of the world: history, warm-up, experiment."""
+        return self.history_days + self.platform.warmup_days + self.days
+
+    @property
+    def experiment_day(self) -> int:
+        """First day of the experiment."""
+        return self.history_days + self.platform.warmup_days
+
+    def faults(self) -> list[str]:
+        """What the keys cannot say one by one, in every variant."""
+        faults = [*self._own_faults(), *self._variant_faults()]
+        if faults:
+            return faults
+        variants = []
+        for name in self.named_variants():
+            try:
+                variants.append(self.variant(name))
+                keys = variants[-1].platform_config(0)
+                pipelines = arm_pipelines(keys, where=f"variant {name}" if name != MAIN else "arms")
+                _check_models(keys, pipelines)
+                faults += [fault for fault in variants[-1]._field_faults(keys, pipelines) if fault not in faults]
+                late = _late_faults(keys.pipeline, pipelines, variants[-1].days)
+                faults += [fault for fault in late if fault not in faults]
+                faults += variants[-1]._empty_arm_faults() if variants[-1].experiment else []
+            except MicrecError as fault:
+                faults.append(str(fault).removeprefix("arms: "))
+        if not faults and not any(variant.experiment for variant in variants):
+            faults.append("experiment: is off in every variant, so there is no log to report on: switch it on in one")
+        return faults
+
+    def identical_arms(self) -> str:
+        """What to say where arms of the main variant serve alike; empty if none do, or that is the point (kind aa)."""
+        if self.kind == "aa":
+            return ""
+        pipelines = arm_pipelines(self.platform_config(0))
+        pairs = [
+            f"{one} and {other}" for one, other in combinations(pipelines, 2) if pipelines[one] == pipelines[other]
+        ]
+        return f"The arms {', '.join(pairs)} are identical: this compares a platform with itself." if pairs else ""
+
+    def _own_faults(self) -> list[str]:
+        """Of these keys, whatever the variants."""
+        faults = [
+            f"platform.{key}: belongs to the scenario: set {key} at the top level"
+            for key in _FIXED
+            if key in self.platform.model_fields_set
+        ]
+        labels = [arm.label for arm in self.arms.values()]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            faults.append(f"arms: label {', '.join(twice)} names several arms: tables could not tell them apart")
+        channels = {f"platform.pipeline.channels.{name}": one for name, one in self.platform.pipeline.channels.items()}
+        faults += [
+            f"{at}.options: the model of a {TWO_TOWER} channel is its arm's: set base, arms.<name>.config and serving"
+            for at, channel in channels.items()
+            if channel.kind == TWO_TOWER and channel.options
+        ]
+        faults += [
+            f"paper.{name}: no metric {name}: choose from {', '.join(BUILTIN)}"
+            for name in self.paper
+            if name not in BUILTIN
+        ]
+        if not (self.truth or self.experiment):
+            faults.append("experiment: with truth and experiment both off there is nothing to run: switch one on")
+        if self.kind == "aa" and not self.experiment:
+            faults.append("experiment: kind aa splits the users of the experiment: switch it on")
+        return faults
+
+    def _field_faults(self, keys: PlatformConfig, pipelines: Mapping[str, PipelineConfig]) -> list[str]:
+        """Fields that the pipelines and the arms' models name and the world does not have."""
+        world = self.world_config(0)
+        faults = pipeline_field_faults(keys.pipeline, world, "platform.pipeline")
+        told = {fault.partition(".pipeline.")[2] for fault in faults}
+        for arm, pipeline in pipelines.items():
+            own = pipeline_field_faults(pipeline, world, f"arms.{arm}.pipeline")
+            faults += [fault for fault in own if fault.partition(".pipeline.")[2] not in told]
+        return faults + together("arms", {arm: config_field_faults(self.config(arm), world) for arm in self.arms})
+
+    def _empty_arm_faults(self) -> list[str]:
+        """Arms that no user of the first replication falls into."""
+        users = self.world_config(0).users.count
+        if users > MOST_USERS:
+            return [
+                f"world.users.count: {users:,} with the scale; a platform keeps its users in memory, at most "
+                f"{MOST_USERS:,}"
+            ]
+        counts, keys = np.zeros(len(self.arms), dtype=np.int64), self.platform_config(0)
+        for start in range(0, users, _USERS_AT_ONCE):
+            chunk = np.arange(start, min(start + _USERS_AT_ONCE, users))
+            counts += np.bincount(assign(chunk, keys), minlength=len(self.arms))
+            if counts.all():
+                return []
+        return [
+            f"arms.{name}.weight: none of the {users:,} users falls into it: raise it, or world.users.count"
+            for name, count in zip(self.arms, counts, strict=True)
+            if not count
+        ]
+
+    def _variant_faults(self) -> list[str]:
+        """Of the variants' names, and of keys that cannot differ between them."""
+        if self.doses is not None and self.variants:
+            return ["doses: makes the variants, so there must be no others: remove one of the two"]
+        named = self.named_variants()
+        if self.doses is not None and len(named) < len(self.doses.values):
+            return ["doses.values: some are the same to six digits: keep one of them"]
+        folders: dict[str, str] = {}
+        faults = []
+        for name, keys in named.items():
+            folder = folder_name(name)
+            if not folder.strip("._"):
+                faults.append(f"variants.{name}: must hold a letter or a digit, as it names a folder")
+            elif folder in folders:
+                faults.append(
+                    f"variants.{name}: would share the folder {folder} with variant {folders[folder]}: rename it"
+                )
+            folders[folder] = name
+            at = "doses.key" if self.doses is not None else f"variants.{name}"
+            faults += [f"{at}: {key} is one for the whole scenario: set it there" for key in _WHOLE if key in keys]
+        return faults
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data in which every key is explicit; ``base`` holds the whole config, as far as it is read."""
+        config = build_config(self.preset, self.base).model_dump(exclude=_UNSAID)
+        data = self.model_dump(exclude={"platform": set(_FIXED)})
+        plain = json.loads(json.dumps({**data, "base": config}, default=str))
+        assert isinstance(plain, dict)
+        return plain
+
+    def named_variants(self) -> dict[str, dict[str, Any]]:
+        """Keys laid over the scenario, by the name of the variant; one without keys if none is asked for."""
+        if self.doses is not None:
+            last = self.doses.key.rsplit(".", 1)[-1]
+            plain = [int(value) if value.is_integer() else value for value in self.doses.values]
+            return {f"{last} {value:g}": apply_overrides({}, [f"{self.doses.key}={value}"]) for value in plain}
+        return self.variants or {MAIN: {}}
+
+    def variant(self, name: str) -> Self:
+        """The scenario with the keys of a variant.
+
+        Raises:
+            MicrecError: If the keys do not fit.
+        """
+        keys = self.named_variants()[name]
+        data = merge(self.resolved(), keys, {"variants": {}, "doses": None})
+        platform = data["platform"]
+        if isinstance(platform, dict) and isinstance(platform.get("pipeline"), dict):
+            platform["pipeline"] = without_nulls(platform["pipeline"])
+        found, faults = check(type(self), data)
+        faults += config_faults({**data, "preset": self.preset}, self.unread) if keys else []
+        if found is not None and not faults:
+            faults += [*arm_faults(found.arms, self.reserved_arms), *found._own_faults()]
+        if found is None or faults:
+            raise MicrecError.of(f"variant {name}", faults)
+        return found
+
+    def world_config(self, replication: int) -> WorldConfig:
+        """The world of a replication: each has users and items of its own."""
+        data = {**self.world.model_dump(), "days": self.all_days, "window_days": self.all_days}
+        world = WorldConfig.model_validate({**data, "seed": self.world.seed + replication})
+        return (
+            world if self.scale == 1.0 else WorldConfig.model_validate_json(json.dumps(world.scaled_keys(self.scale)))
+        )
+
+    def population_config(self, replication: int) -> PopulationConfig:
+        """The population of a replication."""
+        return self.population.model_copy(update={"seed": self.population.seed + self.seed + replication})
+
+    def platform_config(self, replication: int, only: str | None = None) -> PlatformConfig:
+        """The platform of a replication, with all arms, or with one that everybody belongs to."""
+        chosen = [only] if only is not None else list(self.arms)
+        data = self.platform.model_dump(mode="json")
+        data["pipeline"] = self._with_models(data["pipeline"], CONTROL)
+        data["seed"] = self.seed + replication
+        data["arms"] = {
+            name: {"weight": self.arms[name].weight, "pipeline": self._arm_pipeline(data["pipeline"], name)}
+            for name in chosen
+        }
+        return PlatformConfig.model_validate_json(json.dumps(data))
+
+    def config(self, arm: str) -> Config:
+        """The model of an arm."""
+        return build_config(self.preset, merge(self.base, self.arms[arm].config))
+
+    def _arm_pipeline(self, pipeline: Mapping[str, Any], arm: str) -> dict[str, Any]:
+        """What an arm changes: its own keys, and its model in every two-tower channel that is left."""
+        own = self.arms[arm].pipeline
+        channels = mapping(merge(pipeline, own).get("channels"))
+        models = {name: channels[name] for name in channels if isinstance(channels[name], Mapping)}
+        options = dict(_model_options(models, self._options(arm)))
+        return merge(own, {"channels": options}) if options else own
+
+    def _with_models(self, pipeline: dict[str, Any], arm: str) -> dict[str, Any]:
+        return merge(pipeline, {"channels": dict(_model_options(pipeline["channels"], self._options(arm)))})
+
+    def _options(self, arm: str) -> dict[str, Any]:
+        config = self.config(arm).model_dump(mode="json", exclude={"train": {"seed"}})
+        return {"config": config, "serving": self.serving.model_dump(mode="json")}
+
+
+def _model_options(
+    channels: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, channel in channels.items():
+        if channel.get("kind") == TWO_TOWER:
+            yield name, {"options": dict(options)}
+
+
+def folder_name(variant: str) -> str:
+    """A variant's name as a folder's."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in variant)
+
+
+def _check_models(keys: PlatformConfig, arms: dict[str, PipelineConfig]) -> None:
+    """Make every channel and ranking model, as a run does before its first day.
+
+    Raises:
+        MicrecError: Every wrong kind and option.
+    """
+    from abtest.online.simulate import model_makers
+    from simulator.platform.model_registry import check_trainers
+    from simulator.platform.serving_plan import make_plan
+
+    makers = model_makers()
+    kinds = {**makers.matchers, TWO_TOWER: lambda options: None}  # its options are the arm's model, checked above
+    makers = makers._replace(matchers=kinds)
+    for pipelines in ({"warmup": keys.pipeline}, arms):
+        check_trainers(make_plan(pipelines, diverted=False), makers)
+
+
+def _late_faults(platform: PipelineConfig, arms: dict[str, PipelineConfig], days: int) -> list[str]:
+    """Faults that begin after the last day; those that arms share with the platform are told once."""
+    found: dict[str, str] = {}
+    for at, pipeline in [("platform.pipeline", platform), *((f"arms.{arm}.pipeline", arms[arm]) for arm in arms)]:
+        stages = {f"channels.{name}": channel for name, channel in pipeline.channels.items()}
+        for place, stage in {**stages, "ranking": pipeline.ranking}.items():
+            for number, fault in enumerate(stage.faults):
+                if fault.from_day >= days:
+                    key = f"{place}.faults.{number}.from_day: {fault.from_day:g}"
+                    found.setdefault(key, f"{at}.{key} lies after the last of {days} days, so that it does nothing")
+    return list(found.values())

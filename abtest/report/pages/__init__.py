@@ -1,0 +1,1 @@
+"""What each kind of report says, made from the contents of ``results.json``; how it is drawn is said beside."""

@@ -1,0 +1,172 @@
+"""What an experiment's page says, in order: the verdict, whether it can be believed, then the numbers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from abtest.report.glossary import online_glossary
+from abtest.report.pages import experiment_figures as figures
+from abtest.report.pages import experiment_tables as tables
+from abtest.report.sections import Block, Section, section_of
+from abtest.report.tables import Results
+
+
+class PagePart(NamedTuple):
+    """A section with its place on the page."""
+
+    anchor: str
+    title: str
+    text: Sequence[str]
+    blocks: Sequence[Block]
+
+
+class Page(NamedTuple):
+    """A page, free of how it is drawn.
+
+    Attributes:
+        kicker: Above the title.
+        title: What was compared.
+        lede: On whom, for how long.
+        alarm_title: How far the alarms reach.
+        alarms: Why nothing, or not everything, may be believed.
+        verdicts: One per treatment: arm, decision, headline, reasons.
+        rule: How verdicts are made.
+        sections: In order.
+        provenance: What the numbers depend on.
+    """
+
+    eyebrow: str
+    title: str
+    subtitle: str
+    alarm_title: str
+    alarms: Sequence[str]
+    verdicts: Sequence[Mapping[str, Any]]
+    rule: Sequence[str]
+    sections: Sequence[PagePart]
+    provenance: Sequence[tuple[str, str]]
+
+
+def page_of(results: Results) -> Page:
+    """The page of a results.json."""
+    scenario = results["scenario"]
+    sections = [section for section in sections_of(results) if section.text or section.blocks]
+    parts = [
+        PagePart(
+            f"s{place}-{re.sub('[^a-z0-9]+', '-', section.title.lower()).strip('-')}",
+            section.title,
+            section.text,
+            section.blocks,
+        )
+        for place, section in enumerate(sections, start=1)
+    ]
+    return Page(
+        eyebrow="Simulated A/B test" if results["kind"] != "analyze" else "A/B test",
+        title=f"{' and '.join(scenario['treatments'])} against {scenario['control']}",
+        subtitle=subtitle(results),
+        alarm_title="Some of these results are not valid" if results["valid"] else "These results are not valid",
+        alarms=results["alarms"],
+        verdicts=[_without(verdict, results["alarms"]) for verdict in results["verdicts"]],
+        rule=results["rule"],
+        sections=parts,
+        provenance=provenance(results),
+    )
+
+
+def _without(verdict: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
+    """The verdict less the reasons that stand above it already."""
+    return {**verdict, "reasons": [line for line in verdict["reasons"] if line not in said]}
+
+
+def sections_of(results: Results) -> list[Section]:
+    """All sections of the report; some may be empty."""
+    own = (_validity, _lifts, _days, _slices, _others, _power)
+    more = [section_of(data) for data in results["sections"]]
+    return [
+        *(section for section in more if section.lead),
+        *(make(results) for make in own),
+        *(section for section in more if not section.lead),
+        Section("What was left out or assumed", tuple(results["notes"])),
+        online_glossary(results),
+    ]
+
+
+def subtitle(results: Results) -> str:
+    """The test in one line."""
+    data, scenario = results["dataset"], results["scenario"]
+    days = data["days"]
+    span = f" over {len(days)} days ({days[0]} to {days[-1]})" if days else ""
+    looks = {"final": "read once", "daily": "planned for a look a day", "open": "open-ended"}[scenario["looks"]]
+    unit = data["unit"][0].upper() + data["unit"][1:]
+    return f"{data['users']:,} users{span}; {unit}. Level {scenario['alpha']:g}, {looks}."
+
+
+def provenance(results: Results) -> list[tuple[str, str]]:
+    """What the numbers depend on, in pairs."""
+    versions = results["versions"]
+    names = ("micrec", "python", "numpy", "scipy", "polars", "platform")
+    return [
+        (
+            "Data",
+            f"{results['dataset']['name']} (hash {results['dataset']['hash']}, {results['dataset']['rows']:,} rows)",
+        ),
+        ("Command", results["command"] or "called from Python"),
+        ("Versions", ", ".join(f"{name} {versions[name]}" for name in names if name in versions)),
+        ("Run time", f"{results['runtime_s']:.1f} s"),
+        ("Lift", "treatment over control, minus 1; its interval holds the lifts that Welch's test does not reject"),
+        ("Unit", "the user; a ratio metric is a ratio of sums over users, tested with the spread between users"),
+    ]
+
+
+def _validity(results: Results) -> Section:
+    if results["alarms"]:
+        text = "Read no effect before the alarms above are explained."
+    elif results["balance"]:
+        text = "Every arm got the users it was promised, and nothing differed before the test."
+    else:
+        text = "Every arm got the users it was promised."
+    found = tables.filled([tables.srm_table(results), tables.balance_table(results)])
+    return Section("Can this be believed?", (text,), [figures.srm_figure(results), *found])
+
+
+def _lifts(results: Results) -> Section:
+    found = [tables.effect_table(results, family) for family in ("primary", "guardrail", "secondary")]
+    if results["scenario"].get("paper"):
+        found.insert(0, tables.paper_table(results))
+    return Section("What changed", (), [figures.lift_figure(results), *tables.filled(found)])
+
+
+def _days(results: Results) -> Section:
+    if not results["looks"]:
+        return Section("Day by day")
+    text = {
+        "daily": "Every day was a look. The band holds at all looks together; the test may stop when it leaves 0.",
+        "final": "The test is read once, at its end. The band shows the bounds that daily looks would have needed.",
+        "open": "The band is a confidence sequence: it holds however often and however long one looks.",
+    }[results["scenario"]["looks"]]
+    more = tables.filled([tables.novelty_table(results), tables.look_table(results)])
+    return Section("Day by day", (text,), [*figures.daily_figures(results), *more])
+
+
+def _slices(results: Results) -> Section:
+    found = [tables.effect_table(results, "slice")]
+    if not found[0].rows:
+        return Section("Slices")
+    text = "Slices differ only where the test between them says so; significant here and not there is no evidence."
+    more = tables.filled([tables.interaction_table(results), *found])
+    return Section("Slices", (text,), [figures.slice_figure(results), *more])
+
+
+def _others(results: Results) -> Section:
+    blocks: list[Block] = []
+    if any(effect["variance_reduction"] is not None for effect in results["effects"]):
+        blocks.append(figures.cuped_figure(results))
+    found = [tables.other_table(results), tables.quantile_table(results), tables.check_table(results)]
+    text = ("The verdict rests on the plain test; these show how much it depends on the method.",)
+    blocks += tables.filled(found)
+    return Section("By other means", text if blocks else (), blocks)
+
+
+def _power(results: Results) -> Section:
+    if not any(curve["lifts"] for curve in results["power"]):
+        return Section("Power")
+    return Section("Power", (), [figures.power_figure(results), *tables.filled([tables.power_table(results)])])

@@ -1,0 +1,1 @@
+"""Commands of the model library. A command parses, calls and prints."""

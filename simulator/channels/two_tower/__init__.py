@@ -1,0 +1,1 @@
+"""A trained two-tower model as a matching channel of the platform."""

@@ -1,0 +1,1 @@
+"""Commands of the simulator. A command parses, calls and prints."""

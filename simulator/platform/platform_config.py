@@ -1,0 +1,196 @@
+"""Every key of a platform: channels, merging and ranking, how fast and how reliably they answer, and the arms."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
+
+from micrec.bounds import Days, DaysOrNone, Length, Seed
+from simulator.world.world_config import FrozenConfig, Share
+
+
+class LatencyConfig(FrozenConfig):
+    """How long the work on a request takes, once a server has it."""
+
+    kind: Literal["constant", "exponential", "lognormal"] = Field(
+        "lognormal", description="Distribution of the service time."
+    )
+    mean_ms: NonNegativeFloat = Field(10.0, description="Mean service time in milliseconds.")
+    log_sd: Annotated[float, Field(ge=0.0, le=3.0)] = Field(
+        0.5, description="lognormal: sd of its logarithm; the mean is kept."
+    )
+
+
+class FaultConfig(FrozenConfig):
+    """Something that goes wrong for a while.
+
+    Days count from the first day after the warm-up. A negative one lies in the warm-up, which everybody spends on
+    ``platform.pipeline``: an arm's own faults begin at 0 at the earliest.
+    """
+
+    from_day: float = Field(description="Day, with fraction, at which it begins; 0 = start of the experiment.")
+    to_day: float = Field(description="Day, with fraction, at which it is over.")
+    down: bool = Field(False, description="Requests are refused at once.")
+    slow: PositiveFloat = Field(1.0, description="Factor on service times.")
+    error_rate: Share = Field(0.0, description="Share of the answers that are errors.")
+    frozen: bool = Field(False, description="No new snapshot is deployed: what served at the beginning goes on.")
+
+    @model_validator(mode="after")
+    def _check_effect(self) -> Self:
+        if not self.to_day > self.from_day:
+            raise ValueError(f"to_day must be > from_day {self.from_day:g}, got {self.to_day:g}")
+        if not (self.down or self.slow != 1.0 or self.error_rate > 0 or self.frozen):
+            raise ValueError("does nothing: set down, slow, error_rate or frozen")
+        return self
+
+
+class StageConfig(FrozenConfig):
+    """A stage that requests pass: one queue, first come, first served."""
+
+    servers: Annotated[int, Field(ge=1, le=10_000)] = Field(8, description="Servers, each busy with one job at a time.")
+    latency: LatencyConfig = Field(default_factory=LatencyConfig, description="Service time of a job.")
+    window_ms: NonNegativeFloat = Field(
+        0.0,
+        description="Requests that come within such a window make one job, which joins the queue at its end; 0: "
+        "each request is a job.",
+    )
+    deadline_ms: PositiveFloat = Field(150.0, description="The platform goes on without an answer after this time.")
+    faults: tuple[FaultConfig, ...] = Field((), description="What goes wrong and when.")
+
+
+class ModelStageConfig(StageConfig):
+    """A stage that serves snapshots of a model, trained each morning on the log up to then."""
+
+    kind: str = Field(description="Kind of model, by the name under which the scenario knows it.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the kind; it checks them.")
+    every_days: Days = Field(1, description="Days from one training to the next.")
+    lag_days: DaysOrNone = Field(0, description="Days from a training until its snapshot is deployed.")
+
+
+class ChannelStageConfig(ModelStageConfig):
+    """A matching channel."""
+
+    k: Length = Field(200, description="Items asked of the channel.")
+    quota: Length = Field(100, description="Most of its items among the candidates (merge.kind quota).")
+
+
+class RankingConfig(ModelStageConfig):
+    """The ranking stage."""
+
+    kind: str = Field("ctr", description="Kind of model, by the name under which the scenario knows it.")
+    latency: LatencyConfig = Field(LatencyConfig(mean_ms=20.0), description="Service time of a job.")
+
+
+class MergeConfig(FrozenConfig):
+    """How the channels' lists become one list of distinct items."""
+
+    kind: Literal["quota", "snake", "score"] = Field(
+        "quota", description="quota: up to a quota from each; snake: in turns, back and forth; score: by their scores."
+    )
+    candidates: Length = Field(300, description="Most candidates that go on to ranking.")
+
+
+class DiversityConfig(FrozenConfig):
+    """Re-ranking of the slate."""
+
+    field: str | None = Field(None, description="Field of the item table to spread over the slate; null: no spreading.")
+    at_most: Length = Field(3, description="Items of one value in a slate, as long as there are others.")
+
+
+def _channels() -> dict[str, ChannelStageConfig]:
+    kinds = ("popular", "item_cf", "fresh", "tag", "follow")
+    return {kind: ChannelStageConfig(kind=kind) for kind in kinds}
+
+
+class PipelineConfig(FrozenConfig):
+    """From a request to a slate."""
+
+    channels: dict[str, ChannelStageConfig] = Field(default_factory=_channels, description="Matching channels by name.")
+    merge: MergeConfig = Field(default_factory=MergeConfig, description="How their lists become one.")
+    ranking: RankingConfig = Field(default_factory=RankingConfig, description="The ranking stage.")
+    diversity: DiversityConfig = Field(default_factory=DiversityConfig, description="Re-ranking of the slate.")
+    explore: Share = Field(
+        0.0, description="Chance that the last place of a slate is given to a candidate drawn evenly from the rest."
+    )
+    slate_size: Annotated[int, Field(ge=1, le=100)] = Field(10, description="Items of a slate.")
+    repeats: bool = Field(False, description="Whether an item may be shown again in the same visit.")
+
+    @field_validator("channels")
+    @classmethod
+    def _check_names(cls, channels: dict[str, ChannelStageConfig]) -> dict[str, ChannelStageConfig]:
+        for name in channels:
+            if not name.replace("_", "").isalnum() or name in RESERVED:
+                raise ValueError(f"a channel's name is letters, digits and _, and not one of {', '.join(RESERVED)}")
+        return channels
+
+
+RESERVED = ("ranking", "fallback")
+
+
+class ArmConfig(FrozenConfig):
+    """One arm of an experiment."""
+
+    weight: PositiveFloat = Field(1.0, description="Share of the users, relative to the other arms.")
+    pipeline: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keys that replace those of the platform's pipeline, at any depth; a channel set to null is gone.",
+    )
+
+
+class PlatformConfig(FrozenConfig):
+    """A platform and the experiment that runs on it."""
+
+    seed: Seed = Field(0, description="Seed of latencies, errors, exploration, assignment and training.")
+    pipeline: PipelineConfig = Field(
+        default_factory=PipelineConfig,
+        description="What serves everybody in the warm-up, and each arm but for its keys.",
+    )
+    arms: dict[str, ArmConfig] = Field(
+        default_factory=lambda: {"control": ArmConfig()},
+        description="Arms by name; every user belongs to one for good.",
+    )
+    salt: str = Field("", description="Salt of the assignment: another salt, another split of the users.")
+    warmup_days: DaysOrNone = Field(3, description="Days before the experiment under the production pipeline.")
+    shadow_warm_up: bool = Field(
+        True,
+        description="Whether the models that only treatments have are trained all through the warm-up too, on the same "
+        "log and as often as production's, but serve nobody, so that the first day compares models of one age; false: "
+        "they begin untrained on that day.",
+    )
+    training: Literal["shared", "diverted"] = Field(
+        "shared", description="Whether models learn from the log of all arms, or each arm's from its own users."
+    )
+    log_days: Days | None = Field(
+        14,
+        description="Latest days of the log that trainers see, so that memory stays flat over a long run; older ones "
+        "stay on disk. null: all.",
+    )
+    batch_window_s: PositiveFloat | None = Field(
+        None,
+        description="Most simulated seconds whose requests are worked on together, for speed alone: the log does not "
+        "depend on it, and queues serve in the order of arrival; null: as many as bring 4,000 visits.",
+    )
+
+    @model_validator(mode="after")
+    def _check_faults(self) -> Self:
+        stages = {f"channels.{name}": channel for name, channel in self.pipeline.channels.items()}
+        for place, stage in {**stages, "ranking": self.pipeline.ranking}.items():
+            for number, fault in enumerate(stage.faults):
+                if fault.to_day <= -self.warmup_days:
+                    raise ValueError(
+                        f"pipeline.{place}.faults.{number}.to_day: {fault.to_day:g} lies before the first of "
+                        f"{self.warmup_days} warm-up days, so that it does nothing"
+                    )
+        return self
+
+    @field_validator("arms")
+    @classmethod
+    def _check_arms(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
+        if not arms:
+            raise ValueError("must name at least one arm")
+        return arms

@@ -1,0 +1,125 @@
+"""Who serves whom: the distinct stages and models behind all arms, so that what arms have in common is common."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from simulator.platform.platform_config import ChannelStageConfig, MergeConfig, ModelStageConfig, PipelineConfig
+
+RANKING = "ranking"
+
+
+Models = Mapping[
+    str, tuple[str, ModelStageConfig, str | None]
+]  # name, keys and the arm it learns from, None = all; by id
+
+
+class ServedArm(NamedTuple):
+    """A model behind a stage."""
+
+    name: str  # of the channel, or "ranking"
+    stage: str  # id of the stage; equal keys, one queue
+    model: str  # id of the model; equal kind, options and log, one model
+
+
+class Shape(NamedTuple):
+    """All that decides how a pipeline treats lists and scores; arms of one shape are worked on together."""
+
+    channels: tuple[tuple[str, int, int], ...]  # name, k, quota
+    merge: MergeConfig
+    diversity_field: str | None
+    diversity_at_most: int
+    explore: float
+    slate_size: int
+    repeats: bool
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm: what serves it, and its shape."""
+
+    name: str
+    channels: tuple[ServedArm, ...]
+    ranking: ServedArm
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    """All arms that are served at a time.
+
+    Attributes:
+        arms: In the order of the keys.
+        stages: Name and keys of each distinct stage, by id.
+        models: Name and keys of each distinct model, by id, and the arm whose log it learns from, None = all.
+        channels: Names of all channels, in the order of the arms.
+    """
+
+    arms: tuple[ArmPlan, ...]
+    stages: Mapping[str, tuple[str, ModelStageConfig]]
+    models: Models
+    channels: tuple[str, ...]
+
+
+def make_plan(pipelines: Mapping[str, PipelineConfig], *, diverted: bool) -> ServingPlan:
+    """The plan of these arms; with ``diverted`` logs each arm has models of its own."""
+    stages: dict[str, tuple[str, ModelStageConfig]] = {}
+    models: dict[str, tuple[str, ModelStageConfig, str | None]] = {}
+
+    def serve(name: str, keys: ModelStageConfig, arm: str) -> ServedArm:
+        stage = stage_id(name, keys)
+        stages.setdefault(stage, (name, keys))
+        model = model_id(name, keys) + (f".{arm}" if diverted else "")
+        models.setdefault(model, (name, keys, arm if diverted else None))
+        return ServedArm(name, stage, model)
+
+    arms = tuple(
+        ArmPlan(
+            name=arm,
+            channels=tuple(serve(name, keys, arm) for name, keys in pipeline.channels.items()),
+            ranking=serve(RANKING, pipeline.ranking, arm),
+            shape=_shape(pipeline),
+        )
+        for arm, pipeline in pipelines.items()
+    )
+    channels = tuple(dict.fromkeys(served.name for arm in arms for served in arm.channels))
+    return ServingPlan(arms, stages, models, channels)
+
+
+def shadows(pipelines: Mapping[str, PipelineConfig], production: ServingPlan) -> Models:
+    """The models of these arms that production has not: trained beside it in the warm-up, to serve nobody yet."""
+    models = make_plan(pipelines, diverted=False).models
+    return {model: found for model, found in models.items() if model not in production.models}
+
+
+def stage_id(name: str, keys: ModelStageConfig) -> str:
+    """Id of the queue that these keys describe."""
+    return f"{name}-{_digest(keys.model_dump(mode='json', exclude={'quota', 'options', 'kind', 'every_days', 'k'}))}"
+
+
+def model_id(name: str, keys: ModelStageConfig) -> str:
+    """Id of the model that these keys describe: its kind and options, and when it is trained and deployed."""
+    frozen = [fault.model_dump(mode="json") for fault in keys.faults if fault.frozen]
+    facts = keys.model_dump(mode="json", include={"kind", "options", "every_days", "lag_days"})
+    return f"{name}-{_digest({**facts, 'frozen': frozen})}"
+
+
+def _shape(pipeline: PipelineConfig) -> Shape:
+    def of(name: str, keys: ChannelStageConfig) -> tuple[str, int, int]:
+        return name, keys.k, keys.quota
+
+    return Shape(
+        channels=tuple(of(name, keys) for name, keys in pipeline.channels.items()),
+        merge=pipeline.merge,
+        diversity_field=pipeline.diversity.field,
+        diversity_at_most=pipeline.diversity.at_most,
+        explore=pipeline.explore,
+        slate_size=pipeline.slate_size,
+        repeats=pipeline.repeats,
+    )
+
+
+def _digest(facts: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,279 @@
+"""Every key of a world file, with its default, its meaning and the measured rate it comes from.
+
+Bracketed figures are what the named public log shows: KuaiRand-Pure (Gao et al., CIKM 2022; per click), EB-NeRD (Kruse
+et al., 2024), Globo.com news (Moreira et al., 2018), Online Retail (Chen, 2015).
+"""
+
+import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
+
+from micrec.bounds import Length, Rows, Seed
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
+LogSd = Annotated[float, Field(ge=0.0, le=3.0)]
+Exponent = Annotated[float, Field(ge=0.0, le=3.0)]
+FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+# Globo.com: night low to peak 1:13. No visit starts in the hour before four: a visit lasts an hour at most, and the
+# world's day runs from four to four.
+HOURLY = (
+    *(5.5, 3.2, 1.6, 0.0, 0.8, 1.2),
+    *(2.6, 4.6, 6.2, 6.8, 7.0, 7.4),
+    *(8.2, 7.6, 6.8, 6.6, 6.8, 7.4),
+    *(8.2, 9.2, 10.4, 10.2, 8.6, 6.8),
+)
+
+
+class FrozenConfig(BaseModel):
+    """Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class UserField(FrozenConfig):
+    """One field of the user table."""
+
+    values: Annotated[int, Field(ge=1, le=100_000)] = Field(description="Distinct values.")
+    exponent: Exponent = Field(0.5, description="Zipf exponent of how users spread over the values; 0 = evenly.")
+    effect: LogSd = Field(0.5, description="Sd of what a value adds to the log odds of each category of interest.")
+
+
+class ItemField(FrozenConfig):
+    """One further field of the item table, beside category, tags and provider."""
+
+    values: Annotated[int, Field(ge=1, le=100_000)] = Field(description="Distinct values.")
+    tied: Share = Field(0.5, description="Share of items whose value is the one of their subcategory; the rest: any.")
+
+
+class UserConfig(FrozenConfig):
+    """Who comes."""
+
+    count: Rows = Field(3_000, description="Users seen within the window, each in at least one session.")
+    new_share: Share = Field(0.25, description="Share of them who first appear during the window, evenly over it.")
+    activity_sd: LogSd = Field(
+        1.0, description="Log sd of the users' visit rates [CV of clicks 1.5-1.9, KuaiRand, Globo]."
+    )
+    churn_per_day: Share = Field(0.01, description="Chance a day that a user leaves for good after the first visit.")
+    fields: dict[FieldName, UserField] = Field(
+        default_factory=lambda: {
+            "age_band": UserField(values=7),
+            "gender": UserField(values=2, exponent=0.1),
+            "region": UserField(values=30, exponent=0.8, effect=0.3),
+            "device": UserField(values=5, exponent=1.0, effect=0.2),
+        },
+        description="Fields of the user table; each shifts what its users like.",
+    )
+
+
+class TasteConfig(FrozenConfig):
+    """What users like."""
+
+    interests: Annotated[int, Field(ge=1, le=16)] = Field(4, description="Interests per user, each a subcategory.")
+    focus: NonNegativeFloat = Field(0.7, description="Interest k has weight exp(-focus * k): 0 = all alike.")
+    drift_days: NonNegativeFloat = Field(60.0, description="Days after which an interest is replaced; 0 = never.")
+    category_exponent: Exponent = Field(0.6, description="Zipf exponent of how interests spread over categories.")
+
+
+class SessionConfig(FrozenConfig):
+    """When users come and how much they click."""
+
+    per_user: Annotated[float, Field(gt=1.0)] = Field(3.0, description="Mean sessions per user within the window.")
+    clicks: Annotated[float, Field(gt=1.0, le=100.0)] = Field(5.0, description="Mean clicks per session.")
+    patience_sd: LogSd = Field(0.3, description="Log sd of the users' mean session lengths.")
+    focus: Share = Field(0.6, description="Chance that a taste click follows the interest the session opened with.")
+    browse_s: NonNegativeFloat = Field(8.0, description="Mean seconds between leaving one item and clicking the next.")
+    hourly: tuple[NonNegativeFloat, ...] = Field(
+        HOURLY, description="Relative visit rate by hour of the day, 24 numbers; that of hour 3 must be 0."
+    )
+    weekly: tuple[NonNegativeFloat, ...] = Field(
+        (1.0, 0.98, 1.0, 1.02, 1.05, 1.15, 1.1),
+        description="Relative visit rate by day of the week from Monday, 7 numbers.",
+    )
+
+    @field_validator("hourly")
+    @classmethod
+    def _check_hourly(cls, hourly: tuple[float, ...]) -> tuple[float, ...]:
+        if len(hourly) != 24 or sum(hourly) <= 0:
+            raise ValueError(f"must be 24 rates, not all 0, got {len(hourly)}")
+        if hourly[3] != 0:
+            raise ValueError(f"the rate of hour 3 must be 0, as the world's day starts at four, got {hourly[3]:g}")
+        return hourly
+
+    @field_validator("weekly")
+    @classmethod
+    def _check_weekly(cls, weekly: tuple[float, ...]) -> tuple[float, ...]:
+        if len(weekly) != 7 or min(weekly) <= 0:
+            raise ValueError(f"must be 7 rates above 0, got {len(weekly)}, the least {min(weekly, default=0):g}")
+        return weekly
+
+
+class ChoiceConfig(FrozenConfig):
+    """Where the next click comes from where no link is followed; the five shares sum to 1."""
+
+    taste: Share = Field(0.55, description="Share from the user's interests.")
+    popular: Share = Field(0.15, description="Share from the whole catalogue by appeal.")
+    fresh: Share = Field(0.10, description="Share from the newest items.")
+    similar: Share = Field(0.15, description="Share from the hidden group of the item just clicked.")
+    repeat: Share = Field(0.05, description="Share from the user's staples, clicked again and again.")
+    staples: Length = Field(8, description="Staple items per user.")
+    novelty_sd: LogSd = Field(0.5, description="Log sd of the users' leaning to fresh items, mean kept.")
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        total = self.taste + self.popular + self.fresh + self.similar + self.repeat
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"taste, popular, fresh, similar and repeat must sum to 1, got {total:g}")
+        return self
+
+
+class LinkConfig(FrozenConfig):
+    """Planted links between hidden item groups of different categories: after diapers, beer."""
+
+    density: Share = Field(0.3, description="Share of the groups that have links.")
+    targets: Length = Field(1, description="Groups that each of them links to.")
+    mutual: Share = Field(0.0, description="Share of the links that run back as well.")
+    strength: Share = Field(
+        0.3, description="Chance that the click after one on a linked item follows its link; 0 = off."
+    )
+    susceptibility_sd: LogSd = Field(0.5, description="Log sd of the users' readiness to follow links, mean kept.")
+
+
+class ItemConfig(FrozenConfig):
+    """What there is."""
+
+    count: Rows = Field(1_500, description="Items published by the end of the window.")
+    new_share: Share = Field(0.15, description="Share of them published during the window, evenly over it.")
+    evergreen_share: Share = Field(0.8, description="Share of the items whose appeal does not fade.")
+    half_life_h: PositiveFloat = Field(
+        23.0, description="Hours in which the appeal of the others halves [half of an article's clicks in 23 h, Globo]."
+    )
+    categories: Annotated[int, Field(ge=1, le=1000)] = Field(20, description="Top-level categories.")
+    subcategories: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="Subcategories of each.")
+    groups: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Hidden groups of items in each subcategory.")
+    providers: Rows = Field(150, description="Providers, each at home in one category.")
+    popularity_exponent: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
+        0.8, description="Zipf exponent of item appeal: 0 = all alike, larger = fewer items take more clicks."
+    )
+    quality_appeal: Correlation = Field(0.3, description="Correlation of an item's quality with its appeal.")
+    clickbait_share: Share = Field(
+        0.05, description="Share of items with high appeal, low quality and a title that lies."
+    )
+    near_duplicate_share: Share = Field(
+        0.05, description="Share of items that copy the title of another, but for a word."
+    )
+    fields: dict[FieldName, ItemField] = Field(default_factory=dict, description="Further fields of the item table.")
+
+
+class TagConfig(FrozenConfig):
+    """How items are tagged."""
+
+    count: Rows = Field(300, description="Size of the tag vocabulary.")
+    per_item: Annotated[float, Field(ge=1.0, le=20.0)] = Field(3.0, description="Mean tags per item, at least 1 each.")
+    exponent: Exponent = Field(0.8, description="Zipf exponent of how tags are used.")
+    stray: Share = Field(0.15, description="Share of an item's further tags that come from anywhere.")
+
+
+class TitleConfig(FrozenConfig):
+    """How titles are worded."""
+
+    words: Annotated[float, Field(ge=2.0, le=30.0)] = Field(7.0, description="Mean words of a title.")
+    filler: Share = Field(0.4, description="Share of the words that say nothing of the item.")
+
+
+class ContentConfig(FrozenConfig):
+    """Content embeddings of items, for the content variant of the semantic loss."""
+
+    dim: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="Width of the embedding; 0 = no embeddings.")
+    noise: NonNegativeFloat = Field(0.7, description="Noise per unit of signal.")
+
+
+class BehaviourConfig(FrozenConfig):
+    """What follows a click."""
+
+    dwell_log_mean: float = Field(3.3, description="Mean of log dwell in seconds [3.30, KuaiRand; 2.88, EB-NeRD].")
+    dwell_log_sd: LogSd = Field(1.07, description="Sd of log dwell [1.07, KuaiRand; 1.37, EB-NeRD].")
+    dwell_user: Correlation = Field(0.3, description="Correlation of log dwell with the user's own habit.")
+    dwell_quality: Correlation = Field(0.3, description="Correlation of log dwell with the hidden quality of the item.")
+    like_rate: OpenShare = Field(0.032, description="Likes per click [.032, KuaiRand].")
+    like_user: Correlation = Field(0.6, description="Weight of the user's habit in liking [CV of likes 5.7, KuaiRand].")
+    like_quality: Correlation = Field(0.2, description="Weight of the item's quality in liking.")
+    like_dwell: Correlation = Field(
+        0.15, description="Weight of dwell in liking [.022-.083 over watch ratios, KuaiRand]."
+    )
+    follow_rate: OpenShare = Field(0.0026, description="Follows of the provider per click [.0026, KuaiRand].")
+    follow_given_like: OpenShare = Field(0.035, description="Follows per liked click [.035, KuaiRand].")
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        spent = self.dwell_user**2 + self.dwell_quality**2
+        if spent > 1.0:
+            raise ValueError(f"dwell_user² + dwell_quality² must be at most 1, got {spent:g}")
+        quality = self.like_quality + self.like_dwell * self.dwell_quality
+        liked = self.like_user**2 + quality**2 + self.like_dwell**2 * (1.0 - self.dwell_quality**2)
+        if liked > 1.0:
+            raise ValueError(
+                f"like_user, like_quality and like_dwell explain {liked:g} of the variance, at most 1 is there"
+            )
+        return self
+
+
+class WorldConfig(FrozenConfig):
+    """A world: its items, its users, what they click, and the truth behind it."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field("world", description="Name of the dataset.")
+    seed: Seed = Field(0, description="Seed of every draw; same keys and seed, same bytes.")
+    start: datetime.date = Field(datetime.date(2024, 1, 1), description="First day of the log.")
+    days: Annotated[int, Field(ge=1, le=3650)] = Field(14, description="Days the log covers.")
+    window_days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        14, description="Days that users.count, items.count and sessions.per_user speak of; more days only add to them."
+    )
+    users: UserConfig = Field(default_factory=UserConfig, description="Who comes.")
+    taste: TasteConfig = Field(default_factory=TasteConfig, description="What users like.")
+    sessions: SessionConfig = Field(default_factory=SessionConfig, description="When users come, how much they click.")
+    choice: ChoiceConfig = Field(default_factory=ChoiceConfig, description="Where the next click comes from.")
+    links: LinkConfig = Field(default_factory=LinkConfig, description="Planted links.")
+    items: ItemConfig = Field(default_factory=ItemConfig, description="What there is.")
+    tags: TagConfig = Field(default_factory=TagConfig, description="How items are tagged.")
+    titles: TitleConfig = Field(default_factory=TitleConfig, description="How titles are worded.")
+    content: ContentConfig = Field(default_factory=ContentConfig, description="Content embeddings.")
+    behaviour: BehaviourConfig = Field(default_factory=BehaviourConfig, description="What follows a click.")
+
+    @model_validator(mode="after")
+    def _check_links(self) -> Self:
+        others = (self.items.categories - 1) * self.items.subcategories * self.items.groups
+        if self.links.density > 0 and self.links.targets > others:
+            raise ValueError(
+                f"links.targets is {self.links.targets}, but only {others} groups lie in other categories: "
+                "raise items.categories, subcategories or groups, or set links.density to 0"
+            )
+        return self
+
+    def scaled_keys(self, scale: float) -> dict[str, Any]:
+        """The keys of the same world with ``scale`` times the users, items, tags and providers, at least 1 of each.
+
+        Subcategories per category shrink with the cube root of a scale below 1, so that each still holds items.
+        """
+        thinner = min(scale, 1.0) ** (1 / 3)
+
+        def times(count: int) -> int:
+            return max(1, round(count * scale))
+
+        keys = self.model_dump(mode="json")
+        keys["users"]["count"] = times(self.users.count)
+        keys["tags"]["count"] = times(self.tags.count)
+        keys["items"]["count"] = times(self.items.count)
+        keys["items"]["providers"] = times(self.items.providers)
+        keys["items"]["subcategories"] = max(1, round(self.items.subcategories * thinner))
+        return keys
