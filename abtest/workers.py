@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.parent import end_with
-from micrec.progress import NoProgress, Progress
+from micrec.progress import NoProgress, Progress, Task
 
 SAY_EVERY_S = 5.0  # of one worker's progress
 
@@ -130,22 +130,22 @@ class SentProgress(NoProgress):
 
     def __init__(self, label: str, lines: Any) -> None:
         self._label, self._lines = label, lines
-        self._task, self._unit = "", ""
-        self._total = self._done = 0
-        self._sent_s = self._started_s = time.monotonic()
+        self._tasks: list[Task] = []
+        self._sent_s = time.monotonic()
 
     def start(self, task: str, total: int, unit: str) -> None:
-        self._task, self._total, self._unit, self._done = task, total, unit, 0
-        self._started_s = time.monotonic()
+        now_s = time.monotonic()
+        self._tasks.append(Task(task, total, unit, now_s, now_s))
 
     def advance(self, amount: int, note: str = "") -> None:
-        self._done += amount
+        self._tasks[-1].done += amount
         now_s = time.monotonic()
         if now_s - self._sent_s >= SAY_EVERY_S:
             self._sent_s = now_s
-            rate = self._done / max(now_s - self._started_s, 1e-9)
-            left_s = (self._total - self._done) / rate
-            self.say(f"{self._task}, {rate:,.0f} {self._unit}/s, {left_s:.0f} s left in it")
+            self.say(self._tasks[-1].line(note))
+
+    def finish(self, note: str = "") -> None:
+        self._tasks.pop()
 
     def say(self, line: str) -> None:
         self._lines.put(f"{self._label}: {line.strip()}")

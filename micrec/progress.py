@@ -41,8 +41,8 @@ class NoProgress:
 
 
 @dataclass
-class _Task:
-    """A piece of work that has begun."""
+class Task:
+    """A piece of work that has begun, on the clock of ``time.monotonic``."""
 
     name: str
     total: int
@@ -50,6 +50,20 @@ class _Task:
     started_s: float
     printed_s: float
     done: int = 0
+
+    def line(self, note: str = "", *, last: bool = False) -> str:
+        """How far it is, how fast, and how long it takes: nothing is said of a speed that is not known yet."""
+        elapsed_s = max(time.monotonic() - self.started_s, 1e-9)
+        done = min(self.done, self.total)
+        rate = done / elapsed_s
+        parts = [f"{done:,}/{self.total:,} {self.unit}"]
+        if rate:
+            parts.append(f"{rate:,.0f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.0f} s each")
+        if last:
+            parts.append(f"{elapsed_s:.1f} s")
+        elif rate:
+            parts.append(f"{(self.total - done) / rate:.0f} s left")
+        return f"{self.name}: {', '.join([*parts, *([note] if note else [])])}"
 
 
 class LineProgress:
@@ -63,12 +77,12 @@ class LineProgress:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._every_s = 0.2 if self._live else every_s
-        self._tasks: list[_Task] = []
+        self._tasks: list[Task] = []
 
     def start(self, task: str, total: int, unit: str) -> None:
         now_s = time.monotonic()
         soon_s = now_s - self._every_s + min(self._every_s, _FIRST_AFTER_S)
-        self._tasks.append(_Task(task, total, unit, now_s, soon_s))
+        self._tasks.append(Task(task, total, unit, now_s, soon_s))
         if self._live:
             self._stream.write(f"\r\x1b[K{task}: {total:,} {unit} …")
             self._stream.flush()
@@ -92,18 +106,8 @@ class LineProgress:
         self._stream.write(line + "\n")
         self._stream.flush()
 
-    def _write(self, task: _Task, note: str, *, last: bool) -> None:
-        elapsed_s = max(time.monotonic() - task.started_s, 1e-9)
-        done = min(task.done, task.total)
-        rate = done / elapsed_s
-        parts = [f"{done:,}/{task.total:,} {task.unit}"]
-        if rate:
-            parts.append(f"{rate:,.0f} {task.unit}/s" if rate >= 1 else f"{1 / rate:.0f} s each")
-        if last:
-            parts.append(f"{elapsed_s:.1f} s")
-        elif rate:
-            parts.append(f"{(task.total - done) / rate:.0f} s left")
-        line = f"{task.name}: {', '.join([*parts, *([note] if note else [])])}"
+    def _write(self, task: Task, note: str, *, last: bool) -> None:
+        line = task.line(note, last=last)
         if self._live:
             self._stream.write(f"\r\x1b[K{line}" + ("\n" if last else ""))
         else:
