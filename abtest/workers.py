@@ -96,6 +96,7 @@ def run_jobs(jobs: Sequence[Job], data: Path, *, workers: int, progress: Progres
 
 
 def listen(lines: Any, progress: Progress) -> None:
+    """Say what workers send, until they send None."""
     while (line := lines.get()) is not None:
         progress.say(line)
 

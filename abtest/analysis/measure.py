@@ -11,7 +11,7 @@ from abtest.analysis.metrics import ALL, COLD, Metric
 from abtest.analysis.userlog import UserLog, slice_column, slice_name
 from abtest.stats.groups import CellMoments, Label
 from abtest.stats.moments import Moments
-from abtest.stats.normality import Shape
+from abtest.stats.normality import DistributionShape
 from abtest.stats.terms import Term
 
 CAP = 0.99  # winsorised metrics are capped at this quantile of all arms' users together
@@ -50,7 +50,7 @@ class Measured(NamedTuple):
     slices: tuple[Slice, ...]
     covariates: tuple[str, ...]
     caps: dict[str, float]
-    shapes: Mapping[str, Mapping[tuple[Label, ...], Shape]]
+    shapes: Mapping[str, Mapping[tuple[Label, ...], DistributionShape]]
 
     def of(self, arm: str, where: Slice = EVERYBODY) -> Moments:
         """Users of an arm, or of a slice of it."""
@@ -65,7 +65,9 @@ class Measured(NamedTuple):
         others = [label for label in self.cells.labels(key) if label != where.label]
         return self.cells.total(**{"arm": arm, key: others})
 
-    def shape(self, metric: Metric, arm: str, where: Slice = EVERYBODY, *, rest: bool = False) -> Shape | None:
+    def shape(
+        self, metric: Metric, arm: str, where: Slice = EVERYBODY, *, rest: bool = False
+    ) -> DistributionShape | None:
         """Events and skewness of a mean metric in an arm, or in a slice of it, or outside the slice (``rest``).
 
         None of a ratio and without users.
@@ -76,7 +78,7 @@ class Measured(NamedTuple):
             for cell, shape in self.shapes.get(metric.value.text, {}).items()
             if cell[0] == arm and (at is None or (cell[at] == where.label) != rest)
         ]
-        return reduce(Shape.plus, found) if found and metric.per is None else None
+        return reduce(DistributionShape.plus, found) if found and metric.per is None else None
 
     def slice_of(self, metric: Metric) -> Slice:
         """The slice that a metric is about; nobody may be in it."""
@@ -112,7 +114,9 @@ def measure(log: UserLog, arms: Sequence[str]) -> Measured:
     return Measured(cells, tuple(slices), log.covariates, caps, _shapes(table, cells, list(means)))
 
 
-def _shapes(table: pl.LazyFrame, cells: CellMoments, texts: Sequence[str]) -> dict[str, dict[tuple[Label, ...], Shape]]:
+def _shapes(
+    table: pl.LazyFrame, cells: CellMoments, texts: Sequence[str]
+) -> dict[str, dict[tuple[Label, ...], DistributionShape]]:
     """Events and sums of powers by cell, about the mean of all users and in units of their spread."""
     together, parts = cells.total(), []
     for at, text in enumerate(texts):
@@ -126,12 +130,12 @@ def _shapes(table: pl.LazyFrame, cells: CellMoments, texts: Sequence[str]) -> di
         ]
     keys = list(cells.keys)
     found = table.group_by(keys).agg(pl.len().alias("users"), *parts).collect(engine="streaming")
-    shapes: dict[str, dict[tuple[Label, ...], Shape]] = {text: {} for text in texts}
+    shapes: dict[str, dict[tuple[Label, ...], DistributionShape]] = {text: {} for text in texts}
     for row in found.iter_rows(named=True):
         cell = tuple(row[key] for key in keys)
         for at, text in enumerate(texts):
             powers = (row[f"power 1 {at}"], row[f"power 2 {at}"], row[f"power 3 {at}"])
-            shapes[text][cell] = Shape(row["users"], row[f"events {at}"], row[f"binary {at}"], powers)
+            shapes[text][cell] = DistributionShape(row["users"], row[f"events {at}"], row[f"binary {at}"], powers)
     return shapes
 
 

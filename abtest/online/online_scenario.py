@@ -15,7 +15,7 @@ from micrec.bounds import Days, Repeats, Rows, Seed, Splits
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.settings import apply_overrides, build_config, check, merge
-from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
+from simulator.channels.two_tower.two_tower_config import TWO_TOWER, TwoTowerConfig
 from simulator.platform.arms import arm_pipelines, assign, without_nulls
 from simulator.platform.platform_config import PipelineConfig, PlatformConfig
 from simulator.population.population_config import PopulationConfig
@@ -23,7 +23,6 @@ from simulator.world.world_config import WorldConfig
 
 OnlineKind = Literal["online_ab", "aa", "dose_response", "interference", "faults", "misspecified"]
 ONLINE_KINDS: tuple[str, ...] = get_args(OnlineKind)
-TWO_TOWER = "two_tower"  # kind of channel that an arm's model serves
 MAIN = "main"  # the variant of a scenario without variants
 MOST_USERS = 50_000_000  # of a simulated platform
 _USERS_AT_ONCE = 100_000  # whose arms are looked up to see that none is empty
@@ -316,7 +315,7 @@ def _check_models(keys: PlatformConfig, arms: dict[str, PipelineConfig]) -> None
     Raises:
         MicrecError: Every wrong kind and option.
     """
-    from abtest.online.simulate import model_makers
+    from abtest.online.trainer_factories import model_makers
     from simulator.platform.model_registry import check_trainers
     from simulator.platform.serving_plan import make_plan
 

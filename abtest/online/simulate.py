@@ -1,21 +1,18 @@
 """One simulated world of a scenario: the warm-up, the experiment, or all users in one arm; a folder of days each."""
 
 import functools
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from abtest.online.measures import measure_world
-from abtest.online.online_scenario import TWO_TOWER, OnlineScenario, folder_name
-from micrec.config import Config
+from abtest.online.online_scenario import OnlineScenario, folder_name
+from abtest.online.trainer_factories import model_makers
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
-from micrec.settings import validate
-from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
+from simulator.channels.two_tower.two_tower_config import TWO_TOWER
 
 WARM_UP, EXPERIMENT = "warmup", "experiment"
 MEASURES = "measures"
@@ -151,28 +148,3 @@ def drop_logs(root: Path, simulation: Simulation) -> None:
     folder = root / simulation.path
     for day in [*folder.glob("day-*"), *folder.glob(".day-*")]:
         shutil.rmtree(day, ignore_errors=True)
-
-
-def model_makers() -> Any:
-    """Every kind of model that a pipeline may name."""
-    from simulator.channels import CHANNELS, make_channel
-    from simulator.platform.model_registry import TrainerFactories
-    from simulator.ranking import CtrTrainer, RankerConfig
-
-    def channel(kind: str) -> Any:
-        return lambda options: make_channel(kind, options, where=f"options of kind {kind}")
-
-    def ranker(options: Mapping[str, Any]) -> CtrTrainer:
-        return CtrTrainer(validate(RankerConfig, options, where="ranking.options"))
-
-    return TrainerFactories({TWO_TOWER: _two_tower, **{kind: channel(kind) for kind in CHANNELS}}, {"ctr": ranker})
-
-
-def _two_tower(options: Mapping[str, Any]) -> Any:
-    from simulator.channels.two_tower.two_tower_trainer import TwoTowerTrainer
-
-    if set(options) != {"config", "serving"}:
-        raise MicrecError(f"kind {TWO_TOWER}: its options are the arm's model: set arms.<name>.config and serving.")
-    config = Config.model_validate_json(json.dumps(options["config"]))
-    serving = TwoTowerConfig.model_validate_json(json.dumps(options["serving"]))
-    return TwoTowerTrainer(config, serving)

@@ -23,6 +23,7 @@ def percent(share: float | None) -> str:
 
 
 def percent_interval(interval: Sequence[float] | None) -> str:
+    """An interval of shares, in per cent with signs."""
     if interval is None:
         return UNDEFINED
     low, high = interval

@@ -118,6 +118,7 @@ def models_by_label(results: Results) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def arm_label(results: Results, arm: str) -> str:
+    """What an arm is called in tables."""
     return str(results["scenario"]["arms"][arm]["label"])
 
 

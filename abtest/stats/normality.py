@@ -19,7 +19,7 @@ LEAST_EVENTS = 10
 MOST_SKEWNESS = 0.3
 
 
-class Shape(NamedTuple):
+class DistributionShape(NamedTuple):
     """What the rules need of one metric over one group of users; groups add.
 
     Attributes:
@@ -34,14 +34,14 @@ class Shape(NamedTuple):
     binary: bool
     powers: tuple[float, float, float]
 
-    def plus(self, other: "Shape") -> "Shape":
+    def plus(self, other: "DistributionShape") -> "DistributionShape":
         """Both groups together."""
         powers = (
             self.powers[0] + other.powers[0],
             self.powers[1] + other.powers[1],
             self.powers[2] + other.powers[2],
         )
-        return Shape(self.n + other.n, self.events + other.events, self.binary and other.binary, powers)
+        return DistributionShape(self.n + other.n, self.events + other.events, self.binary and other.binary, powers)
 
     @property
     def skewness(self) -> float:
@@ -55,7 +55,7 @@ class Shape(NamedTuple):
         return (third - 3.0 * first * second + 2.0 * first**3) / variance**1.5
 
 
-def why_not_normal(control: Shape, treatment: Shape) -> str | None:
+def why_not_normal(control: DistributionShape, treatment: DistributionShape) -> str | None:
     """Why a t-test of these arms is not to be believed; None where it is."""
     both = control.plus(treatment)
     if not both.n or not min(control.n, treatment.n):
@@ -63,7 +63,7 @@ def why_not_normal(control: Shape, treatment: Shape) -> str | None:
     return _too_few(control, treatment, both) or _too_skewed(control.n, treatment.n, both.skewness)
 
 
-def _too_few(control: Shape, treatment: Shape, both: Shape) -> str | None:
+def _too_few(control: DistributionShape, treatment: DistributionShape, both: DistributionShape) -> str | None:
     least = min(control.n, treatment.n) / both.n
     kinds = [("other than 0", control.events, treatment.events)]
     if both.binary:

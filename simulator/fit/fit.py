@@ -21,8 +21,8 @@ from simulator.fit.tag_moments import fit_tags
 from simulator.fit.world_file import world_yaml
 from simulator.realism.catalogue_statistics import item_gini
 from simulator.realism.compare import StatisticComparison, compare, mean_distance
+from simulator.realism.fixed_statistics import statistics
 from simulator.realism.log import Log, load_sample, log_of
-from simulator.realism.statistics import statistics
 from simulator.world.files import load_world
 from simulator.world.world import World
 from simulator.world.world_config import WorldConfig

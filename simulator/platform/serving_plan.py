@@ -24,7 +24,7 @@ class ServedArm(NamedTuple):
     model: str  # id of the model; equal kind, options and log, one model
 
 
-class Shape(NamedTuple):
+class SlateShape(NamedTuple):
     """All that decides how a pipeline treats lists and scores; arms of one shape are worked on together."""
 
     channels: tuple[tuple[str, int, int], ...]  # name, k, quota
@@ -43,7 +43,7 @@ class ArmPlan:
     name: str
     channels: tuple[ServedArm, ...]
     ranking: ServedArm
-    shape: Shape
+    shape: SlateShape
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,11 @@ def model_id(name: str, keys: ModelStageConfig) -> str:
     return f"{name}-{_digest({**facts, 'frozen': frozen})}"
 
 
-def _shape(pipeline: PipelineConfig) -> Shape:
+def _shape(pipeline: PipelineConfig) -> SlateShape:
     def of(name: str, keys: ChannelStageConfig) -> tuple[str, int, int]:
         return name, keys.k, keys.quota
 
-    return Shape(
+    return SlateShape(
         channels=tuple(of(name, keys) for name, keys in pipeline.channels.items()),
         merge=pipeline.merge,
         diversity_field=pipeline.diversity.field,

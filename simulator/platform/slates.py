@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from simulator.channels.lists import shared_list
 from simulator.merge import merge
 from simulator.platform.choice import PADDING, best_columns, explore, spread_out
-from simulator.platform.serving_plan import ServingPlan, Shape
+from simulator.platform.serving_plan import ServingPlan, SlateShape
 from simulator.platform.shown_items import VisitImpressions
 from simulator.platform.stage import Outcome
 from simulator.platform.timetable import RequestBatch, StageResult, Timetable
@@ -79,7 +79,7 @@ class SlateBuilder:
 
     def _of_shape(
         self,
-        shape: Shape,
+        shape: SlateShape,
         rows: NDArray[np.int64],
         asked: RequestBatch,
         requests: Requests,
@@ -146,7 +146,7 @@ class SlateBuilder:
 
     def _merge(
         self,
-        shape: Shape,
+        shape: SlateShape,
         lists: Sequence[Candidates | None],
         recent: NDArray[np.int64],
         slots: NDArray[np.int64] | None,
@@ -200,7 +200,7 @@ class SlateBuilder:
         return scores, ranked
 
     def _choose(
-        self, shape: Shape, order: NDArray[np.float32], items: NDArray[np.int64], keys: NDArray[np.uint64]
+        self, shape: SlateShape, order: NDArray[np.float32], items: NDArray[np.int64], keys: NDArray[np.uint64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Columns of the slate's items and their propensities, shape (B, K)."""
         k = min(shape.slate_size, order.shape[1])

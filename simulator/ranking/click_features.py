@@ -21,7 +21,7 @@ Ids = NDArray[np.int64]
 BLOCK, BLOCK_ENTRIES = 64, 1 << 22  # requests handled at a time: what they look up stays in the cache
 
 
-class Request(NamedTuple):
+class RequestFeatures(NamedTuple):
     """B requests as the features see them."""
 
     user: Ids  # (B,) row of the user, the last row for an unknown one
@@ -52,7 +52,7 @@ class ClickFeatures:
         rows = self._items.rows(items)
         return np.where(rows < 0, self.n, rows)
 
-    def request(self, requests: Requests) -> Request:
+    def request(self, requests: Requests) -> RequestFeatures:
         """Look the requests up."""
         user = self._users.rows(requests.user_ids)
         user = np.where(user < 0, len(self._arrays["users"]), user)
@@ -70,7 +70,7 @@ class ClickFeatures:
         tags = self._arrays["tags"][recent]  # (B, H, T)
         flat = (len(user), tags.shape[1] * tags.shape[2])
         shares = np.broadcast_to(weights[:, :, None], tags.shape).reshape(flat)
-        return Request(user, recent, crosses, _scatter(tags.reshape(flat), shares, self._n_tags))
+        return RequestFeatures(user, recent, crosses, _scatter(tags.reshape(flat), shares, self._n_tags))
 
     def matrix(self, requests: Requests, row: Ids, items: Ids) -> Floats:
         """Features of pairs of request ``row[i]`` and item ``items[i]``, shape (m, F)."""
@@ -127,7 +127,7 @@ class Scorer:
         ]
         return np.concatenate(parts) if parts else np.zeros(items.shape, np.float32)
 
-    def _score(self, request: Request, items: Ids) -> Floats:
+    def _score(self, request: RequestFeatures, items: Ids) -> Floats:
         features, weights = self._features, self._weights
         at = features.rows(items)
         row = np.arange(len(items))[:, None]

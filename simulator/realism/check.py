@@ -8,9 +8,9 @@ from micrec.errors import MicrecError
 from micrec.progress import Progress
 from simulator.realism.classifier import TwoSample, two_sample_tests
 from simulator.realism.compare import StatisticComparison, compare
+from simulator.realism.fixed_statistics import statistics
 from simulator.realism.log import Log, count_users, load_sample, log_of
 from simulator.realism.ranking import Agreement, ranking_agreement
-from simulator.realism.statistics import statistics
 
 MOST_USERS = 20_000
 LEAST_CLICKS = 50

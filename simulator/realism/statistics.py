@@ -12,7 +12,6 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from micrec.errors import MicrecError
 from simulator.realism.log import Log
 
 Floats = NDArray[np.float64]
@@ -68,30 +67,6 @@ class Statistic:
         if not len(values) or np.isnan(values).all():
             raise Missing("too few events of the kind")
         return values
-
-
-def statistics(without: tuple[str, ...] = ()) -> list[Statistic]:
-    """All fixed statistics but those of the named groups or names.
-
-    Raises:
-        MicrecError: If a name is neither, or nothing is left.
-    """
-    from simulator.realism.catalogue_statistics import CATALOGUE
-    from simulator.realism.response_statistics import RESPONSES
-    from simulator.realism.visit_statistics import VISITS
-
-    every = [*VISITS, *CATALOGUE, *RESPONSES]
-    known = {s.group for s in every} | {s.name for s in every}
-    if unknown := [name for name in without if name not in known]:
-        groups = ", ".join(dict.fromkeys(s.group for s in every))
-        names = ", ".join(s.name for s in every)
-        raise MicrecError(
-            f"--without {','.join(unknown)}: no such statistic: choose from the groups {groups}, or from {names}."
-        )
-    left = [s for s in every if s.group not in without and s.name not in without]
-    if not left:
-        raise MicrecError("--without: leaves no statistic to compare: name fewer.")
-    return left
 
 
 def require(column: NDArray | None, name: str) -> NDArray:

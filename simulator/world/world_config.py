@@ -86,7 +86,7 @@ class TasteConfig(FrozenConfig):
     category_exponent: Exponent = Field(0.6, description="Zipf exponent of how interests spread over categories.")
 
 
-class SessionConfig(FrozenConfig):
+class VisitsConfig(FrozenConfig):
     """When users come and how much they click."""
 
     per_user: Annotated[float, Field(gt=1.0)] = Field(3.0, description="Mean sessions per user within the window.")
@@ -241,7 +241,7 @@ class WorldConfig(FrozenConfig):
     )
     users: UserConfig = Field(default_factory=UserConfig, description="Who comes.")
     taste: TasteConfig = Field(default_factory=TasteConfig, description="What users like.")
-    sessions: SessionConfig = Field(default_factory=SessionConfig, description="When users come, how much they click.")
+    sessions: VisitsConfig = Field(default_factory=VisitsConfig, description="When users come, how much they click.")
     choice: ChoiceConfig = Field(default_factory=ChoiceConfig, description="Where the next click comes from.")
     links: LinkConfig = Field(default_factory=LinkConfig, description="Planted links.")
     items: ItemConfig = Field(default_factory=ItemConfig, description="What there is.")

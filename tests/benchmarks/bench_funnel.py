@@ -17,7 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
-from abtest.online.simulate import model_makers
+from abtest.online.trainer_factories import model_makers
 from micrec.settings import build_config, validate
 from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
 from simulator.channels.two_tower.two_tower_trainer import TwoTowerMatcher

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from abtest.stats.normality import Shape, why_not_normal
+from abtest.stats.normality import DistributionShape, why_not_normal
 
 
 class Rates(NamedTuple):
@@ -53,7 +53,9 @@ def events(expected: float, share: float, *, tests: int, seed: int, n: int = 10_
     seen: dict[tuple[int, int], bool] = {}
     for pair in zip(*(count.tolist() for count in counts), strict=True):
         if pair not in seen:
-            shapes = [Shape(s, k, True, (k, k, k)) for s, k in zip(sizes, pair, strict=True)]  # 0/1: powers are alike
+            shapes = [
+                DistributionShape(s, k, True, (k, k, k)) for s, k in zip(sizes, pair, strict=True)
+            ]  # 0/1: powers are alike
             seen[pair] = why_not_normal(*shapes) is None
     judged = np.array([seen[pair] for pair in zip(*(count.tolist() for count in counts), strict=True)])
     return rates(*arms, judged)
@@ -69,7 +71,7 @@ def skewed(sigma: float, n: int, share: float, *, tests: int, seed: int) -> Rate
         for arm, size in enumerate(sizes):
             x = rng.lognormal(0.0, sigma, size)
             arms[arm, :, test] = size, x.mean(), x.var(ddof=1)
-            shapes.append(Shape(size, size, False, (x.sum(), (x**2).sum(), (x**3).sum())))
+            shapes.append(DistributionShape(size, size, False, (x.sum(), (x**2).sum(), (x**3).sum())))
         judged[test] = why_not_normal(*shapes) is None
     return rates(arms[0], arms[1], judged)
 

@@ -6,8 +6,9 @@ import pytest
 from micrec.data.dataset import Clicks
 from micrec.errors import MicrecError
 from simulator.realism import catalogue_statistics, response_statistics, visit_statistics
+from simulator.realism.fixed_statistics import statistics
 from simulator.realism.log import DAY_S, HOUR_S, sorted_log
-from simulator.realism.statistics import Missing, statistics
+from simulator.realism.statistics import Missing
 
 MONDAY_S = 4 * DAY_S  # 1970-01-05
 

@@ -11,21 +11,23 @@ from micrec.gradients import FIGURES
 Effect = Mapping[str, Any]
 
 
-class Answer(NamedTuple):
+class DiagnosisAnswer(NamedTuple):
     """One metric: an effect per treatment, in the order of the arms."""
 
     name: str
     effects: Sequence[Effect]
 
 
-def answers(results: Results) -> list[tuple[DiagnosisQuestion, list[Answer]]]:
+def answers(results: Results) -> list[tuple[DiagnosisQuestion, list[DiagnosisAnswer]]]:
     """The effects of a run by question; a metric that no question names is left to the other tables."""
     by_name: dict[str, list[Effect]] = {}
     for effect in results["effects"]:
         by_name.setdefault(name_of(effect), []).append(effect)
     grouped = []
     for question in QUESTIONS:
-        found = [Answer(name, effects) for name, effects in by_name.items() if name.startswith(question.metrics)]
+        found = [
+            DiagnosisAnswer(name, effects) for name, effects in by_name.items() if name.startswith(question.metrics)
+        ]
         if found:
             grouped.append((question, found))
     return grouped

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from abtest.report.pages.diagnosis_answers import Answer, answers, treatments
+from abtest.report.pages.diagnosis_answers import DiagnosisAnswer, answers, treatments
 from abtest.report.tables import Results, arm_label
 
 COLOURS = ("#1f5f99", "#a8560f", "#6b4a94", "#0b7261", "#b5391f", "#4b6b1f", "#94650a", "#c27ba0")
@@ -57,7 +57,7 @@ def _drawn(results: Results) -> Any:
     return figure
 
 
-def _panel(axis: Any, answer: Answer, labels: list[str], *, first: bool) -> None:
+def _panel(axis: Any, answer: DiagnosisAnswer, labels: list[str], *, first: bool) -> None:
     axis.axvline(0.0, color="#8f959e", linewidth=0.8)
     for place, effect in enumerate(answer.effects):
         found, interval = effect["difference"], effect["difference_ci"]

@@ -7,6 +7,8 @@ from pydantic import Field, PositiveFloat
 from micrec.bounds import RepeatsOrNone, RowsOrNone
 from simulator.world.world_config import FrozenConfig
 
+TWO_TOWER = "two_tower"  # kind of channel that an arm's model serves
+
 
 class TwoTowerConfig(FrozenConfig):
     """How a two-tower model lives on the platform."""

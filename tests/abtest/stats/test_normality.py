@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from abtest.stats.normality import Shape, why_not_normal
+from abtest.stats.normality import DistributionShape, why_not_normal
 from tests.benchmarks.bench_rare import events, skewed
 
 
-def shape(values: np.ndarray, pivot: float = 0.0, scale: float = 1.0) -> Shape:
+def shape(values: np.ndarray, pivot: float = 0.0, scale: float = 1.0) -> DistributionShape:
     z = (values - pivot) / scale
     binary = bool(np.isin(values, [0, 1]).all())
-    return Shape(len(values), int((values != 0).sum()), binary, (z.sum(), (z**2).sum(), (z**3).sum()))
+    return DistributionShape(len(values), int((values != 0).sum()), binary, (z.sum(), (z**2).sum(), (z**3).sum()))
 
 
-def conversions(n: int, count: int) -> Shape:
+def conversions(n: int, count: int) -> DistributionShape:
     return shape(np.repeat([0.0, 1.0], [n - count, count]))
 
 
