@@ -59,7 +59,11 @@ def read_links(dataset: Dataset) -> Links | None:
     Raises:
         MicrecError: If the ground truth is there but cannot be read, or speaks of other items than the dataset.
     """
-    if dataset.folder is None or not (dataset.folder / "ground_truth" / "links.parquet").is_file():
+    if dataset.folder is None:
+        return None
+    if (dataset.folder / "oracle" / "links.parquet").is_file():
+        raise MicrecError(f"{dataset.folder}/oracle: is called ground_truth now: rename the folder.")
+    if not (dataset.folder / "ground_truth" / "links.parquet").is_file():
         return None
     links, items = (_read(dataset, name) for name in ("links", "items"))
     if not len(links):

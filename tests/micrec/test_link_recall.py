@@ -164,20 +164,26 @@ def small_config(**changes) -> Config:
     return Config.model_validate(merge(SMALL, {"evaluation": {"cutoffs": (5, 20)}}, changes))
 
 
-def test_oracle_is_matched_by_id(world):
+def test_the_ground_truth_is_matched_by_id(world):
     links = read_links(read_dataset(world))
     np.testing.assert_array_equal(links.group, np.arange(N_ITEMS) % 6)
     assert sorted(map(tuple, links.pairs.tolist())) == [(0, 1), (0, 5), (3, 4)]
 
 
-def test_no_oracle_no_link_recall(world):
+def test_no_ground_truth_no_link_recall(world):
     shutil.rmtree(world / "ground_truth")
     dataset = read_dataset(world)
     assert read_links(dataset) is None
     assert not any("link" in name for name in run_baseline("popularity", dataset, small_config()).metrics)
 
 
-def test_a_broken_oracle_is_told(world):
+def test_the_folder_of_earlier_versions_is_told_by_its_new_name(world):
+    (world / "ground_truth").rename(world / "oracle")
+    with pytest.raises(MicrecError, match="oracle: is called ground_truth now: rename the folder"):
+        read_links(read_dataset(world))
+
+
+def test_a_broken_ground_truth_is_told(world):
     (world / "ground_truth" / "links.parquet").write_bytes(b"no")
     with pytest.raises(MicrecError, match=r"ground_truth/links.parquet: cannot be read .*generate the world anew"):
         read_links(read_dataset(world))
@@ -186,7 +192,7 @@ def test_a_broken_oracle_is_told(world):
         read_links(read_dataset(world))
 
 
-def test_an_oracle_of_other_items_is_told(world):
+def test_a_ground_truth_of_other_items_is_told(world):
     path = world / "ground_truth" / "items.parquet"
     pl.read_parquet(path).head(50).write_parquet(path)
     with pytest.raises(MicrecError, match="no link_group for 10 of 60 items"):
@@ -218,7 +224,7 @@ def test_training_never_opens_the_oracle(world, tmp_path):
         assert all(torch.equal(state[name], states[0][name]) for name in states[0])
 
 
-def test_only_evaluation_names_the_oracle():
+def test_only_evaluation_names_the_ground_truth():
     package = Path(__file__).parents[2] / "micrec"
     named = {
         str(path.relative_to(package)) for path in package.rglob("*.py") if "ground_truth" in path.read_text("utf-8")
