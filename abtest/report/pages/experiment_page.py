@@ -10,23 +10,34 @@ from abtest.report.pages import experiment_tables as tables
 from abtest.report.sections import Block, Section, section_of
 from abtest.report.tables import Results
 
+FOLDED = {  # sections that open on a click, so that the page shows what is decided and why, and prints short
+    "By other means",
+    "Power",
+    "Link recall",
+    "From request to click",
+    "Why users clicked",
+    "Serving",
+    "Users by day",
+}
+
 
 class PagePart(NamedTuple):
-    """A section with its place on the page."""
+    """A section with its place on the page; a folded one shows its heading until it is opened."""
 
     anchor: str
     title: str
     text: Sequence[str]
     blocks: Sequence[Block]
+    folded: bool = False
 
 
 class Page(NamedTuple):
     """A page, free of how it is drawn.
 
     Attributes:
-        kicker: Above the title.
+        eyebrow: Above the title.
         title: What was compared.
-        lede: On whom, for how long.
+        subtitle: On whom, for how long.
         alarm_title: How far the alarms reach.
         alarms: Why nothing, or not everything, may be believed.
         verdicts: One per treatment: arm, decision, headline, reasons.
@@ -56,6 +67,7 @@ def page_of(results: Results) -> Page:
             section.title,
             section.text,
             section.blocks,
+            section.title in FOLDED,
         )
         for place, section in enumerate(sections, start=1)
     ]
@@ -103,7 +115,8 @@ def subtitle(results: Results) -> str:
 def provenance(results: Results) -> list[tuple[str, str]]:
     """What the numbers depend on, in pairs."""
     versions = results["versions"]
-    names = ("micrec", "python", "numpy", "scipy", "polars", "platform")
+    learned = () if results["kind"] == "analyze" else ("torch", "faiss-cpu")
+    names = ("micrec", "python", *learned, "numpy", "scipy", "polars", "platform")
     return [
         (
             "Data",

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from abtest.cli.main import app
 from micrec.errors import MicrecError
 
-from .fakes import FakeTrainer, fake_baseline, scenario_file, tiny_dataset
+from ..offline.fakes import FakeTrainer, fake_baseline, scenario_file, tiny_dataset
 
 HEAVY = ("torch", "polars", "scipy", "sklearn", "faiss", "pydantic", "numpy", "statsmodels", "matplotlib")
 

@@ -105,5 +105,5 @@ def run_fake(out: Path, *, sets: Sequence[str] = (), dataset: Dataset | None = N
     from abtest.offline.two_arms import run_offline
 
     scenario, resolved = load_scenario(scenario_file(out.parent), sets)
-    fakes = {"train": FakeTrainer(), "floor": fake_baseline, "read": lambda _: dataset or tiny_dataset()}
+    fakes = {"train": FakeTrainer(), "baseline": fake_baseline, "read": lambda _: dataset or tiny_dataset()}
     return run_offline(scenario, out, resolved=resolved, command="micrec run tiny.yaml", **{**fakes, **kwargs})

@@ -11,7 +11,7 @@ from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.progress import Progress
 
-from ..fakes import CUTOFFS, FakeResult, draw_result, fake_baseline, tiny_dataset
+from .fakes import CUTOFFS, FakeResult, draw_result, fake_baseline, tiny_dataset
 
 TABLE: dict[str, Any] = {
     "kind": "table",
@@ -75,5 +75,5 @@ def run_fake_table(
     from abtest.offline.table_run import run_table
 
     scenario, resolved = load_scenario(table_file(out.parent, **(changes or {})), sets)
-    fakes = {"train": TableTrainer(), "floor": fake_baseline, "read": lambda path: tiny_dataset(Path(path).name)}
+    fakes = {"train": TableTrainer(), "baseline": fake_baseline, "read": lambda path: tiny_dataset(Path(path).name)}
     return run_table(scenario, out, resolved=resolved, command="micrec run tiny.yaml", **{**fakes, **given})

@@ -11,8 +11,8 @@ from abtest.scenario_files import load_scenario
 from abtest.schema import results_schema
 from micrec.errors import MicrecError
 
-from ..fakes import draw_result, fake_baseline, tiny_dataset
-from .fakes import TABLE, TableTrainer, table_file
+from .fakes import draw_result, fake_baseline, tiny_dataset
+from .table_fakes import TABLE, TableTrainer, table_file
 
 GRID = {
     "kind": "grid",
@@ -65,7 +65,7 @@ def load(folder, *sets) -> tuple[GridScenario, dict]:
 
 def run(out, *sets, train=None, **given):
     scenario, resolved = load(out.parent, *sets)
-    fakes = {"train": train or GridTrainer(), "floor": fake_baseline, "read": lambda path: tiny_dataset(path.name)}
+    fakes = {"train": train or GridTrainer(), "baseline": fake_baseline, "read": lambda path: tiny_dataset(path.name)}
     return run_grid(scenario, out, resolved=resolved, command="micrec run tiny.yaml", **fakes, **given)
 
 

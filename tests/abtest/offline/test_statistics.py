@@ -12,7 +12,7 @@ from abtest.scenario_files import load_scenario
 from abtest.schema import results_schema
 from micrec.errors import MicrecError
 
-from ..fakes import tiny_dataset
+from .fakes import tiny_dataset
 
 KEYS = {
     "kind": "statistics",

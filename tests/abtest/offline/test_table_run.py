@@ -17,8 +17,8 @@ from abtest.schema import results_schema
 from abtest.stats.seed_and_user_tests import holm
 from micrec.errors import MicrecError
 
-from ..fakes import draw_result, fake_baseline, tiny_dataset
-from .fakes import TableTrainer, run_fake_table
+from .fakes import draw_result, fake_baseline, tiny_dataset
+from .table_fakes import TableTrainer, run_fake_table
 
 SCHEMA = results_schema()
 

@@ -7,7 +7,7 @@ from abtest.scenario_files import explain_scenario, load_scenario
 from micrec.config import Config
 from micrec.errors import MicrecError
 
-from .fakes import TABLE, table_file
+from .table_fakes import TABLE, table_file
 
 
 def load(folder, *sets, **changes) -> TableScenario:

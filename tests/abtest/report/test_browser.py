@@ -60,6 +60,8 @@ def opened(browser: Any, path: Any, **options: Any) -> tuple[Any, list[str]]:
 def test_every_figure_is_drawn_and_nothing_is_asked_for(browser, page_file, width):
     page, complaints = opened(browser, page_file, viewport={"width": width, "height": 844})
     assert complaints == []
+    assert 0 < page.locator("figure.chart svg:visible").count() < len(FIGURES)  # the rest opens on a click
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     captions = page.locator("figure.chart figcaption").all_inner_texts()
     titles = [title.replace(f", {HOSTILE}", "") for title in captions]
     assert titles == FIGURES
@@ -107,7 +109,9 @@ def test_it_prints(browser, page_file):
     page, _ = opened(browser, page_file)
     assert page.pdf(format="A4").startswith(b"%PDF")
     page.emulate_media(media="print")
-    assert page.locator("svg.wide:visible").count() == len(FIGURES)
+    on_paper = page.locator("figure.chart:visible figcaption").all_inner_texts()
+    assert {"Users per arm", "Lift by metric"} <= set(on_paper)
+    assert "Variance removed by CUPED" not in on_paper  # folded sections stay on the screen
 
 
 def brightness(colour: str) -> float:

@@ -15,7 +15,7 @@ from abtest.report.pages.table_latex import latex_table
 from abtest.report.pages.table_layout import beaten, lift_table, main_table, sections, switch_lines, verdict_lines
 from abtest.report.pages.table_page import html_report, markdown_report, page_of
 
-from .fakes import run_fake_table
+from ..offline.table_fakes import run_fake_table
 
 NASTY = "<script>|$x_1$ & 50 % \\input{a} `b` *c* #1"
 

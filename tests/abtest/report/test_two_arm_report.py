@@ -12,7 +12,7 @@ from abtest.report.pages.two_arm_verdict import verdict
 from abtest.report.tables import report_tables, significance, switch_lines
 from abtest.report.terminal import print_results
 
-from .fakes import run_fake, tiny_dataset
+from ..offline.fakes import run_fake, tiny_dataset
 
 HOSTILE = "A|B_<script>alert(1)</script>\n# `x` & 100% ${y}~^\\ [red]*"
 
