@@ -125,7 +125,8 @@ def _lines(figure: Lines, width: int) -> Drawing:
         style = "zero" if tick == 0.0 and low < 0 else "grid"
         marks.append(DrawnMark("line", style, left, y(tick), width - 6, y(tick)))
         marks.append(DrawnMark("text", "axis", left - 6, y(tick) + 4, text=text, anchor="end"))
-    named = figure.x_ticks or _named_ticks(first, last, 4 if narrow else 7, percent=figure.x_percent)
+    whole = all(float(place).is_integer() for place in places)
+    named = figure.x_ticks or _named_ticks(first, last, 4 if narrow else 7, percent=figure.x_percent, whole=whole)
     for text, at in _spaced(named, x, _LETTER):
         marks.append(DrawnMark("line", "tick", x(at), height - 42, x(at), height - 38))
         marks.append(DrawnMark("text", "axis", x(at), height - 24, text=text, anchor="middle"))
@@ -184,9 +185,12 @@ def _x_axis(x: Scale, top: float, bottom: float, *, percent: bool, signed: bool,
         yield DrawnMark("text", "axis", x(tick), bottom + 18, text=text, anchor="middle")
 
 
-def _named_ticks(low: float, high: float, about: int, *, percent: bool) -> dict[str, float]:
+def _named_ticks(low: float, high: float, about: int, *, percent: bool, whole: bool) -> dict[str, float]:
+    """Round numbers with their texts; ``whole``: only whole ones, as days are."""
     at = ticks(low, high, about)
-    return {tick_text(tick, _step(at), percent=percent): tick for tick in at}
+    if whole and not percent:
+        at = [tick for tick in at if tick.is_integer()]
+    return {tick_text(tick, _step(at) if len(at) > 1 else 1.0, percent=percent): tick for tick in at}
 
 
 def _spaced(named: dict[str, float] | object, x: Scale, letter: float) -> Iterator[tuple[str, float]]:

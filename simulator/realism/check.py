@@ -1,6 +1,6 @@
 """The whole check of a synthetic dataset against a real one, from folders to results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from micrec.data.dataset import Dataset
@@ -84,6 +84,9 @@ def load_pair(real: Path, synthetic: Path, *, users: int = MOST_USERS, utc_offse
             )
         pairs.append((log, dataset))
     (real_log, real_set), (synthetic_log, synthetic_set) = pairs
+    if real_log.name == synthetic_log.name:  # a world under two seeds, say: their folders tell them apart
+        real_log = replace(real_log, name=f"{real_log.name} ({real})")
+        synthetic_log = replace(synthetic_log, name=f"{synthetic_log.name} ({synthetic})")
     return Pair(real_log, synthetic_log, (real_set, synthetic_set))
 
 

@@ -20,10 +20,20 @@ def lift_figure(results: Results) -> Intervals:
             if "cuped" in effect["others"]:
                 other = effect["others"]["cuped"]
                 rows.append(_plain_row("with CUPED", other, tone=_tone(effect), hollow=True))
-    caption = f"Relative lift with its {interval(results)}. Coloured where significant after adjustment."
+    caption = (
+        f"Relative lift with its {interval(results)}. Coloured where significant after adjustment. {_way(results)}"
+    )
     if any(effect["truth"] for effect in results["effects"]):
         caption += " The diamond is the true lift, which only a simulator knows."
     return Intervals("Lift by metric", rows, caption)
+
+
+def _way(results: Results) -> str:
+    """Which side is the good one."""
+    families = ("primary", "guardrail", "secondary")
+    shown = {one["metric"]: one["direction"] for family in families for one in effects(results, family)}
+    less = [metric for metric, direction in shown.items() if direction == "down"]
+    return "To the right is better" + (f"; to the left for {', '.join(less)}." if less else ".")
 
 
 def slice_figure(results: Results) -> Intervals:

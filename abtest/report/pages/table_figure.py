@@ -117,21 +117,30 @@ def _drawn(panels: Sequence[FigurePanel]) -> Any:
     return figure
 
 
+def _axis_start(values: Sequence[float]) -> float:
+    """Where the axis begins: 0, unless all values lie far above it and close together."""
+    if not values or min(values) <= 0 or min(values) == max(values):
+        return 0.0
+    return max(0.0, min(values) - 0.5 * (max(values) - min(values)) - 1e-9)
+
+
 def _draw(axis: Any, panel: FigurePanel) -> None:
     width = 0.8 / len(panel.bars)
-    everything = [value for group in panel.values for bar in group for value in bar]
+    lowest = _axis_start([value for group in panel.values for bar in group for value in bar])
     for bar, name in enumerate(panel.bars):
         at = [group + (bar - (len(panel.bars) - 1) / 2) * width for group in range(len(panel.groups))]
         values = [group[bar] for group in panel.values]
         means = [sum(v) / len(v) if v else 0.0 for v in values]
         colour = _COLOURS[bar % len(_COLOURS)]
-        axis.bar(at, means, 0.92 * width, color=colour, label=name)
+        if lowest > 0:  # a bar's length would mislead
+            axis.plot(at, means, "D", color=colour, markersize=6, label=name)
+        else:
+            axis.bar(at, means, 0.92 * width, color=colour, label=name)
         for x, seeds in zip(at, values, strict=True):
             axis.plot([x] * len(seeds), seeds, ".", color="#1d1f23", markersize=2.5, alpha=0.7)
     axis.set_xticks(range(len(panel.groups)), list(panel.groups))
     axis.set_title(panel.title)
+    everything = [value for group in panel.values for bar in group for value in bar]
     if everything and min(everything) > 0:
-        low, high = min(everything), max(everything)
-        floor = max(0.0, low - 0.5 * (high - low) - 1e-9) if high > low else 0.0
-        axis.set_ylim(floor, high + 0.08 * (high - floor))
-        axis.set_ylabel("axis does not start at 0" if floor > 0 else "", fontsize=7, color="#5f646d")
+        axis.set_ylim(lowest, max(everything) + 0.08 * (max(everything) - lowest))
+        axis.set_ylabel("axis does not start at 0" if lowest > 0 else "", fontsize=7, color="#5f646d")

@@ -55,7 +55,8 @@ def paper_number(results: Results, dataset: str, row: str, metric: str) -> float
 def sections(results: Results) -> list[Section]:
     """The report in order: answers, the table on each dataset, what was tested, the rest."""
     datasets = list(results["datasets"])
-    parts = [Section("Do the orderings hold?", verdict_lines(results))]
+    claims = _filled([claim_table(results)])
+    parts = [Section("Do the orderings hold?", CLAIM_LINES if claims else (), claims)]
     for name in datasets:
         blocks = [main_table(results, name), lift_table(results, name), *_more(results, name)]
         title = f"{results['datasets'][name]['label']}"
@@ -205,19 +206,24 @@ def seed_table(results: Results, dataset: str) -> Table:
     return Table(f"Runs on {results['datasets'][dataset]['label']}", ("model", "seed", *metrics), rows, [], folded=True)
 
 
-def verdict_lines(results: Results) -> tuple[str, ...]:
-    """One sentence per claim: holds, does not hold, or not shown, and on how much of what was asked."""
-    lines = []
+CLAIM_LINES = (
+    "For: steps, metrics and datasets on which the claim is significant over training seeds and, for HIT, over test "
+    "users, after Holm's adjustment over the whole table. Against: the opposite is. Open: neither is shown.",
+)
+
+
+def claim_table(results: Results) -> Table:
+    """Every claim with its answer, and what speaks for it, against it, and for neither."""
+    rows = []
     for one in results["orderings"]:
-        counts, total = one["counts"], len(one["steps"])
-        detail = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items() if count)
-        above, below = one["intervals"]["above"], one["intervals"]["below"]
-        alone = f"above 0 on {above}, below 0 on {below}"
-        lines.append(
-            f"{one['claim']}: {one['verdict']} ({detail} of {total} steps, metrics and datasets; intervals over seeds, "
-            f"not adjusted: {alone})."
+        counts, inside = one["counts"], one["intervals"]
+        alone = f"{inside['above']} above, {inside['below']} below"
+        answer = one["verdict"]
+        rows.append(
+            (one["claim"], answer, *(str(counts[kind]) for kind in ("holds", "does not hold", "not shown")), alone)
         )
-    return tuple(lines)
+    header = ("claim", "answer", "for", "against", "open", "intervals over seeds, not adjusted")
+    return Table("The claims", header, rows, [])
 
 
 def test_lines(results: Results) -> tuple[str, ...]:

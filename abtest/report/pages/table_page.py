@@ -12,7 +12,7 @@ from abtest.report.figures import Intervals, Row, Tone
 from abtest.report.formatting import percent, percent_interval
 from abtest.report.markdown import code, escape, table_lines
 from abtest.report.pages.experiment_page import Page, PagePart
-from abtest.report.pages.table_layout import STEPS, main_table, sections, switch_lines, verdict_lines
+from abtest.report.pages.table_layout import STEPS, claim_table, main_table, sections, switch_lines
 from abtest.report.sections import Section
 from abtest.report.tables import Results, Table
 from abtest.report.terminal import PLAIN_WIDTH, drawn
@@ -66,7 +66,8 @@ def print_table(results: Results, console: Console | None = None) -> None:
     for who, keys in switch_lines(results):
         console.print(Text(f"{who}: {keys}"))
     console.print()
-    console.print(*(Text(line) for line in verdict_lines(results)), sep="\n")
+    if results["orderings"]:
+        console.print(drawn(claim_table(results)))
 
 
 def subtitle(results: Results) -> str:
@@ -89,7 +90,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         ("Data", ", ".join(data)),
         ("Command", results["command"] or "called from Python"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-        ("Run time", f"{results['runtime_s']:,.0f} s of training and tests"),
+        ("Run time", f"{results['runtime_s']:,.1f} s of training and tests"),
     ]
 
 

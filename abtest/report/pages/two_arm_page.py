@@ -55,7 +55,7 @@ def page_of(results: Results) -> Page:
             ("Data", f"{dataset['name']} (hash {dataset['hash']})"),
             ("Command", results["command"] or "micrec run scenario.resolved.yaml"),
             ("Versions", ", ".join(f"{name} {version}" for name, version in results["versions"].items())),
-            ("Run time", f"{results['runtime_s']:,.0f} s of training and tests"),
+            ("Run time", f"{results['runtime_s']:,.1f} s of training and tests"),
         ],
     )
 

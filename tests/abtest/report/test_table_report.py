@@ -12,7 +12,7 @@ from abtest.report.html import render
 from abtest.report.pages.table_csv import csv_text
 from abtest.report.pages.table_figure import figure_files, panels_of
 from abtest.report.pages.table_latex import latex_table
-from abtest.report.pages.table_layout import beaten, lift_table, main_table, sections, switch_lines, verdict_lines
+from abtest.report.pages.table_layout import beaten, claim_table, lift_table, main_table, sections, switch_lines
 from abtest.report.pages.table_page import html_report, markdown_report, page_of
 
 from ..offline.table_fakes import run_fake_table
@@ -79,18 +79,18 @@ def test_a_step_without_a_test_is_not_shown():
     assert step_verdict(effect(0, 0, p=None)) == ("not shown", "cannot be judged: no seeds")
 
 
-def test_claims_are_told_in_words(results):
+def test_claims_are_told_with_what_speaks_for_and_against(results):
     counts = results["orderings"][0]["counts"]
     assert sum(counts.values()) == len(results["orderings"][0]["steps"]) == 2 * 2 * 2
-    assert verdict_lines(results)[0].startswith(f"Each loss adds: {results['orderings'][0]['verdict']} (")
+    assert claim_table(results).rows[0][:2] == ("Each loss adds", results["orderings"][0]["verdict"])
     broken = copy.deepcopy(results)
     broken["orderings"][0] |= {"verdict": "does not hold", "counts": {"holds": 6, "does not hold": 2, "not shown": 0}}
     broken["orderings"][0]["intervals"] = {"above": 5, "below": 1}
-    expected = (
-        "Each loss adds: does not hold (holds on 6, does not hold on 2 of 8 steps, metrics and datasets; intervals "
-        "over seeds, not adjusted: above 0 on 5, below 0 on 1)."
-    )
-    assert verdict_lines(broken) == (expected,)
+    table = claim_table(broken)
+    assert dict(zip(table.header[1:5], table.rows[0][1:5], strict=True)) == {
+        "answer": "does not hold", "for": "6", "against": "2", "open": "0",
+    }  # fmt: skip
+    assert table.rows[0][5] == "5 above, 1 below"
 
 
 def test_the_table_has_the_papers_numbers_at_its_side(results):
