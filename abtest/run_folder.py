@@ -3,12 +3,12 @@
 ::
 
     scenario.resolved.yaml   every key of the run; `micrec run` on it repeats the run
-    cells/                   one folder per trained model, see abtest.offline.trials
+    trials/                  one folder per trained model, see abtest.offline.trials
     world/                   the generated dataset, if the scenario named none
     worlds/                  days and measures of the simulated worlds, see abtest.online.simulate
     results.json             the numbers, for programs: abtest/schema/results.schema.json
     report.html  report.md  table.tex     the numbers, for people
-    table.csv  cells.csv     tables only: means, and every raw cell; figure.png and .pdf beside them
+    table.csv  trials.csv    tables only: means, and every trained model; figure.png and .pdf beside them
 """
 
 import functools
@@ -39,10 +39,10 @@ SCHEMA = "micrec-results/1"  # what RESULTS_FILE says of itself; see abtest/sche
 REPORT_FILE = "report.md"
 HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"
-TABLE_FILES = ("table.csv", "cells.csv", "figure.png", "figure.pdf")  # of kinds that make a table
+TABLE_FILES = ("table.csv", "trials.csv", "figure.png", "figure.pdf")  # of kinds that make a table
 DIAGNOSIS_FILES = ("diagnosis.md", "diagnosis.csv", "diagnosis.png", "diagnosis.pdf")
 RUN_BYTES = 5_000_000  # what the files of a small run take
-CELLS_FOLDER = "cells"
+TRIALS_FOLDER = "trials"
 WORLD_FOLDER = "world"
 WORLDS_FOLDER = "worlds"
 
@@ -191,7 +191,7 @@ def _remove_run(out: Path) -> None:
     """
     for name in (RESULTS_FILE, HTML_FILE, REPORT_FILE, LATEX_FILE, *TABLE_FILES, *DIAGNOSIS_FILES, ".runtime_s"):
         (out / name).unlink(missing_ok=True)
-    for name in (CELLS_FOLDER, WORLD_FOLDER, WORLDS_FOLDER):
+    for name in (TRIALS_FOLDER, WORLD_FOLDER, WORLDS_FOLDER):
         if (out / name).exists():
             shutil.rmtree(out / name)
     (out / SCENARIO_FILE).unlink(missing_ok=True)

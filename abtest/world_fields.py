@@ -1,4 +1,4 @@
-"""Whether the fields that models and pipelines name are those of the world, told before the world is drawn."""
+"""Whether the fields that models and pipelines name are those of the world, checked before it is generated."""
 
 from collections.abc import Iterable, Iterator, Mapping
 

@@ -1,7 +1,7 @@
 """The whole numbers of configs and scenarios, each with the largest value that a machine could still work with.
 
-A bound is far above any sensible value: it is there so that a slip of the keyboard is told with its key, instead of
-ending in hours of silence or in a machine without memory.
+A bound is far above any sensible value: it is there so that a slip of the keyboard ends in an error that names the
+key, instead of hours of silence or a machine without memory.
 """
 
 from typing import Annotated

@@ -49,7 +49,9 @@ class SessionsConfig(Frozen):
         "session", description="session: a pair counts once per session; occurrence: once per pair of clicks."
     )
     max_length: Length = Field(200, description="Distinct items kept per session, the latest; longer is cut.")
-    top_partners: Length = Field(1000, description="Partners kept per item, the heaviest; dropped mass is told.")
+    top_partners: Length = Field(
+        1000, description="Partners kept per item, the heaviest; the dropped weight is reported."
+    )
     category_boost: PositiveFloat = Field(
         2.0, allow_inf_nan=True, description="Weight of a same-category pair (N18): 1 = off, .inf = same category only."
     )
@@ -145,7 +147,7 @@ class ModelConfig(Frozen):
 
     @model_validator(mode="after")
     def _switches_fit(self) -> Self:
-        """Rules between keys; every one that is broken is told."""
+        """Rules between keys; every broken one is reported."""
         dim = self.embedding_dim
         divisors = ", ".join(str(n) for n in range(1, dim + 1) if dim % n == 0)
         has_heads = self.name in ("ican", "autoint", *SEQUENCE)

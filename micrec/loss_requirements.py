@@ -1,4 +1,4 @@
-"""Which losses a dataset has the fields for; what it lacks is switched off and told, before a run starts."""
+"""Which losses a dataset has the fields for; a loss that lacks its field is switched off with a note before a run."""
 
 import polars as pl
 

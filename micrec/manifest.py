@@ -1,4 +1,4 @@
-"""What manifests must hold: types are strict, so that an edit by hand is told by its key."""
+"""What manifests must hold: types are strict, so that the error after an edit by hand names its key."""
 
 from typing import Any, Literal
 

@@ -49,7 +49,7 @@ class Registry(Mapping[str, Thing], Generic[Thing]):
         """The thing of a name.
 
         Raises:
-            MicrecError: If there is none; the nearest names, or all, are told.
+            MicrecError: If there is none; the error has the nearest names, or all.
         """
         if name in self:
             return self[name]

@@ -34,7 +34,7 @@ def find_file(given: Path | str, *, below: str = "") -> Path:
 
     Raises:
         MicrecError: If there is neither a file nor a shipped one of that name, or a missing path is that of a shipped
-            file; near names are told.
+            file; the error names near ones.
     """
     path = Path(given)
     if _is_there(path):

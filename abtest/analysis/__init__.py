@@ -1,1 +1,1 @@
-"""Analysis of an experiment's log: read and checked, judged only where it is valid, and told in plain words."""
+"""Analysis of an experiment's log: read and checked, judged only where it is valid, and reported in plain words."""

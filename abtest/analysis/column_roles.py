@@ -1,4 +1,4 @@
-"""What each column of a log is, told by its name and the plan."""
+"""What each column of a log is, recognised by its name and the plan."""
 
 import hashlib
 import re

@@ -151,7 +151,7 @@ def schedules(
 
     Args:
         in_hand: Information after each day so far, never falling, in any unit.
-        users: Of both arms after each day.
+        users: Users of both arms after each day.
         planned_days: Days of the plan, at least as many as there are so far.
         planned_users: Users of both arms at the planned end, if they were planned.
     """
@@ -254,8 +254,8 @@ def p_of_all_looks(estimate: Estimate, level: Level, plan: AnalysisPlan) -> floa
     Unadjusted for other metrics it lies below the plan's alpha exactly when the interval at ``level`` excludes 0.
 
     Args:
-        estimate: Of all users so far.
-        level: Of this look.
+        estimate: Estimate from all users so far.
+        level: Level of this look.
         plan: Planned looks (Jennison, Turnbull 1989: repeated p), or an open test (anytime-valid p).
     """
     if estimate.log10_p is None:

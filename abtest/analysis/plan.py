@@ -83,7 +83,7 @@ class AnalysisPlan:
         dedupe: Columns whose equal values make rows repeats of each other; the first is kept.
         split_salt: Makes an A/A of any log: users are split by a hash with this salt into control and treatment.
         checks: Whether quantiles, bootstrap and ranks are computed, which look at every user's value.
-        seed: Of the bootstrap.
+        seed: Random seed of the bootstrap.
         command: What repeats the analysis, for the report.
         timezone: Zone in which days are cut, and of times that name no zone; an IANA name.
         implausible_times: "drop" leaves out rows with a time before 1990 or in the future; "refuse" stops at them.

@@ -29,7 +29,7 @@ def results_of(
     Args:
         analysis: What was found.
         extra_sections: Shown at the end of every report, such as a simulator's funnel.
-        kind: Of the run.
+        kind: Kind of the run.
         scenario: Keys of the run beside the plan's, such as a simulator's resolved scenario.
         more: Values to replace or add, such as ``seeds`` or ``models``.
     """

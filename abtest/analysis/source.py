@@ -38,7 +38,7 @@ def hash_files(files: Sequence[Path]) -> str:
 
 
 def hash_frame(frame: pl.DataFrame) -> str:
-    """Of a table in memory: names, types and values, as CSV text."""
+    """Hash of a table in memory: of its names, types and values as CSV text."""
     digest = hashlib.blake2b(repr(frame.schema).encode())
     no_csv = (pl.Binary, pl.Object, pl.Duration)
     unwritable = [name for name, kind in frame.schema.items() if kind.is_nested() or kind.base_type() in no_csv]

@@ -231,7 +231,7 @@ def aa(
     lift: Annotated[
         list[str] | None, typer.Option(help="Lift to plant, 0.02 or 2%, for coverage and power; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the splits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the A/A splits.")] = 0,
     columns: Columns = None,
     metrics: Metrics = None,
     rows: Rows = "auto",

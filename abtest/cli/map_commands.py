@@ -19,7 +19,7 @@ def item_map(
     method: Annotated[str, typer.Option(help="pca, tsne or both.")] = "pca",
     untrained: Annotated[bool, typer.Option("--untrained", help="Begin with the first model before training.")] = False,
     items: Annotated[int, typer.Option(help="Items shown at most, an even sample.")] = 2_000,
-    seed: Annotated[int, typer.Option(help="Of t-SNE.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of t-SNE.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace the map in OUT.")] = False,
 ) -> None:

@@ -69,7 +69,7 @@ def draw_map(
         methods: One row of panels each.
         untrained: Begin with the first model as it was before its training.
         items: Items shown at most, 3 to ``MOST_ITEMS``.
-        seed: Of t-SNE.
+        seed: Random seed of t-SNE.
         force: Replace the map that is there.
 
     Raises:

@@ -24,7 +24,7 @@ def plane(embeddings: Matrix, method: Method, *, seed: int = 0) -> Plane:
     Args:
         embeddings: Rows.
         method: ``pca`` or ``tsne``.
-        seed: Of t-SNE, which starts from the principal components.
+        seed: Random seed of t-SNE, which starts from the principal components.
     """
     return principal(embeddings) if method == "pca" else Plane(neighbour_map(embeddings, seed=seed), None)
 

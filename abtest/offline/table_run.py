@@ -23,9 +23,9 @@ from abtest.offline.table_scenario import Chosen, TableScenario
 from abtest.offline.trials import Trial, TrialStore, hash_dataset
 from abtest.report.pages.table_files import write_files
 from abtest.run_folder import (
-    CELLS_FOLDER,
     RESULTS_FILE,
     SCHEMA,
+    TRIALS_FOLDER,
     WORLD_FOLDER,
     alone_in_folder,
     check_run,
@@ -161,7 +161,7 @@ def read_given(
 
 def bench_of(dataset: Dataset, out: Path, name: str, progress: Progress) -> DatasetRun:
     """Where the cells of one dataset lie."""
-    return DatasetRun(dataset, hash_dataset(dataset), versions(), TrialStore(out / CELLS_FOLDER / name), progress)
+    return DatasetRun(dataset, hash_dataset(dataset), versions(), TrialStore(out / TRIALS_FOLDER / name), progress)
 
 
 def check_cell(cell: Trial, scenario: TableScenario, cutoffs: Sequence[int]) -> None:

@@ -23,9 +23,9 @@ from abtest.offline.trials import Trial, TrialStore, hash_dataset
 from abtest.report import write_report
 from abtest.report.pages.diagnosis_files import write_diagnosis
 from abtest.run_folder import (
-    CELLS_FOLDER,
     RESULTS_FILE,
     SCHEMA,
+    TRIALS_FOLDER,
     WORLD_FOLDER,
     alone_in_folder,
     check_run,
@@ -88,7 +88,7 @@ def run_offline(
     write_scenario(out, resolved)
     if dataset is None:
         dataset = read(generated_world(scenario.world, out / WORLD_FOLDER, progress))
-    bench = DatasetRun(dataset, hash_dataset(dataset), versions(), TrialStore(out / CELLS_FOLDER), progress)
+    bench = DatasetRun(dataset, hash_dataset(dataset), versions(), TrialStore(out / TRIALS_FOLDER), progress)
     baselines = run_baselines(bench, scenario.baselines, scenario.config(CONTROL, scenario.first_seed), baseline)
     cells = _run_arms(scenario, bench, train, workers)
     results = _results(scenario, bench, resolved, command, cells, baselines)
@@ -103,7 +103,8 @@ def switches(scenario: OfflineScenario, dataset: Dataset | None = None) -> dict[
 
     Args:
         scenario: What was compared.
-        dataset: The data: keys that they rule out are told as they were, such as the semantic loss without titles.
+        dataset: The data: keys that they rule out are reported as they took effect, such as the semantic loss
+            without titles.
 
     Returns:
         ``preset``; ``shared``, the keys all arms set alike; ``arms``, for each arm the keys in which arms differ.

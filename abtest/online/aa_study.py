@@ -32,8 +32,8 @@ class FalseAlarms(NamedTuple):
         splits: Splits that could be judged.
         alarms: Those with p < alpha.
         band: The least and most alarms that are to be expected of a sound test, 99 %.
-        uniform_p: Of a Kolmogorov-Smirnov test that the p-values are uniform; splits of one log are not independent,
-            so read it as a warning light.
+        uniform_p: p-value of a Kolmogorov-Smirnov test that the p-values are uniform; splits of one log are not
+            independent, so read it as a warning light.
         covered: Splits whose interval of the lift holds 0.
     """
 
@@ -54,9 +54,9 @@ def false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, seed: i
 
     Args:
         days: User-days, see ``measures.user_days``.
-        plan: Of one control and one treatment.
+        plan: Plan with one control and one treatment.
         splits: Number of salts.
-        seed: Of the salts.
+        seed: Random seed of the salts.
     """
     from scipy.stats import binom, kstest
 
@@ -121,9 +121,9 @@ def daily_false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, s
 
     Args:
         days: User-days, see ``measures.user_days``.
-        plan: Of one control and one treatment; its looks are taken daily.
+        plan: Plan with one control and one treatment; its looks are taken daily.
         splits: Number of salts, the same as those of ``false_alarms``.
-        seed: Of the salts.
+        seed: Random seed of the salts.
     """
     from scipy.stats import binom
 

@@ -24,9 +24,9 @@ class Replication(NamedTuple):
 
     Attributes:
         variant: Its name.
-        number: Of the replication.
+        number: Number of the replication.
         scenario: The variant.
-        analysis: Of the experiment's log; None if it was not run.
+        analysis: Analysis of the experiment's log; None if it was not run.
         truth: True lifts; empty if the worlds of the arms were not run.
         facts: Counts of the funnel by part: the experiment, and each arm's world.
         root: Folder of its worlds.

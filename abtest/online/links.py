@@ -44,7 +44,7 @@ def link_recalls(
         archive: Where the days are.
         day: The day.
         diverted: Whether each arm has models of its own.
-        kind: Of the channels whose models are two-tower bundles.
+        kind: Kind of the channels whose models are two-tower bundles.
 
     Returns:
         Per arm and channel: ``arm, channel, version`` (day of its training), ``recall`` at ``CUTOFF`` and its

@@ -39,8 +39,8 @@ def measure_world(
         scenario: The variant that was run.
         setting: What the platform was given, its history included.
         arrived_s: When each user entered, shape (U,).
-        folder: Of the world.
-        base: Of the warm-up that it started from.
+        folder: Folder of the world.
+        base: Folder of the warm-up that it started from.
         part: What the world was, see ``simulate.Simulation``.
         more: Facts that others found.
     """
@@ -112,7 +112,7 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
     """Counts of the funnel over days, by arm: requests, channels and their overlap, causes, stages, days, returns.
 
     Args:
-        folders: Of the days.
+        folders: Folders of the days.
         channels_in_order: Names by the bits of ``offered_by``.
     """
     if not folders:

@@ -139,7 +139,7 @@ class OnlineScenario(Frozen):
         return f"The arms {', '.join(pairs)} are identical: this compares a platform with itself." if pairs else ""
 
     def _own_faults(self) -> list[str]:
-        """Of these keys, whatever the variants."""
+        """Errors in the keys of the scenario itself, whatever its variants."""
         faults = [
             f"platform.{key}: belongs to the scenario: set {key} at the top level"
             for key in _FIXED
@@ -196,7 +196,7 @@ class OnlineScenario(Frozen):
         ]
 
     def _variant_faults(self) -> list[str]:
-        """Of the variants' names, and of keys that cannot differ between them."""
+        """Errors in the variants' names, and keys that cannot differ between variants."""
         if self.doses is not None and self.variants:
             return ["doses: makes the variants, so there must be no others: remove one of the two"]
         named = self.named_variants()

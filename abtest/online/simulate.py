@@ -125,7 +125,7 @@ def _world(config: str, first_day: int) -> tuple[Any, Any]:
 def _link_recalls(
     chosen: OnlineScenario, world: Any, simulation: Simulation, folder: Path, base: Path | None
 ) -> list[dict[str, Any]]:
-    """Of the models of the last day; only the world can tell, once the run is over."""
+    """Link recall of the models of the last day, measured with the world's hidden links once the run is over."""
     from abtest.online.links import link_recalls
     from simulator.platform.archive import Archive
     from simulator.platform.arms import arm_pipelines

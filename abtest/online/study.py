@@ -113,7 +113,7 @@ def coverage_band(chances: Sequence[float]) -> tuple[int, int]:
     """How many of so many intervals hold the truth, in 99 % of all cases.
 
     Args:
-        chances: Of each interval.
+        chances: Probability that each interval holds what it should.
     """
     weights = np.ones(1)
     for chance in chances:

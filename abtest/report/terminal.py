@@ -60,7 +60,7 @@ def fitted(table: Table, width: int, together: Sequence[int] = ()) -> list[Table
 
     Args:
         table: Its first column, which names the row, stands in each part; the title in the first, notes in the last.
-        width: Of the terminal.
+        width: Columns of the terminal.
         together: Places of neighbouring columns that are not parted.
     """
     parts, columns = [], [0]

@@ -83,13 +83,13 @@ def calibrate(
     """False-positive rate, uniformity of p, and coverage and power at planted lifts, for each metric.
 
     Args:
-        sums: Of the log, made for these metrics.
+        sums: Bucket sums of the log, made for these metrics.
         metrics: Columns or (numerator, denominator) pairs.
         deals: Re-randomisations.
         treatment_share: Chance of a bucket to be in the treatment.
         alpha: Level of the tests.
         lifts: Lifts to plant, > -1.
-        seed: Of the deals.
+        seed: Random seed of the splits.
 
     Raises:
         ValueError: If an argument is out of range.

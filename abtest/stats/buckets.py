@@ -53,7 +53,7 @@ class BucketSums(NamedTuple):
             metrics: Columns or (numerator, denominator) pairs.
             user: The column of user ids, integers or texts.
             buckets: How many; 4096 at least keep the false-positive rate steady.
-            seed: Of the hash.
+            seed: Seed of the hash.
 
         Raises:
             MicrecError: If a column is missing, not numeric, or not finite in some row, or there are no users.

@@ -24,7 +24,7 @@ class AnytimeEstimate(NamedTuple):
         multiplier: Half-width in standard errors.
         alpha: Nominal two-sided level of that multiplier: a z test at this level, and the lift interval it inverts
             to, hold at every look.
-        interval: Of the estimated value; None where undefined.
+        interval: Interval of the estimated value; None where undefined.
         p: Anytime-valid, at most 1; None where undefined.
         log10_p: Its base-10 logarithm.
         reason: Why something above is None, else None.
@@ -85,7 +85,7 @@ def anytime_difference(estimate: Estimate, *, n_star: float, alpha: float | None
     """The sequence for a difference; for that of the lift run ``welch`` as z test at the alpha this returns.
 
     Args:
-        estimate: Of the users so far.
+        estimate: Estimate from the users so far.
         n_star: Users that the sequence is tuned for.
         alpha: 1 - level over all looks; that of the estimate if None.
     """

@@ -37,7 +37,7 @@ def fixed_horizon(estimate: Estimate, *, planned_n: int | None = None, ended: bo
     """A fixed test, which refuses to call anything significant before its planned end.
 
     Args:
-        estimate: Of the users so far, both arms.
+        estimate: Estimate from the users so far, both arms.
         planned_n: Users of both arms at the planned end; alone it decides whether the test has ended.
         ended: Whether the end is reached, where it is planned in days or otherwise known.
 

@@ -65,7 +65,7 @@ def baseline(moments: Moments, metric: Term, covariates: Sequence[Term] = ()) ->
     """A metric's mean and variance from a log, with what CUPED on these covariates would leave of the variance.
 
     Args:
-        moments: Of the users of a log, all of one arm or of an A/A.
+        moments: Moments of the users of a log, all of one arm or of an A/A test.
         metric: A column or a ratio of two.
         covariates: As in ``cuped``.
 
@@ -200,7 +200,7 @@ def days_needed(users: float, users_per_day: float | Sequence[float]) -> int | N
     """Days until so many new users have come; None if they never do.
 
     Args:
-        users: Of both arms.
+        users: Users of both arms together.
         users_per_day: New users per day; a sequence goes on with its last day's.
     """
     daily = list(users_per_day) if isinstance(users_per_day, Sequence) else [users_per_day]

@@ -37,7 +37,7 @@ def winsorised(control: ArrayLike, treatment: ArrayLike, *, quantile: float = 0.
     Args:
         control: One value per user, shape (n,).
         treatment: The same of the treatment.
-        quantile: Of both arms together, within (0, 1).
+        quantile: Quantile of both arms together at which values are capped, within (0, 1).
         alpha: 1 - level of the intervals.
 
     Raises:

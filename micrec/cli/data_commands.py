@@ -28,7 +28,8 @@ def _list_readers(wanted: bool) -> None:
 @report_errors()
 def convert(
     reader: Annotated[
-        str, typer.Argument(help="online-retail, kuairand, movielens, recbole, table; or auto, told by the files.")
+        str,
+        typer.Argument(help="online-retail, kuairand, movielens, recbole, table; or auto, recognised by the files."),
     ],
     source: Annotated[Path, typer.Argument(help="File or folder of the log.")],
     out: Annotated[Path, typer.Argument(help="Dataset folder to write.")],

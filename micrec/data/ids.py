@@ -33,7 +33,7 @@ def read_ids(rows: pl.LazyFrame, name: str, *, spelling: Spelling = "as_written"
     """Understand a column of ids; text and fractions are read once or twice, in a stream.
 
     Text loses white space around it, zero-width characters, and differences of Unicode composition. Floats and
-    decimals that are whole numbers become integers. Ids that differ by upper case alone stay two, and are told.
+    decimals that are whole numbers become integers. Ids that differ by upper case alone stay two, and a note says so.
 
     Args:
         rows: The table.

@@ -236,7 +236,7 @@ def _rank_keys(similarity: Tensor, least: Tensor, last: int) -> Tensor:
     """One integer per pair of at least ``least`` (B, 1), distinct within a row: similarity first, then the lower id.
 
     Args:
-        similarity: Of neighbours, shape (B, C); -inf for no neighbour.
+        similarity: Similarity of the neighbours, shape (B, C); -inf for no neighbour.
         least: What is below needs no key.
         last: Key of the first column among equals, which falls by one per column.
 

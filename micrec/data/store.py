@@ -1,4 +1,4 @@
-"""The dataset folder: written whole or not at all, read with every fault told at once.
+"""The dataset folder: written whole or not at all, read with every error reported at once.
 
 A folder holds ``dataset.yaml`` (:class:`micrec.data.schema.DatasetSchema`), ``users.parquet``, ``items.parquet``, and
 ``clicks.parquet`` or ``clicks/part-00000.parquet ...``.

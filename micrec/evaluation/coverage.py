@@ -41,7 +41,7 @@ class CoverageCounter:
         """Count finished lists of at least max(cutoffs) items, or of all C candidates.
 
         Args:
-            lists: Of a block of queries.
+            lists: The lists of a block of queries.
             n_candidates: C.
             clicked: What the query's user had clicked in the train part, as ``row * C + column``, ascending; with None
                 such places are not counted.

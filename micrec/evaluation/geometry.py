@@ -118,7 +118,7 @@ def nearer(first: Tensor, second: Tensor, random: Tensor) -> float:
 
 
 def nearest_interest(interests: Tensor, items: Tensor) -> Tensor:
-    """Of K unit rows each, shape (P, K, D), the one nearest to the item in the same row (P, D); shape (P, D)."""
+    """The one of K unit rows, shape (P, K, D), that is nearest to the item in the same row (P, D); shape (P, D)."""
     best = torch.einsum("pkd,pd->pk", interests, items).argmax(dim=1)
     return interests[torch.arange(len(best), device=best.device), best]
 

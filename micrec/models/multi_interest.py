@@ -39,7 +39,7 @@ class MultiInterest(TwoTower):
 
     @property
     def power(self) -> float:
-        """Of the label-aware attention."""
+        """Power of the label-aware attention."""
         return self.config.label_attention_power or self.default_power
 
     def build_user_tower(self) -> None:

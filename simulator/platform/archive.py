@@ -29,8 +29,8 @@ class Archive(NamedTuple):
     """Where the folder of each day is.
 
     Attributes:
-        folder: Of the run.
-        base: Of the run whose days before ``own_day`` this one shares, if any.
+        folder: Folder of the run.
+        base: Folder of the run whose days before ``own_day`` this one shares, if any.
         own_day: First day of this run's own.
     """
 

@@ -21,8 +21,8 @@ def daily_user_state(
         day: Number of the day.
         users: Who had a visit, or left for good this evening, ascending, shape (n,).
         arms: Number of the arm of each, shape (n,).
-        names: Of the arms.
-        satisfaction: Of every user this evening, shape (U,); 0 before the first visit.
+        names: Names of the arms.
+        satisfaction: Satisfaction of every user this evening, shape (U,); 0 before the first visit.
         left: Who has left for good this evening, shape (U,).
     """
     return pl.DataFrame(

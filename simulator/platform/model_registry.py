@@ -46,7 +46,7 @@ class Version(NamedTuple):
 
 
 class Training(NamedTuple):
-    """All that decides what a training of a morning brings forth."""
+    """The inputs that determine one daily training run."""
 
     name: str
     kind: str

@@ -43,7 +43,7 @@ class QueueState(NamedTuple):
     free_s: Floats  # (c,) when each server is free of settled jobs
     arrive_s: Floats  # (n,) of jobs that are not settled
     service_s: Floats  # (n,)
-    start_s: Floats  # (n,) as told
+    start_s: Floats  # (n,) as last given out
     tie: NDArray[np.uint64]  # (n,) orders jobs that arrive at the same moment
     settled: int
 

@@ -30,7 +30,7 @@ class PlatformUsers(Protocol):
     """What the platform asks of its users; :class:`simulator.population.population.Population` says more.
 
     Attributes:
-        satisfaction: Of each user, shape (U,): hidden, for the tables of the ground truth alone.
+        satisfaction: Satisfaction of each user, shape (U,): hidden, for the tables of the ground truth alone.
         gone: Who has left for good, shape (U,): likewise.
     """
 

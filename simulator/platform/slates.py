@@ -22,7 +22,7 @@ _DEEP = 5  # slates' worth of ranked items among which a slate is spread
 
 
 class Slates(NamedTuple):
-    """Of requests (B,), K places."""
+    """The slates of requests (B,), with K places each."""
 
     items: NDArray[np.int64]  # (B, K), -1 as padding at the end
     channel: NDArray[np.int8]  # (B, K) number in ``plan.channels`` of who brought the item, FALLBACK, or -1

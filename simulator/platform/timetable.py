@@ -37,7 +37,7 @@ class StageResult(NamedTuple):
 
 
 class Timetable(NamedTuple):
-    """Of requests (B,)."""
+    """When requests (B,) are answered, and by which channels."""
 
     channels: list[StageResult]
     ranking: list[StageResult]
@@ -47,7 +47,7 @@ class Timetable(NamedTuple):
     answered_s: Floats  # (B,)
 
     def take(self, rows: NDArray[np.int64]) -> "Timetable":
-        """Of some of the requests."""
+        """The timetable of some of the requests."""
         channels = take_passages(self.channels, rows, len(self.ranked))
         ranking = take_passages(self.ranking, rows, len(self.ranked))
         return Timetable._make([channels, ranking, *(part[rows] for part in self[2:])])

@@ -34,8 +34,8 @@ class Population:
     Attributes:
         arrived_s: When each user enters the platform, shape (U,): 0 for those who are there from the start; the first
             visit of a cold-start user starts at this moment. May lie beyond the end of the log.
-        satisfaction: Of each user, shape (U,): sd of the worth of reference slates, 0 = as on reference slates to a
-            user who clicks as readily.
+        satisfaction: Satisfaction of each user, shape (U,), in sds of the worth of reference slates; 0 = as on
+            reference slates to a user who clicks as readily.
         gone: Who has left for good, shape (U,).
         intercept: Log odds that every utility is raised by, for the configured click rate.
     """

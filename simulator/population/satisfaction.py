@@ -11,7 +11,7 @@ from simulator.world.world import World
 
 
 class Aftermath(NamedTuple):
-    """Of n clicks."""
+    """What follows n clicks."""
 
     dwell_s: NDArray[np.float64]
     like: NDArray[np.bool_]
@@ -40,7 +40,7 @@ class SatisfactionModel:
         dwell_habit: NDArray[np.float64],
         like_habit: NDArray[np.float64],
     ) -> Aftermath:
-        """Of clicks on items (n,), with the key of each click and its user's habits."""
+        """What follows clicks on items (n,), from the key of each click and its user's habits."""
         done = self._model.draw(bits, dwell_habit, like_habit, self._quality[items])
         worth = self._base[items] + self._keys.like * done.like
         if self._rates.dwell_log_sd > 0.0:

@@ -17,7 +17,7 @@ _CHUNK = 65_536
 
 @dataclass(frozen=True)
 class Traits:
-    """Of n users; a row is one of them.
+    """Traits of n users, one row each.
 
     Attributes:
         users: Ids, shape (n,).

@@ -31,7 +31,7 @@ class CarryOverState:
 
     @classmethod
     def nothing(cls, n: int) -> Self:
-        """Of users who have not been here yet."""
+        """The state of users who have not been here yet."""
         return cls(np.full(n, -1), np.zeros(n), np.zeros(n), np.zeros(n))
 
     def of(self, rows: NDArray[np.int64]) -> "CarryOverState":
@@ -94,7 +94,7 @@ class VisitState:
         return own | {f"brought.{name}": values for name, values in vars(self.brought).items()}
 
     def situation(self, rows: NDArray[np.int64], now_s: NDArray[np.float64]) -> Situation:
-        """Of visits (B,)."""
+        """The state of visits (B,)."""
         static = self.static.take(rows, axis=1)
         lately = np.empty((LATELY + 1, len(rows)), np.int64)
         lately[:LATELY] = self.lately.take(rows, axis=0).T
@@ -125,7 +125,7 @@ class VisitState:
         return left
 
     def patience(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Of the users of visits (B,), mean 1."""
+        """A trait of the users of visits (B,), mean 1."""
         return self.static[2].take(rows).astype(np.float64)
 
     def mood_so_far(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -36,7 +36,7 @@ class LoggedImpressions(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """What is thought of an item before it is shown: a gamma distribution of its rate, 1 = as the average item."""
+    """Gamma prior over an item's click rate relative to that of the average item, before it is shown."""
 
     weights: Floats  # (1 + T,) of the log of its mean, the first without a trait
     strength: float  # its shape: clicks that it is worth

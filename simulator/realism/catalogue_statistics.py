@@ -49,7 +49,7 @@ def head_share(log: Log) -> Floats:
 
 
 def item_lifetime(log: Log) -> Floats:
-    """Of an item's clicks in the 72 hours after its first one, the share within 1, 6, 24 and 48 hours.
+    """Share of an item's clicks of the first 72 hours that fall within 1, 6, 24 and 48 hours after its first one.
 
     Items count whose first click lies a day or more after the start of the log, and 72 hours before its end.
     """

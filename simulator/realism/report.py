@@ -154,7 +154,7 @@ def verdict_lines(realism: Realism) -> list[str]:
         by = ", ".join(f"{g.feature} ({g.drop:.2f}; alone {g.alone:.2f})" for g in told) or "nothing in particular"
         lines.append(
             f"classifier on {test.rows} ({test.n_real:,} real, {test.n_synthetic:,} synthetic): AUC {test.auc:.3f} "
-            f"[{test.low:.3f}, {test.high:.3f}], .5 = cannot tell; told by {by}"
+            f"[{test.low:.3f}, {test.high:.3f}], .5 = cannot tell them apart; the features that tell: {by}"
         )
     if (agreement := realism.ranking) is not None:
         for order in (agreement.real, agreement.synthetic):

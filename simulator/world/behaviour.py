@@ -19,7 +19,7 @@ _DWELL, _LIKE, _FOLLOW = (np.asarray(word) for word in (16, 17, 18))
 
 
 class Behaviours(NamedTuple):
-    """Of clicks (n,)."""
+    """What follows clicks (n,)."""
 
     dwell_s: NDArray[np.float64]
     like: NDArray[np.bool_]

@@ -28,7 +28,7 @@ def effect_table(results: Results, family: str, *, absolute: bool = True) -> Tab
 
     Args:
         results: Contents of results.json.
-        family: Of the metrics.
+        family: Family of metrics: primary, secondary, guardrail or slice.
         absolute: Whether the difference in the metric's own unit has a column.
     """
     rows = [

@@ -1,4 +1,4 @@
-"""CSV of a table: ``table.csv`` for the means, ``cells.csv`` for every raw cell with all of its metrics and slices."""
+"""CSV of a table: ``table.csv`` for the means, ``trials.csv`` for every model, all metrics and slices."""
 
 import csv
 import io

@@ -9,7 +9,7 @@ from abtest.report.pages.table_page import html_report, markdown_report
 from abtest.report.tables import Results
 from abtest.run_folder import HTML_FILE, LATEX_FILE, REPORT_FILE, write_bytes, write_text
 
-CELLS_CSV, TABLE_CSV = "cells.csv", "table.csv"
+TRIALS_CSV, TABLE_CSV = "trials.csv", "table.csv"
 
 
 def write_files(out: Path, results: Results) -> None:
@@ -18,6 +18,6 @@ def write_files(out: Path, results: Results) -> None:
     write_text(out / HTML_FILE, html_report(results))
     write_text(out / LATEX_FILE, latex_table(results))
     write_text(out / TABLE_CSV, table_csv(results))
-    write_text(out / CELLS_CSV, cells_csv(results))
+    write_text(out / TRIALS_CSV, cells_csv(results))
     for name, content in figure_files(results).items():
         write_bytes(out / name, content)

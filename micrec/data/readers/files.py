@@ -1,4 +1,4 @@
-"""Opening the files of a public log; what goes wrong is told in terms of the file."""
+"""Opening the files of a public log; errors speak of the file."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

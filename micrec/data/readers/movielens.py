@@ -48,7 +48,7 @@ class ReleaseLayout(NamedTuple):
 
 
 def read_movielens(folder: Path, options: MovieLensConfig) -> DatasetFrames:
-    """Read a MovieLens folder; its layout is told by its files.
+    """Read a MovieLens folder; its layout is recognised by its files.
 
     A click is a rating of at least ``options.min_rating``; lower ones are dropped and counted. Clicks come out in time
     order, ties in file order. Movies have ``title`` (without its year), ``year``, ``genres`` and ``category`` (the

@@ -143,7 +143,7 @@ class TestCommand:
         results = json.loads((out / "results.json").read_text("utf-8"))
         assert len({m["arm"] for m in results["models"]}) == 1 + 10
         names = {path.name for path in out.iterdir()}
-        assert {"report.md", "table.tex", "table.csv", "cells.csv", "figure.png", "figure.pdf"} <= names
+        assert {"report.md", "table.tex", "table.csv", "trials.csv", "figure.png", "figure.pdf"} <= names
         assert "link_recall" in (out / "report.md").read_text("utf-8")
         again = run("table2", data, out)
         assert again.exit_code == 2

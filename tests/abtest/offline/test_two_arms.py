@@ -236,11 +236,11 @@ class TestRefusals:
     def test_a_folder_that_is_no_run_is_never_touched(self, tmp_path):
         out = tmp_path / "home"
         out.mkdir()
-        (out / "cells").mkdir()
-        (out / "cells" / "precious").write_text("x", encoding="utf-8")
+        (out / "trials").mkdir()
+        (out / "trials" / "precious").write_text("x", encoding="utf-8")
         with pytest.raises(MicrecError, match=r"is not empty and holds no run"):
             run_fake(out, force=True)
-        assert (out / "cells" / "precious").exists()
+        assert (out / "trials" / "precious").exists()
         (tmp_path / "file").write_text("x", encoding="utf-8")
         with pytest.raises(MicrecError, match=r"is a file: give a folder"):
             run_fake(tmp_path / "file")
@@ -279,7 +279,7 @@ class TestRefusals:
         out = tmp_path / "run"
         with pytest.raises(KeyboardInterrupt):
             run_fake(out, train=FakeTrainer(dies_at=3))
-        (out / "cells" / "control-seed0" / "result.json").write_text("{", encoding="utf-8")
+        (out / "trials" / "control-seed0" / "result.json").write_text("{", encoding="utf-8")
         with pytest.raises(MicrecError, match=r"result\.json: cannot be read .*delete .*control-seed0"):
             run_fake(out)
 
