@@ -5,31 +5,32 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from abtest.arms import CONTROL, Arm, arm_faults, config_faults, mapping
+from abtest.arms import CONTROL, Arm, mapping
 from abtest.offline.offline_scenario import Metrics, OfflineScenario
-from abtest.offline.table_kinds import TABLE_KINDS, AnyTable, check_table
-from abtest.online.online_scenario import ONLINE_KINDS, OnlineScenario
-from micrec.config import Config, Frozen
+from abtest.online.online_scenario import OnlineScenario
+from abtest.scenario_kinds import SCENARIO_KINDS
+from micrec.config import Config
 from micrec.errors import MicrecError
 from micrec.extending import EXTENDS, read_extended
-from micrec.settings import KeyDescription, apply_overrides, check, explain
+from micrec.settings import KeyDescription, apply_overrides, explain
 from micrec.shipped import WORLDS, find_file
 from simulator.world.world_config import WorldConfig
 
-__all__ = ["CONTROL", "Arm", "Metrics", "OfflineScenario", "OnlineScenario", "load_scenario"]
+__all__ = [
+    "CONTROL",
+    "Arm",
+    "Metrics",
+    "OfflineScenario",
+    "OnlineScenario",
+    "check_inputs",
+    "explain_scenario",
+    "load_scenario",
+]
 
-Scenario = OfflineScenario | OnlineScenario | AnyTable
 
-_ARMED: dict[str, type[OfflineScenario] | type[OnlineScenario]] = {
-    "offline_ab": OfflineScenario,
-    **dict.fromkeys(ONLINE_KINDS, OnlineScenario),
-}
-KINDS: dict[str, type[Scenario]] = {**_ARMED, **TABLE_KINDS}
-
-
-def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, dict[str, Any]]:
+def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Any, dict[str, Any]]:
     """Read a scenario, with what it extends and the ``--set`` overrides, and check all of it.
 
     Returns:
@@ -43,25 +44,31 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
     path = find_file(path)
     data = apply_overrides(read_extended(path, _worlds), overrides)
     kind = data.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise MicrecError(f"{path}: kind: must be one of {', '.join(KINDS)}, got {json.dumps(kind, default=str)}.")
+    if not isinstance(kind, str) or kind not in SCENARIO_KINDS:
+        got = json.dumps(kind, default=str)
+        raise MicrecError(f"{path}: kind: must be one of {', '.join(SCENARIO_KINDS)}, got {got}.")
     data.setdefault("name", _name_of(path))
     if isinstance(data["name"], str) and (set(data["name"]) == {"."} or len(data["name"]) > 100):
         raise MicrecError(
             f"{path}: name: must not be dots alone, and have at most 100 characters, got {data['name'][:120]!r}: the "
             "run's folder is named after it."
         )
-    if kind in TABLE_KINDS:
-        table = check_table(path, TABLE_KINDS[kind], data)
-        return table, table.resolved()
-    scenario, faults = check(cast("type[OfflineScenario]", _ARMED[kind]), data)
-    faults = [*faults, *config_faults(data, _ARMED[kind].unread)]
-    if scenario is not None:
-        faults += arm_faults(scenario.arms, scenario.reserved_arms)
-        faults += [] if faults else scenario.faults()
+    chosen = SCENARIO_KINDS[kind]
+    scenario, faults = chosen.check(chosen.schema, data)
     if scenario is None or faults:
         raise MicrecError.of(str(path), faults)
     return scenario, scenario.resolved()
+
+
+def check_inputs(scenario: Any) -> None:
+    """Look at what a run of a scenario would read before its first training or simulated second.
+
+    Generated worlds need no look: what models and pipelines name of them is checked with the scenario's keys.
+
+    Raises:
+        MicrecError: If a dataset folder is missing or at fault, or a model cannot be trained on it.
+    """
+    SCENARIO_KINDS[scenario.kind].preflight(scenario)
 
 
 def is_world(path: Path) -> bool:
@@ -81,17 +88,16 @@ def explain_scenario(start: str | None = None) -> list[KeyDescription]:
         MicrecError: If no key starts so; the nearest ones are named.
     """
     config = [setting._replace(key=f"base.{setting.key}") for setting in explain(Config) if setting.key != "preset"]
-    if start in KINDS:
-        own = [one._replace(type=start) if one.key == "kind" else one for one in explain(KINDS[start])]
+    if start is not None and start in SCENARIO_KINDS:
+        schema = SCENARIO_KINDS[start].schema
+        own = [one._replace(type=start) if one.key == "kind" else one for one in explain(schema)]
         return own + config if any(one.key == "base" for one in own) else own
-    offline = explain(OfflineScenario)
-    settings = list(offline)
-    others: list[type[Frozen]] = [OnlineScenario, *TABLE_KINDS.values()]
-    for model in others:
+    settings: list[KeyDescription] = []
+    for schema in dict.fromkeys(kind.schema for kind in SCENARIO_KINDS.values()):
         known = {setting.key for setting in settings}
-        settings += [setting for setting in explain(model) if setting.key not in known]
+        settings += [setting for setting in explain(schema) if setting.key not in known]
     settings += config
-    settings = [one._replace(type=", ".join(KINDS)) if one.key == "kind" else one for one in settings]
+    settings = [one._replace(type=", ".join(SCENARIO_KINDS)) if one.key == "kind" else one for one in settings]
     if start is None:
         return settings
     starts = (start, f"base.{start}")

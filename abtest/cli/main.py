@@ -72,17 +72,14 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
 ) -> None:
     """Run a scenario and write its report; an interrupted run goes on where it stopped."""
-    from abtest.cli.table_output import run_and_print
-    from abtest.offline.two_arms import run_offline
-    from abtest.online.run import run_online
-    from abtest.report.pages.experiment_terminal import print_analysis, print_sections
-    from abtest.report.terminal import print_results
     from abtest.run_folder import HTML_FILE
-    from abtest.scenario_files import OfflineScenario, OnlineScenario, load_scenario
+    from abtest.scenario_files import load_scenario
+    from abtest.scenario_kinds import SCENARIO_KINDS
     from micrec.progress import LineProgress
 
     sets = [*(overrides or []), *([f"seeds={seeds}"] if seeds is not None else [])]
     loaded, resolved = load_scenario(scenario, sets)
+    kind = SCENARIO_KINDS[loaded.kind]
     folder = out or Path("runs") / loaded.name
     given: dict[str, Any] = {
         "resolved": resolved,
@@ -91,21 +88,12 @@ def run(
         "workers": workers,
     }
     try:
-        if isinstance(loaded, OfflineScenario):
-            print_results(run_offline(loaded, folder, **given, progress=LineProgress()))
-            report = folder / HTML_FILE
-        elif not isinstance(loaded, OnlineScenario):
-            run_and_print(loaded, folder, **given, progress=LineProgress())
-            report = folder / HTML_FILE
-        else:
-            results = run_online(loaded, folder, **given, progress=LineProgress())
-            print_sections(results)
-            print_analysis(results)
-            report = folder / HTML_FILE
+        results = kind.run(loaded, folder, **given, progress=LineProgress())
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted: the same command goes on from {folder}", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"\nreport: {report}")
+    kind.show(results)
+    typer.echo(f"\nreport: {folder / HTML_FILE}")
 
 
 def _command(scenario: Path, sets: list[str], out: Path | None) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -84,8 +84,8 @@ def explain(
 @report_errors()
 def check(scenario: Scenario, overrides: Overrides = None) -> None:
     """Check a scenario, a world or a metric file without running it; what is called valid does run."""
-    from abtest.preflight import check_datasets
-    from abtest.scenario_files import is_world, load_scenario
+    from abtest.scenario_files import check_inputs, is_world, load_scenario
+    from abtest.scenario_kinds import SCENARIO_KINDS
     from simulator.world.files import load_world
 
     if is_world(scenario):
@@ -93,26 +93,11 @@ def check(scenario: Scenario, overrides: Overrides = None) -> None:
         typer.echo(f"{scenario}: valid: world of {world.users.count:,} users, {world.items.count:,} items")
         return
     loaded, _ = load_scenario(scenario, overrides or [])
-    check_datasets(loaded)
-    typer.echo(f"{scenario}: valid: {loaded.kind}, {_work(loaded)}")
-    if alike := getattr(loaded, "identical_arms", str)():
-        typer.echo(f"note: {alike}")
-
-
-def _work(loaded: Any) -> str:
-    """What a run of it does, in a line."""
-    from abtest.scenario_files import OfflineScenario, OnlineScenario
-
-    if not isinstance(loaded, OfflineScenario | OnlineScenario):
-        return str(loaded.work())
-    arms = ", ".join(f"{name} ({arm.label})" for name, arm in loaded.arms.items())
-    if isinstance(loaded, OfflineScenario):
-        work = f"{loaded.seeds} seeds: {len(loaded.arms) * loaded.seeds} models"
-    else:
-        from abtest.online.simulate import simulations_of
-
-        work = f"{loaded.days} days: {len(simulations_of(loaded))} worlds"
-    return f"preset {loaded.preset}, {arms}, {work}"
+    check_inputs(loaded)
+    kind = SCENARIO_KINDS[loaded.kind]
+    typer.echo(f"{scenario}: valid: {loaded.kind}, {kind.describe(loaded)}")
+    for note in kind.notes(loaded):
+        typer.echo(f"note: {note}")
 
 
 def _first_sentence(text: str) -> str:

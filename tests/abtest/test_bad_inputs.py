@@ -13,10 +13,10 @@ import yaml
 from typer.testing import CliRunner
 
 from abtest.cli.main import app
-from abtest.scenario_files import KINDS
+from abtest.scenario_kinds import SCENARIO_KINDS
 from tests.micrec.factories import write_random
 
-KINDS_RULE = f"kind: must be one of {', '.join(KINDS)}"
+KINDS_RULE = f"kind: must be one of {', '.join(SCENARIO_KINDS)}"
 
 Break = Callable[[Path], object]
 

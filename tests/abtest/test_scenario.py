@@ -6,13 +6,14 @@ import pytest
 import yaml
 
 from abtest.run_folder import SCENARIO_FILE, write_scenario
-from abtest.scenario_files import KINDS, OfflineScenario, explain_scenario, load_scenario
+from abtest.scenario_files import OfflineScenario, explain_scenario, load_scenario
+from abtest.scenario_kinds import SCENARIO_KINDS
 from micrec.config import Config
 from micrec.errors import MicrecError
 from micrec.presets import PRESETS
 from micrec.settings import explain, load_yaml
 
-KINDS_RULE = f"kind: must be one of {', '.join(KINDS)}"
+KINDS_RULE = f"kind: must be one of {', '.join(SCENARIO_KINDS)}"
 SHIPPED = Path(__file__).parents[2] / "scenarios" / "offline_ab.yaml"
 
 MINIMAL = {

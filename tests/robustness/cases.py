@@ -350,13 +350,13 @@ def _scenario_is_forbidden(data: Any) -> bool | None:
         return True
     from jsonschema import Draft202012Validator
 
-    from abtest.scenario_files import KINDS
+    from abtest.scenario_kinds import SCENARIO_KINDS
     from micrec.config import Config
 
     kind = data.get("kind")
     if any("extends" in part for part in _mappings(data)):
         return None
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in SCENARIO_KINDS:
         return True
     if _has_nan(data):
         return True
@@ -364,7 +364,7 @@ def _scenario_is_forbidden(data: Any) -> bool | None:
     base = data.get("base")
     if isinstance(base, dict) and not Draft202012Validator(_schema_of(Config)).is_valid(base):
         return True
-    return True if not Draft202012Validator(_schema_of(KINDS[kind])).is_valid(data) else None
+    return True if not Draft202012Validator(_schema_of(SCENARIO_KINDS[kind].schema)).is_valid(data) else None
 
 
 def _mappings(data: Any) -> Iterator[Mapping[str, Any]]:

@@ -1,0 +1,23 @@
+"""The kinds of scenario by the name that stands under ``kind`` in their files.
+
+To add one, write its ``ScenarioKind`` in a file of its own and name it here. Another package calls
+``SCENARIO_KINDS.register`` or declares an entry point of the group ``micrec.scenario_kinds``.
+"""
+
+from abtest.offline.offline_kinds import GRID, STATISTICS, TABLE, TWO_ARMS
+from abtest.online.online_kinds import ONLINE
+from abtest.online.online_scenario import ONLINE_KINDS
+from abtest.scenario_kind import ScenarioKind
+from micrec.registry import Registry
+
+SCENARIO_KINDS: Registry[ScenarioKind] = Registry(
+    "kind of scenario",
+    "scenario_kinds",
+    {
+        "offline_ab": TWO_ARMS,
+        **dict.fromkeys(ONLINE_KINDS, ONLINE),
+        "table": TABLE,
+        "grid": GRID,
+        "statistics": STATISTICS,
+    },
+)
