@@ -29,7 +29,10 @@ def _list_readers(wanted: bool) -> None:
 def convert(
     reader: Annotated[
         str,
-        typer.Argument(help="online-retail, kuairand, movielens, recbole, table; or auto, recognised by the files."),
+        typer.Argument(
+            help="online-retail, kuairand, movielens, recbole, table or another of --list; "
+            "or auto, recognised by the files."
+        ),
     ],
     source: Annotated[Path, typer.Argument(help="File or folder of the log.")],
     out: Annotated[Path, typer.Argument(help="Dataset folder to write.")],

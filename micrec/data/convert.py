@@ -1,21 +1,21 @@
 """From a public log to a dataset folder: the readers by name, and the conversion."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from rich.markup import escape
 from rich.table import Table
 
 from micrec.config import Frozen
-from micrec.data.readers import DatasetFrames
+from micrec.data.readers import DatasetFrames, Reader
 from micrec.data.readers.files import existing, files_like
-from micrec.data.readers.kuairand import KuaiRandConfig, is_kuairand, read_kuairand
-from micrec.data.readers.movielens import MovieLensConfig, find_layout, read_movielens
-from micrec.data.readers.online_retail import OnlineRetailConfig, is_online_retail, read_online_retail
-from micrec.data.readers.recbole import RecBoleConfig, is_recbole, read_recbole
+from micrec.data.readers.kuairand import KUAIRAND
+from micrec.data.readers.movielens import MOVIELENS
+from micrec.data.readers.online_retail import ONLINE_RETAIL
+from micrec.data.readers.recbole import RECBOLE
 from micrec.data.readers.tabular import read_tabular
 from micrec.data.schema import FieldType
 from micrec.data.store import SCHEMA_FILE, new_folder, read_dataset, write_tables
@@ -23,6 +23,7 @@ from micrec.data.table_files import CSV_ENDINGS, PARQUET_ENDINGS, kind_of
 from micrec.data.times import check_timezone, notes_on_times
 from micrec.destination import LEAST_BYTES, bytes_of, check_destination, refuse_around, refuse_inside
 from micrec.errors import MicrecError
+from micrec.registry import Registry
 from micrec.settings import explain, validate
 
 AUTO = "auto"
@@ -120,55 +121,25 @@ def _is_table(source: Path) -> bool:
     return source.name.lower().endswith(TABLE_PATTERNS)
 
 
-class Reader(NamedTuple):
-    """A kind of source.
-
-    Attributes:
-        summary: What it reads.
-        options: Its options.
-        read: From the source and the options to frames.
-        recognises: Whether a source is of this kind, by names and headers alone; it may exist or not.
-    """
-
-    summary: str
-    options: type[Frozen]
-    read: Callable[[Path, Any], DatasetFrames]
-    recognises: Callable[[Path], bool]
-
-
-READERS = {
-    "online-retail": Reader(
-        "Online Retail: the invoice lines as a .parquet or .csv file",
-        OnlineRetailConfig,
-        read_online_retail,
-        is_online_retail,
-    ),
-    "kuairand": Reader(
-        "KuaiRand: a folder with log_*, user_features* and video_features_basic* files",
-        KuaiRandConfig,
-        read_kuairand,
-        is_kuairand,
-    ),
-    "movielens": Reader(
-        "MovieLens: the folder of ml-100k, ml-1m, ml-10m, ml-20m ... or ml-latest",
-        MovieLensConfig,
-        read_movielens,
-        lambda source: find_layout(source) is not None,
-    ),
-    "recbole": Reader(
-        "RecBole: a folder of NAME.inter, NAME.user, NAME.item, or the .inter file",
-        RecBoleConfig,
-        read_recbole,
-        is_recbole,
-    ),
-    "table": Reader(
-        "Plain tables: the clicks as .csv, .tsv or .parquet, a folder of parts, or one with clicks, users and items",
-        TableReaderConfig,
-        read_table,
-        _is_table,
-    ),
-}
-"""Readers by name; ``auto`` takes the first that recognises the source."""
+TABLE = Reader(
+    "Plain tables: the clicks as .csv, .tsv or .parquet, a folder of parts, or one with clicks, users and items",
+    TableReaderConfig,
+    read_table,
+    _is_table,
+    is_general=True,
+)
+READERS: Registry[Reader] = Registry(
+    "reader",
+    "readers",
+    {
+        "online-retail": ONLINE_RETAIL,
+        "kuairand": KUAIRAND,
+        "movielens": MOVIELENS,
+        "recbole": RECBOLE,
+        "table": TABLE,
+    },
+)
+"""Readers by name; ``auto`` takes the first that recognises the source, ``table`` where no other does."""
 
 
 @dataclass(frozen=True)
@@ -265,8 +236,8 @@ def detect(source: Path) -> str:
         MicrecError: If ``source`` is missing or no reader knows it.
     """
     existing(source)
-    for name, reader in READERS.items():
-        if reader.recognises(source):
+    for name in sorted(READERS, key=lambda one: READERS[one].is_general):
+        if READERS[name].recognises(source):
             return name
     known = [f"{name}: {reader.summary}" for name, reader in READERS.items()]
     raise MicrecError("\n  - ".join([f"{source}: no reader knows this layout; there are", *known]))

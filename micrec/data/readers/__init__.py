@@ -1,9 +1,12 @@
 """Readers that turn public click logs into dataset folders."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 
+from micrec.config import Frozen
 from micrec.data.schema import DatasetSchema
 
 
@@ -23,3 +26,21 @@ class DatasetFrames(NamedTuple):
     items: pl.DataFrame
     clicks: pl.DataFrame
     dropped: dict[str, int]
+
+
+class Reader(NamedTuple):
+    """A kind of source.
+
+    Attributes:
+        summary: What it reads.
+        options: Its options.
+        read: From the source and the options to frames.
+        recognises: Whether a source is of this kind, by names and headers alone; it may exist or not.
+        is_general: Whether ``auto`` tries it after all the others, because it takes what they would recognise too.
+    """
+
+    summary: str
+    options: type[Frozen]
+    read: Callable[[Path, Any], DatasetFrames]
+    recognises: Callable[[Path], bool]
+    is_general: bool = False

@@ -6,7 +6,7 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
-from micrec.data.readers import DatasetFrames
+from micrec.data.readers import DatasetFrames, Reader
 from micrec.data.readers.catalogue import CatalogueConfig, choose_catalogue
 from micrec.data.readers.files import existing, files_like, read_csv, readable, scan_csv
 from micrec.data.schema import DatasetSchema, FieldType, Roles
@@ -215,3 +215,11 @@ def _schema(
             "missing": "negative codes such as -124, empty cells and UNKNOWN",
         },
     )
+
+
+KUAIRAND = Reader(
+    "KuaiRand: a folder with log_*, user_features* and video_features_basic* files",
+    KuaiRandConfig,
+    read_kuairand,
+    is_kuairand,
+)

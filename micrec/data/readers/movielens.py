@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field, NonNegativeFloat
 
 from micrec.bounds import Rows
-from micrec.data.readers import DatasetFrames
+from micrec.data.readers import DatasetFrames, Reader
 from micrec.data.readers.catalogue import CatalogueConfig, choose_catalogue
 from micrec.data.readers.files import existing, needed_file, read_csv, read_delimited, readable
 from micrec.data.schema import DatasetSchema, FieldType, Roles
@@ -210,3 +210,11 @@ def _schema(
             "dropped": dropped,
         },
     )
+
+
+MOVIELENS = Reader(
+    "MovieLens: the folder of ml-100k, ml-1m, ml-10m, ml-20m ... or ml-latest",
+    MovieLensConfig,
+    read_movielens,
+    lambda source: find_layout(source) is not None,
+)

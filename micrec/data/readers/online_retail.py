@@ -7,7 +7,7 @@ from pydantic import Field
 
 from micrec.bounds import Length, Rows
 from micrec.config import Frozen
-from micrec.data.readers import DatasetFrames
+from micrec.data.readers import DatasetFrames, Reader
 from micrec.data.readers.files import cast_texts, existing, files_like, readable, require_columns
 from micrec.data.readers.title_words import title_words
 from micrec.data.schema import DatasetSchema, FieldType, Roles
@@ -240,3 +240,11 @@ def _schema(path: Path, n_lines: int, dropped: dict[str, int], options: OnlineRe
             "facts of catalogue and customer, no counts of behaviour",
         },
     )
+
+
+ONLINE_RETAIL = Reader(
+    "Online Retail: the invoice lines as a .parquet or .csv file",
+    OnlineRetailConfig,
+    read_online_retail,
+    is_online_retail,
+)

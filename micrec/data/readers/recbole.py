@@ -6,7 +6,7 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
-from micrec.data.readers import DatasetFrames
+from micrec.data.readers import DatasetFrames, Reader
 from micrec.data.readers.catalogue import CatalogueConfig, choose_catalogue
 from micrec.data.readers.files import existing, files_like, readable
 from micrec.data.schema import DatasetSchema, FieldType, Roles
@@ -197,3 +197,8 @@ def _require_fields(path: Path, types: dict[str, FieldType], names: list[str | N
     missing = [name for name in names if name is not None and name not in types]
     if missing:
         raise MicrecError(f"{path}: no item column {', '.join(missing)} (it has {', '.join(types) or 'none'}).")
+
+
+RECBOLE = Reader(
+    "RecBole: a folder of NAME.inter, NAME.user, NAME.item, or the .inter file", RecBoleConfig, read_recbole, is_recbole
+)
