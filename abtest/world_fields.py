@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from micrec.config import Config
 from micrec.data.schema import EMBEDDABLE, FieldType
-from simulator.channels.tag import TagChannelConfig
+from simulator.channels import CHANNELS
 from simulator.platform.platform_config import ModelStageConfig, PipelineConfig
 from simulator.ranking.ranker_config import RankerConfig
 from simulator.world.item_table import dataset_schema
@@ -49,13 +49,12 @@ def pipeline_field_faults(pipeline: PipelineConfig, world: WorldConfig, at: str)
 def _named_fields(pipeline: PipelineConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
     stages: dict[str, ModelStageConfig] = {f"channels.{name}": stage for name, stage in pipeline.channels.items()}
     for place, stage in stages.items():
-        if stage.kind == "tag":
-            yield f"{place}.options.fields", TagChannelConfig.model_validate(stage.options).fields
+        if stage.kind in CHANNELS:
+            keys = CHANNELS[stage.kind].config.model_validate(stage.options)
+            yield from ((f"{place}.options.{key}", names) for key, names in keys.item_fields().items())
     if pipeline.ranking.kind == "ctr":
-        keys = RankerConfig.model_validate(pipeline.ranking.options)
-        yield "ranking.options.fields", keys.fields
-        yield "ranking.options.crossed", (keys.crossed,)
-        yield "ranking.options.tags", (keys.tags,)
+        fields = RankerConfig.model_validate(pipeline.ranking.options).item_fields()
+        yield from ((f"ranking.options.{key}", names) for key, names in fields.items())
 
 
 def _embeddable(fields: Mapping[str, FieldType]) -> list[str]:

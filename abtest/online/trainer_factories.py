@@ -22,7 +22,7 @@ def model_makers() -> Any:
     def ranker(options: Mapping[str, Any]) -> CtrTrainer:
         return CtrTrainer(validate(RankerConfig, options, where="ranking.options"))
 
-    return TrainerFactories({TWO_TOWER: _two_tower, **{kind: channel(kind) for kind in CHANNELS}}, {"ctr": ranker})
+    return TrainerFactories({**{kind: channel(kind) for kind in CHANNELS}, TWO_TOWER: _two_tower}, {"ctr": ranker})
 
 
 def _two_tower(options: Mapping[str, Any]) -> Any:

@@ -3,22 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
-from micrec.errors import MicrecError
+from micrec.registry import Registry
 from micrec.settings import validate
-from simulator.channels.channel import ChannelConfig, ChannelTrainer
+from simulator.channels.channel import Channel, ChannelConfig, ChannelTrainer
 from simulator.channels.follow import FollowConfig, FollowTrainer
 from simulator.channels.fresh import FreshConfig, FreshTrainer
 from simulator.channels.item_cf import ItemCfConfig, ItemCfTrainer
 from simulator.channels.popular import PopularConfig, PopularTrainer
 from simulator.channels.tag import TagChannelConfig, TagTrainer
 
-CHANNELS: dict[str, tuple[type[ChannelConfig], type[ChannelTrainer[Any]]]] = {
-    "popular": (PopularConfig, PopularTrainer),
-    "fresh": (FreshConfig, FreshTrainer),
-    "tag": (TagChannelConfig, TagTrainer),
-    "follow": (FollowConfig, FollowTrainer),
-    "item_cf": (ItemCfConfig, ItemCfTrainer),
-}
+CHANNELS: Registry[Channel] = Registry(
+    "channel",
+    "channels",
+    {
+        "popular": Channel(PopularConfig, PopularTrainer),
+        "fresh": Channel(FreshConfig, FreshTrainer),
+        "tag": Channel(TagChannelConfig, TagTrainer),
+        "follow": Channel(FollowConfig, FollowTrainer),
+        "item_cf": Channel(ItemCfConfig, ItemCfTrainer),
+    },
+)
 
 
 def make_channel(kind: str, keys: Mapping[str, Any], *, where: str = "channels") -> ChannelTrainer[Any]:
@@ -32,10 +36,8 @@ def make_channel(kind: str, keys: Mapping[str, Any], *, where: str = "channels")
     Raises:
         MicrecError: If there is no such channel, or a key is unknown or wrong.
     """
-    if kind not in CHANNELS:
-        raise MicrecError(f"{where}: no channel {kind!r}: choose from {', '.join(CHANNELS)}.")
-    model, trainer = CHANNELS[kind]
-    return trainer(validate(model, keys, where=where))
+    channel = CHANNELS.get_named(kind, where=where)
+    return channel.trainer(validate(channel.config, keys, where=where))
 
 
-__all__ = ["CHANNELS", "ChannelConfig", "ChannelTrainer", "make_channel"]
+__all__ = ["CHANNELS", "Channel", "ChannelConfig", "ChannelTrainer", "make_channel"]

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,10 @@ class ChannelConfig(FrozenConfig):
     """Keys of every channel."""
 
     hide_recent: bool = Field(True, description="Leave out the items among the latest clicks that a request carries.")
+
+    def item_fields(self) -> dict[str, tuple[str, ...]]:
+        """Fields of the item table that the channel reads, by the key that names them; all must be in the world."""
+        return {}
 
 
 K = TypeVar("K", bound=ChannelConfig)
@@ -61,6 +65,18 @@ class ChannelTrainer(ABC, Generic[K]):
     def hidden(self, requests: Requests) -> Ids:
         """Items that must not be in the lists, -1 as padding, shape (B, H)."""
         return requests.recent_items if self.keys.hide_recent else requests.recent_items[:, :0]
+
+
+class Channel(NamedTuple):
+    """A kind of channel.
+
+    Attributes:
+        config: Its keys, written under ``options`` in a pipeline.
+        trainer: Learns a version from a log and serves it.
+    """
+
+    config: type[ChannelConfig]
+    trainer: type[ChannelTrainer[Any]]
 
 
 class ItemStats:

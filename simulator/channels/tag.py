@@ -27,6 +27,9 @@ class TagChannelConfig(ChannelConfig):
     order: Share = Field(0.5, description="Share of its weight that the last of an item's tag list loses to the first.")
     recency: OpenShare = Field(0.9, description="Weight of each click of the history relative to the one after it.")
 
+    def item_fields(self) -> dict[str, tuple[str, ...]]:
+        return {"fields": self.fields}
+
 
 class TagTrainer(ChannelTrainer[TagChannelConfig]):
     """An inverted index: the most clicked items of each tag.

@@ -38,3 +38,7 @@ class RankerConfig(FrozenConfig):
         1.0, description="Precision, 1 / sd², with which the first version holds to the prior."
     )
     memory: PositiveFloat = Field(5.0, description="The same with which a later one holds to the weights before it.")
+
+    def item_fields(self) -> dict[str, tuple[str, ...]]:
+        """Fields of the item table that the model reads, by the key that names them."""
+        return {"fields": self.fields, "crossed": (self.crossed,), "tags": (self.tags,)}

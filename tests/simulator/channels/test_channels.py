@@ -94,7 +94,7 @@ def test_a_folder_of_another_channel_is_refused(tmp_path):
 
 
 def test_unknown_channels_and_keys_are_told():
-    with pytest.raises(MicrecError, match="no channel 'populr': choose from popular, fresh"):
+    with pytest.raises(MicrecError, match="no channel 'populr': did you mean popular"):
         make_channel("populr", {})
     with pytest.raises(MicrecError, match="half_life_h"):
         make_channel("popular", {"half_life": 3})
