@@ -4,7 +4,8 @@ Numbers in brackets, as in (N5), are the points of the reading of the paper list
 """
 
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -12,11 +13,15 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 from micrec.bounds import Days, Depth, Draws, Length, Repeats, RepeatsOrNone, RowsOrNone, Seconds, Seed, Width
+from micrec.named import NameIn, option_faults
+from micrec.towers import TOWERS, Tower, read_by_few
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 METRICS_AT_N = ("hit", "hit_pairs", "user_hit", "recall", "ndcg", "coverage")
@@ -57,24 +62,10 @@ class SessionsConfig(Frozen):
     )
 
 
-MULTI_INTEREST = ("mind", "comirec_dr", "comirec_sa")
-SEQUENCE = ("sasrec", "bert4rec")
-APPLIES_TO = {  # keys that are null unless they are set, and the models that read them
-    "layers": ("ican", "autoint", *SEQUENCE),
-    "interests": MULTI_INTEREST,
-    "adaptive_interests": MULTI_INTEREST,
-    "label_attention_power": MULTI_INTEREST,
-    "routing_iterations": ("mind", "comirec_dr"),
-    "interest_hidden": ("comirec_sa",),
-}
-
-
 class ModelConfig(Frozen):
     """The two towers."""
 
-    name: Literal[
-        "ican", "fm", "youtube_dnn", "deepfm", "autoint", "mind", "comirec_dr", "comirec_sa", "sasrec", "bert4rec"
-    ] = Field("ican", description="Base model.")
+    name: Annotated[str, NameIn(TOWERS)] = Field("ican", description="Base model.")
     embedding_dim: Width = Field(64, description="Width of field, user and item embeddings (paper 5.3).")
     hidden: tuple[Width, ...] = Field((128, 64), description="Hidden widths of both MLPs before the output.")
     activation: Literal["tanh", "relu", "gelu"] = Field("tanh", description="Hidden activation (N3).")
@@ -140,55 +131,73 @@ class ModelConfig(Frozen):
     init_scale: PositiveFloat = Field(0.05, description="Embedding tables start uniform in +-init_scale.")
     bias_init: NonNegativeFloat = Field(0.1, description="Start value of the dense biases, as in ICAN's code.")
 
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Keys of a tower that has a class of options of its own."
+    )
+
+    @property
+    def tower(self) -> Tower:
+        """What is known of the base model."""
+        return TOWERS[self.name]
+
     @property
     def n_heads(self) -> int:
         """Attention heads, null resolved."""
-        return self.heads or {"sasrec": 1, "bert4rec": 2}.get(self.name, 8)
+        return self.heads or self.tower.heads or 8
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_options(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without ``options`` where there are none, so that what identifies a config does not name them."""
+        data: dict[str, Any] = plain(self)
+        if data.get("options") == {}:
+            del data["options"]
+        return data
 
     @model_validator(mode="after")
     def _switches_fit(self) -> Self:
         """Rules between keys; every broken one is reported."""
-        dim = self.embedding_dim
+        if broken := [*self._read_by_others(), *self._contradictions(), *self._option_faults()]:
+            raise ValueError("; ".join(broken))
+        return self
+
+    def _read_by_others(self) -> Iterator[str]:
+        """Keys that are set although the base model does not read them."""
+        for key, names in read_by_few().items():
+            value, default = getattr(self, key), type(self).model_fields[key].default
+            if value != default and self.name not in names:
+                what = f"{key} {value}" if isinstance(value, str) else key
+                yield f"{what} needs name {' or '.join(names)}, got {self.name}: leave it out"
+
+    def _contradictions(self) -> list[str]:
+        """Keys that do not fit the base model or each other."""
+        tower, dim = self.tower, self.embedding_dim
         divisors = ", ".join(str(n) for n in range(1, dim + 1) if dim % n == 0)
-        has_heads = self.name in ("ican", "autoint", *SEQUENCE)
-        by_click = self.name in (*MULTI_INTEREST, *SEQUENCE)  # reads each click; no behaviour fields to pool
         rules = {
-            f"{key} needs name {' or '.join(names)}, got {self.name}: leave it out": (
-                getattr(self, key) is not None and self.name not in names
-            )
-            for key, names in APPLIES_TO.items()
-        }
-        rules |= {
             f"heads must divide embedding_dim {dim}, got {self.n_heads}: use one of {divisors}": (
-                has_heads and dim % self.n_heads != 0
+                tower.heads is not None and dim % self.n_heads != 0
             ),
             "positions need behaviour_tokens sequence, got field: set that, or positions to false": (
-                bool(self.positions) and self.behaviour_tokens != "sequence" and not by_click
+                bool(self.positions) and self.behaviour_tokens != "sequence" and not tower.by_click
             ),
             f"positions do not apply to name {self.name}: leave them out": (
-                self.positions is not None and self.name in ("mind", "comirec_dr")
+                self.positions is not None and not tower.takes_positions
             ),
             f"behaviour_pooling attention does not apply to name {self.name}: leave it out": (
-                self.behaviour_pooling == "attention" and by_click
+                self.behaviour_pooling == "attention" and tower.by_click
             ),
             f"behaviour_tokens sequence does not apply to name {self.name}, which reads clicks one by one: "
-            "leave it out": self.behaviour_tokens == "sequence" and by_click,
-            f"block ican_attn needs name ican, got {self.name}: leave it out": (
-                self.block == "ican_attn" and self.name != "ican"
-            ),
-            f"item_terms need name fm, got {self.name}: leave it out, or set name to fm": (
-                self.item_terms and self.name != "fm"
-            ),
-            f"autoint_dnn needs name autoint, got {self.name}: leave it out, or set name to autoint": (
-                self.autoint_dnn and self.name != "autoint"
-            ),
+            "leave it out": self.behaviour_tokens == "sequence" and tower.by_click,
             "item_tower id needs item_id true, got false: set item_id to true, or item_tower to mlp": (
                 self.item_tower == "id" and not self.item_id
             ),
         }
-        if broken := [rule for rule, is_broken in rules.items() if is_broken]:
-            raise ValueError("; ".join(broken))
-        return self
+        return [rule for rule, is_broken in rules.items() if is_broken]
+
+    def _option_faults(self) -> list[str]:
+        """Of ``options``, which the base model's own class checks."""
+        if self.tower.options is not None:
+            return option_faults(self.tower.options, self.options, "options")
+        return [f"options: {self.name} has none of its own: leave them out"] if self.options else []
 
 
 class SoftmaxConfig(Frozen):

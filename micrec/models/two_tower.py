@@ -6,6 +6,7 @@ serving alike.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,8 @@ class TwoTower(nn.Module):
     them: the item tower, the click histories, the feature-level loss. The item fields' tables are shared between the
     item tower and the histories.
 
-    Subclasses fill in ``build_user_tower`` / ``user_tower`` and may replace the item tower.
+    Subclasses fill in ``build_user_tower`` and ``encode_user`` and may replace the item tower. ``options`` holds the
+    keys of a tower that has a class of its own for them, see ``micrec.towers``.
     """
 
     default_item_tower = "mlp"
@@ -40,6 +42,8 @@ class TwoTower(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        options = config.tower.options
+        self.options: Any = options.model_validate(config.options) if options is not None else None
         tables = {"dim": self.field_dim, "init_scale": config.init_scale, "sparse": sparse}
         self.item_fields = FieldEmbeddings(item_specs, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]
         self.user_fields = FieldEmbeddings(user_specs, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]

@@ -157,7 +157,7 @@ CONFIG_FAULTS: dict[str, tuple[list[str], str]] = {
     ),
     "item terms without FM": (
         ["model.item_terms=true"],
-        "model: item_terms need name fm, got ican: leave it out, or set name to fm",
+        "model: item_terms needs name fm, got ican: leave it out",
     ),
     "an id tower without ids": (
         ["model.item_tower=id", "model.item_id=false"],

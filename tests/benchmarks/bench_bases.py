@@ -24,7 +24,7 @@ from micrec.data.split import temporal_split
 from micrec.data.store import read_dataset
 from micrec.evaluation import evaluation_task
 from micrec.fitting import Fitted, RunState
-from micrec.models import MODELS
+from micrec.towers import TOWERS
 
 
 def measure_training(dataset: Dataset, arms: dict[str, Arm], *, rounds: int, steps: int) -> None:
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="dataset folder instead of generated clicks")
     parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=list(TOWERS), choices=list(TOWERS))
     parser.add_argument("--losses", action="store_true", help="each base with the three item losses too")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2)

@@ -15,8 +15,8 @@ from micrec.settings import build_config, explain
         ({"heads": 7}, "heads must divide embedding_dim 64, got 7: use one of 1, 2, 4, 8, 16, 32, 64"),
         ({"embedding_dim": 20}, "heads must divide embedding_dim 20, got 8: use one of 1, 2, 4, 5, 10, 20"),
         ({"positions": True}, "positions need behaviour_tokens sequence, got field: set that, or positions to false"),
-        ({"item_terms": True}, "item_terms need name fm, got ican: leave it out, or set name to fm"),
-        ({"autoint_dnn": True}, "autoint_dnn needs name autoint, got ican: leave it out, or set name to autoint"),
+        ({"item_terms": True}, "item_terms needs name fm, got ican: leave it out"),
+        ({"autoint_dnn": True}, "autoint_dnn needs name autoint, got ican: leave it out"),
         ({"name": "sasrec", "heads": 7}, "heads must divide embedding_dim 64, got 7: use one of 1, 2, 4"),
         ({"layers": 2, "name": "fm"}, "layers needs name ican or autoint or sasrec or bert4rec, got fm: leave it out"),
         ({"interests": 4}, "interests needs name mind or comirec_dr or comirec_sa, got ican: leave it out"),
@@ -38,7 +38,7 @@ def test_switches_that_do_not_fit(model, message):
 
 
 def test_all_that_do_not_fit_are_told_at_once():
-    with pytest.raises(MicrecError, match=r"heads must divide .*; positions need .*; item_terms need"):
+    with pytest.raises(MicrecError, match=r"item_terms needs .*; heads must divide .*; positions need"):
         build_config("paper", {"model": {"heads": 3, "positions": True, "item_terms": True}})
 
 

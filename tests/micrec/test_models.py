@@ -7,10 +7,11 @@ from torch import nn
 
 from micrec.config import ModelConfig
 from micrec.data.schema import FieldType
-from micrec.models import MODELS, make_model
+from micrec.models import make_model
 from micrec.models.columns import FieldColumns, FieldSpec, Ragged
 from micrec.models.fm import bi_interaction
 from micrec.models.layers import AttentionPool, IcanAttention, TransformerBlock, initialise, mean_pool, pad_history
+from micrec.towers import TOWERS
 
 N_USERS, N_ITEMS = 5, 9
 HISTORY = [[0, 3, 3], [], [8], [1, 2, 4, 5, 6, 7], [0]]
@@ -153,7 +154,7 @@ def test_ican_attention_is_unscaled_and_bare():
     np.testing.assert_allclose(block(tokens)[0].detach().numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(TOWERS))
 def test_every_model_gives_finite_vectors_of_one_width(name):
     model = model_of(name=name)
     fields = model.embed_items(item_columns())
@@ -166,7 +167,7 @@ def test_every_model_gives_finite_vectors_of_one_width(name):
     assert torch.isfinite(items).all()
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(TOWERS))
 def test_users_without_any_field_are_known_by_their_clicks(name):
     config = ModelConfig(name=name, embedding_dim=8, hidden=(12, 8), heads=2)
     model = make_model(config, [], item_specs(), sparse=False, generator=torch.Generator().manual_seed(0)).eval()
@@ -177,7 +178,7 @@ def test_users_without_any_field_are_known_by_their_clicks(name):
     assert not torch.allclose(users[0], users[2])
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(TOWERS))
 def test_a_user_does_not_depend_on_the_rest_of_the_batch(name):
     model = model_of(name=name)
     fields = model.embed_items(item_columns())
@@ -237,7 +238,7 @@ def test_normalised_towers_have_unit_length():
     torch.testing.assert_close(model.item_tower(fields).norm(dim=1), torch.ones(N_ITEMS))
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"fm"}))
+@pytest.mark.parametrize("name", sorted(set(TOWERS) - {"fm"}))
 def test_with_linear_skip_training_starts_from_an_fm(name):
     """The MLPs' last layers are zero, so every model first scores as the sum of its fields does."""
     switches = {"output_activation": "linear", "bias_init": 0.1}
