@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from micrec.baselines import BASELINES
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
@@ -17,7 +18,7 @@ from micrec.evaluation.link_recall import read_links
 from micrec.evaluation.notes import judged_lines, notes
 from micrec.evaluation.standing import label, standings, verdict
 from micrec.evaluation.task import Part
-from micrec.experiment import BASELINES, evaluate_baseline, evaluate_model
+from micrec.experiment import evaluate_baseline, evaluate_model
 from micrec.fitting import Fitted
 from micrec.presets import PRESETS
 from micrec.settings import differences
@@ -32,7 +33,7 @@ _SECTIONS = {  # of the metrics, by how their names begin
 
 
 def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test") -> dict[str, EvalResult]:
-    """Every offline metric of the model, of popularity and of item-kNN, by name, the model first.
+    """Every offline metric of the model and of all baselines, by name, the model first.
 
     In a generated world with planted links this includes link recall, see ``micrec.evaluation.link_recall``.
 

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from micrec.baselines import ItemKNN, popularity_neighbours, popularity_scores
+from micrec.baselines import BASELINES
 from micrec.config import Config
 from micrec.data.dataset import Clicks, Dataset
-from micrec.data.sessions import assign_sessions
 from micrec.data.split import temporal_split
-from micrec.errors import MicrecError
 from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
 from micrec.evaluation.geometry import geometry
 from micrec.evaluation.link_recall import Links, NeighbourScores, cosine_scores, link_recall, read_links
@@ -23,8 +21,6 @@ from micrec.evaluation.task import Part
 from micrec.fitting import Fitted, fit
 from micrec.gradients import early_and_late
 from micrec.progress import Progress
-
-BASELINES = ("popularity", "item_knn")
 
 
 class ModelResult(NamedTuple):
@@ -68,10 +64,7 @@ def run_model(
 
 
 def run_baseline(name: str, dataset: Dataset, config: Config) -> ModelResult:
-    """Evaluate a model that needs no training on the same task.
-
-    - popularity: items by their training clicks, the same list for everybody.
-    - item_knn: items met in one session with the user's latest clicks, by cosine of session counts.
+    """Evaluate a model that needs no training, one of ``micrec.baselines.BASELINES``, on the same task.
 
     Raises:
         MicrecError: If there is no such baseline.
@@ -114,17 +107,10 @@ def evaluate_baseline(
     name: str, task: EvalTask, train: Clicks, config: Config, *, links: Links | None = None
 ) -> EvalResult:
     """Metrics of a baseline on a task; ``train`` are the clicks before the task's period."""
-    if name == "popularity":
-        scores, neighbours = popularity_scores(task), popularity_neighbours(task)
-    elif name == "item_knn":
-        sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)
-        knn = ItemKNN.fit(train, sessions, len(task.candidates))
-        scores, neighbours = knn.scores(task, history_length=config.model.history_length), knn.neighbours
-    else:
-        raise MicrecError(f"baselines: no baseline {name!r}: choose from {', '.join(BASELINES)}.")
-    result = evaluate(scores, task, config.evaluation)
-    if links is not None:
-        _add_link_recall(result, neighbours, links, task, config)
+    scores = BASELINES.get_named(name, where="baselines").load()(task, train, config)
+    result = evaluate(scores.users, task, config.evaluation)
+    if links is not None and scores.neighbours is not None:
+        _add_link_recall(result, scores.neighbours, links, task, config)
     return result
 
 

@@ -2,8 +2,9 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from micrec.errors import MicrecError
 
@@ -81,3 +82,11 @@ class Registry(Mapping[str, Thing], Generic[Thing]):
         self._loaded = True
         for point in entry_points(group=f"micrec.{self.plural}"):
             self._add(point.name, point.load())
+
+
+def loaded(thing: Any) -> Any:
+    """The thing itself, or what ``module:name`` names, imported only now."""
+    if not isinstance(thing, str):
+        return thing
+    module, _, name = thing.partition(":")
+    return getattr(import_module(module), name)

@@ -6,12 +6,11 @@ see ``Tower.options``, and stand under ``model.options``.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from pydantic import BaseModel
 
-from micrec.registry import Registry
+from micrec.registry import Registry, loaded
 
 ROUTED = ("interests", "adaptive_interests", "label_attention_power", "routing_iterations")
 
@@ -39,10 +38,7 @@ class Tower:
 
     def load(self) -> Any:
         """The class of the model; imports torch."""
-        if not isinstance(self.model, str):
-            return self.model
-        module, _, name = self.model.partition(":")
-        return getattr(import_module(module), name)
+        return loaded(self.model)
 
 
 TOWERS: Registry[Tower] = Registry(

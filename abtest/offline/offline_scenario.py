@@ -8,8 +8,10 @@ from pydantic import Field
 
 from abtest.arms import CONTROL, Arm
 from abtest.world_fields import config_field_faults, together
+from micrec.baselines import BASELINES
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
+from micrec.named import NameIn
 from micrec.settings import build_config, merge
 from simulator.world.world_config import WorldConfig
 
@@ -43,7 +45,7 @@ class OfflineScenario(Frozen):
     arms: dict[str, Arm] = Field(description="The models: control, and one or more treatments.")
     metrics: Metrics = Field(default_factory=Metrics, description="What is tested.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
-    baselines: tuple[Literal["popularity", "item_knn"], ...] = Field(
+    baselines: tuple[Annotated[str, NameIn(BASELINES)], ...] = Field(
         ("popularity", "item_knn"), description="Models without training that every table shows."
     )
 

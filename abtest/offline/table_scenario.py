@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat
 
+from micrec.baselines import BASELINES
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
+from micrec.named import NameIn
 from micrec.settings import build_config, merge
 from simulator.world.world_config import WorldConfig
 
@@ -130,7 +132,7 @@ class TableScenario(Frozen):
     comparisons: tuple[RowComparison, ...] = Field((), description="Which rows are tested against which.")
     orderings: tuple[Ordering, ...] = Field((), description="Claims that are tested.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
-    baselines: tuple[Literal["popularity", "item_knn"], ...] = Field(
+    baselines: tuple[Annotated[str, NameIn(BASELINES)], ...] = Field(
         ("popularity", "item_knn"), description="Models without training that every table shows."
     )
     paper: dict[str, PaperDataset] = Field(default_factory=dict, description="The paper's own numbers, for shape.")

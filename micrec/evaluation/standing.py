@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from micrec.baselines import BASELINES
 from micrec.evaluation.metrics import EvalResult
 
 Outcome = Literal["above", "below", "not told apart from"]
 ALPHA = 0.05
-LABELS = {"item_knn": "item-kNN", "title_knn": "title-kNN", "ease": "EASE", "ials": "iALS"}
+LABELS = {"title_knn": "title-kNN", "ease": "EASE", "ials": "iALS"}  # of results that hold more than our baselines
 
 
 class Standing(NamedTuple):
@@ -63,6 +64,8 @@ def verdict(found: Sequence[Standing], model: EvalResult) -> str:
 
 def label(baseline: str) -> str:
     """A baseline's name in prose."""
+    if baseline in BASELINES:
+        return BASELINES[baseline].label
     return LABELS.get(baseline, baseline.replace("_", " "))
 
 

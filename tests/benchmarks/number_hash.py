@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LEFT_OUT = {"scenario", "versions", "command", "runtime_s", "seconds", "schema"}
+LEFT_OUT = {"scenario", "versions", "command", "runtime_s", "train_s", "seconds", "schema"}
 
 
 def numbers(value: Any, key: str = "") -> Iterator[str]:

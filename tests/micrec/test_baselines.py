@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrec.baselines import ItemKNN, popularity_scores
+from micrec.baselines.item_knn import ItemKNN
+from micrec.baselines.popularity import popularity_scores
 from micrec.config import EvalConfig
 from micrec.data.dataset import Clicks, Dataset, EntityTable
 from micrec.data.schema import DatasetSchema
@@ -124,7 +125,7 @@ def reference_similarity(baskets: list[int], items: list[int], neighbours: int |
 def test_similarity_equals_loops_over_baskets(pairs, neighbours, block_items):
     baskets, items = map(list, zip(*pairs, strict=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("micrec.baselines._BLOCK_ITEMS", block_items)
+        patch.setattr("micrec.baselines.item_knn._BLOCK_ITEMS", block_items)
         knn = ItemKNN.fit(clicks_of([0] * len(items), items), np.array(baskets), 8, neighbours=neighbours)
 
     expected = np.zeros((8, 8))

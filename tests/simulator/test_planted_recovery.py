@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from micrec.baselines import ItemKNN
+from micrec.baselines.item_knn import ItemKNN
 from micrec.config import SessionsConfig
 from micrec.data.cooccurrence import count_cooccurrences
 from micrec.data.dataset import Clicks

@@ -1,4 +1,4 @@
-"""The two baselines printed beside every model: popularity and item-kNN."""
+"""Item-kNN: items met in one session with the user's latest clicks, by cosine of session counts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,28 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from micrec.baselines.baseline_scores import BaselineScores
+from micrec.config import Config
 from micrec.data.dataset import Clicks
-from micrec.evaluation.link_recall import NeighbourScores
+from micrec.data.sessions import assign_sessions
 from micrec.evaluation.scores import ScoreBlock
 from micrec.evaluation.task import EvalTask, expand_ranges
 
 _BLOCK_ITEMS = 4096  # items whose similarities are counted together
-
-
-def popularity_scores(task: EvalTask) -> ScoreBlock:
-    """Every user gets the most clicked train items.
-
-    Scores are dense ranks of the click counts, not the counts: these would lose their order in float32 above 2**24.
-    """
-    ranks = np.unique(task.train_clicks, return_inverse=True)[1]
-    scores = torch.from_numpy(ranks.astype(np.float32))
-    return lambda start, stop: scores.expand(stop - start, -1)
-
-
-def popularity_neighbours(task: EvalTask) -> NeighbourScores:
-    """Every item's nearest neighbours are the most clicked train items."""
-    scores = popularity_scores(task)
-    return lambda items: scores(0, len(items))
 
 
 @dataclass(frozen=True)
@@ -116,3 +102,10 @@ def _weak(rows: NDArray, columns: NDArray, values: NDArray[np.float32], most: in
     order = np.lexsort((columns, -values, rows))
     place = np.arange(len(order)) - np.searchsorted(rows, rows)  # rows are sorted, and stay so under ``order``
     return order[place >= most]
+
+
+def item_knn(task: EvalTask, train: Clicks, config: Config) -> BaselineScores:
+    """Item-kNN over the sessions of the training clicks, for the latest ``model.history_length`` clicks of a user."""
+    sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)
+    knn = ItemKNN.fit(train, sessions, len(task.candidates))
+    return BaselineScores(knn.scores(task, history_length=config.model.history_length), knn.neighbours)

@@ -1,0 +1,40 @@
+"""Baselines by name: models without training that stand beside every trained one. Nothing here needs torch.
+
+To add one, write its function in a file of this folder and name it here. Another package calls
+``BASELINES.register`` or declares an entry point of the group ``micrec.baselines``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from micrec.registry import Registry, loaded
+
+
+@dataclass(frozen=True)
+class BaselineModel:
+    """A model that needs no training.
+
+    Attributes:
+        label: Its name in prose.
+        fit: Function of an ``EvalTask``, the ``Clicks`` before the task's period and the ``Config`` of the models
+            beside it, which returns ``micrec.baselines.baseline_scores.BaselineScores``; or where it is, as
+            ``module:function``.
+    """
+
+    label: str
+    fit: str | Callable[..., Any]
+
+    def load(self) -> Any:
+        """The function; imports torch."""
+        return loaded(self.fit)
+
+
+BASELINES: Registry[BaselineModel] = Registry(
+    "baseline",
+    "baselines",
+    {
+        "popularity": BaselineModel("popularity", "micrec.baselines.popularity:popularity"),
+        "item_knn": BaselineModel("item-kNN", "micrec.baselines.item_knn:item_knn"),
+    },
+)
