@@ -21,10 +21,10 @@ from pydantic import (
 
 from micrec.bounds import Days, Depth, Draws, Length, Repeats, RepeatsOrNone, RowsOrNone, Seconds, Seed, Width
 from micrec.named import NameIn, option_faults
+from micrec.rank_metrics import RANK_METRICS
 from micrec.towers import TOWERS, Tower, read_by_few
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-METRICS_AT_N = ("hit", "hit_pairs", "user_hit", "recall", "ndcg", "coverage")
 
 
 class Frozen(BaseModel):
@@ -338,8 +338,9 @@ class TrainConfig(Frozen):
     @field_validator("metric")
     @classmethod
     def _is_a_metric(cls, metric: str) -> str:
-        if not re.fullmatch(rf"mrr|({'|'.join(METRICS_AT_N)})@[1-9][0-9]*", metric):
-            raise ValueError(f"must be mrr or {', '.join(f'{kind}@N' for kind in METRICS_AT_N)}, such as hit@100")
+        at_n = [*RANK_METRICS, "coverage"]
+        if not re.fullmatch(rf"mrr|({'|'.join(map(re.escape, at_n))})@[1-9][0-9]*", metric):
+            raise ValueError(f"must be mrr or {', '.join(f'{kind}@N' for kind in at_n)}, such as hit@100")
         return metric
 
     @model_validator(mode="after")

@@ -1,18 +1,16 @@
 """Effects: every metric of every treatment against control, as planned, and by other means beside it."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from abtest.analysis.interactions import LiftChange, between_groups
 from abtest.analysis.measure import EVERYBODY, Measured, Slice, capped, term
 from abtest.analysis.metrics import ALL, COLD, Metric
 from abtest.analysis.plan import AnalysisPlan
-from abtest.stats.cuped import cuped
 from abtest.stats.estimate import Estimate
-from abtest.stats.moments import Moments
+from abtest.stats.estimators import ESTIMATORS, ArmMoments, Comparison, variance_reduction
 from abtest.stats.multiplicity import benjamini_hochberg, holm
 from abtest.stats.normality import why_not_normal
-from abtest.stats.strata import post_stratified
 from abtest.stats.welch import welch
 
 LEAST_USERS = 30  # of an arm: below it the t of counts and times, which are skewed, is not near its law
@@ -34,7 +32,7 @@ class Effect:
         significant: p_adjusted < alpha; None where nothing may be said.
         valid: False where the comparison itself is broken, such as by a sample-ratio mismatch.
         reason: Why it is not valid, not judged or not defined.
-        others: The same question by other means: CUPED, post-stratified, capped.
+        others: The same question by other means, by their names in ``ESTIMATORS``.
         variance_reduction: Share of the variance that CUPED took away.
         truth: True lift and its standard error, where only a simulator can know it.
         unfit: Why the test's normal approximation does not hold, if so.
@@ -182,20 +180,22 @@ def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: st
     effect = Effect(metric, where.name, arm, family, estimate, unfit=unfit)
     if family == "slice":
         return effect
-    others: dict[str, Estimate] = {}
-    reduction = None
-    if measured.covariates:
-        adjusted = cuped(control, treatment, question, measured.covariates, alpha=alpha)
-        others["cuped"], reduction = adjusted.estimate, adjusted.variance_reduction
-    strata = [one for one in measured.slices if one.column == COLD]
-    if metric.role == "primary" and where.column is None and len(strata) > 1:
-        cells: list[dict[Hashable, Moments]] = [
-            {one.name: measured.of(side, one) for one in strata} for side in (base, arm)
-        ]
-        others["post-stratified"] = post_stratified(cells[0], cells[1], question, alpha=alpha)
-    if metric.role == "primary" and metric.per is None and metric.value.text in measured.caps:
-        others["capped"] = welch(control, treatment, capped(metric), alpha=alpha)
-    return replace(effect, others=others, variance_reduction=reduction)
+    asked = _question(measured, metric, where, base, arm, alpha)
+    answers = {name: one.estimate(asked) for name, one in ESTIMATORS.items()}
+    others = {name: answer for name, answer in answers.items() if answer is not None}
+    return replace(effect, others=others, variance_reduction=variance_reduction(estimate, others.get("cuped")))
+
+
+def _question(measured: Measured, metric: Metric, where: Slice, base: str, arm: str, alpha: float) -> Comparison:
+    """What every other estimator is asked; strata and capped values are those of primary metrics."""
+    is_primary = metric.role == "primary"
+    strata = [one for one in measured.slices if one.column == COLD] if is_primary and where.column is None else []
+    control, treatment = (
+        ArmMoments(measured.of(side, where), {one.name: measured.of(side, one) for one in strata})
+        for side in (base, arm)
+    )
+    has_cap = is_primary and metric.per is None and metric.value.text in measured.caps
+    return Comparison(control, treatment, term(metric), measured.covariates, capped(metric) if has_cap else None, alpha)
 
 
 def _unfit(measured: Measured, metric: Metric, base: str, arm: str, where: Slice, *, rest: bool = False) -> str | None:

@@ -30,6 +30,8 @@ from micrec.evaluation.coverage import CoverageCounter, tail_items
 from micrec.evaluation.ranking import Progress, ScoreBlock, TargetRanks, rank_targets
 from micrec.evaluation.reach import Reach, reach
 from micrec.evaluation.task import EvalTask
+from micrec.rank_metrics import RANK_METRICS
+from micrec.registry import loaded
 
 _TIE_SHARE = {"optimistic": 0.0, "mean": 0.5, "pessimistic": 1.0}
 
@@ -125,41 +127,67 @@ def hit_metrics(ranks: TargetRanks, task: EvalTask, config: EvalConfig) -> EvalR
     )
 
 
-class _Targets(NamedTuple):
-    """Targets with their ranks; queries and users are numbered from 0 without gaps."""
+class RankedTargets(NamedTuple):
+    """Targets with their ranks; queries and users are numbered from 0 without gaps.
 
-    rank: NDArray[np.float64]  # (T,) inf = never found
-    lines: NDArray[np.int64]  # (T,)
-    query: NDArray[np.int64]  # (T,)
-    user: NDArray[np.int64]  # (T,)
+    Attributes:
+        rank: Rank of each target among the candidates, from 1; inf = never found; shape (T,).
+        lines: Click lines of each target, shape (T,).
+        query: Number of its query, shape (T,).
+        user: Number of its user, shape (T,).
+    """
+
+    rank: NDArray[np.float64]
+    lines: NDArray[np.int64]
+    query: NDArray[np.int64]
+    user: NDArray[np.int64]
+
+    def found(self, n: int) -> NDArray[np.float64]:
+        """Targets of each user in the top N, shape (V,)."""
+        return _sums(self.user, self.rank <= n)
 
 
-def _targets(ranks: TargetRanks, task: EvalTask, tie_share: float) -> _Targets:
+def _targets(ranks: TargetRanks, task: EvalTask, tie_share: float) -> RankedTargets:
     rank = 1 + ranks.greater + tie_share * ranks.equal
     rank[~task.hittable] = np.inf
     query = task.target_queries
     users = np.unique(task.user_ids, return_inverse=True)[1]
-    return _Targets(rank=rank, lines=task.target_counts, query=query, user=users[query])
+    return RankedTargets(rank=rank, lines=task.target_counts, query=query, user=users[query])
 
 
-def _metrics(targets: _Targets, cutoffs: tuple[int, ...]) -> dict[str, float]:
-    pairs_of_user = _sums(targets.user)
+def _metrics(targets: RankedTargets, cutoffs: tuple[int, ...]) -> dict[str, float]:
+    functions = {name: loaded(function) for name, function in RANK_METRICS.items()}
     metrics = {"mrr": float(_best(targets.query, 1.0 / targets.rank).mean())}
     for n in cutoffs:
-        hit = targets.rank <= n
-        found = _sums(targets.user, hit)  # (V,)
-        metrics |= {
-            f"hit@{n}": float((hit * targets.lines).sum() / targets.lines.sum()),
-            f"hit_pairs@{n}": float(hit.mean()),
-            f"user_hit@{n}": float((found > 0).mean()),
-            f"recall@{n}": float((found / pairs_of_user).mean()),
-            f"ndcg@{n}": _ndcg(targets, n),
-        }
+        metrics |= {f"{name}@{n}": float(function(targets, n)) for name, function in functions.items()}
     return metrics
 
 
-def _ndcg(targets: _Targets, n: int) -> float:
-    """Tied targets may share an optimistic rank, so that a query's DCG can exceed the ideal one: capped at 1."""
+def hit(targets: RankedTargets, n: int) -> float:
+    """Share of the click lines whose item is in the user's top N."""
+    return float(((targets.rank <= n) * targets.lines).sum() / targets.lines.sum())
+
+
+def hit_pairs(targets: RankedTargets, n: int) -> float:
+    """Share of the targets in the top N."""
+    return float((targets.rank <= n).mean())
+
+
+def user_hit(targets: RankedTargets, n: int) -> float:
+    """Share of users with a target in the top N."""
+    return float((targets.found(n) > 0).mean())
+
+
+def recall(targets: RankedTargets, n: int) -> float:
+    """Mean over users of the share of their targets in the top N."""
+    return float((targets.found(n) / _sums(targets.user)).mean())
+
+
+def ndcg(targets: RankedTargets, n: int) -> float:
+    """Mean over queries of DCG over the ideal DCG.
+
+    Tied targets may share an optimistic rank, so that a query's DCG can exceed the ideal one: capped at 1.
+    """
     gains = np.where(targets.rank <= n, 1.0 / np.log2(1.0 + targets.rank), 0.0)
     sizes = _sums(targets.query).astype(np.int64)
     depth = np.minimum(sizes, n)
@@ -198,10 +226,10 @@ def _slice_masks(task: EvalTask, config: EvalConfig) -> dict[str, NDArray[np.boo
     }
 
 
-def _slice(targets: _Targets, mask: NDArray[np.bool_], cutoffs: tuple[int, ...]) -> SliceMetrics:
+def _slice(targets: RankedTargets, mask: NDArray[np.bool_], cutoffs: tuple[int, ...]) -> SliceMetrics:
     if not mask.any():
         return SliceMetrics(users=0, lines=0, pairs=0, metrics={})
-    chosen = _Targets(
+    chosen = RankedTargets(
         rank=targets.rank[mask],
         lines=targets.lines[mask],
         query=np.unique(targets.query[mask], return_inverse=True)[1],

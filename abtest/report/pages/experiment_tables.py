@@ -5,6 +5,7 @@ from typing import Any
 
 from abtest.report import formatting
 from abtest.report.tables import Results, Table
+from abtest.stats.estimators import ESTIMATORS
 
 Data = Mapping[str, Any]
 
@@ -15,7 +16,6 @@ FAMILIES = {
     "slice": "Primary metrics by slice",
 }
 ADJUSTED = {"primary": "Holm p", "guardrail": "p", "secondary": "BH p", "slice": "BH p"}
-OTHERS = {"cuped": "CUPED", "post-stratified": "post-stratified", "capped": "capped at the 99th percentile"}
 
 
 def effects(results: Results, family: str) -> list[Data]:
@@ -199,7 +199,8 @@ def other_table(results: Results) -> Table:
         for kind, other in effect["others"].items():
             gain = effect["variance_reduction"] if kind == "cuped" else None
             less = "" if gain is None else f"{gain:.1%}".replace("%", " %")
-            rows.append((f"{name}: {OTHERS.get(kind, kind)}", *_other_cells(other), less))
+            label = ESTIMATORS[kind].label if kind in ESTIMATORS else kind
+            rows.append((f"{name}: {label}", *_other_cells(other), less))
     header = ("metric", "lift", interval(results), "p", "variance removed")
     return Table("The same questions by other means", header, rows, [])
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from abtest.cli.main import app
 from micrec.cli.model_commands import _recall_lines
-from micrec.config import METRICS_AT_N
 from micrec.errors import MicrecError
+from micrec.rank_metrics import RANK_METRICS
 from micrec.retrieval import DepthRecall, IndexReport
 from micrec.settings import build_config
 from tests.micrec.factories import random_frames
@@ -210,7 +210,7 @@ class TestEvaluate:
         measured = models["popularity"]["metrics"]
         cutoffs = {metric.partition("@")[2] for metric in measured if metric.startswith("hit@")}
         assert cutoffs
-        for metric in ("mrr", *(f"{kind}@{cutoff}" for kind in METRICS_AT_N for cutoff in cutoffs)):
+        for metric in ("mrr", *(f"{kind}@{cutoff}" for kind in (*RANK_METRICS, "coverage") for cutoff in cutoffs)):
             assert metric in measured
             build_config("paper", {"train": {"metric": metric}})
         with pytest.raises(MicrecError, match="must be mrr or hit@N"):

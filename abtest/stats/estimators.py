@@ -1,0 +1,100 @@
+"""Estimators by name: other means to the question that Welch's test answers, each shown beside it in a report.
+
+All have one signature, so that one more is a function and a line here. Another package calls ``ESTIMATORS.register`` or
+declares an entry point of the group ``micrec.estimators``.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple
+
+from abtest.stats.cuped import cuped
+from abtest.stats.estimate import Estimate
+from abtest.stats.moments import Moments
+from abtest.stats.strata import post_stratified
+from abtest.stats.terms import Term
+from abtest.stats.welch import welch
+from micrec.registry import Registry
+
+
+class ArmMoments(NamedTuple):
+    """What an estimator gets of one arm.
+
+    Attributes:
+        users: Moments of its users, of the metric, the covariates and the capped metric together.
+        strata: The same for each stratum, where strata are known that exposure cannot move; else empty.
+    """
+
+    users: Moments
+    strata: Mapping[Hashable, Moments]
+
+
+class Comparison(NamedTuple):
+    """One question to an estimator.
+
+    Attributes:
+        control: The control.
+        treatment: The treatment.
+        metric: A column of the moments, or (numerator, denominator).
+        covariates: Columns measured before exposure.
+        capped: Column of the metric with its values capped; None where there is none.
+        alpha: 1 - level of the intervals.
+    """
+
+    control: ArmMoments
+    treatment: ArmMoments
+    metric: Term
+    covariates: tuple[str, ...]
+    capped: str | None
+    alpha: float
+
+
+class Estimator(NamedTuple):
+    """A way to estimate one effect.
+
+    Attributes:
+        label: Its name in reports.
+        estimate: From the question to the estimate; None where it does not apply, as CUPED without covariates.
+    """
+
+    label: str
+    estimate: Callable[[Comparison], Estimate | None]
+
+
+def _cuped(asked: Comparison) -> Estimate | None:
+    """Adjusted for all covariates."""
+    if not asked.covariates:
+        return None
+    arms = asked.control.users, asked.treatment.users
+    return cuped(*arms, asked.metric, asked.covariates, alpha=asked.alpha).estimate
+
+
+def _post_stratified(asked: Comparison) -> Estimate | None:
+    """Averaged over two strata or more."""
+    if len(asked.control.strata) < 2:
+        return None
+    return post_stratified(asked.control.strata, asked.treatment.strata, asked.metric, alpha=asked.alpha)
+
+
+def _capped(asked: Comparison) -> Estimate | None:
+    """Welch's test on the capped values."""
+    if asked.capped is None:
+        return None
+    return welch(asked.control.users, asked.treatment.users, asked.capped, alpha=asked.alpha)
+
+
+ESTIMATORS: Registry[Estimator] = Registry(
+    "estimator",
+    "estimators",
+    {
+        "cuped": Estimator("CUPED", _cuped),
+        "post-stratified": Estimator("post-stratified", _post_stratified),
+        "capped": Estimator("capped at the 99th percentile", _capped),
+    },
+)
+
+
+def variance_reduction(raw: Estimate, adjusted: Estimate | None) -> float | None:
+    """1 - squared standard error, adjusted over raw; None where undefined."""
+    if adjusted is None or adjusted.se is None or not raw.se:
+        return None
+    return 1.0 - (adjusted.se / raw.se) ** 2
