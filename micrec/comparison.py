@@ -57,8 +57,8 @@ def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test"
 
 def model_label(config: Config) -> str:
     """The base model and the item-contrastive losses that it was trained with: ``ican + feature, session``."""
-    losses = [name for name in ("feature", "semantic", "session") if getattr(config.contrast, name).weight > 0]
-    return f"{config.model.name} + {', '.join(losses)}" if losses else config.model.name
+    losses = ", ".join(config.contrast.on)
+    return f"{config.model.name} + {losses}" if losses else config.model.name
 
 
 def switches(config: Config) -> str:

@@ -4,33 +4,32 @@ Numbers in brackets, as in (N5), are the points of the reading of the paper list
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     NonNegativeFloat,
     PositiveFloat,
+    SerializationInfo,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import CoreSchema
 
 from micrec.bounds import Days, Depth, Draws, Length, Repeats, RepeatsOrNone, RowsOrNone, Seconds, Seed, Width
+from micrec.frozen import Frozen
+from micrec.item_loss_configs import FeatureConfig, ItemLossConfig, SemanticConfig, SessionConfig
+from micrec.item_loss_kinds import ITEM_LOSSES
 from micrec.named import NameIn, option_faults
 from micrec.rank_metrics import RANK_METRICS
 from micrec.towers import TOWERS, Tower, read_by_few
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class Frozen(BaseModel):
-    """Base of all configs: immutable, finite, unknown keys refused, no silent type conversion but int to float."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SplitConfig(Frozen):
@@ -218,52 +217,12 @@ class SoftmaxConfig(Frozen):
     )
 
 
-class FeatureConfig(Frozen):
-    """The feature-level loss L_fea, Eq. 2-3."""
-
-    weight: NonNegativeFloat = Field(1.0, description="lambda_1 of Eq. 8; 0 = off.")
-    mask: Literal["element", "field", "categorical", "rfm", "cfm"] = Field(
-        "element",
-        description="What is dropped (paper 3.3); rfm, cfm: the masks of Yao et al., whose two views share no field.",
-    )
-    ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="Share dropped.")
-    rescale: bool = Field(True, description="Divide what is kept by 1 - ratio (element dropout, N9).")
-    mask_per: Literal["item", "batch"] = Field("item", description="Draw field masks per item or per batch (N9).")
-    views: Literal["one", "two"] = Field("one", description="Clean anchor, or two dropped views (N8).")
-    apply_on: Literal["input", "tower"] = Field("input", description="MLP_f reads the raw concat, or the tower (N7).")
-    negatives: Draws | Literal["all"] = Field(50, description="In-batch negatives per anchor (N10).")
-    duplicates: Literal["dedupe", "mask"] = Field("dedupe", description="Repeated items of the batch (N10).")
-
-
-class SemanticConfig(Frozen):
-    """The semantic-level loss L_sem, Eq. 4, and where its positives come from."""
-
-    weight: NonNegativeFloat = Field(0.3, description="lambda_2 of Eq. 8; 0 = off.")
-    source: Literal["title", "taxonomy", "content"] = Field(
-        "title", description="What makes items similar (paper 3.4)."
-    )
-    encoder: str = Field(
-        "tfidf", description="Title encoder: tfidf (TF-IDF + SVD), a sentence-transformers name, or an .npy file."
-    )
-    svd_dim: Width = Field(128, description="Dimensions kept by the TF-IDF encoder.")
-    top_k: Draws = Field(10, description="Nearest items that are positives (N14).")
-    same_title: Literal["keep", "exclude"] = Field("keep", description="Items with the very same title as positives.")
-    num_positives: Draws = Field(1, description="Positives drawn per anchor and step (N14).")
-    negatives: Draws = Field(50, description="Random negatives per anchor (N15).")
-    anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")
-
-
-class SessionConfig(Frozen):
-    """The session-level loss L_sess, Eq. 5."""
-
-    weight: NonNegativeFloat = Field(0.1, description="lambda_3 of Eq. 8; 0 = off.")
-    num_positives: Draws = Field(1, description="Positives drawn per anchor and step (N14).")
-    negatives: Draws = Field(50, description="Never co-occurred negatives per anchor (N19).")
-    anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")
-
-
 class ContrastConfig(Frozen):
-    """The three item-contrastive losses and what they share."""
+    """The item-contrastive losses and what they share.
+
+    A loss that is registered in ``ITEM_LOSSES`` beside the paper's three has its keys under its name here as well;
+    where its weight is 0, or it is not named, the config is as if there were no such loss.
+    """
 
     temperature: PositiveFloat = Field(1.0, description="tau of Eq. 3-5.")
     denominator: Literal["with_positive", "negatives_only"] = Field(
@@ -283,6 +242,59 @@ class ContrastConfig(Frozen):
     feature: FeatureConfig = Field(default_factory=FeatureConfig, description="L_fea.")
     semantic: SemanticConfig = Field(default_factory=SemanticConfig, description="L_sem.")
     session: SessionConfig = Field(default_factory=SessionConfig, description="L_sess.")
+    further: SkipJsonSchema[dict[str, Any]] = Field(
+        default_factory=dict, description="Configs of registered losses by name; written as keys of contrast itself."
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """With the keys of registered losses under their names, for what explains keys."""
+        found = handler(schema)
+        properties = handler.resolve_ref_schema(found)["properties"]
+        for name, kind in ITEM_LOSSES.items():
+            if name not in cls.model_fields:
+                properties[name] = kind.config.model_json_schema()
+        return found
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_further(cls, data: Any) -> Any:
+        """Keys that name a registered loss, put together under ``further``."""
+        if not isinstance(data, Mapping) or "further" in data:
+            return data
+        names = [name for name in data if name not in cls.model_fields and name in ITEM_LOSSES]
+        rest = {key: value for key, value in data.items() if key not in names}
+        return {**rest, "further": {name: data[name] for name in names}} if names else rest
+
+    @field_validator("further")
+    @classmethod
+    def _check_further(cls, further: dict[str, Any]) -> dict[str, Any]:
+        faults = []
+        for name, keys in further.items():
+            plain = keys if isinstance(keys, Mapping) else {}
+            faults += option_faults(ITEM_LOSSES[name].config, plain, name)
+            faults += [] if isinstance(keys, Mapping) else [f"{name}: must be a mapping of keys"]
+        if faults:
+            raise ValueError("; ".join(faults))
+        checked = {name: ITEM_LOSSES[name].config.model_validate(keys) for name, keys in further.items()}
+        return {name: checked[name] for name in ITEM_LOSSES if name in checked and checked[name].weight > 0}
+
+    @model_serializer(mode="wrap")
+    def _spread_further(self, plain: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Registered losses under their names, as they are written."""
+        data: dict[str, Any] = plain(self)
+        data.pop("further", None)
+        return data | {name: keys.model_dump(mode=info.mode) for name, keys in self.further.items()}
+
+    @property
+    def losses(self) -> dict[str, ItemLossConfig]:
+        """The configs of all losses by name, the paper's three first; those with weight 0 are off."""
+        return {"feature": self.feature, "semantic": self.semantic, "session": self.session, **self.further}
+
+    @property
+    def on(self) -> tuple[str, ...]:
+        """Names of the losses that are on."""
+        return tuple(name for name, keys in self.losses.items() if keys.weight > 0)
 
 
 class OptimConfig(Frozen):

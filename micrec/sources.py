@@ -1,17 +1,19 @@
 """What the contrastive losses need of a dataset: semantic neighbours, session partners, field information."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from micrec.config import Config
-from micrec.contrast import ContrastSources
 from micrec.data.cooccurrence import CoOccurrence, count_cooccurrences
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.semantics import semantic_positives
 from micrec.errors import MicrecError
+from micrec.item_loss_kinds import ITEM_LOSSES
+from micrec.item_losses.item_loss import ContrastSources
 from micrec.losses import field_codes, field_mutual_information
 from micrec.models.columns import choose_fields
 from micrec.progress import Progress
@@ -21,11 +23,12 @@ from micrec.train_data import TrainData
 
 @dataclass(frozen=True)
 class ItemSources:
-    """Positives of the semantic and session losses, from the item table and the training clicks alone."""
+    """What each loss needs, from the item table and the training clicks alone."""
 
     semantic: Positives | None
     session: Positives | None
     field_information: Tensor | None
+    further: dict[str, Any]  # by the name of a registered loss
 
     def on(self, device: torch.device, data: TrainData) -> ContrastSources:
         """The same on the training device, beside the encoded items."""
@@ -36,6 +39,7 @@ class ItemSources:
             semantic=None if self.semantic is None else self.semantic.to(device),
             session=None if self.session is None else self.session.to(device),
             field_information=None if self.field_information is None else self.field_information.to(device),
+            further={name: found.to(device) for name, found in self.further.items()},
         )
 
 
@@ -53,7 +57,9 @@ def contrast_sources(dataset: Dataset, train: Clicks, config: Config, progress: 
     if contrast.feature.weight > 0 and contrast.feature.mask in ("rfm", "cfm"):
         names = _masked_fields(dataset, config)
         information = _field_information(dataset, train, names, config) if contrast.feature.mask == "cfm" else None
-    return ItemSources(semantic, session, information)
+    prepare = {name: ITEM_LOSSES[name].prepare for name in contrast.on}
+    further = {name: make(dataset, train, config) for name, make in prepare.items() if make is not None}
+    return ItemSources(semantic, session, information, further)
 
 
 def session_positives(counts: CoOccurrence) -> Positives:

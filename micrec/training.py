@@ -26,6 +26,7 @@ from micrec.sources import contrast_sources
 from micrec.train_data import TrainData, load_train_data
 
 CHECK_EVERY = 50  # steps between looks at the loss; a look waits for the GPU
+_NAMED = 1_000  # of the streams that are told apart by names; numbers below it are those of the fixed purposes
 
 
 def resolve_device(name: str) -> torch.device:
@@ -48,6 +49,11 @@ def stream(seed: int, *purpose: int, device: torch.device | str = "cpu") -> torc
     """Independent random stream for one purpose of one seed."""
     state = np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0]
     return torch.Generator(device=device).manual_seed(int(state >> np.uint64(1)))
+
+
+def named_stream(seed: int, *purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Independent random stream for a purpose in words: what else there is does not move it."""
+    return stream(seed, _NAMED, *"\0".join(purpose).encode(), device=device)
 
 
 @dataclass
@@ -90,6 +96,7 @@ class Trainer:
             self.model,
             contrast_sources(dataset, train, config, progress).on(self.device, self.data),
             generator=stream(seed, 1),
+            named=lambda name: named_stream(seed, "start", name),
         ).to(self.device)
         self.matching = MatchingLoss(config.softmax, self.data, reduction=config.train.reduction)
         self.optimizer = RowSparseAdam.for_modules(self.model, self.contrast, config=config.optim)
@@ -97,6 +104,11 @@ class Trainer:
         self.generators = {
             name: stream(seed, 2 + i, device=self.device)
             for i, name in enumerate(("negatives", "noise", "context", *CONTRAST_STREAMS))
+        }
+        self.generators |= {
+            name: named_stream(seed, "steps", name, device=self.device)
+            for name in self.contrast.names
+            if name not in self.generators
         }
         self.model.noise = self.generators["noise"]
         for module in self.model.modules():
@@ -148,13 +160,7 @@ class Trainer:
     @property
     def loss_names(self) -> list[str]:
         """Names of the losses that are on."""
-        flags = {
-            "matching": True,
-            "feature": self.contrast.has_feature,
-            "semantic": self.contrast.has_semantic,
-            "session": self.contrast.has_session,
-        }
-        return [name for name, on in flags.items() if on]
+        return ["matching", *self.contrast.names]
 
     # -- one epoch -----------------------------------------------------------------------------------------------
 

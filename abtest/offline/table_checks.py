@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from abtest.arms import fixed_key_faults, mapping
-from abtest.offline.table_scenario import LOSSES, SHARED, TableScenario
+from abtest.offline.table_scenario import SHARED, TableScenario
 from abtest.world_fields import config_field_faults, together
 from micrec.config import Config
+from micrec.item_loss_kinds import ITEM_LOSSES
 from micrec.presets import PRESETS
 from micrec.settings import build_config, check, merge
 
@@ -177,5 +178,5 @@ def _named_rows(scenario: TableScenario) -> Iterator[tuple[str, str]]:
 def _row_keys(row: Mapping[str, Any]) -> dict[str, Any]:
     """As ``RowConfig.keys``, of what may be at fault."""
     losses = row.get("losses")
-    off = [loss for loss in LOSSES if loss not in losses] if isinstance(losses, list | tuple) else []
+    off = [loss for loss in ITEM_LOSSES if loss not in losses] if isinstance(losses, list | tuple) else []
     return merge({"contrast": {loss: {"weight": 0} for loss in off}} if off else {}, mapping(row.get("config")))

@@ -11,12 +11,12 @@ from pydantic import Field, PositiveFloat
 from micrec.baselines import BASELINES
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
+from micrec.item_loss_kinds import ITEM_LOSSES
 from micrec.named import NameIn
 from micrec.settings import build_config, merge
 from simulator.world.world_config import WorldConfig
 
-Loss = Literal["feature", "semantic", "session"]
-LOSSES: tuple[Loss, ...] = ("feature", "semantic", "session")
+Loss = Annotated[str, NameIn(ITEM_LOSSES)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 SHARED = ("split", "evaluation")  # parts of the config that all rows of a table have in common
 
@@ -53,7 +53,7 @@ class RowConfig(Frozen):
 
     def keys(self) -> dict[str, Any]:
         """Its config keys, those of the switched-off losses included."""
-        off = [] if self.losses is None else [loss for loss in LOSSES if loss not in self.losses]
+        off = [] if self.losses is None else [loss for loss in ITEM_LOSSES if loss not in self.losses]
         return merge({"contrast": {loss: {"weight": 0} for loss in off}} if off else {}, self.config)
 
 

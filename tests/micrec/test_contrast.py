@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from micrec.config import ContrastConfig, ModelConfig
-from micrec.contrast import STREAMS, ContrastSources, ItemContrast, distinct_items
+from micrec.contrast import STREAMS, ItemContrast
 from micrec.data.schema import FieldType
+from micrec.item_losses.item_loss import ContrastSources, distinct_items
 from micrec.models import make_model
 from micrec.models.columns import FieldColumns, FieldSpec, Ragged
 from micrec.models.pool import ItemIndex, ItemPool
@@ -98,9 +99,9 @@ def test_pair_losses_follow_eq_4_and_5(level, group):
     off = {name: {"weight": 0.0} for name in ("feature", "semantic", "session") if name != level}
     model, plugin = setup(**off, **{level: {"weight": 0.5, "negatives": 4}}, group_size=group, temperature=0.7)
     draw, _, losses = run(model, plugin, TARGETS)
-    pairs = getattr(draw, level)
+    pairs = draw.losses[level]
     assert pairs.anchors.tolist() == [0, 1, 2, 5, 7, 8]  # distinct clicked items with a partner; 3 has none
-    out = vectors(getattr(plugin, f"{level}_projector"), model.item_tower(model.embed_items(item_columns())))
+    out = vectors(plugin.losses[level].projector, model.item_tower(model.embed_items(item_columns())))
     negatives = []
     for row, anchor in enumerate(pairs.anchors.tolist()):
         drawn = pairs.negatives[row // group].tolist()
@@ -119,11 +120,11 @@ def test_feature_loss_follows_eq_3():
     items = distinct_items(TARGETS, N)
     clean = pool.fields(items)
     generator = torch.Generator().manual_seed(1)
-    dropped = plugin._dropped(clean, items, model, generator)  # nothing else was drawn before it
+    dropped = plugin.losses["feature"]._dropped(clean, items, model, generator)  # nothing else was drawn before it
     kept = dropped != 0
     torch.testing.assert_close(dropped[kept], 2.0 * clean[kept])  # rescaled by 1 / (1 - 0.5)
-    anchors = vectors(plugin.feature_projector, clean.flatten(1))
-    keys = vectors(plugin.feature_projector, dropped.flatten(1))
+    anchors = vectors(plugin.losses["feature"].projector, clean.flatten(1))
+    keys = vectors(plugin.losses["feature"].projector, dropped.flatten(1))
     negatives = [[key for j, key in enumerate(keys) if j != i] for i in range(len(items))]
     assert losses["feature"].item() == pytest.approx(reference(anchors, [[k] for k in keys], negatives, 1.0), rel=1e-5)
 
@@ -135,7 +136,7 @@ def test_feature_loss_in_the_literal_reading_leaves_the_tower_alone():
     losses["feature"].backward()
     assert all(p.grad is None or p.grad.abs().sum() == 0 for p in model.item_mlp.parameters())
     assert model.item_fields.tables["item_id"].weight.grad.abs().sum() > 0
-    assert plugin.feature_projector[0].weight.grad.abs().sum() > 0
+    assert plugin.losses["feature"].projector[0].weight.grad.abs().sum() > 0
 
 
 def test_feature_loss_on_the_tower_trains_it():
@@ -226,7 +227,7 @@ def test_switching_a_loss_off_leaves_the_draws_of_the_others_alone():
     assert run(*setup(), TARGETS)[2]["feature"] != 0
     model, full = setup()
     _, rfm = setup(**off)
-    rfm.feature_projector.load_state_dict(full.feature_projector.state_dict())
+    rfm.losses["feature"].projector.load_state_dict(full.losses["feature"].projector.state_dict())
     assert torch.equal(run(model, full, TARGETS)[2]["feature"], run(model, rfm, TARGETS)[2]["feature"])
 
 
@@ -234,8 +235,8 @@ def test_negatives_come_from_the_pool_that_is_given():
     _, plugin = setup()
     streams = {name: torch.Generator().manual_seed(0) for name in STREAMS}
     draw = plugin.draw(TARGETS, streams, pool=torch.tensor([9, 11]))
-    assert set(draw.semantic.negatives.flatten().tolist()) <= {9, 11}
-    assert set(draw.session.negatives.flatten().tolist()) <= {9, 11}
+    assert set(draw.losses["semantic"].negatives.flatten().tolist()) <= {9, 11}
+    assert set(draw.losses["session"].negatives.flatten().tolist()) <= {9, 11}
 
 
 def test_group_size_does_not_change_the_expected_loss():

@@ -1,0 +1,103 @@
+"""The feature-level loss: an item and its dropped self, against the dropped selves of other items (Eq. 2 and 3)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from micrec.item_losses.item_loss import ItemLoss
+from micrec.losses import (
+    correlated_masks,
+    drop_tags,
+    element_dropout,
+    field_dropout,
+    grouped_scores,
+    keep_fields,
+    random_halves,
+)
+from micrec.models.pool import ItemPool
+from micrec.models.two_tower import TwoTower
+
+
+class FeatureDraw(NamedTuple):
+    """Anchors of the feature loss in one step."""
+
+    items: Tensor  # (A,) item ids
+
+    def item_ids(self) -> list[Tensor]:
+        """Flat item ids whose tower output is needed."""
+        return [self.items]
+
+
+class FeatureLoss(ItemLoss):
+    """L_fea, over the fields of the items or over their towers' outputs."""
+
+    def projected_width(self, model: TwoTower) -> int:
+        return model.item_fields.width if self.config.apply_on == "input" else model.output_dim
+
+    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> FeatureDraw:
+        return FeatureDraw(items)
+
+    def forward(self, drawn: FeatureDraw, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
+        """Eq. 3: an item and its dropped self, against the dropped selves of other items of the batch."""
+        items = drawn.items
+        clean = pool.fields(items)  # (A, F, D)
+        first, second = self._views(clean, items, model, generator)
+        if first is clean and self.config.apply_on == "tower":
+            anchors = self.compared(self.projector(pool.embeddings(items)))  # the pool has them already
+        else:
+            anchors = self.compared(self._project_fields(first, model))
+        keys = self.compared(self._project_fields(second, model))
+        positive = (anchors * keys).sum(dim=1, keepdim=True)  # (A, 1)
+        negatives = self._other_rows(len(items), generator)  # (G, K) rows of the batch, or None for all
+        if negatives is None:
+            return self.info_nce(positive, anchors @ keys.T, negative_mask=items[:, None] != items[None, :])
+        group = self.contrast.group_size
+        others = items[negatives].repeat_interleave(group, dim=0)[: len(items)]  # (A, K)
+        return self.info_nce(
+            positive, grouped_scores(anchors, keys[negatives], group), negative_mask=others != items[:, None]
+        )
+
+    def _project_fields(self, fields: Tensor, model: TwoTower) -> Tensor:
+        if self.config.apply_on == "tower":
+            return self.projector(model.item_tower(fields))
+        return self.projector(fields.flatten(1))
+
+    def _other_rows(self, n: int, generator: torch.Generator) -> Tensor | None:
+        """For each group of anchors, rows of the batch drawn without replacement, shape (G, K)."""
+        wanted = self.config.negatives
+        if wanted == "all" or wanted + 1 >= n:
+            return None
+        groups = -(-n // self.contrast.group_size)
+        keys = torch.rand(groups, n, generator=generator, device=generator.device)  # the smallest are the draw
+        return keys.topk(wanted, dim=1, largest=False, sorted=False).indices
+
+    def _views(
+        self, clean: Tensor, items: Tensor, model: TwoTower, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Anchor and key views: the clean item and a dropped one, or two dropped ones (N8)."""
+        config = self.config
+        if config.mask == "cfm":
+            assert self.sources.field_information is not None
+            kept, complement = correlated_masks(self.sources.field_information, generator=generator)
+            return clean * kept[:, None], clean * complement[:, None]
+        if config.mask == "rfm":
+            n_rows = len(clean) if config.mask_per == "item" else 1
+            kept, complement = random_halves(n_rows, clean.shape[1], generator=generator)
+            return keep_fields(clean, kept.to(clean.device)), keep_fields(clean, complement.to(clean.device))
+        second = self._dropped(clean, items, model, generator)
+        first = self._dropped(clean, items, model, generator) if config.views == "two" else clean
+        return first, second
+
+    def _dropped(self, clean: Tensor, items: Tensor, model: TwoTower, generator: torch.Generator) -> Tensor:
+        config = self.config
+        if config.mask == "element":
+            return element_dropout(clean, config.ratio, rescale=config.rescale, generator=generator)
+        if config.mask == "field":
+            return field_dropout(clean, config.ratio, per=config.mask_per, generator=generator)
+        columns = self.sources.items.take(items)
+        keep = {
+            name: drop_tags(ragged.values, ragged.offsets, config.ratio, generator=generator)
+            for name, ragged in columns.multi.items()
+        }
+        return model.embed_items(columns, keep=keep)

@@ -1,0 +1,115 @@
+"""What all item losses have in common: a projector, a random stream of their own, items drawn first, scored later."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from micrec.config import ContrastConfig
+from micrec.losses import info_nce
+from micrec.models.columns import FieldColumns
+from micrec.models.layers import ACTIVATIONS
+from micrec.models.pool import ItemPool
+from micrec.models.two_tower import TwoTower
+from micrec.sampling import Positives
+
+
+@dataclass(frozen=True)
+class ContrastSources:
+    """What the losses know of the items besides their towers; None switches a source off."""
+
+    n_items: int
+    items: FieldColumns
+    negatives: Tensor  # (M,) items that may be drawn as negatives: those clicked in training
+    semantic: Positives | None = None
+    session: Positives | None = None
+    field_information: Tensor | None = None  # (F, F) mutual information between item fields, for CFM masks
+    further: dict[str, Any] = field(default_factory=dict)  # what registered losses prepared, by their names
+
+
+class Drawn(Protocol):
+    """The items of one loss in one step."""
+
+    def item_ids(self) -> Iterable[Tensor]:
+        """Flat item ids whose tower output is needed."""
+
+
+class ItemLoss(nn.Module):
+    """Base of the item losses; one loss of one model.
+
+    A subclass says which items a step needs (``draw``), and what the loss of these is (``forward``). All its randomness
+    comes from the generator it is given, which is its own.
+
+    Args:
+        name: Its name in ``ITEM_LOSSES``.
+        contrast: What all losses share; its own keys are ``contrast.losses[name]``.
+        model: The model whose items are compared.
+        sources: What is known of the items.
+    """
+
+    needs_pool = False  # whether ``draw`` takes the step's shared negatives
+
+    def __init__(self, name: str, contrast: ContrastConfig, model: TwoTower, sources: ContrastSources) -> None:
+        super().__init__()
+        self.name, self.contrast, self.sources = name, contrast, sources
+        self.config: Any = contrast.losses[name]
+        self.projector = self.make_projector(self.projected_width(model))
+
+    @classmethod
+    def has_source(cls, name: str, sources: ContrastSources) -> bool:
+        """Whether the data have what the loss needs; it is off otherwise."""
+        return True
+
+    def projected_width(self, model: TwoTower) -> int:
+        """Width of what the projector reads."""
+        return model.output_dim
+
+    def make_projector(self, width: int) -> nn.Module:
+        """One layer, as ``contrast.projector`` says (N11)."""
+        if self.contrast.projector == "none":
+            return nn.Identity()
+        return nn.Sequential(nn.Linear(width, self.contrast.projector_dim), ACTIVATIONS[self.contrast.projector]())
+
+    @abstractmethod
+    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> Drawn:
+        """Items of one step.
+
+        Args:
+            items: Distinct clicked items of the batch, ascending; with ``contrast.feature.duplicates`` mask they are
+                given to the feature loss as they were clicked; shape (A,).
+            pool: Items that negatives are drawn from, shape (M,); None where no loss needs them.
+            generator: The loss's own.
+        """
+
+    @abstractmethod
+    def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
+        """The loss of what was drawn, not weighted, shape ()."""
+
+    def compared(self, projected: Tensor) -> Tensor:
+        """Vectors as ``contrast.similarity`` compares them by their dot products."""
+        return F.normalize(projected, dim=-1) if self.contrast.similarity == "cosine" else projected
+
+    def info_nce(
+        self, positive: Tensor, negative: Tensor, *, negative_mask: Tensor, positive_mask: Tensor | None = None
+    ) -> Tensor:
+        """InfoNCE (Eq. 3-5) with the shared temperature, denominator and reduction."""
+        return info_nce(
+            positive,
+            negative,
+            positive_mask=positive_mask,
+            negative_mask=negative_mask,
+            temperature=self.contrast.temperature,
+            denominator=self.contrast.denominator,
+            reduction=self.contrast.reduction,
+        )
+
+
+def distinct_items(items: Tensor, n_items: int) -> Tensor:
+    """Distinct ids in ascending order; marks and scans the catalogue, which beats a sort at batch sizes."""
+    seen = torch.zeros(n_items, dtype=torch.bool, device=items.device)
+    seen[items] = True
+    return seen.nonzero().squeeze(1)
