@@ -14,6 +14,7 @@ from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.parent import end_with
 from micrec.progress import NoProgress, Progress, Task
+from micrec.registry import extensions, import_extensions
 
 SAY_EVERY_S = 5.0  # of one worker's progress
 
@@ -78,7 +79,9 @@ def run_jobs(jobs: Sequence[Job], data: Path, *, workers: int, progress: Progres
     lines = context.SimpleQueue()
     listener = threading.Thread(target=listen, args=(lines, progress), daemon=True)
     listener.start()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(data, lines, os.getpid()))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(data, lines, os.getpid(), extensions())
+    )
     try:
         pending = {pool.submit(_work, job) for job in jobs}
         while pending:
@@ -108,10 +111,11 @@ class _TrialWorker:
     lines: Any
 
 
-def _start(data: Path, lines: Any, parent: int) -> None:
+def _start(data: Path, lines: Any, parent: int, modules: Sequence[str]) -> None:
     from micrec.data.store import read_dataset
 
     end_with(parent)
+    import_extensions(modules)
     _TrialWorker.dataset = read_dataset(data)
     _TrialWorker.lines = lines
 

@@ -260,8 +260,10 @@ class ContrastConfig(Frozen):
     @classmethod
     def _gather_further(cls, data: Any) -> Any:
         """Keys that name a registered loss, put together under ``further``."""
-        if not isinstance(data, Mapping) or "further" in data:
+        if not isinstance(data, Mapping):
             return data
+        if "further" in data:
+            raise ValueError("further is no key: write those of a registered loss under its name")
         names = [name for name in data if name not in cls.model_fields and name in ITEM_LOSSES]
         rest = {key: value for key, value in data.items() if key not in names}
         return {**rest, "further": {name: data[name] for name in names}} if names else rest

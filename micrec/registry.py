@@ -1,14 +1,17 @@
 """Registries: what a scenario or a command may name, each kind of thing under its names, open to other packages."""
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 from micrec.errors import MicrecError
 
 Thing = TypeVar("Thing")
+_EXTENSIONS: dict[str, None] = {}  # modules that have registered something
 
 
 class Registry(Mapping[str, Thing], Generic[Thing]):
@@ -36,6 +39,7 @@ class Registry(Mapping[str, Thing], Generic[Thing]):
         """
         self._load()
         self._add(name, thing)
+        _note_extension()
         return thing
 
     def decorator(self, name: str) -> Callable[[Thing], Thing]:
@@ -90,3 +94,31 @@ def loaded(thing: Any) -> Any:
         return thing
     module, _, name = thing.partition(":")
     return getattr(import_module(module), name)
+
+
+def extensions() -> tuple[str, ...]:
+    """Names of the modules that called ``register``, for ``import_extensions`` in another process."""
+    return tuple(_EXTENSIONS)
+
+
+def import_extensions(modules: Sequence[str]) -> None:
+    """Import modules that register what they add when they are imported; those that cannot be found are passed over.
+
+    Worker processes start from nothing, and know of others' things only by entry points and by this.
+    """
+    for name in modules:
+        try:
+            import_module(name)
+        except ModuleNotFoundError as fault:
+            if fault.name is None or not name.startswith(fault.name):
+                raise
+
+
+def _note_extension() -> None:
+    """Keep the name of the module from which ``register`` was called; a worker has the main module by itself."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    name = frame.f_globals.get("__name__") if frame is not None else None
+    if name and name != "__main__":
+        _EXTENSIONS[name] = None

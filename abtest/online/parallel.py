@@ -15,6 +15,7 @@ from abtest.workers import SentProgress, listen
 from micrec.errors import MicrecError
 from micrec.parent import end_with
 from micrec.progress import Progress
+from micrec.registry import extensions, import_extensions
 
 
 def simulate_all(
@@ -59,7 +60,8 @@ def _spread(
     lines = context.SimpleQueue()
     listener = threading.Thread(target=listen, args=(lines, progress), daemon=True)
     listener.start()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(lines, os.getpid()))
+    start = (lines, os.getpid(), extensions())
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=start)
     waiting, finished = list(left), 0
     running: dict[Future[None], Simulation] = {}
     try:
@@ -113,8 +115,9 @@ class _WorldWorker:
     lines: Any
 
 
-def _start(lines: Any, parent: int) -> None:
+def _start(lines: Any, parent: int, modules: Sequence[str]) -> None:
     end_with(parent)
+    import_extensions(modules)
     _WorldWorker.lines = lines
 
 
