@@ -10,7 +10,7 @@ from abtest.workers import Finished, Job, cpu_threads, default_workers, run_jobs
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.progress import Progress
-from micrec.settings import differences, load_yaml
+from micrec.settings import differences, flatten, load_yaml
 from simulator.world.world_config import WorldConfig
 
 
@@ -132,9 +132,12 @@ def switches_of(configs: Mapping[str, Config]) -> dict[str, Any]:
         differences(config, reference) for config in configs.values() for reference in (Config(), *configs.values())
     ]
     keys = {key: None for change in changed for key in change if key not in ("preset", "train.seed")}
-    values = {arm: {key: _lookup(config, key) for key in keys} for arm, config in configs.items()}
+    plain = {arm: flatten(config.model_dump()) for arm, config in configs.items()}
+    values = {arm: {key: found[key] for key in keys if key in found} for arm, found in plain.items()}
     first = next(iter(values.values()))
-    alike = {key for key in keys if all(value[key] == first[key] for value in values.values())}
+    alike = {
+        key for key in first if all(key in value and value[key] == first[key] for value in values.values())
+    }  # keys of a tower's options or of a registered loss are not in every config
     return {
         "shared": {key: value for key, value in first.items() if key in alike},
         "arms": {arm: {k: v for k, v in value.items() if k not in alike} for arm, value in values.items()},
@@ -197,10 +200,3 @@ def _default_baseline() -> BaselineFn:
     from micrec.experiment import run_baseline
 
     return run_baseline
-
-
-def _lookup(config: Config, key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
