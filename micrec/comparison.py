@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from micrec.baselines import BASELINES
+from micrec.baselines.baseline_scores import affordable
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
@@ -52,7 +53,9 @@ def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test"
     before = dataset.clicks[: rows.start]
     links = read_links(dataset)
     results = {model_label(config): evaluate_model(fitted, task, links)}
-    return results | {name: evaluate_baseline(name, task, before, config, links=links) for name in BASELINES}
+    return results | {
+        name: evaluate_baseline(name, task, before, config, links=links) for name in affordable(BASELINES, before)
+    }
 
 
 def model_label(config: Config) -> str:

@@ -46,7 +46,8 @@ class OfflineScenario(Frozen):
     metrics: Metrics = Field(default_factory=Metrics, description="What is tested.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
     baselines: tuple[Annotated[str, NameIn(BASELINES)], ...] = Field(
-        ("popularity", "item_knn"), description="Models without training that every table shows."
+        ("popularity", "recent_popularity", "item_knn", "ease"),
+        description="Models without training that every table shows.",
     )
 
     @property

@@ -133,7 +133,8 @@ class TableScenario(Frozen):
     orderings: tuple[Ordering, ...] = Field((), description="Claims that are tested.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
     baselines: tuple[Annotated[str, NameIn(BASELINES)], ...] = Field(
-        ("popularity", "item_knn"), description="Models without training that every table shows."
+        ("popularity", "recent_popularity", "item_knn", "ease"),
+        description="Models without training that every table shows.",
     )
     paper: dict[str, PaperDataset] = Field(default_factory=dict, description="The paper's own numbers, for shape.")
     figure: FigureConfig = Field(default_factory=FigureConfig, description="The figure of the report.")

@@ -20,10 +20,12 @@ class BaselineModel:
         fit: Function of an ``EvalTask``, the ``Clicks`` before the task's period and the ``Config`` of the models
             beside it, which returns ``micrec.baselines.baseline_scores.BaselineScores``; or where it is, as
             ``module:function``.
+        most_items: With clicks, above which it is not asked, since its memory grows with their square; None: any.
     """
 
     label: str
     fit: str | Callable[..., Any]
+    most_items: int | None = None
 
     def load(self) -> Any:
         """The function; imports torch."""
@@ -35,6 +37,8 @@ BASELINES: Registry[BaselineModel] = Registry(
     "baselines",
     {
         "popularity": BaselineModel("popularity", "micrec.baselines.popularity:popularity"),
+        "recent_popularity": BaselineModel("recent popularity", "micrec.baselines.recent_popularity:recent_popularity"),
         "item_knn": BaselineModel("item-kNN", "micrec.baselines.item_knn:item_knn"),
+        "ease": BaselineModel("EASE", "micrec.baselines.ease:ease", most_items=20_000),
     },
 )

@@ -1,0 +1,29 @@
+"""Recent popularity: items by their training clicks, those of two weeks ago count half; the same list for everybody."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from micrec.baselines.baseline_scores import BaselineScores
+from micrec.config import Config
+from micrec.data.dataset import Clicks
+from micrec.evaluation.task import EvalTask
+
+HALF_LIFE_DAYS = 14.0
+DAY_MS = 86_400_000
+
+
+def recent_popularity(task: EvalTask, train: Clicks, config: Config) -> BaselineScores:
+    """The items clicked most of late."""
+    ranks = np.unique(recent_clicks(train, len(task.candidates)), return_inverse=True)[1]
+    scores = torch.from_numpy(ranks.astype(np.float32))
+    return BaselineScores(lambda start, stop: scores.expand(stop - start, -1))
+
+
+def recent_clicks(train: Clicks, n_items: int) -> NDArray[np.float64]:
+    """Clicks per item, shape (N,), each counting half for every ``HALF_LIFE_DAYS`` before the last click of all."""
+    if not len(train):
+        return np.zeros(n_items)
+    age_days = (train.time_ms[-1] - train.time_ms) / DAY_MS
+    weights: NDArray[np.float64] = 0.5 ** (age_days / HALF_LIFE_DAYS)
+    return np.bincount(train.item_ids, weights, minlength=n_items).astype(np.float64)
