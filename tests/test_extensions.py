@@ -92,7 +92,7 @@ class TestTable:
         for model in models.values():
             assert model["half_hit@5"] == pytest.approx(0.5 * model["hit@5"])
         assert models["mean"]["parameters"] < models["ICAN"]["parameters"]
-        log = json.loads((tmp_path / "run" / "cells" / "tiny" / "spread-seed0" / "cell.json").read_text())["info"][
+        log = json.loads((tmp_path / "run" / "trials" / "tiny" / "spread-seed0" / "cell.json").read_text())["info"][
             "log"
         ]
         assert set(log[0]["losses"]) == {"matching", "spread"}
@@ -104,7 +104,7 @@ class TestTable:
             ("rows.ican.config={model: {options: {scale: 2}}}", "options: ican has none of its own"),
             ("base.contrast.spread.random_items=0", "spread.random_items: must be >= 1, got 0"),
             ("base.contrast.sprea={weight: 1}", "base.contrast.sprea: unknown key"),
-            ("baselines=[by_ids]", "baselines.0: must be one of popularity, item_knn, by_id"),
+            ("baselines=[by_ids]", "baselines.0: must be one of popularity, recent_popularity, item_knn, ease, by_id"),
         ],
     )
     def test_their_keys_are_checked(self, extension, tmp_path, change, message):

@@ -142,14 +142,15 @@ class TestEvaluate:
         """30 items and 120 test clicks: what is above and below is read from the rows, and said in words."""
         lines = run("evaluate", shop.out, shop.data).splitlines()
         rows = [line.split() for line in lines]
-        table = rows[rows.index(["HIT@N", "5", "10"]) + 2 :][:5]
-        names = ["ican + feature, semantic, session", "popularity", "item-kNN", "random lists", "highest possible"]
+        table = rows[rows.index(["HIT@N", "5", "10"]) + 2 :][:7]
+        names = ["ican + feature, semantic, session", "popularity", "recent popularity", "item-kNN", "EASE"]
+        names += ["random lists", "highest possible"]
         assert [" ".join(row[:-2]) for row in table] == names
         hits = np.array([row[-2:] for row in table], dtype=float)
-        assert (hits[:4] <= hits[4]).all()
+        assert (hits[:6] <= hits[6]).all()
         assert (hits[:, 0] <= hits[:, 1]).all()
-        coverage = rows[rows.index(["coverage@N", "5", "10"]) + 2 :][:3]
-        assert [" ".join(row[:-2]) for row in coverage] == names[:3]
+        coverage = rows[rows.index(["coverage@N", "5", "10"]) + 2 :][:5]
+        assert [" ".join(row[:-2]) for row in coverage] == names[:5]
         assert any(line.startswith("Verdict: ") and "popularity" in line and "item-kNN" in line for line in lines)
         place = lines.index("What is judged")
         assert lines[place + 1].startswith("  100.0 % of the 120 test clicks are judged (120).")
@@ -196,7 +197,7 @@ class TestEvaluate:
         assert (found["reach"]["lines"], found["reach"]["judged"]) == (120, 120)
         assert {"reach", "standings", "warnings", "notes"} <= set(found)
         models = found["models"]
-        assert list(models) == ["ican + feature, semantic, session", "popularity", "item_knn"]
+        assert list(models) == ["ican + feature, semantic, session", "popularity", "recent_popularity", "item_knn", "ease"]
         for result in models.values():
             assert result["lines"] == 120
             assert all(0 <= value <= 1 for value in result["metrics"].values())

@@ -139,7 +139,8 @@ class TestCommand:
         done = run("table2", data, out)
         assert done.exit_code == 0, done.output
         assert f"report: {out / 'report.html'}" in done.stdout
-        assert "Each loss adds to the base model:" in done.stdout
+        assert "The claims" in done.stdout
+        assert "Each loss adds" in done.stdout
         results = json.loads((out / "results.json").read_text("utf-8"))
         assert len({m["arm"] for m in results["models"]}) == 1 + 10
         names = {path.name for path in out.iterdir()}

@@ -71,12 +71,14 @@ class TestRun:
         models = run_fake(tmp_path / "run")["models"]
         assert [(model["model"], model["seed"]) for model in models] == [
             ("popularity (baseline)", None),
+            ("recent_popularity (baseline)", None),
             ("item_knn (baseline)", None),
+            ("ease (baseline)", None),
             *[("ICAN", seed) for seed in range(3)],
             *[("MicRec", seed) for seed in range(3)],
         ]
         expected = draw_result(2 * 1 + 1, (0.3, 0.4))
-        micrec = models[6]
+        micrec = models[8]
         assert {name: micrec[name] for name in expected.metrics} == expected.metrics
         assert (micrec["slices"], micrec["parameters"]) == (expected.slices, 12)
         assert "log" not in micrec
@@ -98,7 +100,7 @@ class TestRun:
         results = run_fake(tmp_path / "run", sets=sets, read=None)
         assert clicks.stat().st_mtime_ns == drawn
         assert results["dataset"]["users"] == 40
-        assert len(results["models"]) == 8
+        assert len(results["models"]) == 10
         changed = run_fake(tmp_path / "run", sets=[*sets, "world.users.count=41"], read=None, force=True)
         assert changed["dataset"]["users"] == 41
 
