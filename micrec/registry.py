@@ -85,7 +85,15 @@ class Registry(Mapping[str, Thing], Generic[Thing]):
             return
         self._loaded = True
         for point in entry_points(group=f"micrec.{self.plural}"):
-            self._add(point.name, point.load())
+            try:
+                thing = point.load()
+            except (ImportError, AttributeError) as fault:
+                self._loaded = False
+                raise MicrecError(
+                    f"entry point {point.name} of micrec.{self.plural}: {point.value} cannot be loaded ({fault}): "
+                    "repair the package that declares it, or uninstall it."
+                ) from fault
+            self._add(point.name, thing)
 
 
 def loaded(thing: Any) -> Any:

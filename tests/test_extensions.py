@@ -92,10 +92,8 @@ class TestTable:
         for model in models.values():
             assert model["half_hit@5"] == pytest.approx(0.5 * model["hit@5"])
         assert models["mean"]["parameters"] < models["ICAN"]["parameters"]
-        log = json.loads((tmp_path / "run" / "trials" / "tiny" / "spread-seed0" / "cell.json").read_text())["info"][
-            "log"
-        ]
-        assert set(log[0]["losses"]) == {"matching", "spread"}
+        trial = json.loads((tmp_path / "run/trials/tiny/spread-seed0/result.json").read_text(encoding="utf-8"))
+        assert set(trial["info"]["log"][0]["losses"]) == {"matching", "spread"}
 
     @pytest.mark.parametrize(
         ("change", "message"),

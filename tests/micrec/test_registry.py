@@ -58,6 +58,16 @@ def test_an_entry_point_cannot_replace_what_is_there(installed):
         fruits["quince"]
 
 
+@pytest.mark.parametrize("value", ["no_such_module_at_all:x", f"{__name__}:no_such_thing"])
+def test_an_entry_point_that_cannot_be_loaded_is_named(monkeypatch, value):
+    point = EntryPoint("quince", value, "micrec.fruits")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    fruits = Registry("fruit", "fruits", {"apple": print})
+    for _ in range(2):  # each time, not the first alone
+        with pytest.raises(MicrecError, match=r"point quince of micrec\.fruits: .* cannot be loaded .*uninstall it"):
+            list(fruits)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("aple", "scenario: no fruit 'aple': did you mean apple"), ("zzz", "choose from apple, pear")],

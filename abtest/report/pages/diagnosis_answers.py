@@ -7,6 +7,7 @@ from abtest.report import formatting
 from abtest.report.pages.diagnosis_questions import QUESTIONS, DiagnosisQuestion, name_of
 from abtest.report.tables import Results, Table, arm_label
 from micrec.gradients import FIGURES
+from micrec.item_loss_kinds import ITEM_LOSSES
 
 Effect = Mapping[str, Any]
 
@@ -69,7 +70,7 @@ def pull_table(results: Results) -> Table:
     rows = []
     for arm in results["scenario"]["arms"]:
         models = [model for model in results["models"] if model["arm"] == arm]
-        for loss in ("feature", "semantic", "session"):
+        for loss in ITEM_LOSSES:
             cells = [_early_late(models, f"{loss}_{figure}") for figure in FIGURES]
             if any(cell != formatting.UNDEFINED for cell in cells):
                 rows.append((f"{arm_label(results, arm)}: {loss}", *cells))
