@@ -24,6 +24,7 @@ __all__ = [
     "flatten",
     "load_yaml",
     "merge",
+    "nested",
     "validate",
 ]
 
@@ -198,6 +199,28 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def nested(settings: Mapping[str, Any], *, where: str = "settings") -> dict[str, Any]:
+    """Nested mappings from keys with dots: ``{"train.epochs": 2}`` becomes ``{"train": {"epochs": 2}}``.
+
+    Only the outermost keys are parted; values are taken as they are, and later keys win.
+
+    Raises:
+        MicrecError: If a key is no text or has an empty part, or a key lies below one that is no mapping.
+    """
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        parts = key.split(".") if isinstance(key, str) else [""]
+        if not all(parts):
+            raise MicrecError(f"{where}: {key!r}: must be a key such as train.epochs.")
+        node: Any = result
+        for depth, part in enumerate(parts[:-1], start=1):
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise MicrecError(f"{where}: {key}: {'.'.join(parts[:depth])} is {node!r}, which has no keys.")
+        node.update(merge({part: node[part] for part in parts[-1:] if part in node}, {parts[-1]: value}))
+    return result
 
 
 def differences(config: BaseModel, reference: BaseModel) -> dict[str, Any]:

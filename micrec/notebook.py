@@ -1,0 +1,82 @@
+"""How results look where they are the last line of a cell: text for terminals, HTML for notebooks."""
+
+import html
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+MOST_ROWS = 60  # of a table that is shown; to_frame() has all
+
+
+class ResultTable(NamedTuple):
+    """A table as text cells; every form of display escapes them itself.
+
+    Attributes:
+        title: Heading; may be empty.
+        header: Names of the columns; the first one labels the rows.
+        rows: Cells, as many as the header has.
+        notes: Sentences below the table.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: Sequence[str] = ()
+
+
+class Displayed:
+    """Base of results: a readable ``repr``, and HTML in notebooks, from the same lines and tables."""
+
+    @abstractmethod
+    def _lines(self) -> Sequence[str]:
+        """What is told first, as sentences."""
+
+    def _tables(self) -> Sequence[ResultTable]:
+        """The tables below it."""
+        return ()
+
+    def __repr__(self) -> str:
+        parts = ["\n".join(self._lines()), *(table_text(table) for table in self._tables() if table.rows)]
+        return "\n\n".join(part for part in parts if part)
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self._lines())
+        return f"<div>{lines}{''.join(table_html(table) for table in self._tables() if table.rows)}</div>"
+
+
+def table_text(table: ResultTable) -> str:
+    """A table for a terminal: the first column to the left, the others to the right."""
+    shown = [table.header, *table.rows[:MOST_ROWS]]
+    widths = [max(len(row[place]) for row in shown) for place in range(len(table.header))]
+    lines = [table.title] if table.title else []
+    for number, row in enumerate(shown):
+        cells = [cell.ljust(width) if not at else cell.rjust(width) for at, (cell, width) in _placed(row, widths)]
+        lines.append("  ".join(cells).rstrip())
+        if not number:
+            lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join([*lines, *_more(table), *(f"  {note}" for note in table.notes)])
+
+
+def table_html(table: ResultTable) -> str:
+    """A table for a notebook; all text is escaped, colours are the notebook's own."""
+    caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
+    head = "".join(_cell("th", name, place) for place, name in enumerate(table.header))
+    body = "".join(
+        f"<tr>{''.join(_cell('td', cell, place) for place, cell in enumerate(row))}</tr>"
+        for row in table.rows[:MOST_ROWS]
+    )
+    notes = "".join(f"<p><small>{html.escape(note)}</small></p>" for note in (*_more(table), *table.notes))
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+
+
+def _cell(tag: str, text: str, place: int) -> str:
+    return f'<{tag} style="text-align:{"right" if place else "left"}">{html.escape(text)}</{tag}>'
+
+
+def _placed(row: Sequence[str], widths: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
+    return list(enumerate(zip(row, widths, strict=True)))
+
+
+def _more(table: ResultTable) -> list[str]:
+    hidden = len(table.rows) - MOST_ROWS
+    return [f"… {hidden:,} more rows in to_frame()"] if hidden > 0 else []
