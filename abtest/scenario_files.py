@@ -13,8 +13,8 @@ from abtest.offline.table_kinds import TABLE_KINDS, AnyTable, check_table
 from abtest.online.online_scenario import ONLINE_KINDS, OnlineScenario
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
-from micrec.extending import EXTENDS, read_extended
-from micrec.settings import KeyDescription, apply_overrides, check, explain
+from micrec.extending import EXTENDS, extended, read_extended
+from micrec.settings import KeyDescription, apply_overrides, check, explain, merge, nested
 from micrec.shipped import WORLDS, find_file
 from simulator.world.world_config import WorldConfig
 
@@ -41,18 +41,51 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
             is at fault; all faults at once.
     """
     path = find_file(path)
-    data = apply_overrides(read_extended(path, _worlds), overrides)
+    return checked_scenario(apply_overrides(read_extended(path, _worlds), overrides), str(path), _name_of(path))
+
+
+def scenario_of(
+    scenario: Path | Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> tuple[Scenario, dict[str, Any]]:
+    """A scenario from a file, the name of a shipped one, or a mapping of its keys, which may have ``extends``.
+
+    Args:
+        scenario: Where it comes from.
+        settings: Keys laid over it; dots part levels, as in ``{"base.train.epochs": 1}``.
+
+    Returns:
+        As ``load_scenario``.
+
+    Raises:
+        MicrecError: As ``load_scenario``.
+    """
+    over = nested(settings or {})
+    if isinstance(scenario, Mapping):
+        data = extended(nested(scenario, where="scenario"), "scenario", _worlds)
+        return checked_scenario(merge(data, over), "scenario", "scenario")
+    path = find_file(scenario)
+    return checked_scenario(merge(read_extended(path, _worlds), over), str(path), _name_of(path))
+
+
+def checked_scenario(data: dict[str, Any], where: str, name: str) -> tuple[Scenario, dict[str, Any]]:
+    """A scenario from its keys; see ``load_scenario``.
+
+    Args:
+        data: All keys, with those of what is extended.
+        where: What the user wrote, for messages.
+        name: Name of the run where the keys have none.
+    """
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise MicrecError(f"{path}: kind: must be one of {', '.join(KINDS)}, got {json.dumps(kind, default=str)}.")
-    data.setdefault("name", _name_of(path))
+        raise MicrecError(f"{where}: kind: must be one of {', '.join(KINDS)}, got {json.dumps(kind, default=str)}.")
+    data = {**data, "name": data.get("name", name)}
     if isinstance(data["name"], str) and (set(data["name"]) == {"."} or len(data["name"]) > 100):
         raise MicrecError(
-            f"{path}: name: must not be dots alone, and have at most 100 characters, got {data['name'][:120]!r}: the "
+            f"{where}: name: must not be dots alone, and have at most 100 characters, got {data['name'][:120]!r}: the "
             "run's folder is named after it."
         )
     if kind in TABLE_KINDS:
-        table = check_table(path, TABLE_KINDS[kind], data)
+        table = check_table(where, TABLE_KINDS[kind], data)
         return table, table.resolved()
     scenario, faults = check(cast("type[OfflineScenario]", _ARMED[kind]), data)
     faults = [*faults, *config_faults(data, _ARMED[kind].unread)]
@@ -60,7 +93,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Scenario, 
         faults += arm_faults(scenario.arms, scenario.reserved_arms)
         faults += [] if faults else scenario.faults()
     if scenario is None or faults:
-        raise MicrecError.of(str(path), faults)
+        raise MicrecError.of(where, faults)
     return scenario, scenario.resolved()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 MOST_ROWS = 60  # of a table that is shown; to_frame() has all
+WIDE = 120  # letters of a line that are too many for most terminals
 
 
 class ResultTable(NamedTuple):
@@ -45,7 +46,8 @@ class Displayed:
 
 
 def table_text(table: ResultTable) -> str:
-    """A table for a terminal: the first column to the left, the others to the right."""
+    """A table for a terminal: the first column to the left, the others to the right; turned over where it is wide."""
+    table = _turned(table)
     shown = [table.header, *table.rows[:MOST_ROWS]]
     widths = [max(len(row[place]) for row in shown) for place in range(len(table.header))]
     lines = [table.title] if table.title else []
@@ -67,6 +69,15 @@ def table_html(table: ResultTable) -> str:
     )
     notes = "".join(f"<p><small>{html.escape(note)}</small></p>" for note in (*_more(table), *table.notes))
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+
+
+def _turned(table: ResultTable) -> ResultTable:
+    """Columns as rows, if that makes a wide table of few rows narrower."""
+    widths = [max(len(row[place]) for row in (table.header, *table.rows)) for place in range(len(table.header))]
+    if sum(widths) + 2 * len(widths) <= WIDE or len(table.rows) >= len(table.header):
+        return table
+    turned = list(zip(table.header, *table.rows, strict=True))
+    return table._replace(header=turned[0], rows=turned[1:])
 
 
 def _cell(tag: str, text: str, place: int) -> str:

@@ -1,7 +1,6 @@
 """The kinds of scenario that make a table, and how each is checked."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from abtest.offline.grid_scenario import GridScenario, grid_faults
@@ -20,7 +19,7 @@ TABLE_KINDS: dict[str, type[AnyTable]] = {
 }
 
 
-def check_table(path: Path, kind: type[AnyTable], data: Mapping[str, Any]) -> AnyTable:
+def check_table(where: str, kind: type[AnyTable], data: Mapping[str, Any]) -> AnyTable:
     """A scenario of these kinds from plain data.
 
     Raises:
@@ -35,7 +34,7 @@ def check_table(path: Path, kind: type[AnyTable], data: Mapping[str, Any]) -> An
     if isinstance(scenario, GridScenario) and not faults:
         faults += grid_faults(scenario)
     if scenario is None or faults:
-        raise MicrecError.of(str(path), faults)
+        raise MicrecError.of(where, faults)
     return scenario
 
 
