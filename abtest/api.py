@@ -6,7 +6,6 @@ or pandas frames, columns by name as NumPy arrays, or paths. A mistake of the ca
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -21,6 +20,7 @@ from micrec.errors import MicrecError
 from micrec.frames import Frame, as_frame
 from micrec.progress import Progress
 from micrec.settings import nested
+from micrec.temporary import in_folder
 
 if TYPE_CHECKING:
     from abtest.analysis.plan import AnalysisPlan, Looks, RowKind
@@ -315,10 +315,12 @@ def run_scenario(
         kind = type(scenario).__name__
         raise MicrecError(f"scenario: is a {kind}: give the name of a shipped one, a path, or a mapping of its keys.")
     loaded, resolved = scenario_of(scenario if isinstance(scenario, Mapping) else Path(scenario), settings)
-    kept = tempfile.TemporaryDirectory(prefix="micrec-run-") if out is None else None
-    folder = Path(kept.name) if kept is not None else Path(out or "")
-    results = run_loaded(loaded, folder, resolved=resolved, force=overwrite, workers=workers, progress=progress)
-    return ScenarioResult(results, folder, kept)
+
+    def run(folder: Path) -> ScenarioResult:
+        given: dict[str, Any] = {"resolved": resolved, "force": overwrite, "workers": workers, "progress": progress}
+        return ScenarioResult(run_loaded(loaded, folder, **given), folder)
+
+    return in_folder(None if out is None else Path(out), run)
 
 
 def load_run(folder: StrPath) -> ScenarioResult:

@@ -5,7 +5,6 @@ shows, a command prints and a file holds cannot differ.
 """
 
 import copy
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -37,6 +36,10 @@ _EFFECT_SCHEMA: dict[str, Any] = {
     "true_lift": pl.Float64,
     "true_lift_se": pl.Float64,
 }
+
+
+_MOST_OPEN = 3  # tables of an offline comparison that are shown: models, primary and secondary metrics
+_FIRST = ("dataset", "model", "arm", "seed")  # columns that say whose row it is
 
 
 class Decision(NamedTuple):
@@ -252,7 +255,6 @@ class ScenarioResult(Displayed):
 
     results: Data = field(repr=False)
     folder: Path
-    _kept: "tempfile.TemporaryDirectory[str] | None" = field(default=None, repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -306,7 +308,10 @@ class ScenarioResult(Displayed):
         if chosen == "datasets":
             rows = [{"dataset": name, **facts} for name, facts in rows.items()]
         flat = [_flat(row) for row in rows]
-        columns = dict.fromkeys(name for row in flat for name in row)
+        names = dict.fromkeys([*_FIRST, *(name for row in flat for name in row)])
+        there = {name for row in flat for name in row}
+        parted = {name.partition(".")[0] for name in there if "." in name}  # null where other rows have levels below
+        columns = [name for name in names if name in there and name not in parted]
         return pl.DataFrame([{name: row.get(name) for name in columns} for row in flat], infer_schema_length=None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -315,7 +320,7 @@ class ScenarioResult(Displayed):
 
     def _lines(self) -> list[str]:
         title = str(self.results["scenario"].get("title") or f"{self.name} ({self.kind})")
-        return [title, *self.verdicts, *([] if self._kept else [f"report: {self.report}"])]
+        return [title, *self.verdicts, f"report: {self.report}"]
 
     def _tables(self) -> list[ResultTable]:
         return _scenario_tables(self.results)
@@ -377,7 +382,7 @@ def _scenario_tables(results: Data) -> list[ResultTable]:
     elif results["kind"] == "offline_ab":
         from abtest.report.tables import report_tables
 
-        found = report_tables(results)
+        found = [table._replace(folded=place >= _MOST_OPEN) for place, table in enumerate(report_tables(results))]
     else:
         from abtest.offline.dataset_statistics import count_table, shape_table
 
@@ -433,4 +438,4 @@ def _tables_dict(tables: Sequence[Table], kind: str) -> dict[str, Any]:
 
 
 def _shown(table: Table) -> ResultTable:
-    return ResultTable(table.title, tuple(table.header), table.rows, table.notes)
+    return ResultTable(table.title, tuple(table.header), table.rows, table.notes, table.folded)

@@ -9,7 +9,7 @@ Examples:
     >>> log = simulator.make_world("tiny", scale=0.1).dataset.to_frame()  # or your own frame of clicks
     >>> data = micrec.convert(log, name="shop")
     >>> micrec.describe(data).users
-    285
+    300
     >>> model = micrec.train(data, settings={"model.name": "fm", "train.epochs": 1, "train.device": "cpu"})
     >>> result = micrec.evaluate(model)
     >>> 0.0 <= result.metrics["hit@50"] <= 1.0

@@ -58,7 +58,7 @@ def load(folder: StrPath, *, progress: Progress | None = None) -> Dataset:
         >>> import micrec, simulator
         >>> world = simulator.make_world("tiny", scale=0.1, out="tiny")
         >>> len(micrec.load("tiny").clicks)
-        4776
+        4795
     """
     return read_dataset(Path(folder), progress=progress)
 
@@ -136,7 +136,7 @@ def describe(
         >>> import micrec, simulator
         >>> figures = micrec.describe(simulator.make_world("tiny", scale=0.1).dataset, test_days=1)
         >>> figures.clicks, figures.test
-        (4776, 334)
+        (4795, 431)
     """
     given = {"test_fraction": test_fraction, "test_days": test_days}
     split = validate(SplitConfig, {key: value for key, value in given.items() if value is not None}, where="split")

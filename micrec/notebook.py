@@ -17,12 +17,14 @@ class ResultTable(NamedTuple):
         header: Names of the columns; the first one labels the rows.
         rows: Cells, as many as the header has.
         notes: Sentences below the table.
+        folded: Whether it opens on demand in a notebook, and is left out elsewhere.
     """
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     notes: Sequence[str] = ()
+    folded: bool = False
 
 
 class Displayed:
@@ -37,7 +39,8 @@ class Displayed:
         return ()
 
     def __repr__(self) -> str:
-        parts = ["\n".join(self._lines()), *(table_text(table) for table in self._tables() if table.rows)]
+        shown = [table for table in self._tables() if table.rows and not table.folded]
+        parts = ["\n".join(self._lines()), *(table_text(table) for table in shown)]
         return "\n\n".join(part for part in parts if part)
 
     def _repr_html_(self) -> str:
@@ -61,14 +64,16 @@ def table_text(table: ResultTable) -> str:
 
 def table_html(table: ResultTable) -> str:
     """A table for a notebook; all text is escaped, colours are the notebook's own."""
-    caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
+    title = html.escape(table.title)
+    caption = f"<caption>{title}</caption>" if title and not table.folded else ""
     head = "".join(_cell("th", name, place) for place, name in enumerate(table.header))
     body = "".join(
         f"<tr>{''.join(_cell('td', cell, place) for place, cell in enumerate(row))}</tr>"
         for row in table.rows[:MOST_ROWS]
     )
     notes = "".join(f"<p><small>{html.escape(note)}</small></p>" for note in (*_more(table), *table.notes))
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+    whole = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
+    return f"<details><summary>{title}</summary>{whole}</details>" if table.folded else whole
 
 
 def _turned(table: ResultTable) -> ResultTable:

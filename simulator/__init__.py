@@ -8,7 +8,7 @@ Examples:
     >>> import simulator
     >>> world = simulator.make_world("tiny", scale=0.1)
     >>> world.dataset.name, len(world.dataset.clicks)
-    ('tiny', 4776)
+    ('tiny', 4795)
     >>> arms = {"control": {}, "treatment": {"pipeline": {"channels": {"popular": None}}}}
     >>> config = {"arms": arms, "warmup_days": 1, "pipeline.slate_size": 5}
     >>> log = simulator.Platform("tiny", scale=0.1, config=config, history_days=3, days=2).run()

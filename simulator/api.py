@@ -3,9 +3,8 @@
 The names of this module are those of the package: ``import simulator`` and call ``simulator.make_world(...)``.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -21,6 +20,7 @@ from micrec.notebook import Displayed, ResultTable
 from micrec.progress import Progress
 from micrec.settings import merge, nested, validate
 from micrec.shipped import WORLDS, find_file
+from micrec.temporary import in_folder
 from simulator.platform.arms import arm_pipelines
 from simulator.platform.engine import Engine
 from simulator.platform.model_registry import TrainerFactories
@@ -299,9 +299,9 @@ class Platform:
             MicrecError: If a model cannot be trained for the first time, the folder holds another run, or the disk is
                 full.
         """
-        kept = tempfile.TemporaryDirectory(prefix="micrec-platform-") if self._folder is None else None
-        folder = Path(kept.name) if kept is not None else self._folder
-        assert folder is not None
+        return in_folder(self._folder, self._run)
+
+    def _run(self, folder: Path) -> "PlatformLog":
         world = World.build(self.world)
         engine = Engine(
             self.config,
@@ -313,7 +313,7 @@ class Platform:
         )
         engine.run(self.config.warmup_days + self.days)
         first_day = self.history_days + self.config.warmup_days
-        return PlatformLog(folder, self.config, self.world, self.history_days, first_day, self.days, kept)
+        return PlatformLog(folder, self.config, self.world, self.history_days, first_day, self.days)
 
     def __repr__(self) -> str:
         channels = ", ".join(self.config.pipeline.channels)
@@ -343,7 +343,6 @@ class PlatformLog(Displayed):
     history_days: int
     first_day: int
     days: int
-    _kept: "tempfile.TemporaryDirectory[str] | None" = field(default=None, compare=False)  # gone with the last user
 
     def table(self, name: str, *, warm_up: bool = False) -> pl.DataFrame:
         """One table of the log.

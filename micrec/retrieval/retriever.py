@@ -20,6 +20,7 @@ from micrec.fitting import Fitted
 from micrec.folder_lock import waiting_for
 from micrec.inference import encode_users
 from micrec.models.columns import FieldColumns, Ragged, gather_ranges
+from micrec.notebook import ResultTable, table_html
 from micrec.retrieval.build import Catalogue, build_bundle
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
 from micrec.retrieval.index import DEPTHS, IndexKind, IndexReport, measure_recall, search
@@ -33,6 +34,17 @@ class Recommendation(NamedTuple):
     item_ids: list[Any]  # outside ids
     scores: list[float]  # inner products of the towers' outputs; of several interests, the highest
     titles: list[str | None] | None  # None if the dataset has no title field
+
+    def to_frame(self) -> pl.DataFrame:
+        """``rank`` from 1, ``item_id``, ``title`` where the dataset has titles, and ``score``; best first."""
+        titles = {} if self.titles is None else {"title": pl.Series(self.titles, dtype=pl.String)}
+        ranks = list(range(1, len(self.item_ids) + 1))
+        return pl.DataFrame({"rank": ranks, "item_id": self.item_ids, **titles, "score": self.scores})
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame().with_columns(pl.col("score").round(4)).cast(pl.String)
+        rows = [tuple(cell or "" for cell in row) for row in frame.rows()]
+        return table_html(ResultTable("", tuple(frame.columns), rows))
 
 
 class _Parts(NamedTuple):

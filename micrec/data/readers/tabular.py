@@ -44,7 +44,9 @@ class _File(NamedTuple):
 
     def take(self, ours: list[str]) -> pl.DataFrame:
         with readable_as(self.table.path, self.table.kind, self.table.files):
-            return self.table.rows.select(pl.col(self.theirs[name]).alias(name) for name in ours).collect()
+            frame = self.table.rows.select(pl.col(self.theirs[name]).alias(name) for name in ours).collect()
+        labels = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Categorical | pl.Enum)]
+        return frame.with_columns(pl.col(name).cast(pl.String) for name in labels)
 
     def unused(self, ours: list[str]) -> list[str]:
         taken = {self.theirs[name] for name in ours}
