@@ -103,14 +103,17 @@ class TestAnalyze:
         assert result.srm["alarm"].any()
 
     def test_metrics_may_be_keys(self, tmp_path):
-        metrics = {"primary": ["likers"], "metrics": {"likers": {"value": "likes > 0", "label": "users who like"}}}
+        metrics = {
+            "primary": ["signs"],
+            "metrics": {"signs": {"value": "likes + follows", "label": "likes and follows"}},
+        }
         file = tmp_path / "metrics.yaml"
         file.write_text(json.dumps(metrics))
         table = users(1000)
         by_keys = abtest.analyze(table, control="A", treatment="B", metrics=metrics)
         assert by_keys.to_frame().equals(abtest.analyze(table, control="A", treatment="B", metrics=file).to_frame())
-        share = (table.filter(arm="A")["likes"] > 0).mean()
-        assert by_keys.to_frame().row(0, named=True)["control_mean"] == pytest.approx(share)
+        mean = table.filter(arm="A").select(pl.col("likes") + pl.col("follows"))["likes"].mean()
+        assert by_keys.to_frame().row(0, named=True)["control_mean"] == pytest.approx(mean)
         with pytest.raises(micrec.MicrecError, match="metrics: primary: no metric 'ACCC'"):
             abtest.analyze(table, control="A", treatment="B", metrics={"primary": ["ACCC"]})
 
@@ -256,7 +259,7 @@ class TestScenario:
         assert [hit["lift_low"], hit["lift_high"]] == stored["lift_ci"]
         assert hit["users.p"] == stored["users"]["p"]
         models = found.to_frame("models")
-        assert models.columns[:3] == ["model", "arm", "seed"]
+        assert models.columns[:4] == ["dataset", "model", "arm", "seed"]
         assert models.filter(pl.col("arm").is_null())["model"].str.contains("popularity").any()
         assert models.filter(arm="treatment").height == 3
         assert found.verdicts[0].startswith("MicRec against ICAN on tiny data: ")

@@ -52,10 +52,9 @@ class TestWorld:
         assert made.dataset.schema == read.schema
         assert made.dataset.users.frame.equals(read.users.frame)
         assert made.dataset.items.frame.equals(read.items.frame)
-        causes = pl.concat(pl.read_parquet(file) for file in sorted(out.glob("*/clicks/part-*.parquet")))
-        assert causes["cause"].value_counts().sort("cause")["count"].to_list() == (
-            made.truth.clicks["cause"].value_counts().sort("cause")["count"].to_list()
-        )
+        files = sorted(out.glob("*/clicks/part-*.parquet"))
+        causes = pl.concat(pl.read_parquet(file)["cause"].cast(pl.String) for file in files)
+        assert causes.sort().to_list() == made.truth.clicks["cause"].sort().to_list()
         again = simulator.make_world("tiny", settings=SMALL, out=tmp_path / "again", workers=1)
         for name, table in made.truth._asdict().items():
             assert getattr(again.truth, name).equals(table), name
