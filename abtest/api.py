@@ -318,7 +318,7 @@ def run_scenario(
 
     def run(folder: Path) -> ScenarioResult:
         given: dict[str, Any] = {"resolved": resolved, "force": overwrite, "workers": workers, "progress": progress}
-        return ScenarioResult(run_loaded(loaded, folder, **given), folder)
+        return ScenarioResult(run_loaded(loaded, folder, **given), folder, temporary=out is None)
 
     return in_folder(None if out is None else Path(out), run)
 

@@ -251,10 +251,12 @@ class ScenarioResult(Displayed):
     Attributes:
         results: Contents of ``results.json``, as its schema describes them; not to be changed.
         folder: The run folder, with the report and every trained model's metrics.
+        temporary: Whether the folder goes with this object.
     """
 
     results: Data = field(repr=False)
     folder: Path
+    temporary: bool = field(default=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -320,7 +322,7 @@ class ScenarioResult(Displayed):
 
     def _lines(self) -> list[str]:
         title = str(self.results["scenario"].get("title") or f"{self.name} ({self.kind})")
-        return [title, *self.verdicts, f"report: {self.report}"]
+        return [title, *self.verdicts, *([] if self.temporary else [f"report: {self.report}"])]
 
     def _tables(self) -> list[ResultTable]:
         return _scenario_tables(self.results)

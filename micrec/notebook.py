@@ -52,13 +52,13 @@ def table_text(table: ResultTable) -> str:
     """A table for a terminal: the first column to the left, the others to the right; turned over where it is wide."""
     table = _turned(table)
     shown = [table.header, *table.rows[:MOST_ROWS]]
-    widths = [max(len(row[place]) for row in shown) for place in range(len(table.header))]
+    widths = _widths(table)
     lines = [table.title] if table.title else []
     for number, row in enumerate(shown):
         cells = [cell.ljust(width) if not at else cell.rjust(width) for at, (cell, width) in _placed(row, widths)]
         lines.append("  ".join(cells).rstrip())
         if not number:
-            lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
+            lines.append("-" * _width(table))
     return "\n".join([*lines, *_more(table), *(f"  {note}" for note in table.notes)])
 
 
@@ -77,12 +77,22 @@ def table_html(table: ResultTable) -> str:
 
 
 def _turned(table: ResultTable) -> ResultTable:
-    """Columns as rows, if that makes a wide table of few rows narrower."""
-    widths = [max(len(row[place]) for row in (table.header, *table.rows)) for place in range(len(table.header))]
-    if sum(widths) + 2 * len(widths) <= WIDE or len(table.rows) >= len(table.header):
+    """Columns as rows, if the table is wide and that makes it narrower."""
+    if _width(table) <= WIDE:
         return table
-    turned = list(zip(table.header, *table.rows, strict=True))
-    return table._replace(header=turned[0], rows=turned[1:])
+    first, *others = zip(table.header, *table.rows[:MOST_ROWS], strict=True)
+    turned = table._replace(header=first, rows=others)
+    return turned if _width(turned) < _width(table) else table
+
+
+def _widths(table: ResultTable) -> list[int]:
+    shown = [table.header, *table.rows[:MOST_ROWS]]
+    return [max(len(row[place]) for row in shown) for place in range(len(table.header))]
+
+
+def _width(table: ResultTable) -> int:
+    widths = _widths(table)
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _cell(tag: str, text: str, place: int) -> str:
