@@ -103,12 +103,13 @@ def convert(
         >>> micrec.convert(log, name="three").to_frame()["item_id"].to_list()
         ['a', 'b', 'a']
     """
-    frames = _frames(clicks, users, items, reader, columns, timezone, settings)
+    folder = None if out is None else Path(out)
+    frames = _frames(clicks, users, items, folder, reader, columns, timezone, settings)
     schema = frames.schema if name is None else frames.schema.model_copy(update={"name": name})
-    if out is None:
+    if folder is None:
         return dataset_of_frames(schema, frames.users, frames.items, frames.clicks)
-    write_dataset(Path(out), schema, frames.users, frames.items, frames.clicks, overwrite=overwrite)
-    return read_dataset(Path(out))
+    write_dataset(folder, schema, frames.users, frames.items, frames.clicks, overwrite=overwrite)
+    return read_dataset(folder)
 
 
 def describe(
@@ -212,13 +213,15 @@ class TrainedModel(Displayed):
         """As :func:`micrec.evaluate` of this model on its dataset."""
         return evaluate(self, part=part, settings=settings)
 
-    def retriever(self, *, kind: "IndexKind" = "flat", catalogue: "Catalogue" = "train", k: int = 500) -> "Retriever":
+    def retriever(
+        self, *, kind: "IndexKind" = "flat", catalogue: "Catalogue" = "train", k: int | None = None
+    ) -> "Retriever":
         """Index the items for serving, as ``micrec index`` does.
 
         Args:
             kind: ``flat`` searches exactly, ``ivf`` and ``hnsw`` approximately.
             catalogue: ``train``: items with training clicks; ``all``: every item.
-            k: List length at which the agreement with exact search is measured.
+            k: One more list length at which agreement with exact search is measured, beside 10, 50, 100 and 500.
 
         Returns:
             A :class:`~micrec.retrieval.retriever.Retriever`; its ``save`` writes a bundle.
@@ -345,7 +348,7 @@ class Evaluation(Displayed):
     """
 
     dataset: str
-    part: str
+    part: Part
     switches: str
     models: "Mapping[str, EvalResult]" = field(repr=False)
 
@@ -383,23 +386,54 @@ class Evaluation(Displayed):
         schema = {"model": pl.String, "slice": pl.String, "metric": pl.String, "value": pl.Float64}
         return pl.DataFrame(rows, schema={**schema, "users": pl.Int64, "lines": pl.Int64}, orient="row")
 
+    @property
+    def verdict(self) -> str:
+        """Whether the model's HIT is above that of the baselines over the test users, as a sentence."""
+        from micrec.evaluation.standing import standings, verdict
+
+        return verdict(standings(self.models), self.models[self.model])
+
     def to_dict(self) -> dict[str, Any]:
         """What ``micrec evaluate --json`` prints."""
         from micrec.comparison import results_as_dict
 
         head = {"dataset": self.dataset, "part": self.part, "switches": self.switches}
-        return {**head, "models": results_as_dict(dict(self.models))}
+        return {**head, **results_as_dict(dict(self.models), self.part)}
 
     def _lines(self) -> list[str]:
-        found = self.models[self.model]
-        size = f"{found.lines:,} {self.part} clicks of {found.users:,} users, {found.candidates:,} candidates"
-        return [f"{self.model} on {self.dataset}: {size}", self.switches]
+        from micrec.evaluation.notes import judged_lines
+
+        told = self.to_dict()
+        return [
+            f"{self.model} on {self.dataset}, {self.part} part",
+            f"Verdict: {self.verdict}.",
+            *judged_lines(self.models[self.model].reach, self.part),
+            *(f"warning: {text}" for text in told["warnings"]),
+            *(f"note: {text}" for text in told["notes"]),
+            self.switches,
+        ]
 
     def _tables(self) -> list[ResultTable]:
-        names = dict.fromkeys(metric for found in self.models.values() for metric in found.metrics)
-        found = list(self.models.values())
-        rows = [(name, *(f"{one.metrics[name]:.4f}" if name in one.metrics else "" for one in found)) for name in names]
-        return [ResultTable("", ("metric", *self.models), rows)]
+        from micrec.comparison import other_metrics
+
+        found = self.models[self.model]
+        ceilings = {"random lists": found.reach.chance, "highest possible": found.reach.ceiling}
+        others = [metric for metrics in other_metrics(dict(self.models)).values() for metric in metrics]
+        rows = [
+            (name, *(f"{one.metrics[name]:.4f}" if name in one.metrics else "" for one in self.models.values()))
+            for name in others
+        ]
+        return [
+            self._by_cutoff("HIT@N", "hit", ceilings),
+            self._by_cutoff("coverage@N", "coverage", {}),
+            ResultTable("Every other metric", ("metric", *self.models), rows, folded=True),
+        ]
+
+    def _by_cutoff(self, title: str, kind: str, more: Mapping[str, Mapping[int, float]]) -> ResultTable:
+        cutoffs = self.models[self.model].cutoffs
+        values = {name: {n: one.metrics[f"{kind}@{n}"] for n in cutoffs} for name, one in self.models.items()}
+        rows = [(name, *(f"{of[n]:.4f}" for n in cutoffs)) for name, of in {**values, **more}.items()]
+        return ResultTable("", (title, *map(str, cutoffs)), rows)
 
 
 def evaluate(
@@ -407,7 +441,7 @@ def evaluate(
     data: Dataset | StrPath | None = None,
     *,
     part: Part = "test",
-    settings: Settings | None = None,
+    settings: Settings | EvalConfig | None = None,
     device: str = "auto",
 ) -> Evaluation:
     """Rank the whole catalogue for every test user, exactly, and compute all metrics, with the baselines beside.
@@ -416,7 +450,7 @@ def evaluate(
         model: A trained model, or the folder of one.
         data: The dataset it was trained on, or its folder; may be left out for a model in memory.
         part: ``test``, or ``valid`` for a model trained with ``train.refit`` false.
-        settings: Keys of the evaluation, such as ``{"history": "rolling", "cutoffs": (10, 50)}``.
+        settings: Keys of the evaluation, such as ``{"history": "rolling", "cutoffs": (10, 50)}``, or all of them.
         device: For a model that is read from a folder: ``auto``, ``cpu``, ``cuda`` …
 
     Returns:
@@ -446,8 +480,10 @@ def evaluate(
             f"{dataset.name}: has other user or item ids than {model.dataset.name}, on which the model was trained: "
             "evaluate it on that, or train anew."
         )
-    given = merge(model.config.evaluation.model_dump(), nested(settings or {}))
-    fitted = model.fitted.with_evaluation(validate(EvalConfig, given, where="settings"))
+    if not isinstance(settings, EvalConfig):
+        given = merge(model.config.evaluation.model_dump(), nested(settings or {}))
+        settings = validate(EvalConfig, given, where="settings")
+    fitted = model.fitted.with_evaluation(settings)
     return Evaluation(dataset.name, part, switches(fitted.config), compare_with_baselines(fitted, dataset, part))
 
 
@@ -496,13 +532,15 @@ def _frames(
     clicks: Frame | StrPath,
     users: Frame | StrPath | None,
     items: Frame | StrPath | None,
+    out: Path | None,
     reader: str,
     columns: Mapping[str, str] | None,
     timezone: str | None,
     settings: Settings | None,
 ) -> DatasetFrames:
     """What a reader makes of paths, or the reader of plain tables of frames."""
-    from micrec.data.convert import TableReaderConfig, choose_reader, read_tables
+    from micrec.data.convert import TableReaderConfig, check_out, choose_reader, read_tables
+    from micrec.destination import check_destination
 
     tables = {name: _table(name, one) for name, one in (("clicks", clicks), ("users", users), ("items", items))}
     own = {"columns": dict(columns) if columns else None, "timezone": timezone}
@@ -511,9 +549,14 @@ def _frames(
     if isinstance(log, Path) and not any(isinstance(one, pl.DataFrame) for one in tables.values()):
         beside = {name: str(tables[name]) for name in ("users", "items") if tables[name] is not None}
         _, chosen, checked = choose_reader(reader, log, merge(options, beside))
+        if out is not None:
+            check_out(out, log, checked)
         return chosen.read(log, checked)
     if reader not in ("auto", "table"):
         raise MicrecError(f"reader: {reader!r} reads files: give paths, or leave the reader out for frames.")
+    if out is not None:
+        read = [one for one in tables.values() if isinstance(one, Path)]
+        check_destination(out, *read, replaced=True, what="the dataset")
     plain = validate(TableReaderConfig, options, where="settings")
     assert log is not None
     return read_tables(log, plain, users=tables["users"], items=tables["items"], schema=plain.schema_file)

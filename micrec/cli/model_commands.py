@@ -69,30 +69,27 @@ def evaluate(
 ) -> None:
     """Rank the whole catalogue for every test user: HIT beside its ceiling and simple baselines, and what is judged."""
     from micrec import comparison
+    from micrec.api import evaluate as run
+    from micrec.api import load_model
     from micrec.config import EvalConfig
-    from micrec.data.store import read_dataset
     from micrec.evaluation.task import Part
-    from micrec.model_folder import load_model
     from micrec.settings import apply_overrides, validate
 
     chosen: Part = _choice("--part", part, ("test", "valid"))
-    dataset = read_dataset(data)
-    fitted = load_model(_model_folder(folder), dataset, device=device)
-    given = apply_overrides(fitted.config.evaluation.model_dump(), sets or [])
-    fitted = fitted.with_evaluation(validate(EvalConfig, given, where="--set"))
-    results = comparison.compare_with_baselines(fitted, dataset, chosen)
-    switches = comparison.switches(fitted.config)
+    model = load_model(folder, data, device=device)
+    given = apply_overrides(model.config.evaluation.model_dump(), sets or [])
+    found = run(model, part=chosen, settings=validate(EvalConfig, given, where="--set"))
+    results = dict(found.models)
     if as_json:
-        head = {"dataset": dataset.name, "part": part, "switches": switches}
-        typer.echo(json.dumps({**head, **comparison.results_as_dict(results, chosen)}, indent=2))
+        typer.echo(json.dumps(found.to_dict(), indent=2))
         return
     left = sum(map(len, comparison.other_metrics(results).values()))
     more = comparison.everything(results) if everything else [f"--all prints {left} more metrics and HIT by slice."]
     show(
-        f"{dataset.name}, {part} part",
+        f"{found.dataset}, {part} part",
         *comparison.summary(results, chosen),
         *more,
-        switches,
+        found.switches,
         f"next: micrec index {folder} {data} BUNDLE",
     )
 

@@ -228,7 +228,7 @@ def convert(
         MicrecError: If the reader or an option is unknown, the source is missing or at fault, or ``out`` is taken.
     """
     name, chosen, checked = choose_reader(reader, source, options or {})
-    _check_out(out, source, checked)
+    check_out(out, source, checked)
     with new_folder(out, overwrite=overwrite) as partial:
         frames = chosen.read(source, checked)
         write_tables(partial, frames.schema, frames.users, frames.items, frames.clicks)
@@ -249,7 +249,7 @@ def convert(
     )
 
 
-def _check_out(out: Path, source: Path, options: Frozen) -> None:
+def check_out(out: Path, source: Path, options: Frozen) -> None:
     """Refuse a destination that is read, cannot be written, or has no room for a hundredth of what is read.
 
     Raises:

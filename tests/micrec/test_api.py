@@ -161,6 +161,15 @@ class TestFrames:
         with pytest.raises(micrec.MicrecError, match=message):
             micrec.convert(given)
 
+    def test_what_is_read_is_not_replaced(self, tmp_path):
+        source = tmp_path / "whole" / "clicks.parquet"
+        source.parent.mkdir()
+        pl.DataFrame(LOG).write_parquet(source)
+        for clicks, items in ((source, None), (LOG, source)):
+            with pytest.raises(micrec.MicrecError, match="which is read, lies in it"):
+                micrec.convert(clicks, source.parent, items=items, overwrite=True)
+        assert source.is_file()
+
     def test_a_reader_of_files_takes_no_frames(self):
         with pytest.raises(micrec.MicrecError, match="'movielens' reads files"):
             micrec.convert(LOG, reader="movielens")
@@ -216,7 +225,9 @@ class TestTrain:
         }
         assert frame.filter(slice="tail", model="popularity").height > 0
         assert "popularity" in repr(found)
+        assert f"Verdict: {found.verdict}." in repr(found)
         assert f"{found.metrics['hit@10']:.4f}" in found._repr_html_()
+        assert f"{found.metrics['mrr']:.4f}" in found._repr_html_()
 
     def test_settings_of_the_evaluation(self, model):
         found = model.evaluate(settings={"cutoffs": (3,)})
@@ -272,7 +283,7 @@ class TestTrain:
             micrec.train(folder, settings=settings)
 
     def test_a_model_is_not_written_into_its_data(self, folder):
-        with pytest.raises(micrec.MicrecError, match="name a folder outside it"):
+        with pytest.raises(micrec.MicrecError, match="name a place outside it"):
             micrec.train(micrec.load(folder), folder / "m", settings=SMALL)
 
     def test_it_belongs_to_its_data(self, model, tmp_path):
