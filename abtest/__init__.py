@@ -27,32 +27,24 @@ from micrec.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from abtest.api import aa, analyze, load_run, power, run_scenario
     from abtest.result_objects import AaResult, AnalysisResult, Decision, PowerResult, ScenarioResult
-
-    __all__ = [
-        "AaResult",
-        "AnalysisResult",
-        "Decision",
-        "PowerResult",
-        "ScenarioResult",
-        "aa",
-        "analyze",
-        "load_run",
-        "power",
-        "run_scenario",
-    ]
 else:
-    __getattr__, __dir__, __all__ = lazy_exports(
+    __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "analyze": "abtest.api",
-            "power": "abtest.api",
-            "aa": "abtest.api",
-            "run_scenario": "abtest.api",
-            "load_run": "abtest.api",
-            "AaResult": "abtest.result_objects",
-            "AnalysisResult": "abtest.result_objects",
-            "Decision": "abtest.result_objects",
-            "PowerResult": "abtest.result_objects",
-            "ScenarioResult": "abtest.result_objects",
+            "abtest.api": ("aa", "analyze", "load_run", "power", "run_scenario"),
+            "abtest.result_objects": ("AaResult", "AnalysisResult", "Decision", "PowerResult", "ScenarioResult"),
         },
     )
+
+__all__ = [
+    "AaResult",
+    "AnalysisResult",
+    "Decision",
+    "PowerResult",
+    "ScenarioResult",
+    "aa",
+    "analyze",
+    "load_run",
+    "power",
+    "run_scenario",
+]

@@ -2,7 +2,7 @@
 
 The names of this module are those of the package: ``import abtest`` and call ``abtest.analyze(...)``. Logs are Polars
 or pandas frames, columns by name as NumPy arrays, or paths. A mistake of the caller raises
-:class:`~micrec.errors.MicrecError`, whose message says what to change.
+``MicrecError``, whose message says what to change.
 """
 
 import json
@@ -94,7 +94,7 @@ def analyze(
     Raises:
         MicrecError: If the log or the plan breaks a rule; all faults at once.
 
-    Example:
+    Examples:
         >>> import abtest, numpy as np
         >>> rng, arm = np.random.default_rng(0), np.repeat(["A", "B"], 2000)
         >>> log = {"user_id": np.arange(4000), "arm": arm, "clicks": rng.poisson(np.where(arm == "B", 2.4, 2.0))}
@@ -107,8 +107,11 @@ def analyze(
     from abtest.analysis.plan import AnalysisPlan
     from abtest.analysis.results import results_of
     from abtest.analysis.userlog import log_of, read_log
+    from micrec.destination import check_destination
 
+    source = _log(log)
     if out is not None:
+        check_destination(Path(out), *([source] if isinstance(source, Path) else []), what="the report")
         check_out(Path(out), force=overwrite)
     chosen, more_slices = _metrics(metrics)
     plan = AnalysisPlan(
@@ -133,7 +136,6 @@ def analyze(
         min_users=min_users,
         checks=checks,
     )
-    source = _log(log)
     read = read_log(source, plan) if isinstance(source, Path) else log_of(source, plan, tell_unused=True)
     result = AnalysisResult(results_of(analyse(read, plan, started_s=started_s)))
     if out is not None:
@@ -166,7 +168,7 @@ def power(
     """Plan a test: users and days for a lift, and the smallest lift that given users find.
 
     Args:
-        log: A log of the past, with or without arms, as for :func:`analyze`; or give ``mean`` and ``sd``.
+        log: A log of the past, with or without arms, as for ``analyze``; or give ``mean`` and ``sd``.
         mean: Mean of the metric per user, without a log.
         sd: Its standard deviation per user, without a log.
         lifts: True lifts to find, as shares of the mean: 0.02 is +2 %.
@@ -178,7 +180,7 @@ def power(
         primaries: Primary metrics that share the level; None: those of the log, else 1.
         looks: ``final``: read once at the end; ``daily``: a planned look on each of ``planned_days`` days.
         planned_days: Days of the test.
-        columns: As for :func:`analyze`, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``separator`` and
+        columns: As for ``analyze``, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``separator`` and
             ``implausible_times``.
 
     Returns:
@@ -187,7 +189,7 @@ def power(
     Raises:
         MicrecError: If a number is out of range or the log breaks a rule; all faults at once.
 
-    Example:
+    Examples:
         >>> import abtest
         >>> plan = abtest.power(mean=2.5, sd=4, lifts=[0.02], users_per_day=20_000)
         >>> plan.to_frame().select("n_control", "days").row(0)
@@ -240,12 +242,12 @@ def aa(
     """Split a log's users at random thousands of times: do its metrics cry wolf, do intervals hold a planted lift?
 
     Args:
-        log: As for :func:`analyze`, with or without arms.
+        log: As for ``analyze``, with or without arms.
         splits: Random A/A splits.
         alpha: Two-sided level of each test.
         lifts: Lifts to plant, as shares of the mean, for coverage and power.
         seed: Random seed of the splits.
-        columns: As for :func:`analyze`, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``separator`` and
+        columns: As for ``analyze``, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``separator`` and
             ``implausible_times``.
 
     Returns:
@@ -254,7 +256,7 @@ def aa(
     Raises:
         MicrecError: If a number is out of range or the log breaks a rule; all faults at once.
 
-    Example:
+    Examples:
         >>> import abtest, numpy as np
         >>> log = {"user_id": np.arange(2000), "clicks": np.random.default_rng(0).poisson(2.0, 2000)}
         >>> abtest.aa(log, splits=500).sound
@@ -303,7 +305,7 @@ def run_scenario(
         MicrecError: If a key is at fault (all faults at once), ``out`` is taken, the data are at fault, or a training
             fails.
 
-    Example:
+    Examples:
         >>> import abtest
         >>> counted = abtest.run_scenario("table1", {"datasets.video.scale": 0.0005, "datasets.news.scale": 0.001})
         >>> counted.to_frame()["dataset"].to_list()
@@ -327,12 +329,12 @@ def load_run(folder: StrPath) -> ScenarioResult:
     """The results of a finished run.
 
     Args:
-        folder: A run folder, as ``micrec run`` and :func:`run_scenario` write.
+        folder: A run folder, as ``micrec run`` and ``run_scenario`` write.
 
     Raises:
         MicrecError: If it holds no finished run.
 
-    Example:
+    Examples:
         >>> import abtest
         >>> small = {"datasets.video.scale": 0.0005, "datasets.news.scale": 0.001}
         >>> made = abtest.run_scenario("table1", small, out="run")

@@ -280,7 +280,7 @@ class ScenarioResult(Displayed):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What ``to_frame`` can give of this run, its default first."""
+        """What ``AnalysisResult.to_frame`` can give of this run, its default first."""
         return tuple(part for part in ("effects", "models", "datasets") if self.results.get(part))
 
     def to_frame(self, part: str | None = None) -> pl.DataFrame:
@@ -292,7 +292,7 @@ class ScenarioResult(Displayed):
                 ``parts``.
 
         Returns:
-            For experiments on a platform ``effects`` is as in :meth:`AnalysisResult.to_frame`. Otherwise the columns
+            For experiments on a platform ``effects`` is as in ``AnalysisResult.to_frame``. Otherwise the columns
             are the keys of ``results.json``, levels joined by dots, such as ``treatment.mean`` or ``tail.hit@50``, and
             an interval is two columns, ``…_low`` and ``…_high``.
 
@@ -329,7 +329,7 @@ class ScenarioResult(Displayed):
 
 
 def effects_frame(effects: Iterable[Data]) -> pl.DataFrame:
-    """Effects of an experiment's ``results.json``, one row each; see :meth:`AnalysisResult.to_frame`."""
+    """Effects of an experiment's ``results.json``, one row each; see ``AnalysisResult.to_frame``."""
     return pl.DataFrame([_effect(effect) for effect in effects], schema=_EFFECT_SCHEMA)
 
 

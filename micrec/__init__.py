@@ -32,40 +32,35 @@ if TYPE_CHECKING:
     from micrec.errors import MicrecError
     from micrec.progress import LineProgress
     from micrec.retrieval.retriever import Recommendation, Retriever
-
-    __all__ = [
-        "Dataset",
-        "DatasetStatistics",
-        "Evaluation",
-        "LineProgress",
-        "MicrecError",
-        "Recommendation",
-        "Retriever",
-        "TrainedModel",
-        "convert",
-        "describe",
-        "evaluate",
-        "load",
-        "load_model",
-        "train",
-    ]
 else:
-    __getattr__, __dir__, __all__ = lazy_exports(
+    __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "load": "micrec.api",
-            "convert": "micrec.api",
-            "describe": "micrec.api",
-            "train": "micrec.api",
-            "load_model": "micrec.api",
-            "evaluate": "micrec.api",
-            "Dataset": "micrec.data.dataset",
-            "DatasetStatistics": "micrec.data.describe",
-            "Evaluation": "micrec.api",
-            "LineProgress": "micrec.progress",
-            "MicrecError": "micrec.errors",
-            "Recommendation": "micrec.retrieval.retriever",
-            "Retriever": "micrec.retrieval.retriever",
-            "TrainedModel": "micrec.api",
+            "micrec.api": (
+                *("convert", "describe", "evaluate", "load", "load_model", "train"),
+                *("Evaluation", "TrainedModel"),
+            ),
+            "micrec.data.dataset": ("Dataset",),
+            "micrec.data.describe": ("DatasetStatistics",),
+            "micrec.errors": ("MicrecError",),
+            "micrec.progress": ("LineProgress",),
+            "micrec.retrieval.retriever": ("Recommendation", "Retriever"),
         },
     )
+
+__all__ = [
+    "Dataset",
+    "DatasetStatistics",
+    "Evaluation",
+    "LineProgress",
+    "MicrecError",
+    "Recommendation",
+    "Retriever",
+    "TrainedModel",
+    "convert",
+    "describe",
+    "evaluate",
+    "load",
+    "load_model",
+    "train",
+]

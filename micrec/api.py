@@ -1,8 +1,8 @@
 """The model library as one call per command, on plain objects: frames in, result objects out.
 
 The names of this module are those of the package: ``import micrec`` and call ``micrec.train(...)``. Every function
-takes a dataset as a :class:`~micrec.data.dataset.Dataset` or as the path of a dataset folder, and raises
-:class:`~micrec.errors.MicrecError` for a mistake of the caller, with a message that says what to change.
+takes a dataset as a ``Dataset`` or as the path of a dataset folder, and raises
+``MicrecError`` for a mistake of the caller, with a message that says what to change.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def load(folder: StrPath, *, progress: Progress | None = None) -> Dataset:
     Raises:
         MicrecError: Naming every fault found, with file, column, count, first rows, and cure.
 
-    Example:
+    Examples:
         >>> import micrec, simulator
         >>> world = simulator.make_world("tiny", scale=0.1, out="tiny")
         >>> len(micrec.load("tiny").clicks)
@@ -97,7 +97,7 @@ def convert(
     Raises:
         MicrecError: If a table is at fault, all faults at once, an option is unknown, or ``out`` is taken.
 
-    Example:
+    Examples:
         >>> import micrec, numpy as np
         >>> log = {"user_id": [1, 1, 2], "item_id": ["a", "b", "a"], "timestamp": np.array([0, 60, 90]) + 1_600_000_000}
         >>> micrec.convert(log, name="three").to_frame()["item_id"].to_list()
@@ -133,7 +133,7 @@ def describe(
     Raises:
         MicrecError: If the dataset cannot be read, or the split leaves a part empty.
 
-    Example:
+    Examples:
         >>> import micrec, simulator
         >>> figures = micrec.describe(simulator.make_world("tiny", scale=0.1).dataset, test_days=1)
         >>> figures.clicks, figures.test
@@ -210,7 +210,7 @@ class TrainedModel(Displayed):
         return TrainedModel(self.fitted, self.dataset, Path(folder))
 
     def evaluate(self, *, part: Part = "test", settings: Settings | None = None) -> "Evaluation":
-        """As :func:`micrec.evaluate` of this model on its dataset."""
+        """As ``evaluate`` of this model on its dataset."""
         return evaluate(self, part=part, settings=settings)
 
     def retriever(
@@ -224,7 +224,7 @@ class TrainedModel(Displayed):
             k: One more list length at which agreement with exact search is measured, beside 10, 50, 100 and 500.
 
         Returns:
-            A :class:`~micrec.retrieval.retriever.Retriever`; its ``save`` writes a bundle.
+            A ``Retriever``; its ``save`` writes a bundle.
         """
         from micrec.retrieval import Retriever
 
@@ -267,7 +267,7 @@ def train(
     Raises:
         MicrecError: If a key is unknown or out of range, the data cannot be trained on, or ``out`` is taken.
 
-    Example:
+    Examples:
         >>> import micrec, simulator
         >>> data = simulator.make_world("tiny", scale=0.1).dataset
         >>> model = micrec.train(data, settings={"model.name": "fm", "train.epochs": 1, "train.device": "cpu"})
@@ -312,14 +312,14 @@ def load_model(folder: StrPath, data: Dataset | StrPath, *, device: str = "auto"
     """Read a model back for the dataset it was trained on.
 
     Args:
-        folder: A folder that ``micrec train``, :func:`train` or ``save`` wrote.
+        folder: A folder that ``micrec train``, ``train`` or ``save`` wrote.
         data: The dataset it was trained on, or its folder.
         device: ``auto``, ``cpu``, ``cuda`` …
 
     Raises:
         MicrecError: If the folder holds no finished model, is damaged, or belongs to other data.
 
-    Example:
+    Examples:
         >>> import micrec, simulator
         >>> data = simulator.make_world("tiny", scale=0.1).dataset
         >>> saved = micrec.train(data, "fm", settings={"model.name": "fm", "train.epochs": 1})
@@ -459,7 +459,7 @@ def evaluate(
     Raises:
         MicrecError: If the model was trained on clicks of the part, does not belong to the data, or a key is at fault.
 
-    Example:
+    Examples:
         >>> import micrec, simulator
         >>> data = simulator.make_world("tiny", scale=0.1).dataset
         >>> model = micrec.train(data, settings={"model.name": "fm", "train.epochs": 1})

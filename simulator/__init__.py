@@ -25,17 +25,20 @@ from micrec.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from simulator.api import GeneratedWorld, Platform, PlatformLog, WorldTruth, make_world
     from simulator.world.world_config import WorldConfig
-
-    __all__ = ["GeneratedWorld", "Platform", "PlatformLog", "WorldConfig", "WorldTruth", "make_world"]
 else:
-    __getattr__, __dir__, __all__ = lazy_exports(
+    __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "make_world": "simulator.api",
-            "Platform": "simulator.api",
-            "GeneratedWorld": "simulator.api",
-            "PlatformLog": "simulator.api",
-            "WorldConfig": "simulator.world.world_config",
-            "WorldTruth": "simulator.api",
+            "simulator.api": ("GeneratedWorld", "Platform", "PlatformLog", "WorldTruth", "make_world"),
+            "simulator.world.world_config": ("WorldConfig",),
         },
     )
+
+__all__ = [
+    "GeneratedWorld",
+    "Platform",
+    "PlatformLog",
+    "WorldConfig",
+    "WorldTruth",
+    "make_world",
+]

@@ -88,7 +88,7 @@ class GeneratedWorld(Displayed):
         return _truth_in_memory(self._drawn) if self.folder is None else _truth_of_folder(self.folder)
 
     def to_frame(self) -> pl.DataFrame:
-        """The clicks, as :meth:`micrec.data.dataset.Dataset.to_frame`."""
+        """The clicks, as ``to_frame``."""
         return self.dataset.to_frame()
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def make_world(
     Raises:
         MicrecError: If keys are unknown, out of range or contradict each other, ``out`` is taken, or the disk is full.
 
-    Example:
+    Examples:
         >>> import simulator
         >>> world = simulator.make_world("tiny", scale=0.1, settings={"links.strength": 0.5})
         >>> world.truth.clicks["cause"].value_counts().height
@@ -163,7 +163,7 @@ def make_world(
 
 
 def world_config(world: WorldLike, *, scale: float = 1.0, settings: Settings | None = None) -> WorldConfig:
-    """The whole config of a world; see :func:`make_world`.
+    """The whole config of a world; see ``make_world``.
 
     Raises:
         MicrecError: If there is no such world, or keys are at fault; all faults at once, each with its path.
@@ -237,7 +237,7 @@ class Platform:
     """A simulated platform: users come, channels and a ranking model fill their slates, arms differ by the pipeline.
 
     Args:
-        world: As for :func:`make_world`; its days follow from the three numbers of days.
+        world: As for ``make_world``; its days follow from the three numbers of days.
         scale: Times the users, items, tags and providers of the world.
         config: Keys of the platform: ``{"pipeline.slate_size": 5, "arms": {"control": {}, "treatment": {...}}}``, or a
             whole config. ``arms`` names the arms, each with a ``weight`` and what it changes of the ``pipeline``.
@@ -253,7 +253,7 @@ class Platform:
     Raises:
         MicrecError: If keys are unknown, out of range or contradict each other.
 
-    Example:
+    Examples:
         >>> import simulator
         >>> arms = {"control": {}, "treatment": {"pipeline": {"channels": {"popular": None}}}}
         >>> log = simulator.Platform("tiny", scale=0.1, config={"arms": arms, "warmup_days": 1}, days=2).run()
