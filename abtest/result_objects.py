@@ -280,7 +280,7 @@ class ScenarioResult(Displayed):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What ``AnalysisResult.to_frame`` can give of this run, its default first."""
+        """What ``to_frame`` can give of this run, its default first."""
         return tuple(part for part in ("effects", "models", "datasets") if self.results.get(part))
 
     def to_frame(self, part: str | None = None) -> pl.DataFrame:

@@ -22,7 +22,7 @@ def loaded_after(code: str) -> set[str]:
 def undocumented(package: types.ModuleType) -> list[str]:
     """Public names, and public attributes of public classes of the project, that lack a docstring or annotations."""
     faults = []
-    for name in package.__all__:  # the loader's names and the listed ones agree: each is there, and each is listed
+    for name in package.__all__:
         found = getattr(package, name)
         faults += [f"{name}: no docstring"] if not inspect.getdoc(found) else []
         if inspect.isfunction(found):
