@@ -40,6 +40,7 @@ Settings: TypeAlias = Mapping[str, Any]
 WorldLike: TypeAlias = str | PathLike[str] | Mapping[str, Any] | WorldConfig
 """The name of a shipped world, the path of a world file, keys, or a whole config."""
 
+HIDDEN = "ground_truth"  # folder of the truth in a dataset, and folder and table of it in a platform's day
 TABLES = ("requests", "impressions", "behaviours", "serving", "snapshots")
 
 
@@ -216,7 +217,7 @@ def _truth_in_memory(drawn: _Drawn) -> WorldTruth:
 
 
 def _truth_of_folder(folder: Path) -> WorldTruth:
-    hidden = folder / "ground_truth"
+    hidden = folder / HIDDEN
     try:
         clicks = pl.concat(
             pl.read_parquet(file, columns=["user_id", "item_id", "timestamp"]).with_columns(
@@ -370,7 +371,7 @@ class PlatformLog(Displayed):
             ``day, visit, request, user_id, arm, item_id, position``, ``examined`` (whether the user looked at it) and
             ``cause`` (of a click: taste, popular, fresh, similar, repeat or link; else null).
         """
-        return self._read("ground_truth/oracle", False)
+        return self._read(f"{HIDDEN}/{HIDDEN}", False)
 
     def to_frame(self) -> pl.DataFrame:
         """One row per user and day of the experiment on which they came, ready for ``abtest.analyze``.
