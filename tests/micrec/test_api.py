@@ -75,7 +75,7 @@ class TestPackage:
 
     def test_the_examples_hold(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert failed_examples("micrec", "micrec.api") == 0
+        assert failed_examples("micrec", "micrec.api", "micrec.retrieval.retriever") == 0
 
 
 LOG = {"user_id": [7, 7, 8], "item_id": ["a", "b", "a"], "timestamp": [START_S, START_S + 60, START_S + 90]}
@@ -311,6 +311,15 @@ class TestRetriever:
         assert frame["item_id"].to_list() == told["item_ids"]
         assert frame["title"].to_list() == told["titles"]
         assert frame["score"].to_list() == pytest.approx(told["scores"])
+
+    def test_items_of_any_table_are_added_and_a_bundle_lies_in_a_folder_of_any_name(self, model, tmp_path):
+        retriever = model.retriever()
+        retriever.add_items({"item_id": np.array(["new1"]), "title": ["word1 thing"], "category": ["c1"]})
+        retriever.add_items(pd.DataFrame({"item_id": ["new2"], "category": ["c2"]}))
+        assert retriever.knows_item("new1")
+        assert retriever.knows_item("new2")
+        retriever.save(str(tmp_path / "b"))
+        assert micrec.Retriever.load(str(tmp_path / "b")).knows_item("new2")
 
     def test_a_list_in_a_notebook_is_escaped(self):
         found = micrec.Recommendation(["a<b"], [0.5], ["<i>mug</i>"])
