@@ -19,7 +19,7 @@ from abtest.run_folder import RESULTS_FILE, SCHEMA
 from micrec.errors import MicrecError
 from micrec.frames import Frame, as_frame
 from micrec.progress import Progress
-from micrec.settings import nested
+from micrec.settings import as_mapping, check_numbers, nested
 from micrec.temporary import in_folder
 
 if TYPE_CHECKING:
@@ -109,6 +109,9 @@ def analyze(
     from abtest.analysis.userlog import log_of, read_log
     from micrec.destination import check_destination
 
+    check_numbers(alpha=alpha, planned_days=planned_days, planned_users=planned_users, min_users=min_users)
+    shares = as_mapping("weights", weights)
+    check_numbers(**{f"weights.{arm}": share for arm, share in shares.items()})
     source = _log(log)
     if out is not None:
         check_destination(Path(out), *([source] if isinstance(source, Path) else []), what="the report")
@@ -120,8 +123,8 @@ def analyze(
         metrics=chosen,
         slices=tuple(dict.fromkeys([*more_slices, *_names("slices", slices)])),
         covariates=None if covariates is None else _names("covariates", covariates),
-        columns=dict(columns or {}),
-        weights=dict(weights or {}),
+        columns=as_mapping("columns", columns),
+        weights=shares,
         alpha=alpha,
         planned_days=planned_days,
         planned_users=planned_users,
@@ -199,8 +202,13 @@ def power(
 
     if looks not in ("final", "daily"):
         raise MicrecError(f"looks: must be final or daily, got {looks!r}.")
+    lifts = _lifts(lifts)
+    check_numbers(
+        mean=mean, sd=sd, power=power, alpha=alpha, treatment_share=treatment_share, users_per_day=users_per_day
+    )
+    check_numbers(users=users, primaries=primaries, planned_days=planned_days)
     question = PowerQuestion(
-        lifts=tuple(map(float, lifts)),
+        lifts=lifts,
         power=power,
         alpha=alpha,
         treatment_share=treatment_share,
@@ -266,13 +274,15 @@ def aa(
 
     if not (isinstance(splits, int) and splits >= 1):
         raise MicrecError(f"splits: must be a whole number >= 1, got {splits!r}.")
+    check_numbers(alpha=alpha, seed=seed)
+    lifts = _lifts(lifts)
     for planted in lifts:
         if not (-1.0 < planted < 1e6):
             raise MicrecError(f"lifts: {planted:g}: must be a number above -1 (-100 %).")
     plan = _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times)
     history = read_history(_log(log), plan)
     try:
-        return AaResult(calibration_table(history, splits=splits, alpha=alpha, lifts=tuple(lifts), seed=seed))
+        return AaResult(calibration_table(history, splits=splits, alpha=alpha, lifts=lifts, seed=seed))
     except ValueError as fault:
         raise MicrecError(str(fault)) from None
 
@@ -388,6 +398,13 @@ def _log(log: Frame | StrPath) -> Path | pl.DataFrame:
     return Path(log) if isinstance(log, str | PathLike) else as_frame(log, "log")
 
 
+def _lifts(lifts: Sequence[float] | float) -> tuple[float, ...]:
+    """Lifts as shares; one number alone is one lift."""
+    given = [lifts] if isinstance(lifts, int | float | str) else list(lifts)
+    check_numbers(**{f"lifts.{place}": lift for place, lift in enumerate(given)})
+    return tuple(map(float, given))
+
+
 def _names(what: str, names: Sequence[str]) -> tuple[str, ...]:
     """Names without repeats; one name alone is one name, not its letters."""
     listed = [names] if isinstance(names, str) else list(names)
@@ -429,7 +446,7 @@ def _history_plan(
         control="A",
         treatments=("B",),
         metrics=_metrics(metrics)[0],
-        columns=dict(columns or {}),
+        columns=as_mapping("columns", columns),
         rows=rows,
         dedupe=_names("dedupe", dedupe),
         timezone=timezone,

@@ -23,7 +23,7 @@ from micrec.errors import MicrecError
 from micrec.frames import Frame, as_frame
 from micrec.notebook import Displayed, ResultTable
 from micrec.progress import Progress
-from micrec.settings import build_config, load_yaml, merge, nested, validate
+from micrec.settings import as_mapping, build_config, load_yaml, merge, nested, validate
 
 if TYPE_CHECKING:
     from micrec.evaluation import EvalResult
@@ -543,7 +543,7 @@ def _frames(
     from micrec.destination import check_destination
 
     tables = {name: _table(name, one) for name, one in (("clicks", clicks), ("users", users), ("items", items))}
-    own = {"columns": dict(columns) if columns else None, "timezone": timezone}
+    own = {"columns": as_mapping("columns", columns) or None, "timezone": timezone}
     options = merge(nested(settings or {}), {key: value for key, value in own.items() if value is not None})
     log = tables["clicks"]
     if isinstance(log, Path) and not any(isinstance(one, pl.DataFrame) for one in tables.values()):

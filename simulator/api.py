@@ -18,7 +18,7 @@ from micrec.errors import MicrecError
 from micrec.extending import extended, read_extended
 from micrec.notebook import Displayed, ResultTable
 from micrec.progress import Progress
-from micrec.settings import merge, nested, validate
+from micrec.settings import check_numbers, merge, nested, validate
 from micrec.shipped import WORLDS, find_file
 from micrec.temporary import in_folder
 from simulator.platform.arms import arm_pipelines
@@ -173,10 +173,14 @@ def world_config(world: WorldLike, *, scale: float = 1.0, settings: Settings | N
         where, data = world.name, world.model_dump(mode="json")
     elif isinstance(world, Mapping):
         where, data = "world", extended(nested(world, where="world"), "world")
+    elif not isinstance(world, str | PathLike):
+        kind = type(world).__name__
+        raise MicrecError(f"world: is a {kind}: give the name of a shipped world, a path, or a mapping of keys.")
     else:
         path = find_file(world if isinstance(world, str) else Path(world), below=WORLDS)
         where, data = str(path), {"name": path.stem, **read_extended(path)}
     config = validate(WorldConfig, merge(data, nested(settings or {})), where=where)
+    check_numbers(scale=scale)
     return scaled_world(config, scale, where=where)
 
 

@@ -90,9 +90,14 @@ class TestFrames:
             pd.DataFrame(LOG),
             pd.DataFrame(LOG).set_index("user_id"),
             {name: np.array(values) for name, values in LOG.items()},
+            {**LOG, "timestamp": np.array(LOG["timestamp"], dtype="datetime64[s]")},
+            np.array(
+                list(zip(*LOG.values(), strict=True)), dtype=[("user_id", int), ("item_id", "U1"), ("timestamp", int)]
+            ),
+            pd.DataFrame(LOG).assign(timestamp=pd.to_datetime(LOG["timestamp"], unit="s")),
             pl.DataFrame(LOG).to_arrow(),
         ],
-        ids=["polars", "lazy", "pandas", "pandas index", "numpy", "arrow"],
+        ids=["polars", "lazy", "pandas", "pandas index", "numpy", "numpy times", "structured", "pandas times", "arrow"],
     )
     def test_any_table_becomes_the_same_dataset(self, log):
         found = micrec.convert(log, name="three")
@@ -152,6 +157,14 @@ class TestFrames:
         ("given", "message"),
         [
             (3.0, "clicks: is a float, where a table is needed: give a Polars or pandas frame"),
+            (pd.Series([1, 2]), "clicks: is a Series, where a table is needed"),
+            (pl.Series([1, 2]), "clicks: is a Series, where a table is needed"),
+            (np.zeros((3, 3)), "clicks: is a ndarray, where a table is needed"),
+            ({**LOG, "x": np.ones(3) * 1j}, "clicks: .*x"),
+            (pd.DataFrame(LOG).assign(day=pd.period_range("2020", periods=3)), "column 'day' is of type .*period"),
+            (pd.DataFrame(LOG).assign(item_id=["a", 1, None]), "clicks: cannot be read as a table"),
+            (pd.DataFrame(np.zeros((2, 2)), columns=["a", "a"]), "clicks: cannot be read as a table"),
+            (pl.DataFrame({"user_id": [object()]}), "column 'user_id' is of type Object"),
             ({"user_id": [1], "item_id": [2, 3], "timestamp": [4]}, "clicks: cannot be read as a table"),
             ({"user": [1], "item_id": [2], "timestamp": [START_S]}, "user_id: missing column"),
             ({"user_id": [], "item_id": [], "timestamp": []}, "the log is empty"),
@@ -276,6 +289,7 @@ class TestTrain:
             ({"train": 3, "train.epochs": 3}, "train.epochs: train is 3, which has no keys"),
             ({"": 3}, "must be a key such as train.epochs"),
             ({3: 3}, "must be a key such as train.epochs"),
+            ("train.epochs=3", "settings: is a str, where a mapping is needed"),
         ],
     )
     def test_a_wrong_key_is_named(self, folder, settings, message):

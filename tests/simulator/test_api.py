@@ -92,6 +92,9 @@ class TestWorld:
             ({"world": {"user": 3}}, "user: unknown key, did you mean users"),
             ({"settings": {"users.count": -1}}, "users.count: must be >= 1"),
             ({"scale": 0}, "must be > 0, got 0"),
+            ({"scale": "1"}, "scale: must be a number, got '1'"),
+            ({"world": 3}, "world: is a int: give the name of a shipped world"),
+            ({"settings": ["seed=1"]}, "settings: is a list, where a mapping is needed"),
             ({"settings": {"users.count": 1, "sessions.per_user": 1.001, "days": 1}}, "no user clicks within 1 days"),
         ],
     )
