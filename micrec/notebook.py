@@ -44,7 +44,8 @@ class Displayed:
         return "\n\n".join(part for part in parts if part)
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self._lines())
+        first, *others = [html.escape(line) for line in self._lines()] or [""]
+        lines = f"<p><strong>{first}</strong></p>" + "".join(f"<p>{line}</p>" for line in others)
         return f"<div>{lines}{''.join(table_html(table) for table in self._tables() if table.rows)}</div>"
 
 

@@ -31,6 +31,13 @@ from simulator.population.population_config import PopulationConfig
 from simulator.ports import MatcherTrainer, RankerTrainer
 from simulator.world.clicks import Cause
 from simulator.world.files import scaled_world
+from simulator.world.item_table import (
+    dataset_schema,
+    ground_truth_items,
+    ground_truth_links,
+    item_frame,
+    published_items,
+)
 from simulator.world.world import World
 from simulator.world.world_config import WorldConfig
 
@@ -71,10 +78,16 @@ class GeneratedWorld(Displayed):
     Attributes:
         config: Every key of the world.
         folder: The dataset folder; None if the world is in memory only.
+        users: Users seen within the log.
+        items: Items published within the log.
+        clicks: Clicks of the log.
     """
 
     config: WorldConfig
-    folder: Path | None = None
+    folder: Path | None
+    users: int
+    items: int
+    clicks: int
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -89,26 +102,22 @@ class GeneratedWorld(Displayed):
         return _truth_in_memory(self._drawn) if self.folder is None else _truth_of_folder(self.folder)
 
     def to_frame(self) -> pl.DataFrame:
-        """The clicks, as ``to_frame``."""
+        """The clicks with outside ids, in time order, as ``Dataset.to_frame`` gives them."""
         return self.dataset.to_frame()
 
     def to_dict(self) -> dict[str, Any]:
-        """Name, folder, and counts of users seen, items and clicks."""
-        counts = {
-            "users": len(self.dataset.users),
-            "items": len(self.dataset.items),
-            "clicks": len(self.dataset.clicks),
-        }
-        return {"name": self.config.name, "folder": None if self.folder is None else str(self.folder), **counts}
+        """Name, folder, and counts of users, items and clicks."""
+        folder = None if self.folder is None else str(self.folder)
+        counts = {"users": self.users, "items": self.items, "clicks": self.clicks}
+        return {"name": self.config.name, "folder": folder, **counts}
 
     @cached_property
     def _drawn(self) -> "_Drawn":
         return _draw(self.config)
 
     def _lines(self) -> list[str]:
-        told = self.to_dict()
         where = f" in {self.folder}" if self.folder is not None else " in memory"
-        size = f"{told['users']:,} users, {told['items']:,} items, {told['clicks']:,} clicks"
+        size = f"{self.users:,} users, {self.items:,} items, {self.clicks:,} clicks"
         return [f"World {self.config.name}{where}: {size} over {self.config.days} days, seed {self.config.seed}"]
 
 
@@ -149,18 +158,22 @@ def make_world(
     """
     config = world_config(world, scale=scale, settings=settings)
     if out is None:
-        found = GeneratedWorld(config)
-        if found._drawn.clicks.is_empty():
+        drawn = _draw(config)
+        if drawn.clicks.is_empty():
             raise MicrecError(
                 f"{config.name}: no user clicks within {config.days} days: raise days ({config.days}), "
                 f"users.count ({config.users.count}) or sessions.per_user ({config.sessions.per_user:g})."
             )
+        found = GeneratedWorld(config, None, len(drawn.users), published_items(config), len(drawn.clicks))
+        found.__dict__["_drawn"] = drawn  # drawn once
         return found
     from simulator.world.generate import generate_world
     from simulator.world.workers import default_workers
 
-    generate_world(config, Path(out), workers=workers or default_workers(), overwrite=overwrite, progress=progress)
-    return GeneratedWorld(config, Path(out))
+    made = generate_world(
+        config, Path(out), workers=workers or default_workers(), overwrite=overwrite, progress=progress
+    )
+    return GeneratedWorld(config, Path(out), made.users, made.items, made.clicks)
 
 
 def world_config(world: WorldLike, *, scale: float = 1.0, settings: Settings | None = None) -> WorldConfig:
@@ -204,16 +217,12 @@ def _draw(config: WorldConfig) -> _Drawn:
 
 
 def _dataset_in_memory(drawn: _Drawn) -> Dataset:
-    from simulator.world.item_table import dataset_schema, item_frame, published_items
-
     config = drawn.world.config
     items = item_frame(config, drawn.world.catalogue).head(published_items(config))
     return dataset_of_frames(dataset_schema(config), drawn.users, items, drawn.clicks)
 
 
 def _truth_in_memory(drawn: _Drawn) -> WorldTruth:
-    from simulator.world.item_table import ground_truth_items, ground_truth_links, published_items
-
     config, catalogue = drawn.world.config, drawn.world.catalogue
     items = ground_truth_items(config, catalogue).head(published_items(config))
     clicks = drawn.clicks.select("user_id", "item_id", "timestamp").with_columns(cause=drawn.causes)

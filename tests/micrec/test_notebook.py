@@ -79,7 +79,7 @@ def test_a_result_shows_its_lines_and_its_open_tables():
 
     assert repr(Two()) == "first\n<b>second</b>\n\nopen\nx  y\n----\na  1"
     page = Two()._repr_html_()
-    assert "<p>&lt;b&gt;second&lt;/b&gt;</p>" in page
+    assert "<p><strong>first</strong></p><p>&lt;b&gt;second&lt;/b&gt;</p>" in page
     assert "<details><summary>shut</summary><table>" in page
 
 

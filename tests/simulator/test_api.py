@@ -59,6 +59,8 @@ class TestWorld:
         for name, table in made.truth._asdict().items():
             assert getattr(again.truth, name).equals(table), name
         assert again.folder == tmp_path / "again"
+        assert again.to_dict() == {**made.to_dict(), "folder": str(tmp_path / "again")}
+        assert (made.users, made.items, made.clicks) == (len(read.users), len(read.items), len(read.clicks))
         assert repr(
             made
         ) == f"World tiny in memory: {len(read.users)} users, 120 items, {len(read.clicks):,} clicks " + (
