@@ -359,14 +359,18 @@ def _verdict_lines(results: Data) -> list[str]:
     if _is_experiment(results):
         return experiment_lines(results)
     if "orderings" in results:
-        from abtest.report.pages.table_layout import verdict_lines
-
-        return list(verdict_lines(results))
+        return [_claim_line(one) for one in results["orderings"]]
     if results["kind"] == "offline_ab":
         from abtest.report.pages.two_arm_verdict import verdict
 
         return verdict(results)
     return []
+
+
+def _claim_line(ordering: Data) -> str:
+    counts = ordering["counts"]
+    steps = f"{counts['holds']} for, {counts['does not hold']} against, {counts['not shown']} open"
+    return f"{ordering['claim']}: {ordering['verdict']} ({steps})"
 
 
 def _scenario_tables(results: Data) -> list[ResultTable]:

@@ -22,8 +22,7 @@ Examples:
 from typing import TYPE_CHECKING
 
 from micrec.lazy_exports import lazy_exports
-
-__version__ = "0.1.0"
+from micrec.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from micrec.api import Evaluation, TrainedModel, convert, describe, evaluate, load, load_model, train

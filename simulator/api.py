@@ -112,7 +112,7 @@ class GeneratedWorld(Displayed):
         return {"name": self.config.name, "folder": folder, **counts}
 
     @cached_property
-    def _drawn(self) -> "_Drawn":
+    def _drawn(self) -> "_DrawnWorld":
         return _draw(self.config)
 
     def _lines(self) -> list[str]:
@@ -197,7 +197,7 @@ def world_config(world: WorldLike, *, scale: float = 1.0, settings: Settings | N
     return scaled_world(config, scale, where=where)
 
 
-class _Drawn(NamedTuple):
+class _DrawnWorld(NamedTuple):
     """All tables of a world in memory, clicks and causes in time order."""
 
     world: World
@@ -207,22 +207,22 @@ class _Drawn(NamedTuple):
     causes: pl.Series
 
 
-def _draw(config: WorldConfig) -> _Drawn:
+def _draw(config: WorldConfig) -> _DrawnWorld:
     world = World.build(config)
     shard = world.history(0, config.users.count)
     names = pl.Series([cause.name.lower() for cause in Cause])
     clicks = shard.clicks.with_columns(cause=names.gather(shard.causes["cause"].cast(pl.UInt32)))
     clicks = clicks.sort("timestamp", maintain_order=True)
-    return _Drawn(world, shard.users, shard.ground_truth_users, clicks.drop("cause"), clicks["cause"])
+    return _DrawnWorld(world, shard.users, shard.ground_truth_users, clicks.drop("cause"), clicks["cause"])
 
 
-def _dataset_in_memory(drawn: _Drawn) -> Dataset:
+def _dataset_in_memory(drawn: _DrawnWorld) -> Dataset:
     config = drawn.world.config
     items = item_frame(config, drawn.world.catalogue).head(published_items(config))
     return dataset_of_frames(dataset_schema(config), drawn.users, items, drawn.clicks)
 
 
-def _truth_in_memory(drawn: _Drawn) -> WorldTruth:
+def _truth_in_memory(drawn: _DrawnWorld) -> WorldTruth:
     config, catalogue = drawn.world.config, drawn.world.catalogue
     items = ground_truth_items(config, catalogue).head(published_items(config))
     clicks = drawn.clicks.select("user_id", "item_id", "timestamp").with_columns(cause=drawn.causes)
