@@ -28,10 +28,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from micrec import __version__
 from micrec.destination import check_destination, refuse_around
 from micrec.errors import MicrecError
 from micrec.folder_lock import lock, unlock
+from micrec.version import __version__
 
 SCENARIO_FILE = "scenario.resolved.yaml"
 RESULTS_FILE = "results.json"

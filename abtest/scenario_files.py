@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from abtest.online.online_scenario import OnlineScenario
 from abtest.scenario_kinds import SCENARIO_KINDS
 from micrec.config import Config
 from micrec.errors import MicrecError
-from micrec.extending import EXTENDS, read_extended
-from micrec.settings import KeyDescription, apply_overrides, explain
+from micrec.extending import EXTENDS, extended, read_extended
+from micrec.settings import KeyDescription, apply_overrides, explain, merge, nested
 from micrec.shipped import WORLDS, find_file
 from simulator.world.world_config import WorldConfig
 
@@ -42,21 +42,54 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Any, dict[
             is at fault; all faults at once.
     """
     path = find_file(path)
-    data = apply_overrides(read_extended(path, _worlds), overrides)
+    return checked_scenario(apply_overrides(read_extended(path, _worlds), overrides), str(path), _name_of(path))
+
+
+def scenario_of(
+    scenario: Path | Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """A scenario from a file, the name of a shipped one, or a mapping of its keys, which may have ``extends``.
+
+    Args:
+        scenario: Where it comes from.
+        settings: Keys laid over it; dots part levels, as in ``{"base.train.epochs": 1}``.
+
+    Returns:
+        As ``load_scenario``.
+
+    Raises:
+        MicrecError: As ``load_scenario``.
+    """
+    over = nested(settings or {})
+    if isinstance(scenario, Mapping):
+        data = extended(nested(scenario, where="scenario"), "scenario", _worlds)
+        return checked_scenario(merge(data, over), "scenario", "scenario")
+    path = find_file(scenario)
+    return checked_scenario(merge(read_extended(path, _worlds), over), str(path), _name_of(path))
+
+
+def checked_scenario(data: dict[str, Any], where: str, name: str) -> tuple[Any, dict[str, Any]]:
+    """A scenario from its keys; see ``load_scenario``.
+
+    Args:
+        data: All keys, with those of what is extended.
+        where: What the user wrote, for messages.
+        name: Name of the run where the keys have none.
+    """
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in SCENARIO_KINDS:
         got = json.dumps(kind, default=str)
-        raise MicrecError(f"{path}: kind: must be one of {', '.join(SCENARIO_KINDS)}, got {got}.")
-    data.setdefault("name", _name_of(path))
+        raise MicrecError(f"{where}: kind: must be one of {', '.join(SCENARIO_KINDS)}, got {got}.")
+    data = {**data, "name": data.get("name", name)}
     if isinstance(data["name"], str) and (set(data["name"]) == {"."} or len(data["name"]) > 100):
         raise MicrecError(
-            f"{path}: name: must not be dots alone, and have at most 100 characters, got {data['name'][:120]!r}: the "
+            f"{where}: name: must not be dots alone, and have at most 100 characters, got {data['name'][:120]!r}: the "
             "run's folder is named after it."
         )
     chosen = SCENARIO_KINDS[kind]
     scenario, faults = chosen.check(chosen.schema, data)
     if scenario is None or faults:
-        raise MicrecError.of(str(path), faults)
+        raise MicrecError.of(where, faults)
     return scenario, scenario.resolved()
 
 

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import micrec
 from micrec.errors import MicrecError
+from micrec.version import __version__
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -220,7 +220,7 @@ def _write_tensors(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
     _sync(folder)
     return {
         "format": FORMAT_VERSION,
-        "micrec": micrec.__version__,
+        "micrec": __version__,
         "torch": torch.__version__,
         "file": name,
         "bytes": size,
@@ -271,7 +271,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if header["format"] != FORMAT_VERSION:
         raise MicrecError(
             f"{path}: checkpoint format {header['format']}, written by micrec {header['micrec']}; micrec "
-            f"{micrec.__version__} reads format {FORMAT_VERSION}: use that version of micrec, or train anew."
+            f"{__version__} reads format {FORMAT_VERSION}: use that version of micrec, or train anew."
         )
     return dict(manifest)
 

@@ -1,6 +1,7 @@
 """Files that stand on others: ``extends`` names the file whose keys are taken where a file sets none itself."""
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,26 @@ def read_extended(path: Path, places: Places | None = None) -> dict[str, Any]:
         MicrecError: If a file cannot be read, ``extends`` is no path, or files extend each other in a circle.
     """
     return _read(path, places or (lambda data: iter(())), ())
+
+
+def extended(data: Mapping[str, Any], where: str, places: Places | None = None) -> dict[str, Any]:
+    """The same for a mapping that is no file: paths that it extends are relative to the working directory.
+
+    Args:
+        data: Keys, of which ``extends`` may name a file or a shipped one.
+        where: What the mapping is called in messages.
+        places: As for ``read_extended``.
+
+    Raises:
+        MicrecError: As ``read_extended``.
+    """
+    own, found = copy.deepcopy(dict(data)), places or (lambda data: iter(()))
+    here = Path(where)
+    for at, keys in found(own):
+        merged = _over(here, keys, f"{at}.{EXTENDS}", found, ())
+        keys.clear()
+        keys.update(merged)
+    return _over(here, own, EXTENDS, found, ())
 
 
 def _read(path: Path, places: Places, below: tuple[Path, ...]) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Task:
         return f"{self.name}: {', '.join([*parts, *([note] if note else [])])}"
 
 
-class LineProgress:
+class LineProgress(Progress):
     """Rate and time left: rewritten in place on a terminal, at most one line every ``every_s`` elsewhere.
 
     Work may begin inside other work, such as the epochs of one model among many: lines tell the inner one until it is

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,12 +19,15 @@ from micrec.presets import PRESETS
 __all__ = [
     "KeyDescription",
     "apply_overrides",
+    "as_mapping",
     "build_config",
+    "check_numbers",
     "differences",
     "explain",
     "flatten",
     "load_yaml",
     "merge",
+    "nested",
     "validate",
 ]
 
@@ -198,6 +202,54 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def nested(settings: Mapping[str, Any], *, where: str = "settings") -> dict[str, Any]:
+    """Nested mappings from keys with dots: ``{"train.epochs": 2}`` becomes ``{"train": {"epochs": 2}}``.
+
+    Only the outermost keys are parted; values are taken as they are, and later keys win.
+
+    Raises:
+        MicrecError: If a key is no text or has an empty part, or a key lies below one that is no mapping.
+    """
+    result: dict[str, Any] = {}
+    for key, value in as_mapping(where, settings).items():
+        parts = key.split(".") if isinstance(key, str) else [""]
+        if not all(parts):
+            raise MicrecError(f"{where}: {key!r}: must be a key such as train.epochs.")
+        node: Any = result
+        for depth, part in enumerate(parts[:-1], start=1):
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise MicrecError(f"{where}: {key}: {'.'.join(parts[:depth])} is {node!r}, which has no keys.")
+        node.update(merge({part: node[part] for part in parts[-1:] if part in node}, {parts[-1]: value}))
+    return result
+
+
+def as_mapping(where: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of a mapping that a caller gave; None is an empty one.
+
+    Raises:
+        MicrecError: If it is none.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise MicrecError(f"{where}: is a {type(given).__name__}, where a mapping is needed: give {{name: value}}.")
+    return dict(given or {})
+
+
+def check_numbers(**given: Any) -> None:
+    """Refuse what is no number where one is needed; None stands for one that was not given.
+
+    Raises:
+        MicrecError: All faults at once, each with its name.
+    """
+    faults = [
+        f"{name}: must be a number, got {value!r}."
+        for name, value in given.items()
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real))
+    ]
+    if faults:
+        raise MicrecError("\n".join(faults))
 
 
 def differences(config: BaseModel, reference: BaseModel) -> dict[str, Any]:

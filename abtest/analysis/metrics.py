@@ -130,7 +130,20 @@ def load_metrics(path: Path) -> tuple[list[Metric], list[str]]:
         MicrecError: All faults at once: unknown keys, expressions that do not parse, names that no metric has.
     """
     path = find_file(path)
-    file = validate(MetricsFile, load_yaml(path), where=str(path))
+    return metrics_of(load_yaml(path), str(path))
+
+
+def metrics_of(data: Mapping[str, Any], where: str) -> tuple[list[Metric], list[str]]:
+    """The same from the keys of such a file.
+
+    Args:
+        data: The keys of a :class:`MetricsFile`.
+        where: What they are called in messages.
+
+    Raises:
+        MicrecError: As ``load_metrics``.
+    """
+    file = validate(MetricsFile, data, where=where)
     known, faults = dict(BUILTIN), []
     for name, spec in file.metrics.items():
         try:
@@ -157,7 +170,7 @@ def load_metrics(path: Path) -> tuple[list[Metric], list[str]]:
         f"metrics.{name}: defined and in no list: add it to primary, secondary or guardrails." for name in unused
     ]
     if faults:
-        raise MicrecError.of(str(path), faults)
+        raise MicrecError.of(where, faults)
     return list(metrics.values()), file.slices
 
 

@@ -13,7 +13,7 @@ from abtest.analysis.daily import new_users_per_day
 from abtest.analysis.measure import values
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
-from abtest.analysis.userlog import UserLog, read_log
+from abtest.analysis.userlog import UserLog, log_of, read_log
 from abtest.report import formatting
 from abtest.report.tables import Table
 from abtest.run_folder import versions
@@ -122,13 +122,20 @@ class History(NamedTuple):
     users_per_day: float | None
 
 
-def read_history(path: Path, plan: AnalysisPlan) -> History:
-    """A log, with or without arms, all users together.
+def read_history(log: Path | pl.DataFrame, plan: AnalysisPlan) -> History:
+    """A log in files or in memory, with or without arms, all users together.
 
     Raises:
         MicrecError: If it cannot be read, or breaks a rule; all faults at once.
     """
-    log = read_log(path, replace(plan, split_salt=TOGETHER))
+    together = replace(plan, split_salt=TOGETHER)
+    if isinstance(log, Path):
+        return history_of(read_log(log, together))
+    return history_of(log_of(log, together, tell_unused=True))
+
+
+def history_of(log: UserLog) -> History:
+    """A log whose users are all in one arm, as the past of a test to come."""
     metrics = tuple(metric for metric in log.metrics if metric.slice == ALL)
     columns = {**values(metrics), **{name: pl.col(name) for name in log.covariates}}
     table = log.users.select("arm", **columns)

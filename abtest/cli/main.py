@@ -14,10 +14,10 @@ from abtest.cli.analysis_commands import app as analysis_commands
 from abtest.cli.map_commands import app as map_commands
 from abtest.cli.scenario_commands import Overrides, Scenario
 from abtest.cli.scenario_commands import app as scenario_commands
-from micrec import __version__
 from micrec.cli.data_commands import app as data_commands
 from micrec.cli.model_commands import app as model_commands
 from micrec.console import report_errors
+from micrec.version import __version__
 from simulator.cli.world_commands import app as world_commands
 
 app = typer.Typer(

@@ -75,7 +75,7 @@ def run_statistics(
     )
     counted = {}
     for name, keys in scenario.chosen():
-        found = describe(datasets[name], scenario.split, scenario.sessions).as_dict()
+        found = describe(datasets[name], scenario.split, scenario.sessions).to_dict()
         label = keys.label or found["name"]
         counted[name] = {"label": label, "hash": hash_dataset(datasets[name]), "paper": keys.paper, **found}
     results: dict[str, Any] = {

@@ -84,18 +84,12 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
     """Print Table 1 of a dataset: users, items, sessions, clicks, train, test, and how they are spread."""
-    from micrec.config import SessionsConfig, SplitConfig
-    from micrec.data.describe import describe as count
+    from micrec.api import describe as run
     from micrec.data.describe import table
-    from micrec.data.store import read_dataset
     from micrec.progress import LineProgress
-    from micrec.settings import validate
 
-    given = {"test_fraction": test_fraction, "test_days": test_days}
-    split = validate(SplitConfig, {key: value for key, value in given.items() if value is not None}, where="split")
-    progress = LineProgress()
-    statistics = count(read_dataset(folder, progress=progress), split, SessionsConfig(), progress=progress)
+    statistics = run(folder, test_fraction=test_fraction, test_days=test_days, progress=LineProgress())
     if as_json:
-        typer.echo(json.dumps(statistics.as_dict(), indent=2))
+        typer.echo(json.dumps(statistics.to_dict(), indent=2))
     else:
         show(table(statistics), *(f"note: {note}" for note in statistics.notes))

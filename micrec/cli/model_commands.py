@@ -40,34 +40,18 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
     """Train one model; an interrupted training in OUT goes on where it stopped."""
-    from micrec.artifact import refuse_taken
-    from micrec.checkpoint import remove_checkpoint
-    from micrec.comparison import model_label, switches
-    from micrec.data.store import read_dataset
-    from micrec.destination import check_destination, refuse_around
-    from micrec.experiment import training_info
-    from micrec.fitting import fit
-    from micrec.model_folder import save_model
+    from micrec.api import check_model_folder
+    from micrec.api import train as run
     from micrec.progress import LineProgress
 
     resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
-    check_destination(out, data, *([config] if config else []), what="the model")
-    refuse_taken(out / MODEL, "model", overwrite=force)
-    for part in (MODEL, CHECKPOINT):
-        refuse_around(out / part, data, *([config] if config else []))
-    progress = LineProgress()
-    dataset = read_dataset(data, progress=progress)
-    _use_threads(resolved)
+    check_model_folder(out, data, *([config] if config else []), overwrite=force)
     try:
-        fitted = fit(dataset, resolved, folder=out, progress=progress)
+        model = run(data, out, config=resolved, overwrite=force, progress=LineProgress())
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted: the same command goes on from {out}", err=True)
         raise typer.Exit(130) from None
-    save_model(fitted, dataset, out / MODEL, overwrite=force)
-    remove_checkpoint(out / CHECKPOINT)
-    info = {"model": model_label(fitted.config), "switches": switches(fitted.config), **training_info(fitted)}
-    lines = [f"{key}: {value}" for key, value in info.items() if key != "log"]
-    show(*lines, f"next: micrec evaluate {out} {data}")
+    show(*(f"{key}: {value}" for key, value in model.to_dict().items()), f"next: micrec evaluate {out} {data}")
 
 
 @app.command()
@@ -85,30 +69,27 @@ def evaluate(
 ) -> None:
     """Rank the whole catalogue for every test user: HIT beside its ceiling and simple baselines, and what is judged."""
     from micrec import comparison
+    from micrec.api import evaluate as run
+    from micrec.api import load_model
     from micrec.config import EvalConfig
-    from micrec.data.store import read_dataset
     from micrec.evaluation.task import Part
-    from micrec.model_folder import load_model
     from micrec.settings import apply_overrides, validate
 
     chosen: Part = _choice("--part", part, ("test", "valid"))
-    dataset = read_dataset(data)
-    fitted = load_model(_model_folder(folder), dataset, device=device)
-    given = apply_overrides(fitted.config.evaluation.model_dump(), sets or [])
-    fitted = fitted.with_evaluation(validate(EvalConfig, given, where="--set"))
-    results = comparison.compare_with_baselines(fitted, dataset, chosen)
-    switches = comparison.switches(fitted.config)
+    model = load_model(folder, data, device=device)
+    given = apply_overrides(model.config.evaluation.model_dump(), sets or [])
+    found = run(model, part=chosen, settings=validate(EvalConfig, given, where="--set"))
+    results = dict(found.models)
     if as_json:
-        head = {"dataset": dataset.name, "part": part, "switches": switches}
-        typer.echo(json.dumps({**head, **comparison.results_as_dict(results, chosen)}, indent=2))
+        typer.echo(json.dumps(found.to_dict(), indent=2))
         return
     left = sum(map(len, comparison.other_metrics(results).values()))
     more = comparison.everything(results) if everything else [f"--all prints {left} more metrics and HIT by slice."]
     show(
-        f"{dataset.name}, {part} part",
+        f"{found.dataset}, {part} part",
         *comparison.summary(results, chosen),
         *more,
-        switches,
+        found.switches,
         f"next: micrec index {folder} {data} BUNDLE",
     )
 
@@ -307,13 +288,6 @@ def _config(preset: str, file: Path | None, sets: list[str]) -> "Config":
     from micrec.settings import apply_overrides, build_config, load_yaml
 
     return build_config(preset, apply_overrides(load_yaml(file) if file else {}, sets))
-
-
-def _use_threads(config: "Config") -> None:
-    if config.train.threads is not None:
-        from micrec.threads import use_threads
-
-        use_threads(config.train.threads)
 
 
 def _list_table(answer: "Recommendation") -> "Table":

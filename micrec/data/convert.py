@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
 from pydantic import Field, field_validator
 from rich.markup import escape
 from rich.table import Table
@@ -75,11 +76,26 @@ def read_table(source: Path, options: TableReaderConfig) -> DatasetFrames:
         MicrecError: As ``read_tabular``, or if a folder has no clicks file, or two files for one table.
     """
     clicks, found = _table_files(source) if existing(source).is_dir() else (source, TableReaderConfig())
+    schema = options.schema_file or found.schema_file
+    return read_tables(
+        clicks, options, users=options.users or found.users, items=options.items or found.items, schema=schema
+    )
+
+
+def read_tables(
+    clicks: Path | pl.DataFrame,
+    options: TableReaderConfig,
+    *,
+    users: Path | pl.DataFrame | None,
+    items: Path | pl.DataFrame | None,
+    schema: Path | None,
+) -> DatasetFrames:
+    """Read plain tables, each a file, a folder of part files, or a frame in memory; see ``read_tabular``."""
     return read_tabular(
         clicks,
-        users=options.users or found.users,
-        items=options.items or found.items,
-        schema=options.schema_file or found.schema_file,
+        users=users,
+        items=items,
+        schema=schema,
         columns=options.columns,
         timezone=options.timezone,
         implausible_times=options.implausible_times,
@@ -182,12 +198,8 @@ def convert(
     Raises:
         MicrecError: If the reader or an option is unknown, the source is missing or at fault, or ``out`` is taken.
     """
-    name = detect(source) if reader == AUTO else reader
-    if name not in READERS:
-        raise MicrecError(f"reader: there is no {name!r}: use one of {', '.join([*READERS, AUTO])}.")
-    chosen = READERS[name]
-    checked = validate(chosen.options, options or {}, where=f"options of the reader {name}")
-    _check_out(out, source, checked)
+    name, chosen, checked = choose_reader(reader, source, options or {})
+    check_out(out, source, checked)
     with new_folder(out, overwrite=overwrite) as partial:
         frames = chosen.read(source, checked)
         write_tables(partial, frames.schema, frames.users, frames.items, frames.clicks)
@@ -208,7 +220,7 @@ def convert(
     )
 
 
-def _check_out(out: Path, source: Path, options: Frozen) -> None:
+def check_out(out: Path, source: Path, options: Frozen) -> None:
     """Refuse a destination that is read, cannot be written, or has no room for a hundredth of what is read.
 
     Raises:
@@ -227,6 +239,18 @@ def _check_out(out: Path, source: Path, options: Frozen) -> None:
 
 def _is_folder_of_parts(source: Path) -> bool:
     return _holds_parts(source) and not any(_table_file(source, name) for name in ("clicks", "users", "items"))
+
+
+def choose_reader(reader: str, source: Path, options: Mapping[str, Any]) -> tuple[str, Reader, Frozen]:
+    """The name of the reader, the reader, and its checked options.
+
+    Raises:
+        MicrecError: If the reader or an option is unknown, or no reader knows the source.
+    """
+    name = detect(source) if reader == AUTO else reader
+    if name not in READERS:
+        raise MicrecError(f"reader: there is no {name!r}: use one of {', '.join([*READERS, AUTO])}.")
+    return name, READERS[name], validate(READERS[name].options, options, where=f"options of the reader {name}")
 
 
 def detect(source: Path) -> str:

@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from micrec.data.schema import DatasetSchema, FieldType
+from micrec.notebook import Displayed
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,17 @@ class Clicks:
         )
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A validated dataset: schema, encoded tables, clicks in time order."""
+@dataclass(frozen=True, repr=False)
+class Dataset(Displayed):
+    """A validated dataset: schema, encoded tables, clicks in time order.
+
+    Attributes:
+        schema: What ``dataset.yaml`` says: fields, roles, time unit and zone, provenance.
+        users: The user table; its position is the dense user id.
+        items: The item table; its position is the dense item id.
+        clicks: The click log in dense ids.
+        folder: Where it was read from; None if it is in memory only.
+    """
 
     schema: DatasetSchema
     users: EntityTable
@@ -112,7 +121,45 @@ class Dataset:
 
     @property
     def name(self) -> str:
+        """Name of the dataset, as tables print it."""
         return self.schema.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the conversion guessed or assumed, as sentences."""
+        notes = self.schema.provenance.get("notes")
+        return tuple(map(str, notes)) if isinstance(notes, list | tuple) else ()
+
+    def to_frame(self) -> pl.DataFrame:
+        """The click log with outside ids, in time order.
+
+        Returns:
+            ``user_id``, ``item_id``, ``timestamp`` (UTC, ms), and those of ``dwell_s`` (s), ``like``, ``follow`` that
+            the log has; one row per click.
+        """
+        clicks = self.clicks
+        optional = {"dwell_s": clicks.dwell_s, "like": clicks.like, "follow": clicks.follow}
+        return pl.DataFrame(
+            {
+                "user_id": self.users.ids.gather(clicks.user_ids),
+                "item_id": self.items.ids.gather(clicks.item_ids),
+                "timestamp": pl.Series(clicks.time_ms).cast(pl.Datetime("ms", "UTC")),
+                **{name: values for name, values in optional.items() if values is not None},
+            }
+        )
+
+    def _lines(self) -> list[str]:
+        where = f", from {self.folder}" if self.folder is not None else ", in memory"
+        size = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.clicks):,} clicks"
+        dropped = self.schema.provenance.get("dropped")
+        left_out = dropped.items() if isinstance(dropped, dict) else ()
+        return [
+            f"Dataset {self.name}: {size}{where}",
+            f"user fields: {', '.join(self.schema.users) or 'none'}",
+            f"item fields: {', '.join(self.schema.items) or 'none'}",
+            *(f"dropped: {reason}: {count:,}" for reason, count in left_out if isinstance(count, int)),
+            *(f"note: {note}" for note in self.notes),
+        ]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -16,6 +16,7 @@ from micrec.data.schema import FieldType
 from micrec.data.sessions import assign_sessions
 from micrec.data.split import temporal_split
 from micrec.data.times import notes_on_times
+from micrec.notebook import Displayed, ResultTable
 from micrec.progress import NoProgress, Progress
 
 
@@ -38,8 +39,8 @@ class FieldStatistics:
     missing: float
 
 
-@dataclass(frozen=True)
-class DatasetStatistics:
+@dataclass(frozen=True, repr=False)
+class DatasetStatistics(Displayed):
     """A dataset in figures.
 
     Attributes:
@@ -96,9 +97,34 @@ class DatasetStatistics:
     dropped: dict[str, int]
     notes: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
+
+    def to_frame(self) -> pl.DataFrame:
+        """One row per figure.
+
+        Returns:
+            ``statistic``, its name as an attribute of this object, and ``value`` (Float64), for every number.
+        """
+        numbers = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+        return pl.DataFrame(
+            {"statistic": list(numbers), "value": list(numbers.values())},
+            schema={"statistic": pl.String, "value": pl.Float64},
+            strict=False,
+        )
+
+    def _lines(self) -> list[str]:
+        return [self.name, *(f"note: {note}" for note in self.notes)]
+
+    def _tables(self) -> list[ResultTable]:
+        fields = [(f"{one.table}.{one.name} ({one.type})", _field_text(one)) for one in self.fields]
+        dropped = [(reason, f"{count:,}") for reason, count in self.dropped.items()]
+        return [
+            ResultTable("", ("figure", "value"), _rows(self)),
+            ResultTable("Fields", ("field", "values"), fields),
+            ResultTable("Left out by the conversion", ("reason", "rows"), dropped),
+        ]
 
 
 def describe(

@@ -254,6 +254,35 @@ def read_dataset(
     return Dataset(schema=schema, users=users, items=items, clicks=clicks, folder=folder)
 
 
+def dataset_of_frames(schema: DatasetSchema, users: pl.DataFrame, items: pl.DataFrame, clicks: pl.DataFrame) -> Dataset:
+    """A dataset in memory, validated and encoded as if it had been written to a folder and read back.
+
+    Args:
+        schema: Fields, roles, time unit, provenance.
+        users: ``user_id`` and the user fields, one row per user.
+        items: ``item_id`` and the item fields, one row per item.
+        clicks: ``user_id, item_id, timestamp`` and any of ``dwell_s, like, follow``.
+
+    Raises:
+        MicrecError: Naming every fault found, with table, column, count, first rows, and cure.
+    """
+    faults = Faults()
+    tables = {"users": users, "items": items}
+    encoder = _check_tables(schema, tables, faults)
+    source = TableSource("clicks")
+    encoder.check_columns(source, clicks.columns)
+    starts = range(0, len(clicks), ROWS_PER_CHUNK)
+    found = [encoder.encode(source._replace(first_row=row), clicks[row : row + ROWS_PER_CHUNK]) for row in starts]
+    encoder.check_times()
+    if clicks.is_empty():
+        faults.add(EMPTY_LOG)
+    faults.raise_any(f"{schema.name}: not a valid dataset")
+    encoded_users, encoded_items = (
+        encode_table(tables[name], key, getattr(schema, name)) for name, key in TABLES.items()
+    )
+    return Dataset(schema, encoded_users, encoded_items, _in_time_order([one for one in found if one is not None]))
+
+
 def _cure_of_missing(folder: Path) -> str:
     previous = _sibling(folder.resolve(), "previous")
     if previous.is_dir():

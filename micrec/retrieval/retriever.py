@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,10 @@ from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.fitting import Fitted
 from micrec.folder_lock import waiting_for
+from micrec.frames import Frame, as_frame
 from micrec.inference import encode_users
 from micrec.models.columns import FieldColumns, Ragged, gather_ranges
+from micrec.notebook import ResultTable, table_html
 from micrec.retrieval.build import Catalogue, build_bundle
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
 from micrec.retrieval.index import DEPTHS, IndexKind, IndexReport, measure_recall, search
@@ -33,6 +36,17 @@ class Recommendation(NamedTuple):
     item_ids: list[Any]  # outside ids
     scores: list[float]  # inner products of the towers' outputs; of several interests, the highest
     titles: list[str | None] | None  # None if the dataset has no title field
+
+    def to_frame(self) -> pl.DataFrame:
+        """``rank`` from 1, ``item_id``, ``title`` where the dataset has titles, and ``score``; best first."""
+        titles = {} if self.titles is None else {"title": pl.Series(self.titles, dtype=pl.String)}
+        ranks = list(range(1, len(self.item_ids) + 1))
+        return pl.DataFrame({"rank": ranks, "item_id": self.item_ids, **titles, "score": self.scores})
+
+    def _repr_html_(self) -> str:
+        frame = self.to_frame().with_columns(pl.col("score").round(4)).cast(pl.String)
+        rows = [tuple(cell or "" for cell in row) for row in frame.rows()]
+        return table_html(ResultTable("", tuple(frame.columns), rows))
 
 
 class _Parts(NamedTuple):
@@ -52,6 +66,13 @@ class Retriever:
 
     ``build`` makes one from a fitted model; ``save`` and ``load`` move it through a folder. Threads may ask, add,
     remove and save at the same time: each call works on what there was when it began.
+
+    Examples:
+        >>> import micrec, simulator
+        >>> data = simulator.make_world("tiny", scale=0.1).dataset
+        >>> retriever = micrec.train(data, settings={"model.name": "fm", "train.epochs": 1}).retriever()
+        >>> len(retriever.recommend(data.users.ids[0], k=3).item_ids)
+        3
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -91,17 +112,17 @@ class Retriever:
         return cls(replace(bundle, manifest=bundle.manifest | {"index": report.as_dict()}))
 
     @classmethod
-    def load(cls, folder: Path) -> "Retriever":
+    def load(cls, folder: str | PathLike[str]) -> "Retriever":
         """Read a bundle folder.
 
         Raises:
             MicrecError: If the folder holds no bundle or is damaged.
         """
-        return cls(load_bundle(folder))
+        return cls(load_bundle(Path(folder)))
 
     @classmethod
     @contextmanager
-    def changing(cls, folder: Path) -> Iterator["Retriever"]:
+    def changing(cls, folder: str | PathLike[str]) -> Iterator["Retriever"]:
         """A bundle folder to add to or remove from; the changes are saved when the block ends without an exception.
 
         Other processes that change the same folder this way wait, so that no change is lost; who loads it meanwhile
@@ -110,6 +131,7 @@ class Retriever:
         Raises:
             MicrecError: If the folder holds no bundle, is damaged, or cannot be written.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             load_bundle(folder)  # says so
         check_destination(folder, what="the bundle")
@@ -120,13 +142,13 @@ class Retriever:
             if retriever.bundle is not before:
                 retriever.save(folder, overwrite=True)
 
-    def save(self, folder: Path, *, overwrite: bool = False) -> None:
+    def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> None:
         """Write the bundle as one folder; it appears whole or not at all.
 
         Raises:
             MicrecError: If the folder is taken or cannot be written.
         """
-        save_bundle(self.bundle, folder, overwrite=overwrite)
+        save_bundle(self.bundle, Path(folder), overwrite=overwrite)
 
     @property
     def report(self) -> IndexReport:
@@ -213,7 +235,7 @@ class Retriever:
 
     # -- changing the catalogue ----------------------------------------------------------------------------------
 
-    def add_items(self, frame: pl.DataFrame) -> None:
+    def add_items(self, frame: Frame) -> None:
         """Put items into the index, from their fields alone: all of them, or none if there is a fault.
 
         An item that was taken out, or had no training clicks, comes back by what is known of it; fields that are given
@@ -221,12 +243,14 @@ class Retriever:
         the index, so add many at once.
 
         Args:
-            frame: ``item_id``, any item fields that the model reads, and the title field if the dataset has one.
+            frame: ``item_id``, any item fields that the model reads, and the title field if the dataset has one: a
+                Polars or pandas frame, or columns by name as NumPy arrays.
 
         Raises:
             MicrecError: If an id is missing, listed already or there twice, or a field is unknown or of another type.
         """
-        self._change(lambda bundle: with_items(bundle, frame))
+        items = as_frame(frame, "items")
+        self._change(lambda bundle: with_items(bundle, items))
 
     def remove_items(self, ids: Sequence[object]) -> None:
         """Take items out of the index, so that no list shows them: all of them, or none if there is a fault.

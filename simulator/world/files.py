@@ -26,9 +26,22 @@ def load_world(path: Path, overrides: Sequence[str] = (), *, scale: float = 1.0)
     path = find_file(path, below=WORLDS)
     data = apply_overrides(read_extended(path), overrides)
     data.setdefault("name", re.sub(r"[^\w.-]", "-", path.stem))
-    config = validate(WorldConfig, data, where=str(path))
+    return scaled_world(validate(WorldConfig, data, where=str(path)), scale, where=str(path))
+
+
+def scaled_world(config: WorldConfig, scale: float, *, where: str) -> WorldConfig:
+    """The world with ``scale`` times the users, items, tags and providers.
+
+    Args:
+        config: The world.
+        scale: The factor, > 0.
+        where: What the user wrote, for messages.
+
+    Raises:
+        MicrecError: If the scale is no such number, or leads beyond what a key allows.
+    """
     if not 0.0 < scale < float("inf"):
         raise MicrecError(f"--scale: must be > 0, got {scale:g}.")
     if scale == 1.0:
         return config
-    return validate(WorldConfig, config.scaled_keys(scale), where=f"{path} at scale {scale:g}")
+    return validate(WorldConfig, config.scaled_keys(scale), where=f"{where} at scale {scale:g}")

@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from micrec import __version__
 from micrec.data.store import new_folder, partial_of, write_schema
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
+from micrec.version import __version__
 from simulator.world.disk import check_space, folder_bytes
 from simulator.world.item_table import (
     dataset_schema,

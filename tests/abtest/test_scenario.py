@@ -139,7 +139,10 @@ class TestRefusals:
             ("arms={a: {label: a}, b: {label: b}}", "arms: must hold control and at least one other arm, got a, b"),
             ("arms.a/b={label: x}", "arms.a/b: must be letters, digits, - and _, as it names a folder"),
             ("name=../../etc", "name: must match"),
-            ("baselines=[best]", 'baselines.0: must be one of popularity, recent_popularity, item_knn, ease, got "best"'),
+            (
+                "baselines=[best]",
+                'baselines.0: must be one of popularity, recent_popularity, item_knn, ease, got "best"',
+            ),
             ("arms=3", "arms: must be a mapping of keys, got 3"),
             ("seeds=0", "seeds: must be >= 1, got 0"),
         ],

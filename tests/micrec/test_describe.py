@@ -122,7 +122,7 @@ def test_gini_at_its_ends() -> None:
 
 
 def test_figures_are_plain_json(tmp_path: Path) -> None:
-    found = describe(random_dataset(tmp_path / "d", np.random.default_rng(0)), SPLIT, SESSIONS).as_dict()
+    found = describe(random_dataset(tmp_path / "d", np.random.default_rng(0)), SPLIT, SESSIONS).to_dict()
     back = json.loads(json.dumps(found))
     assert back["clicks"] == 600
     assert back["fields"][0] == {

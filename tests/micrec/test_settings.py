@@ -21,6 +21,7 @@ from micrec.settings import (
     flatten,
     load_yaml,
     merge,
+    nested,
     validate,
 )
 
@@ -296,3 +297,36 @@ class TestBounds:
         (tmp_path / "large.yaml").write_bytes(b"#" * (1 << 21))
         with pytest.raises(MicrecError, match="is larger than 1 MB"):
             load_yaml(tmp_path / "large.yaml")
+
+
+class TestNested:
+    def test_dots_part_levels(self):
+        assert nested({"train.epochs": 2, "train.device": "cpu", "model": {"name": "fm"}, "model.heads": 2}) == {
+            "train": {"epochs": 2, "device": "cpu"},
+            "model": {"name": "fm", "heads": 2},
+        }
+
+    def test_later_keys_win_and_mappings_merge(self):
+        assert nested({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
+        assert nested({"a.b": 1, "a": {"b": 3}}) == {"a": {"b": 3}}
+        assert nested({"a": {"b": 3}, "a.b": 1}) == {"a": {"b": 1}}
+
+    def test_values_are_left_as_they_are(self):
+        given = {"a": {"b.c": 1}, "d": [1, 2]}
+        assert nested(given) == given
+        nested(given)["a"]["b.c"] = 7
+        assert given["a"]["b.c"] == 1
+
+    @given(st.dictionaries(st.text("ab", min_size=1, max_size=3), st.integers(), max_size=5))
+    def test_it_undoes_flatten(self, data):
+        deep = {"x": {**data, "deeper": {"y": 1}}}
+        assert nested(flatten(deep)) == deep
+
+    @pytest.mark.parametrize("key", ["", ".", "a.", ".a", "a..b", 3])
+    def test_a_key_with_an_empty_part_is_refused(self, key):
+        with pytest.raises(MicrecError, match=r"settings: .*must be a key such as train.epochs"):
+            nested({key: 1})
+
+    def test_a_key_below_a_value_is_refused(self):
+        with pytest.raises(MicrecError, match=r"settings: a.b.c: a.b is 1, which has no keys"):
+            nested({"a.b": 1, "a.b.c": 2})

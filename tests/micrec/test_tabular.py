@@ -326,3 +326,14 @@ def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clicks.csv").write_bytes(b"user_id,item_id,timestamp\n1,caf\xe9,1\n")
     with pytest.raises(MicrecError, match=r"clicks.csv: cannot be read \(invalid utf-8 sequence"):
         read_tabular(tmp_path / "clicks.csv")
+
+
+def test_categories_of_parquet_files_are_read_as_their_text(tmp_path: Path) -> None:
+    paths = write(tmp_path, clicks=CLICKS)
+    items = pl.DataFrame({"item_id": ["a", "b"], "colour": ["red", None], "size": ["s", "m"]})
+    kinds = {"item_id": pl.Categorical(), "colour": pl.Categorical(), "size": pl.Enum(["s", "m"])}
+    items.cast(kinds).write_parquet(tmp_path / "items.parquet")
+    frames = read_tabular(paths["clicks"], items=tmp_path / "items.parquet")
+    assert frames.items.to_dict(as_series=False) == items.to_dict(as_series=False)
+    items.write_parquet(tmp_path / "text.parquet")
+    assert frames.schema.items == read_tabular(paths["clicks"], items=tmp_path / "text.parquet").schema.items

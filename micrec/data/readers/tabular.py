@@ -44,7 +44,9 @@ class _File(NamedTuple):
 
     def take(self, ours: list[str]) -> pl.DataFrame:
         with readable_as(self.table.path, self.table.kind, self.table.files):
-            return self.table.rows.select(pl.col(self.theirs[name]).alias(name) for name in ours).collect()
+            frame = self.table.rows.select(pl.col(self.theirs[name]).alias(name) for name in ours).collect()
+        labels = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Categorical | pl.Enum)]
+        return frame.with_columns(pl.col(name).cast(pl.String) for name in labels)
 
     def unused(self, ours: list[str]) -> list[str]:
         taken = {self.theirs[name] for name in ours}
@@ -67,10 +69,10 @@ class _Report:
 
 
 def read_tabular(
-    clicks: Path,
+    clicks: Path | pl.DataFrame,
     *,
-    users: Path | None = None,
-    items: Path | None = None,
+    users: Path | pl.DataFrame | None = None,
+    items: Path | pl.DataFrame | None = None,
     schema: Path | None = None,
     columns: Mapping[str, str] | None = None,
     timezone: str | None = None,
@@ -80,7 +82,7 @@ def read_tabular(
     types: Mapping[str, FieldType] | None = None,
     roles: Mapping[str, str | None] | None = None,
 ) -> DatasetFrames:
-    """Read a click log and its tables from CSV or Parquet files, or folders of part files.
+    """Read a click log and its tables from CSV or Parquet files, folders of part files, or frames in memory.
 
     Without ``users`` or ``items`` a table is made of the ids in the clicks, sorted. Clicks keep the order of the file.
     A schema file has the keys of ``dataset.yaml`` and ``separator`` (default ``|``), which parts the values of a
@@ -115,13 +117,18 @@ def read_tabular(
     """
     columns, faults, report = dict(columns or {}), Faults(), _Report()
     declared = None if schema is None else validate(TabularSchema, load_yaml(existing(schema)), where=str(schema))
-    paths = {"clicks": clicks, "users": users, "items": items}
-    files = {name: _open(path, columns, separator, report) for name, path in paths.items() if path is not None}
+    given = {"clicks": clicks, "users": users, "items": items}
+    files = {
+        name: _open(_table(name, one, columns, separator), columns, report)
+        for name, one in given.items()
+        if one is not None
+    }
+    where = str(files["clicks"].table.path)
     _check_mapping(columns, files, faults)
     wanted = {name: _wanted(name, file, declared, faults) for name, file in files.items()}
     _check_declared(declared, files, faults)
     _check_fields("types", types or {}, wanted, faults)
-    faults.raise_any(str(clicks))
+    faults.raise_any(where)
 
     frames = {name: file.take(wanted[name]) for name, file in files.items()}
     for name, file in files.items():
@@ -142,27 +149,34 @@ def read_tabular(
         unused = file.unused(wanted[name])
         report.drop(f"unused columns of {file.name}: {', '.join(unused)}", len(unused))
     separators: dict[str, str] = {}
-    keys = _keys(declared, frames, clicks, types or {}, roles, separators, report)
+    keys = _keys(declared, frames, files["clicks"].table.path, types or {}, roles, separators, report)
     keys |= {"time_unit": found_unit, "timezone": zone}
     fields: dict[str, dict[str, FieldType]] = {name: keys[name] for name in KEYS}
     default = "|" if declared is None else declared.separator
     for name in frames:
         source = TableSource(names.get(name, names["clicks"]))
         frames[name] = _parse(source, frames[name], name, fields, separators, default, faults, report)
-    faults.raise_any(str(clicks))
-    given = {} if declared is None else dict(declared.provenance)
+    faults.raise_any(where)
+    told = {} if declared is None else dict(declared.provenance)
     made: dict[str, Any] = {"reader": "table", "files": list(names.values()), "rows": n_rows, "dropped": report.dropped}
     if declared is None:
         made["types"] = "guessed from the values; give a schema file to declare them"
     if report.notes:
         made["notes"] = report.notes
-    types_of = DatasetSchema.model_validate(keys | {"provenance": given | made})
+    types_of = DatasetSchema.model_validate(keys | {"provenance": told | made})
     return DatasetFrames(types_of, frames["users"], frames["items"], frames["clicks"], report.dropped)
 
 
-def _open(path: Path, columns: Mapping[str, str], separator: str | None, report: _Report) -> _File:
-    """Open a table; CSV cells as text, empty ones as null. Columns are ours by the mapping, or by their names."""
-    table = open_table(path, separator=separator, as_text=True, spelled=_id_names(columns))
+def _table(name: str, given: Path | pl.DataFrame, columns: Mapping[str, str], separator: str | None) -> TableFiles:
+    """A table of files, CSV cells as text and empty ones as null; or of a frame, as it is."""
+    if isinstance(given, pl.DataFrame):
+        return TableFiles(Path(name), (), "frame", given.lazy(), ())
+    return open_table(given, separator=separator, as_text=True, spelled=_id_names(columns))
+
+
+def _open(table: TableFiles, columns: Mapping[str, str], report: _Report) -> _File:
+    """The table's columns by our names, which are those of the mapping, or else the columns' own."""
+    path = table.path
     for note in table.notes:
         report.note(path.name, note)
     header = table.rows.collect_schema().names()

@@ -197,7 +197,13 @@ class TestEvaluate:
         assert (found["reach"]["lines"], found["reach"]["judged"]) == (120, 120)
         assert {"reach", "standings", "warnings", "notes"} <= set(found)
         models = found["models"]
-        assert list(models) == ["ican + feature, semantic, session", "popularity", "recent_popularity", "item_knn", "ease"]
+        assert list(models) == [
+            "ican + feature, semantic, session",
+            "popularity",
+            "recent_popularity",
+            "item_knn",
+            "ease",
+        ]
         for result in models.values():
             assert result["lines"] == 120
             assert all(0 <= value <= 1 for value in result["metrics"].values())
