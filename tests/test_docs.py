@@ -1,0 +1,215 @@
+"""The documentation builds, fetches nothing, and says nothing that the program does not do."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from abtest.cli import app
+from abtest.report import glossary
+from abtest.scenario import load_scenario
+from micrec.shipped import shipped_files, shipped_folder
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")] + PAGES
+FENCE = re.compile(r"^[ ]*```(?P<head>[^\n]*)\n(?P<body>.*?)^[ ]*```[ ]*$", re.MULTILINE | re.DOTALL)
+NAMES = [str(path.relative_to(ROOT)) for path in TEXTS]
+
+
+def fences(path, language):
+    """Bodies of the fenced blocks of one language, with what follows the language in the opening line."""
+    found = FENCE.finditer(path.read_text(encoding="utf-8"))
+    heads = [(match["head"].strip().partition(" "), match["body"]) for match in found]
+    return [(more, body) for (name, _, more), body in heads if name == language]
+
+
+def commands_of(path):
+    """Every ``micrec`` command that a page prints, as words."""
+    for _, body in fences(path, "bash"):
+        for line in body.replace("\\\n", " ").splitlines():
+            for command in line.split("&&"):
+                words = shlex.split(command, comments=True)
+                if words[:1] == ["micrec"]:
+                    yield words[1:]
+
+
+def parse(words):
+    """Names of the command and its parsed options; a mistake ends in a usage error."""
+    command, names = typer.main.get_command(app), []
+    while hasattr(command, "commands"):
+        name, *words = words
+        if name == "--version":
+            return ["--version"], {}
+        assert name in command.commands, f"there is no command {name}"
+        command = command.commands[name]
+        names.append(name)
+    return names, command.make_context(names[-1], list(words)).params
+
+
+# --- the built pages
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    if importlib.util.find_spec("mkdocs") is None:
+        pytest.skip('mkdocs is not installed: pip install "micrec[docs]"')
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_every_page_is_built(site):
+    assert len(list(site.rglob("*.html"))) > len(PAGES)  # and 404.html
+
+
+class Loaded(HTMLParser):
+    """What a browser fetches by itself when it opens a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses = []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag in ("script", "img", "iframe", "source", "video"):
+            self.addresses.append(values.get("src") or "")
+        if tag == "link" and values.get("rel") != "canonical":
+            self.addresses.append(values.get("href") or "")
+
+
+def test_a_page_fetches_nothing_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        loaded = Loaded()
+        loaded.feed(page.read_text(encoding="utf-8"))
+        assert loaded.addresses
+        assert [one for one in loaded.addresses if one.startswith(("http:", "https:", "//"))] == [], page.name
+    for style in site.rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", text), style.name
+
+
+# --- links, paths and anchors
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=NAMES)
+def test_relative_links_lead_somewhere(path):
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", target) and (file := target.partition("#")[0]):
+            assert (path.parent / file).exists(), f"{path.name} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=NAMES)
+def test_files_that_are_named_exist(path):
+    if path.name == "CHANGELOG.md" or path.name == "changelog.md":
+        pytest.skip("a changelog names what is gone")
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    for name in re.findall(r"`((?:micrec|simulator|abtest|tests|scenarios|docs)/[\w./-]*)`", text):
+        assert (ROOT / name).exists(), f"{path.name} names {name}, which is not there"
+
+
+def test_every_word_of_a_report_has_an_anchor_in_the_glossary():
+    anchors = set(re.findall(r"\{ #([\w-]+) \}", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")))
+    words = [name.lower() for name in (*glossary.ONLINE, *glossary.OFFLINE)]
+    words += [name.replace(" ", "-") for name, _ in glossary.INTERVALS.values()]
+    assert [word for word in words if word not in anchors and word != "interval"] == []
+
+
+# --- commands
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=NAMES)
+def test_every_command_that_is_printed_exists_with_its_options(path):
+    for words in commands_of(path):
+        names, given = parse(words)
+        if names == ["run"]:
+            given_scenario = given["scenario"]
+            assert str(given_scenario) in shipped_files() or given_scenario.suffix == ".yaml", words
+            if not given_scenario.suffix:
+                load_scenario(given_scenario, given["overrides"] or [])
+        if names in (["scenario", "copy"], ["scenario", "check"]):
+            file = str(given.get("name") or given.get("scenario"))
+            assert file in shipped_files() or file.endswith(".yaml"), words
+
+
+def test_commands_are_found_at_all():
+    assert sum(1 for path in TEXTS for _ in commands_of(path)) > 40
+
+
+def test_the_start_page_and_the_guides_name_every_shipped_scenario():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
+    missing = [
+        name for name in shipped_files() if f"`{name.removeprefix('worlds/')}`" not in text and name != "metrics"
+    ]
+    assert missing == []
+
+
+# --- errors
+
+
+ERRORS = ROOT / "docs" / "errors.md"
+EXAMPLES = [body.removeprefix("$ ").split("\n", 1) for _, body in fences(ERRORS, "console")]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The files that the page of errors shows, and the world that it names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for more, body in fences(ERRORS, "csv"):
+        (tmp_path / more.removeprefix('title="').rstrip('"')).write_text(body, encoding="utf-8")
+    world = ["world", "tiny", "--out", "data/tiny", "--set", "users.count=100", "--set", "items.count=200"]
+    assert CliRunner().invoke(app, [*world, "--workers", "1"]).exit_code == 0
+    return tmp_path
+
+
+def test_an_error_is_what_the_page_says(files):
+    assert len(EXAMPLES) > 15
+    for command, expected in EXAMPLES:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        printed = result.stderr.replace(f"{shipped_folder()}{os.sep}", "").replace(f"{files}{os.sep}", "")
+        assert (result.exit_code, printed.strip()) == (2, expected.strip()), command
+
+
+# --- the package's own papers
+
+
+def test_the_citation_file_is_whole_and_names_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert {"title", "message", "authors", "version", "license"} <= set(citation)
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["authors"] == project["authors"]
+
+
+def test_issue_forms_and_hooks_are_whole():
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        content = yaml.safe_load(form.read_text(encoding="utf-8"))
+        if form.name != "config.yml":
+            assert {"name", "description", "body"} <= set(content), form.name
+            assert all({"label"} <= set(part["attributes"]) for part in content["body"]), form.name
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    assert {step["run"] for step in workflow["jobs"]["tests"]["steps"] if "run" in step} >= {"pytest -n auto"}
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert {repo["repo"] for repo in hooks} == {"local"}  # nothing is fetched
+    assert all(hook["language"] == "system" for repo in hooks for hook in repo["hooks"])
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    assert (ROOT / "docs" / "figures" / "report.png").stat().st_size <= 200_000
