@@ -17,14 +17,24 @@ from typer.testing import CliRunner
 
 from abtest.cli import app
 from abtest.report import glossary
-from abtest.scenario import load_scenario
+from abtest.scenario import explain_scenario, load_scenario
 from micrec.shipped import shipped_files, shipped_folder
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")] + PAGES
 FENCE = re.compile(r"^[ ]*```(?P<head>[^\n]*)\n(?P<body>.*?)^[ ]*```[ ]*$", re.MULTILINE | re.DOTALL)
-NAMES = [str(path.relative_to(ROOT)) for path in TEXTS]
+PRESENT = [path for path in TEXTS if path.name.lower() != "changelog.md"]  # a changelog names what is gone as well
+
+
+def named(path):
+    """A page as a test's name."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def prose(path):
+    """The text of a page without its fenced blocks."""
+    return FENCE.sub("", path.read_text(encoding="utf-8"))
 
 
 def fences(path, language):
@@ -35,26 +45,36 @@ def fences(path, language):
 
 
 def commands_of(path):
-    """Every ``micrec`` command that a page prints, as words."""
-    for _, body in fences(path, "bash"):
-        for line in body.replace("\\\n", " ").splitlines():
-            for command in line.split("&&"):
-                words = shlex.split(command, comments=True)
-                if words[:1] == ["micrec"]:
-                    yield words[1:]
+    """Every ``micrec`` command of a page's blocks, as words."""
+    lines = [line for _, body in fences(path, "bash") for line in body.replace("\\\n", " ").splitlines()]
+    if path.name != "errors.md":  # whose blocks are run, mistakes and all
+        shown = [line for _, body in fences(path, "console") for line in body.replace("\\\n", " ").splitlines()]
+        lines += [line.removeprefix("$ ") for line in shown if line.startswith("$ ")]
+    for line in lines:
+        for command in line.split("&&"):
+            words = shlex.split(command, comments=True)
+            if words[:1] == ["micrec"]:
+                yield words[1:]
+
+
+def resolve(words):
+    """The command that words begin with, its names, and the words after them."""
+    command, names = typer.main.get_command(app), []
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        name, *words = words
+        assert name in command.commands, f"there is no command {name}"
+        command = command.commands[name]
+        names.append(name)
+    return command, names, words
 
 
 def parse(words):
     """Names of the command and its parsed options; a mistake ends in a usage error."""
-    command, names = typer.main.get_command(app), []
-    while hasattr(command, "commands"):
-        name, *words = words
-        if name == "--version":
-            return ["--version"], {}
-        assert name in command.commands, f"there is no command {name}"
-        command = command.commands[name]
-        names.append(name)
-    return names, command.make_context(names[-1], list(words)).params
+    command, names, rest = resolve(words)
+    if hasattr(command, "commands"):
+        assert rest in (["--version"], ["--help"]), words
+        return names, {}
+    return names, command.make_context(names[-1], list(rest)).params
 
 
 # --- the built pages
@@ -105,19 +125,16 @@ def test_a_page_fetches_nothing_from_elsewhere(site):
 # --- links, paths and anchors
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=NAMES)
+@pytest.mark.parametrize("path", TEXTS, ids=named)
 def test_relative_links_lead_somewhere(path):
-    text = FENCE.sub("", path.read_text(encoding="utf-8"))
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
         if not re.match(r"[a-z]+:", target) and (file := target.partition("#")[0]):
             assert (path.parent / file).exists(), f"{path.name} links to {target}, which is not there"
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=NAMES)
+@pytest.mark.parametrize("path", PRESENT, ids=named)
 def test_files_that_are_named_exist(path):
-    if path.name == "CHANGELOG.md" or path.name == "changelog.md":
-        pytest.skip("a changelog names what is gone")
-    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    text = prose(path)
     for name in re.findall(r"`((?:micrec|simulator|abtest|tests|scenarios|docs)/[\w./-]*)`", text):
         assert (ROOT / name).exists(), f"{path.name} names {name}, which is not there"
 
@@ -132,7 +149,7 @@ def test_every_word_of_a_report_has_an_anchor_in_the_glossary():
 # --- commands
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=NAMES)
+@pytest.mark.parametrize("path", PRESENT, ids=named)
 def test_every_command_that_is_printed_exists_with_its_options(path):
     for words in commands_of(path):
         names, given = parse(words)
@@ -146,8 +163,17 @@ def test_every_command_that_is_printed_exists_with_its_options(path):
             assert file in shipped_files() or file.endswith(".yaml"), words
 
 
+@pytest.mark.parametrize("path", PRESENT, ids=named)
+def test_every_command_that_a_sentence_mentions_exists(path):
+    for code in re.findall(r"`(micrec [^`…]+)`", prose(path)):
+        words = shlex.split(code)[1:]
+        command, _, rest = resolve(words)
+        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in rest if word.startswith("-")} <= options | {"--help"}, code
+
+
 def test_commands_are_found_at_all():
-    assert sum(1 for path in TEXTS for _ in commands_of(path)) > 40
+    assert sum(1 for path in PRESENT for _ in commands_of(path)) > 40
 
 
 def test_the_start_page_and_the_guides_name_every_shipped_scenario():
@@ -156,6 +182,22 @@ def test_the_start_page_and_the_guides_name_every_shipped_scenario():
         name for name in shipped_files() if f"`{name.removeprefix('worlds/')}`" not in text and name != "metrics"
     ]
     assert missing == []
+
+
+KEY = re.compile(
+    r"`((?:base|train|model|contrast|softmax|optim|sessions|evaluation|split|population|platform|world|items|users|links)"
+    r"\.[a-z0-9_.]+)[^`]*`"
+)
+
+
+@pytest.mark.parametrize("path", PRESENT, ids=named)
+def test_every_key_that_is_named_exists(path):
+    keys = {key.rstrip(".") for key in KEY.findall(prose(path)) if not key.endswith((".parquet", ".csv"))}
+    known = [one.key for one in explain_scenario()]
+    for key in keys:
+        starts = (key, f"base.{key}", f"world.{key}")
+        found = [one for one in known if one in starts or one.startswith(tuple(f"{start}." for start in starts))]
+        assert found, f"{path.name} names the key {key}, which is not there"
 
 
 # --- errors
