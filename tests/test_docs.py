@@ -264,12 +264,7 @@ def test_the_guide_to_ones_own_log_runs_from_the_file_to_recommendations(tmp_pat
 
 def test_the_guide_to_judging_runs_on_a_log(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(4)
-    arms = np.where(rng.random(2_000) < 0.5, "A", "B")
-    users = pl.DataFrame({"user_id": range(2_000), "arm": arms})
-    clicks, dwell_ms = pl.Series(rng.poisson(3, 2_000)), pl.Series(rng.integers(0, 90_000, 2_000))
-    users.with_columns(clicks=clicks, dwell_s=dwell_ms / 1_000).write_parquet("log.parquet")
-    users.with_columns(n_click=clicks, play_time_ms=dwell_ms).write_csv("export.csv")
+    write_log(tmp_path)
     done = []
     for words in commands_of(ROOT / "docs" / "judging.md"):
         if words[1].startswith("log_standard"):  # needs KuaiRand; test_kuairand.py runs it
@@ -278,6 +273,27 @@ def test_the_guide_to_judging_runs_on_a_log(tmp_path, monkeypatch):
         assert result.exit_code == 0, (words, result.output)
         done.append(words[0])
     assert done == ["analyze", "analyze", "power", "power", "aa"]
+
+
+def write_log(folder):
+    """The logs that the guide to judging starts from: 2,000 users of two arms, under our names and under others."""
+    rng = np.random.default_rng(4)
+    users = pl.DataFrame({"user_id": range(2_000), "arm": np.where(rng.random(2_000) < 0.5, "A", "B")})
+    clicks, dwell_ms = pl.Series(rng.poisson(3, 2_000)), pl.Series(rng.integers(0, 90_000, 2_000))
+    users.with_columns(clicks=clicks, dwell_s=dwell_ms / 1_000).write_parquet(folder / "log.parquet")
+    users.with_columns(n_click=clicks, play_time_ms=dwell_ms).write_csv(folder / "export.csv")
+
+
+@pytest.mark.parametrize("page", ["own-log", "worlds", "experiments", "judging"])
+def test_the_python_of_the_guides_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_shop(tmp_path)
+    write_log(tmp_path)
+    blocks = [body for _, body in fences(ROOT / "docs" / f"{page}.md", "python")]
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), {})
+    assert capsys.readouterr().out
 
 
 # --- the package's own papers
