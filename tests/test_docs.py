@@ -245,6 +245,7 @@ def write_shop(folder):
     catalogue = "".join(f"i{i},{words[i % 5]} no {i},{'left' if i < 20 else 'right'}\n" for i in range(45))
     (folder / "items.csv").write_text("item_id,title,category\n" + catalogue, encoding="utf-8")
     countries = "".join(f"u{u},{'fr' if u % 2 else 'no'}\n" for u in range(60))
+    (folder / "new.csv").write_text("item_id,title,category\ni99,oolong tea,left\n", encoding="utf-8")
     (folder / "users.csv").write_text("user_id,country\n" + countries, encoding="utf-8")
 
 
