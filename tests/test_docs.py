@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from abtest.cli import app
 from abtest.report import glossary
-from abtest.scenario import explain_scenario, load_scenario
+from abtest.scenario_files import explain_scenario, load_scenario
 from micrec.shipped import shipped_files, shipped_folder
 
 ROOT = Path(__file__).parents[1]
