@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,10 +18,31 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from abtest.analysis.metrics import BUILTIN
 from abtest.cli import app
 from abtest.report import glossary
 from abtest.scenario_files import explain_scenario, load_scenario
+from abtest.scenario_kinds import SCENARIO_KINDS
+from abtest.stats.estimators import ESTIMATORS
+from micrec.baselines import BASELINES
+from micrec.data.convert import READERS
+from micrec.item_loss_kinds import ITEM_LOSSES
+from micrec.rank_metrics import RANK_METRICS
 from micrec.shipped import shipped_files, shipped_folder
+from micrec.towers import TOWERS
+from simulator.channels import CHANNELS
+
+REGISTRIES = (
+    BASELINES,
+    BUILTIN,
+    CHANNELS,
+    ESTIMATORS,
+    ITEM_LOSSES,
+    RANK_METRICS,
+    READERS,
+    SCENARIO_KINDS,
+    TOWERS,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -295,6 +317,47 @@ def test_the_python_of_the_guides_runs(page, tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(compile(block, page, "exec"), {})
     assert capsys.readouterr().out
+
+
+# --- recipes
+
+RECIPES = {  # a page, and what its last block prints
+    "index": "",
+    "channel": "rising",
+    "tower": r"0\.\d+",
+    "item-loss": r"\[-\d\.\d+",
+    "metric": r"heavy|0\.\d+",
+    "reader": "100",
+    "estimator": "first-covariate",
+    "scenario-kind": r"busiest hour: \d+:00 UTC, [\d,]+ of [\d,]+ clicks",
+}
+
+
+@pytest.fixture
+def registries():
+    """Takes out again what a recipe registers."""
+    before = {registry.plural: (registry, set(registry)) for registry in REGISTRIES}
+    yield
+    for registry, names in before.values():
+        for name in set(registry) - names:
+            registry.remove(name)
+
+
+def test_every_recipe_is_tried():
+    assert {path.stem for path in (ROOT / "docs" / "recipes").glob("*.md")} == set(RECIPES)
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize(("page", "printed"), RECIPES.items())
+def test_a_recipe_works_as_it_stands(page, printed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sum(len(registry) for registry in REGISTRIES)
+    module = types.ModuleType(f"recipe_{page.replace('-', '_')}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for _, block in fences(ROOT / "docs" / "recipes" / f"{page}.md", "python"):
+        exec(compile(block, page, "exec"), vars(module))
+    assert sum(len(registry) for registry in REGISTRIES) > before
+    assert re.search(printed, capsys.readouterr().out)
 
 
 # --- the package's own papers
