@@ -18,6 +18,9 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+import abtest
+import micrec
+import simulator
 from abtest.analysis.metrics import BUILTIN
 from abtest.cli import app
 from abtest.report import glossary
@@ -118,6 +121,13 @@ def site(tmp_path_factory):
 
 def test_every_page_is_built(site):
     assert len(list(site.rglob("*.html"))) > len(PAGES)  # and 404.html
+
+
+@pytest.mark.parametrize("package", [micrec, simulator, abtest], ids=lambda package: package.__name__)
+def test_every_public_name_is_on_the_page_of_its_package(site, package):
+    page = (site / "api" / f"{package.__name__}.html").read_text(encoding="utf-8")
+    assert package.__all__
+    assert [name for name in package.__all__ if f'id="{package.__name__}.{name}"' not in page] == []
 
 
 class Loaded(HTMLParser):
