@@ -1,6 +1,6 @@
 """Every switch of a training run, with its default: the ``paper`` preset unless said otherwise.
 
-Numbers in brackets, as in (N5), are the points of the reading of the paper listed in the README.
+Numbers in brackets, as in (N5), are the points of the reading of the paper listed in docs/paper.md.
 """
 
 import re

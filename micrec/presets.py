@@ -1,8 +1,8 @@
 """The two sets of defaults a run may start from; rows of different presets never share a table.
 
-``paper`` reads each silent point of the paper as the README lists it. ``modern`` is what did best on validation clicks
-of Online Retail (``tests/benchmarks/README.md``): it knows what matrix factorisation knows and the paper's towers do
-not, the whole profile of a user, his id, and, by the linear skip, which items he has bought before.
+``paper`` reads each silent point of the paper as docs/paper.md lists it. ``modern`` is what did best on validation
+clicks of Online Retail (``tests/benchmarks/README.md``): it knows what matrix factorisation knows and the paper's
+towers do not: the whole profile of a user, their id, and, by the linear skip, which items they have bought before.
 """
 
 from micrec.config import Config, ContrastConfig, FeatureConfig, ModelConfig, SemanticConfig, SoftmaxConfig, TrainConfig

@@ -33,7 +33,17 @@ def test_the_wheel_holds_every_scenario_and_data_file(wheel):
     assert scenarios <= names
     others = [path for path in ROOT.glob("abtest/**/*") if path.suffix in (".j2", ".json")]
     assert {path.relative_to(ROOT).as_posix() for path in others} <= names
-    assert not [name for name in names if name.startswith("tests")]
+    assert not [name for name in names if name.startswith(("tests", "docs"))]
+
+
+def test_the_wheel_says_who_made_it_and_that_it_is_typed(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA"))).decode()
+    assert {f"{package}/py.typed" for package in ("micrec", "simulator", "abtest")} <= set(names)
+    assert "\nAuthor: MicRec contributors\n" in metadata
+    assert "\nClassifier: Typing :: Typed\n" in metadata
+    assert "\nLicense-Expression: MIT\n" in metadata
 
 
 def test_it_finds_them_without_a_checkout(wheel, tmp_path):
