@@ -322,6 +322,7 @@ def run_scenario(
         ['video', 'news']
     """
     from abtest.scenario_files import scenario_of
+    from abtest.scenario_kinds import SCENARIO_KINDS
 
     if not isinstance(scenario, str | PathLike | Mapping):
         kind = type(scenario).__name__
@@ -330,7 +331,7 @@ def run_scenario(
 
     def run(folder: Path) -> ScenarioResult:
         given: dict[str, Any] = {"resolved": resolved, "force": overwrite, "workers": workers, "progress": progress}
-        return ScenarioResult(run_loaded(loaded, folder, **given), folder, temporary=out is None)
+        return ScenarioResult(SCENARIO_KINDS[loaded.kind].run(loaded, folder, **given), folder, temporary=out is None)
 
     return in_folder(None if out is None else Path(out), run)
 
@@ -359,39 +360,6 @@ def load_run(folder: StrPath) -> ScenarioResult:
     if not isinstance(results, dict) or results.get("schema") != SCHEMA or "scenario" not in results:
         raise MicrecError(f"{path}: is no results file of this version ({SCHEMA}): give the folder of a finished run.")
     return ScenarioResult(results, Path(folder))
-
-
-def run_loaded(
-    scenario: Any,
-    folder: Path,
-    *,
-    resolved: Mapping[str, Any],
-    force: bool = False,
-    command: str = "",
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Run a checked scenario into a run folder by its kind; the contents of ``results.json``."""
-    from abtest.offline.dataset_statistics import run_statistics
-    from abtest.offline.grid import run_grid
-    from abtest.offline.grid_scenario import GridScenario
-    from abtest.offline.statistics_scenario import StatisticsScenario
-    from abtest.offline.table_run import run_table
-    from abtest.offline.two_arms import run_offline
-    from abtest.online.run import run_online
-    from abtest.scenario_files import OfflineScenario, OnlineScenario
-
-    kinds: list[tuple[type, Any]] = [
-        (OfflineScenario, run_offline),
-        (OnlineScenario, run_online),
-        (StatisticsScenario, run_statistics),
-        (GridScenario, run_grid),
-        (object, run_table),
-    ]
-    run = next(run for kind, run in kinds if isinstance(scenario, kind))
-    given = {"resolved": resolved, "force": force, "command": command, "workers": workers, "progress": progress}
-    results: dict[str, Any] = run(scenario, folder, **given)
-    return results
 
 
 def _log(log: Frame | StrPath) -> Path | pl.DataFrame:
