@@ -464,7 +464,7 @@ def evaluate(
         >>> data = simulator.make_world("tiny", scale=0.1).dataset
         >>> model = micrec.train(data, settings={"model.name": "fm", "train.epochs": 1})
         >>> sorted(micrec.evaluate(model).baselines)
-        ['item_knn', 'popularity']
+        ['ease', 'item_knn', 'popularity', 'recent_popularity']
     """
     from micrec.comparison import compare_with_baselines, switches
 

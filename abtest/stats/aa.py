@@ -1,7 +1,7 @@
 """A/A calibration on one's own log: would these metrics cry wolf, and do their intervals hold the truth as promised?
 
-Users are dealt to two arms at random thousands of times; each deal is a row of zeros and ones times the table of
-bucket sums, so 10,000 deals of a log of any size are one matrix product. Every deal is tested by Welch's test as a
+Users are dealt to two arms at random thousands of times; each split is a row of zeros and ones times the table of
+bucket sums, so 10,000 splits of a log of any size are one matrix product. Every split is tested by Welch's test as a
 report would be, on means and linearised ratios. A planted lift multiplies the treatment's values by 1 + lift; as the
 interval inverts the test, its coverage is then the test's own, up to rounding, and it is counted all the same.
 """
@@ -22,16 +22,16 @@ from abtest.stats.terms import Term, columns_of, name_of
 Floats = NDArray[np.float64]
 
 _SPLITS = 500  # per matrix product
-_UNITS = 4_096  # that a deal moves: buckets are grouped anew for each product
+_UNITS = 4_096  # that a split moves: buckets are grouped anew for each product
 
 
 class Planted(NamedTuple):
-    """What the deals say about a lift that is known.
+    """What the splits say about a lift that is known.
 
     Attributes:
-        coverage: Share of the deals whose Welch-Fieller interval holds the lift.
+        coverage: Share of the splits whose Welch-Fieller interval holds the lift.
         coverage_ci: Clopper-Pearson interval of that share, level 99 %.
-        power: Share of the deals with p < alpha.
+        power: Share of the splits with p < alpha.
     """
 
     coverage: float
@@ -40,19 +40,19 @@ class Planted(NamedTuple):
 
 
 class AaCalibration(NamedTuple):
-    """One metric over all deals.
+    """One metric over all splits.
 
     Attributes:
         metric: Its name.
         users: Users of the log.
-        deals: Re-randomisations with a p.
+        splits: Re-randomisations with a p.
         alpha: Level of the tests.
-        rate: Share of the deals with p < alpha.
+        rate: Share of the splits with p < alpha.
         rate_ci: Clopper-Pearson interval of the rate, level 99 %.
         ks: Largest distance of the p-values' distribution from the uniform.
         ks_p: Kolmogorov's p for that.
         planted: Lift to coverage and power.
-        sound: Whether the rate lies within three standard deviations of alpha, those of the deals and of the buckets'
+        sound: Whether the rate lies within three standard deviations of alpha, those of the splits and of the buckets'
             own variance together; None where there is no p.
         reason: Why there is none, else None.
     """
@@ -85,7 +85,7 @@ def calibrate(
     Args:
         sums: Bucket sums of the log, made for these metrics.
         metrics: Columns or (numerator, denominator) pairs.
-        deals: Re-randomisations.
+        splits: Re-randomisations.
         treatment_share: Chance of a bucket to be in the treatment.
         alpha: Level of the tests.
         lifts: Lifts to plant, > -1.
@@ -97,7 +97,7 @@ def calibrate(
     check_alpha(alpha)
     if splits < 1 or not 0.0 < treatment_share < 1.0 or any(lift <= -1.0 for lift in lifts):
         raise ValueError(
-            f"need deals >= 1, a share within (0, 1), lifts > -1; got {splits}, {treatment_share}, {lifts}."
+            f"need splits >= 1, a share within (0, 1), lifts > -1; got {splits}, {treatment_share}, {lifts}."
         )
     rng = np.random.default_rng(seed)
     table = sums.table()
@@ -148,7 +148,7 @@ def _calibration(
     known = np.isfinite(p)
     n = int(known.sum())
     if not n:
-        why = "no deal has a p: the metric does not vary, or there are too few users"
+        why = "no split has a p: the metric does not vary, or there are too few users"
         return AaCalibration(name_of(term), users, 0, alpha, None, None, None, None, {}, None, why)
     hits = int((p[known] < alpha).sum())
     ordered = np.sort(p[known])
@@ -171,7 +171,7 @@ def _calibration(
 
 
 def _values(sums: BucketSums, term: Term, arm: Floats) -> tuple[Floats, Floats, Floats]:
-    """Value, squared standard error and degrees of freedom of a metric in each deal's arm, shape (R,) each."""
+    """Value, squared standard error and degrees of freedom of a metric in each split's arm, shape (R,) each."""
     n, shifted, products = arm[:, 0], arm[:, 1 : 1 + len(sums.columns)], arm[:, 1 + len(sums.columns) :]
     at = [sums.columns.index(name) for name in columns_of(term)]
 
@@ -190,7 +190,7 @@ def _values(sums: BucketSums, term: Term, arm: Floats) -> tuple[Floats, Floats, 
 
 
 def _p(difference: Floats, noise_c: Floats, noise_t: Floats, dof_c: Floats, dof_t: Floats) -> Floats:
-    """Two-sided Welch p of each deal; nan where undefined."""
+    """Two-sided Welch p of each split; nan where undefined."""
     with np.errstate(divide="ignore", invalid="ignore"):
         total = noise_c + noise_t
         share = noise_c / total

@@ -66,7 +66,7 @@ def main() -> None:
                 stats.ttest_ind(t, c, equal_var=False) for c, t in zip(*arms, strict=True)
             ],
             "read once": lambda: [column.sum() for column in columns],
-            "A/A, 10,000 deals": lambda: calibrate(sums, METRICS),
+            "A/A, 10,000 splits": lambda: calibrate(sums, METRICS),
         }
         try:
             import tea_tasting as tt

@@ -229,7 +229,7 @@ class TestTrain:
 
     def test_baselines_stand_beside_it(self, model):
         found = model.evaluate()
-        assert set(found.baselines) == {"popularity", "item_knn"}
+        assert set(found.baselines) == {"popularity", "recent_popularity", "item_knn", "ease"}
         frame = found.to_frame()
         hit = frame.filter(slice="all", metric="hit@10")
         assert dict(zip(hit["model"], hit["value"], strict=True)) == {

@@ -189,7 +189,7 @@ def test_aa_as_json_and_exit_code(log):
     assert told.exit_code == 0, told.output
     found = json.loads(told.stdout)["tables"][0]["rows"]
     assert [row["metric"] for row in found][:2] == ["ACC", "ADT"]
-    assert all(row["sound"] and row["deals"] == 300 and row["planted"][0]["lift"] == 0.02 for row in found)
+    assert all(row["sound"] and row["splits"] == 300 and row["planted"][0]["lift"] == 0.02 for row in found)
     quiet = RUN.invoke(app, [*args, "--quiet"])
     assert "sound" in quiet.stdout
     assert "Sound: the rate" not in quiet.stdout
