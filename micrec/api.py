@@ -454,7 +454,7 @@ def evaluate(
         device: For a model that is read from a folder: ``auto``, ``cpu``, ``cuda`` …
 
     Returns:
-        The metrics of the model, of popularity and of item-kNN.
+        The metrics of the model and of every baseline.
 
     Raises:
         MicrecError: If the model was trained on clicks of the part, does not belong to the data, or a key is at fault.
