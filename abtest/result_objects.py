@@ -389,10 +389,12 @@ def _scenario_tables(results: Data) -> list[ResultTable]:
         from abtest.report.tables import report_tables
 
         found = [table._replace(folded=place >= _MOST_OPEN) for place, table in enumerate(report_tables(results))]
-    else:
+    elif results["kind"] == "statistics":
         from abtest.offline.dataset_statistics import count_table, shape_table
 
         found = [count_table(results), shape_table(results)]
+    else:  # a kind of another package, whose parts to_frame gives
+        found = []
     return [_shown(table) for table in found if table.rows]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import polars as pl
+from pydantic import Field
 
 from micrec.data.dataset import Dataset
 from micrec.data.store import dataset_of_frames, read_dataset
@@ -18,9 +19,10 @@ from micrec.errors import MicrecError
 from micrec.extending import extended, read_extended
 from micrec.notebook import Displayed, ResultTable
 from micrec.progress import Progress
-from micrec.settings import check_numbers, merge, nested, validate
+from micrec.settings import build_config, check_numbers, merge, nested, validate
 from micrec.shipped import WORLDS, find_file
 from micrec.temporary import in_folder
+from simulator.channels.two_tower.two_tower_config import TWO_TOWER, TwoTowerConfig
 from simulator.platform.arms import arm_pipelines
 from simulator.platform.engine import Engine
 from simulator.platform.model_registry import TrainerFactories
@@ -39,7 +41,7 @@ from simulator.world.item_table import (
     published_items,
 )
 from simulator.world.world import World
-from simulator.world.world_config import WorldConfig
+from simulator.world.world_config import FrozenConfig, WorldConfig
 
 StrPath: TypeAlias = str | PathLike[str]
 Settings: TypeAlias = Mapping[str, Any]
@@ -254,7 +256,9 @@ class Platform:
         world: As for ``make_world``; its days follow from the three numbers of days.
         scale: Times the users, items, tags and providers of the world.
         config: Keys of the platform: ``{"pipeline.slate_size": 5, "arms": {"control": {}, "treatment": {...}}}``, or a
-            whole config. ``arms`` names the arms, each with a ``weight`` and what it changes of the ``pipeline``.
+            whole config. ``arms`` names the arms, each with a ``weight`` and what it changes of the ``pipeline``. A
+            channel of kind ``two_tower`` trains a model each morning; its ``options`` are ``preset``, ``config`` (keys
+            as for ``micrec.train``) and ``serving``.
         population: Keys of how users respond, or a whole config.
         history_days: Days of organic clicks before the platform opens.
         days: Days of the experiment, after ``warmup_days`` of the config.
@@ -450,7 +454,24 @@ def default_makers() -> TrainerFactories:
     def ranker(options: Mapping[str, Any]) -> CtrTrainer:
         return CtrTrainer(validate(RankerConfig, options, where="ranking.options"))
 
-    return TrainerFactories({kind: channel(kind) for kind in CHANNELS}, {"ctr": ranker})
+    matchers = {**{kind: channel(kind) for kind in CHANNELS}, TWO_TOWER: _two_tower}
+    return TrainerFactories(matchers, {"ctr": ranker})
+
+
+class TwoTowerOptions(FrozenConfig):
+    """Options of a ``two_tower`` channel."""
+
+    preset: str = Field("paper", description="Defaults of the config: paper or modern.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Keys of the training, laid over the preset.")
+    serving: TwoTowerConfig = Field(default_factory=TwoTowerConfig, description="How it lives on the platform.")
+
+
+def _two_tower(options: Mapping[str, Any]) -> MatcherTrainer:
+    from simulator.channels.two_tower.two_tower_trainer import TwoTowerTrainer
+
+    where = f"options of kind {TWO_TOWER}"
+    given = validate(TwoTowerOptions, options, where=where)
+    return TwoTowerTrainer(build_config(given.preset, nested(given.config), where=where, at="config"), given.serving)
 
 
 def _checked(kind: type[Any], given: Any, where: str) -> Any:

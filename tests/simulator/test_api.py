@@ -198,6 +198,20 @@ class TestPlatform:
         assert "channels first" in repr(platform)
         assert set(platform.run().table("impressions").filter(channel="first")["item_id"].unique()) <= set(range(10))
 
+    def test_a_model_of_micrec_serves_in_one_arm(self):
+        small = {"model": {"name": "fm", "embedding_dim": 8}, "train.epochs": 1, "train.device": "cpu"}
+        model = {"kind": "two_tower", "options": {"config": small}}
+        arms = {"control": {}, "treatment": {"pipeline": {"channels": {"model": model}}}}
+        platform = simulator.Platform(
+            {"extends": "worlds/tiny", **SMALL}, config={"arms": arms, "warmup_days": 0}, history_days=3, days=1
+        )
+        jobs = platform.run().table("serving").filter(stage="model", outcome="answered")
+        assert jobs["arm"].unique().to_list() == ["treatment"]
+        assert jobs["offered"].sum() > 0
+        wrong = {"kind": "two_tower", "options": {"config": {"train.epoch": 1}}}
+        with pytest.raises(micrec.MicrecError, match=r"config.train.epoch: unknown key, did you mean epochs"):
+            simulator.Platform("tiny", config={"pipeline": {"channels": {"model": wrong}}}).run()
+
     @pytest.mark.parametrize(
         ("given", "message"),
         [
