@@ -3,3 +3,4 @@
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch, faiss and the BLAS libraries load
+os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers 80: output is as wide as where no terminal says so

@@ -45,11 +45,11 @@ def test_the_command_writes_the_world_it_is_asked_for(tmp_path):
     assert sorted(contents(tmp_path / "world")) == [
         "clicks/part-00000.parquet",
         "dataset.yaml",
-        "items.parquet",
         "ground_truth/clicks/part-00000.parquet",
         "ground_truth/items.parquet",
         "ground_truth/links.parquet",
         "ground_truth/users.parquet",
+        "items.parquet",
         "users.parquet",
     ]
 
