@@ -14,10 +14,12 @@ DAY_MS = 86_400_000
 
 
 def recent_popularity(task: EvalTask, train: Clicks, config: Config) -> BaselineScores:
-    """The items clicked most of late."""
+    """The items clicked most of late, for users and beside items alike."""
     ranks = np.unique(recent_clicks(train, len(task.candidates)), return_inverse=True)[1]
     scores = torch.from_numpy(ranks.astype(np.float32))
-    return BaselineScores(lambda start, stop: scores.expand(stop - start, -1))
+    return BaselineScores(
+        lambda start, stop: scores.expand(stop - start, -1), lambda items: scores.expand(len(items), -1)
+    )
 
 
 def recent_clicks(train: Clicks, n_items: int) -> NDArray[np.float64]:

@@ -3,14 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import faiss
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 from torch import Tensor
 
 from micrec.artifact import load_artifact, save_artifact, whole_artifact
@@ -18,21 +18,43 @@ from micrec.field_encoder import FieldEncoder
 from micrec.model_folder import ModelManifest, checked_config, model_tensors, read_specs, restore_model
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.two_tower import TwoTower
-from micrec.retrieval.index import IndexReport
+from micrec.retrieval.index import IndexKind, IndexReport
+
+
+class StoredDepth(BaseModel):
+    """Recall at one depth."""
+
+    model_config = ConfigDict(strict=True)
+    k: NonNegativeInt
+    recall: Annotated[float, Field(ge=0.0, le=1.0)]
+    width: NonNegativeInt | None
+
+
+class StoredReport(BaseModel):
+    """What ``IndexReport.as_dict`` gives."""
+
+    model_config = ConfigDict(strict=True)
+    kind: IndexKind
+    items: NonNegativeInt
+    queries: NonNegativeInt
+    cells: NonNegativeInt | None = None
+    depths: list[StoredDepth]
 
 
 class BundleManifest(ModelManifest):
     """What a bundle's manifest holds beside the model's."""
 
     title_field: str | None = None
-    index: dict[str, Any] | None = None  # a platform's versions are not measured
+    index: StoredReport | None = None  # a platform's versions are not measured
     lineage: dict[str, NonNegativeInt] | None = None  # but count the trainings behind them
 
-    @field_validator("index")
+    @field_validator("index", mode="before")
     @classmethod
-    def _is_a_report(cls, index: dict[str, Any] | None) -> dict[str, Any] | None:
-        if index is not None:
-            IndexReport.of(index)
+    def _of_any_version(cls, index: Any) -> Any:
+        """Bundles of earlier versions knew the recall at one depth."""
+        if isinstance(index, dict) and "depths" not in index and "recall" in index:
+            depth = {"k": index.get("k"), "recall": index["recall"], "width": None}
+            return {**{name: index.get(name) for name in ("kind", "items", "queries")}, "depths": [depth]}
         return index
 
 

@@ -252,7 +252,8 @@ class TestExplain:
 
     def test_the_config_is_documented_throughout(self):
         settings = explain(Config)
-        assert {setting.key for setting in settings} == set(flatten(Config().model_dump()))
+        unsaid = {"model.options"}  # left out of a dump where it is empty
+        assert {setting.key for setting in settings} == set(flatten(Config().model_dump())) | unsaid
         assert [
             s.key for s in settings if not s.description or re.search(r"any value|required", s.type + s.default)
         ] == []
