@@ -185,7 +185,8 @@ class TrainedModel(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """The model's name, the switches that differ from its preset, and what the training cost."""
-        from micrec.comparison import model_label, switches
+        from micrec.comparison import switches
+        from micrec.config import model_label
         from micrec.experiment import training_info
 
         info = {key: value for key, value in training_info(self.fitted).items() if key != "log"}

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from micrec.baselines import BASELINES
 from micrec.baselines.baseline_scores import affordable
-from micrec.config import Config
+from micrec.config import Config, model_label
 from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
 from micrec.errors import MicrecError
@@ -56,12 +56,6 @@ def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test"
     return results | {
         name: evaluate_baseline(name, task, before, config, links=links) for name in affordable(BASELINES, before)
     }
-
-
-def model_label(config: Config) -> str:
-    """The base model and the item-contrastive losses that it was trained with: ``ican + feature, session``."""
-    losses = ", ".join(config.contrast.on)
-    return f"{config.model.name} + {losses}" if losses else config.model.name
 
 
 def switches(config: Config) -> str:

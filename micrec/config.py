@@ -391,3 +391,9 @@ class Config(Frozen):
     optim: OptimConfig = Field(default_factory=OptimConfig, description="The optimiser.")
     train: TrainConfig = Field(default_factory=TrainConfig, description="The training run.")
     evaluation: EvalConfig = Field(default_factory=EvalConfig, description="The offline protocol.")
+
+
+def model_label(config: Config) -> str:
+    """The base model and the item-contrastive losses that it was trained with: ``ican + feature, session``."""
+    losses = ", ".join(config.contrast.on)
+    return f"{config.model.name} + {losses}" if losses else config.model.name

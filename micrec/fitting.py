@@ -11,7 +11,7 @@ from torch import Tensor
 
 from micrec.artifact import whole_artifact
 from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint, tensor_bytes
-from micrec.config import Config, EvalConfig
+from micrec.config import Config, EvalConfig, model_label
 from micrec.data.dataset import Dataset
 from micrec.data.semantics import check_roles
 from micrec.data.split import Split, temporal_split
@@ -130,11 +130,6 @@ class _Run:
             self.state = RunState(phase="refit", best_epoch=config.train.epochs)
         self.best: dict[str, Tensor] = {}
 
-    @property
-    def _label(self) -> str:
-        """The base model and its item losses, which tell the arms of a comparison apart."""
-        return " + ".join([self.config.model.name, *self.config.contrast.on])
-
     def complete(self) -> Fitted:
         saved = self._restore()
         if self.state.phase == "search":
@@ -148,7 +143,7 @@ class _Run:
         trainer = self._trainer(self.split.fit, saved)
         trainer.planned_epochs = self.state.best_epoch
         while self.state.epoch < self.state.best_epoch:
-            log = trainer.epoch(self.progress, label=f"{self._label} refit")
+            log = trainer.epoch(self.progress, label=f"{model_label(self.config)} refit")
             self._advance(trainer, log.as_dict())
         return self._fitted(trainer)
 
@@ -156,7 +151,7 @@ class _Run:
         train = self.config.train
         task = evaluation_task(self.dataset, self.split, self.config.evaluation, "valid")
         while self.state.epoch < train.epochs and not self._out_of_patience():
-            log = trainer.epoch(self.progress, label=f"{self._label} search")
+            log = trainer.epoch(self.progress, label=f"{model_label(self.config)} search")
             metric = self._metric(trainer, task)
             log.metric = metric
             if metric > self.state.best_metric:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from abtest.offline.projections import Method, plane, turned_onto
 from abtest.report.pages.diagnosis_figure import COLOURS, STYLE, rendered
 from abtest.run_folder import write_bytes, write_text
-from micrec.comparison import model_label
+from micrec.config import model_label
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
 from micrec.evaluation.geometry import effective_rank, uniformity, unit

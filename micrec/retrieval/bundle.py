@@ -18,7 +18,7 @@ from micrec.field_encoder import FieldEncoder
 from micrec.model_folder import ModelManifest, checked_config, model_tensors, read_specs, restore_model
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.two_tower import TwoTower
-from micrec.retrieval.index import IndexKind, IndexReport
+from micrec.retrieval.index import IndexKind, IndexReport, present_form
 
 
 class StoredDepth(BaseModel):
@@ -51,11 +51,7 @@ class BundleManifest(ModelManifest):
     @field_validator("index", mode="before")
     @classmethod
     def _of_any_version(cls, index: Any) -> Any:
-        """Bundles of earlier versions knew the recall at one depth."""
-        if isinstance(index, dict) and "depths" not in index and "recall" in index:
-            depth = {"k": index.get("k"), "recall": index["recall"], "width": None}
-            return {**{name: index.get(name) for name in ("kind", "items", "queries")}, "depths": [depth]}
-        return index
+        return present_form(index) if isinstance(index, dict) else index
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,7 @@ class IndexReport(NamedTuple):
         Raises:
             ValueError: If an entry is missing, of the wrong type or out of range.
         """
-        if "depths" not in stored and "recall" in stored:  # bundles of earlier versions knew one depth
-            depth = {"k": stored.get("k"), "recall": stored["recall"], "width": None}
-            stored = {**stored, "cells": None, "depths": [depth]}
+        stored = present_form(stored)
         items, kind = _count(stored, "items"), stored.get("kind")
         if kind not in INDEX_KINDS:
             raise ValueError(f"kind must be one of {', '.join(INDEX_KINDS)}, got {kind!r}")
@@ -60,6 +58,15 @@ class IndexReport(NamedTuple):
         ]
         queries, cells = _count(stored, "queries"), _count(stored, "cells", optional=True)
         return cls(kind, items, queries, cells, tuple(one for one in depths if one.k < items))
+
+
+def present_form(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored report as today's; bundles of earlier versions knew the recall at one depth."""
+    if "depths" in stored or "recall" not in stored:
+        return dict(stored)
+    depth = {"k": stored.get("k"), "recall": stored["recall"], "width": None}
+    kept = {name: stored.get(name) for name in ("kind", "items", "queries")}
+    return {**kept, "cells": None, "depths": [depth]}
 
 
 def _count(stored: Mapping[str, Any], key: str, *, optional: bool = False) -> Any:
