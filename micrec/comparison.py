@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from micrec.baselines import BASELINES
+from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import affordable
 from micrec.config import Config, model_label
 from micrec.data.dataset import Dataset
@@ -50,11 +51,11 @@ def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test"
             f"{rows.start:,}: measure it on the test part, or train with train.refit=false for the valid part."
         )
     task = evaluation_task(dataset, split, config.evaluation, part)
-    before = dataset.clicks[: rows.start]
+    inputs = BaselineInputs.of(task, dataset, config)
     links = read_links(dataset)
     results = {model_label(config): evaluate_model(fitted, task, links)}
     return results | {
-        name: evaluate_baseline(name, task, before, config, links=links) for name in affordable(BASELINES, before)
+        name: evaluate_baseline(name, inputs, links=links) for name in affordable(BASELINES, inputs.dataset)
     }
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec.baselines import BASELINES
+from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.config import Config
-from micrec.data.dataset import Clicks, Dataset
+from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
 from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
 from micrec.evaluation.geometry import geometry
@@ -72,7 +73,7 @@ def run_baseline(name: str, dataset: Dataset, config: Config) -> ModelResult:
     split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
     task = evaluation_task(dataset, split, config.evaluation, "test")
     links = read_links(dataset)
-    return _result(evaluate_baseline(name, task, dataset.clicks[split.fit], config, links=links), {})
+    return _result(evaluate_baseline(name, BaselineInputs.of(task, dataset, config), links=links), {})
 
 
 def optional_metrics(cutoffs: Sequence[int]) -> set[str]:
@@ -103,11 +104,10 @@ def evaluate_model(
     return result
 
 
-def evaluate_baseline(
-    name: str, task: EvalTask, train: Clicks, config: Config, *, links: Links | None = None
-) -> EvalResult:
-    """Metrics of a baseline on a task; ``train`` are the clicks before the task's period."""
-    scores = BASELINES.get_named(name, where="baselines").load()(task, train, config)
+def evaluate_baseline(name: str, inputs: BaselineInputs, *, links: Links | None = None) -> EvalResult:
+    """Metrics of a baseline on the task of its inputs."""
+    task, config = inputs.task, inputs.config
+    scores = BASELINES.get_named(name, where="baselines").load()(inputs)
     result = evaluate(scores.users, task, config.evaluation)
     if links is not None and scores.neighbours is not None:
         _add_link_recall(result, scores.neighbours, links, task, config)

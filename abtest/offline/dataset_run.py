@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from abtest.offline.trials import Trial, TrialResult, TrialStore, cell_key
 from abtest.workers import Finished, Job, cpu_threads, default_workers, run_jobs
-from micrec.baselines.baseline_scores import affordable
+from micrec.baselines.baseline_scores import left_out
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.progress import Progress
@@ -102,10 +102,10 @@ def run_baselines(
     """The models that need no training, on the same test users."""
     key = cell_key(config, bench.data_hash, bench.versions)
     cells: dict[str, Trial] = {}
-    asked = affordable(baselines, bench.dataset.clicks)
-    if left_out := [one for one in baselines if one not in asked]:
-        bench.progress.say(f"left out, as the catalogue is too large for them: {', '.join(left_out)}")
-    for baseline_name in asked:
+    reasons = left_out(baselines, bench.dataset)
+    for baseline_name, reason in reasons.items():
+        bench.progress.say(f"baseline {baseline_name} is left out: {reason}")
+    for baseline_name in (one for one in baselines if one not in reasons):
         name = f"baseline-{baseline_name}"
         if bench.store.load(name, key) is None:
             bench.progress.say(f"baseline {baseline_name}")

@@ -17,19 +17,28 @@ class BaselineModel:
 
     Attributes:
         label: Its name in prose.
-        fit: Function of an ``EvalTask``, the ``Clicks`` before the task's period and the ``Config`` of the models
-            beside it, which returns ``micrec.baselines.baseline_scores.BaselineScores``; or where it is, as
-            ``module:function``.
+        fit: Function of a ``micrec.baselines.baseline_inputs.BaselineInputs`` that returns
+            ``micrec.baselines.baseline_scores.BaselineScores``; or where it is, as ``module:function``.
         most_items: With clicks, above which it is not asked, since its memory grows with their square; None: any.
+        missing: Function of a ``Dataset`` that returns what it lacks for this baseline, as "it has no titles", or None
+            where it lacks nothing; or where it is; None: every dataset will do.
+        is_ceiling: Whether it knows what no model can know, such as a world's ground truth: it stands in the tables,
+            and no model is blamed for not passing it.
     """
 
     label: str
     fit: str | Callable[..., Any]
     most_items: int | None = None
+    missing: str | Callable[..., str | None] | None = None
+    is_ceiling: bool = False
 
     def load(self) -> Any:
         """The function; imports torch."""
         return loaded(self.fit)
+
+    def lacks(self, dataset: Any) -> str | None:
+        """Why it cannot be asked on a dataset; None if it can."""
+        return None if self.missing is None else loaded(self.missing)(dataset)
 
 
 BASELINES: Registry[BaselineModel] = Registry(

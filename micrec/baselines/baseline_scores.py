@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from micrec.baselines import BASELINES
-from micrec.data.dataset import Clicks
+from micrec.data.dataset import Dataset
 from micrec.evaluation.link_recall import NeighbourScores
 from micrec.evaluation.scores import ScoreBlock
 
@@ -23,8 +23,22 @@ class BaselineScores(NamedTuple):
     neighbours: NeighbourScores | None = None
 
 
-def affordable(names: Iterable[str], train: Clicks) -> list[str]:
-    """Those of the named baselines whose memory is bounded for this many items with clicks."""
-    n_items = len(np.unique(train.item_ids))
-    limits = {name: BASELINES[name].most_items for name in names}
-    return [name for name, most in limits.items() if most is None or n_items <= most]
+def affordable(names: Iterable[str], dataset: Dataset) -> list[str]:
+    """Those of the named baselines that can be asked on a dataset, in that order."""
+    names = list(names)
+    out = left_out(names, dataset)
+    return [name for name in names if name not in out]
+
+
+def left_out(names: Iterable[str], dataset: Dataset) -> dict[str, str]:
+    """Why each of the others cannot: what the dataset lacks, or too many items with clicks for its memory."""
+    n_items = len(np.unique(dataset.clicks.item_ids))
+    reasons: dict[str, str] = {}
+    for name in names:
+        most = BASELINES[name].most_items
+        reason = BASELINES[name].lacks(dataset)
+        if reason is None and most is not None and n_items > most:
+            reason = f"{n_items:,} items with clicks are more than its {most:,}"
+        if reason is not None:
+            reasons[name] = reason
+    return reasons

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import BaselineScores
 from micrec.baselines.recent_popularity import DAY_MS, recent_clicks
-from micrec.config import Config
 from micrec.data.dataset import Clicks
 from micrec.evaluation.task import EvalTask, expand_ranges
 
@@ -29,11 +29,12 @@ HALF_LIFE_DAYS = 90.0
 DRIFT = 2e-4  # of the profile's mass, times an item's recent clicks relative to the mean
 
 
-def ease(task: EvalTask, train: Clicks, config: Config) -> BaselineScores:
+def ease(inputs: BaselineInputs) -> BaselineScores:
     """EASE over the items with training clicks; every click of the history counts, whatever ``history_length`` says.
 
     The matrix that is inverted takes 8 n² bytes for n such items.
     """
+    task, train = inputs.task, inputs.train
     counts = np.bincount(train.item_ids, minlength=len(task.candidates))
     known = np.flatnonzero(counts)
     place = np.full(len(counts), -1)

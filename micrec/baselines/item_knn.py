@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import BaselineScores
-from micrec.config import Config
 from micrec.data.dataset import Clicks
 from micrec.data.sessions import assign_sessions
 from micrec.evaluation.scores import ScoreBlock
@@ -104,8 +104,9 @@ def _weak(rows: NDArray, columns: NDArray, values: NDArray[np.float32], most: in
     return order[place >= most]
 
 
-def item_knn(task: EvalTask, train: Clicks, config: Config) -> BaselineScores:
+def item_knn(inputs: BaselineInputs) -> BaselineScores:
     """Item-kNN over the sessions of the training clicks, for the latest ``model.history_length`` clicks of a user."""
+    task, train, config = inputs.task, inputs.train, inputs.config
     sessions = assign_sessions(train.user_ids, train.time_ms, config.sessions)
     knn = ItemKNN.fit(train, sessions, len(task.candidates))
     return BaselineScores(knn.scores(task, history_length=config.model.history_length), knn.neighbours)

@@ -3,17 +3,16 @@
 import numpy as np
 import torch
 
+from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import BaselineScores
-from micrec.config import Config
-from micrec.data.dataset import Clicks
 from micrec.evaluation.link_recall import NeighbourScores
 from micrec.evaluation.scores import ScoreBlock
 from micrec.evaluation.task import EvalTask
 
 
-def popularity(task: EvalTask, train: Clicks, config: Config) -> BaselineScores:
+def popularity(inputs: BaselineInputs) -> BaselineScores:
     """The most clicked train items, for users and beside items alike."""
-    return BaselineScores(popularity_scores(task), popularity_neighbours(task))
+    return BaselineScores(popularity_scores(inputs.task), popularity_neighbours(inputs.task))
 
 
 def popularity_scores(task: EvalTask) -> ScoreBlock:

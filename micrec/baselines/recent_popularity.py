@@ -4,18 +4,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import BaselineScores
-from micrec.config import Config
 from micrec.data.dataset import Clicks
-from micrec.evaluation.task import EvalTask
 
 HALF_LIFE_DAYS = 14.0
 DAY_MS = 86_400_000
 
 
-def recent_popularity(task: EvalTask, train: Clicks, config: Config) -> BaselineScores:
+def recent_popularity(inputs: BaselineInputs) -> BaselineScores:
     """The items clicked most of late, for users and beside items alike."""
-    ranks = np.unique(recent_clicks(train, len(task.candidates)), return_inverse=True)[1]
+    ranks = np.unique(recent_clicks(inputs.train, len(inputs.task.candidates)), return_inverse=True)[1]
     scores = torch.from_numpy(ranks.astype(np.float32))
     return BaselineScores(
         lambda start, stop: scores.expand(stop - start, -1), lambda items: scores.expand(len(items), -1)

@@ -36,9 +36,9 @@ class Standing(NamedTuple):
 def standings(results: Mapping[str, EvalResult]) -> list[Standing]:
     """Every baseline at every cutoff below the number of candidates; the first of ``results`` is the model.
 
-    Where a list holds the whole catalogue, all models are alike and there is nothing to compare.
+    Ceilings are no baselines. Where a list holds the whole catalogue, all models are alike and none is compared.
     """
-    model, *others = results
+    model, *others = (name for name in results if name not in BASELINES or not BASELINES[name].is_ceiling)
     candidates = results[model].candidates
     columns = [column for column, n in enumerate(results[model].cutoffs) if n < candidates]
     return [_standing(results[model], results[name], name, column) for name in others for column in columns]

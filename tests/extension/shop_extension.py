@@ -18,6 +18,7 @@ from abtest.scenario_kinds import SCENARIO_KINDS
 from abtest.stats.estimate import Estimate, Group
 from abtest.stats.estimators import ESTIMATORS, Comparison, Estimator
 from micrec.baselines import BASELINES, BaselineModel
+from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import BaselineScores
 from micrec.config import Frozen
 from micrec.data.convert import READERS
@@ -103,8 +104,8 @@ class SpreadDraw:
 # -- a baseline: items by their ids, a metric: half of hit, a reader, an experiment's metric, an estimator -------------
 
 
-def by_id(task, train, config) -> BaselineScores:
-    scores = torch.arange(len(task.candidates), dtype=torch.float32)
+def by_id(inputs: BaselineInputs) -> BaselineScores:
+    scores = torch.arange(len(inputs.dataset.items), dtype=torch.float32)
     return BaselineScores(lambda start, stop: scores.expand(stop - start, -1))
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from micrec.baselines import BASELINES, BaselineModel
+from micrec.baselines.baseline_inputs import BaselineInputs
+from micrec.baselines.baseline_scores import affordable, left_out
 from micrec.baselines.item_knn import ItemKNN
 from micrec.baselines.popularity import popularity_scores
-from micrec.config import EvalConfig
+from micrec.config import Config, EvalConfig
 from micrec.data.dataset import Clicks, Dataset, EntityTable
 from micrec.data.schema import DatasetSchema
 from micrec.data.split import Split
@@ -33,6 +37,13 @@ def make_task(train: list[tuple[int, int]], test: list[tuple[int, int]], n_items
         clicks=clicks_of(list(users), list(items)),
     )
     return evaluation_task(dataset, Split(len(train), len(train), len(users)), config, "test")
+
+
+def inputs_of(task: EvalTask, clicks: Clicks, items: EntityTable | None = None, **schema: Any) -> BaselineInputs:
+    """What a baseline is given on a task whose train clicks are these."""
+    table = items or EntityTable(pl.Series(range(len(task.candidates))), {}, pl.DataFrame())
+    users = EntityTable(pl.Series(range(int(clicks.user_ids.max()) + 1)), {}, pl.DataFrame())
+    return BaselineInputs(task, Dataset(DatasetSchema(name="tiny", **schema), users, table, clicks), Config())
 
 
 TRAIN = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 1)]
@@ -133,3 +144,39 @@ def test_similarity_equals_loops_over_baskets(pairs, neighbours, block_items):
         expected[i, j] = value
     assert knn.similarity.shape == (8, 8)
     assert knn.similarity.toarray() == pytest.approx(expected)
+
+
+class TestWhatABaselineIsGiven:
+    def test_no_click_of_the_period_or_later(self):
+        """Ten clicks, of which the last four are the test: a baseline sees the first six, and the item table."""
+        table = EntityTable(pl.Series(["a", "b"]), {}, pl.DataFrame({"item_id": ["a", "b"], "name": ["mug", "tea"]}))
+        clicks = clicks_of([0] * 10, [0, 1] * 5)
+        users = EntityTable(pl.Series([0]), {}, pl.DataFrame())
+        dataset = Dataset(DatasetSchema(name="tiny"), users, table, clicks)
+        task = evaluation_task(dataset, Split(6, 6, 10), EvalConfig(), "test")
+        inputs = BaselineInputs.of(task, dataset, Config())
+        assert inputs.train.time_ms.tolist() == [0, 1, 2, 3, 4, 5]
+        assert inputs.dataset.items.frame["name"].to_list() == ["mug", "tea"]
+
+    def test_it_is_left_out_with_a_reason(self):
+        def missing(dataset: Dataset) -> str | None:
+            return None if dataset.schema.roles.title else "it has no titles"
+
+        clicks = clicks_of([0, 0, 0], [0, 2, 5])
+        inputs = inputs_of(make_task([(0, 0), (0, 2)], [(0, 5)], 6, EvalConfig()), clicks)
+        for name, model in {
+            "titled": BaselineModel("titled", popularity_scores, missing=missing),
+            "small": BaselineModel("small", popularity_scores, most_items=2),
+            "fits": BaselineModel("fits", popularity_scores, most_items=3),
+        }.items():
+            BASELINES.register(name, model)
+        try:
+            asked = ["fits", "small", "titled", "popularity"]
+            assert affordable(asked, inputs.dataset) == ["fits", "popularity"]
+            assert left_out(asked, inputs.dataset) == {
+                "small": "3 items with clicks are more than its 2",
+                "titled": "it has no titles",
+            }
+        finally:
+            for name in ("titled", "small", "fits"):
+                BASELINES.remove(name)

@@ -6,9 +6,9 @@ import scipy.sparse as sp
 
 from micrec.baselines.ease import DRIFT, HALF_LIFE_DAYS, LAMBDA, SELF_WEIGHT, ease, item_weights, user_item_counts
 from micrec.baselines.recent_popularity import recent_popularity
-from micrec.config import Config, EvalConfig
+from micrec.config import EvalConfig
 from micrec.data.dataset import Clicks
-from tests.micrec.test_baselines import make_task
+from tests.micrec.test_baselines import inputs_of, make_task
 
 DAY_MS = 86_400_000
 N = 7
@@ -54,14 +54,14 @@ def test_scores_are_those_of_the_formula_in_loops(log):
     b = -p / np.diag(p)[None, :]
     np.fill_diagonal(b, SELF_WEIGHT)
     expected = faded @ b + DRIFT * recent[:6] / recent[:6].mean() * faded.sum(axis=1)[:, None]
-    scores = ease(task, clicks, Config()).users(0, len(task)).numpy()
+    scores = ease(inputs_of(task, clicks)).users(0, len(task)).numpy()
     assert scores[:, :6] == pytest.approx(expected[task.user_ids], rel=1e-4)
     assert (scores[:, 6] < expected.min()).all()  # nobody has clicked it
 
 
 def test_neighbours_are_the_rows_of_the_weights(log):
     clicks, task = log
-    near = ease(task, clicks, Config()).neighbours(np.array([2, 6])).numpy()
+    near = ease(inputs_of(task, clicks)).neighbours(np.array([2, 6])).numpy()
     weights = item_weights(user_item_counts(clicks, np.array([0, 1, 2, 3, 4, 5, -1])), LAMBDA, SELF_WEIGHT)
     assert near[0, :6] == pytest.approx(weights[2])
     assert near[1, :6] == pytest.approx(np.zeros(6))
@@ -72,5 +72,5 @@ def test_recent_popularity_halves_in_two_weeks():
     times = np.array([0, 0, 0, 28]) * DAY_MS
     clicks = Clicks(np.zeros(4, np.int32), np.array([0, 0, 0, 1], np.int32), times.astype(np.int64))
     task = make_task([(0, 0)] * 3 + [(0, 1)], [(0, 1)], 3, EvalConfig(cutoffs=(1,)))
-    scores = recent_popularity(task, clicks, Config()).users(0, 1)[0].tolist()
+    scores = recent_popularity(inputs_of(task, clicks)).users(0, 1)[0].tolist()
     assert scores[1] > scores[0] > scores[2]

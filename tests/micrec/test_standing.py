@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from micrec.baselines import BASELINES, BaselineModel
 from micrec.comparison import results_as_dict
 from micrec.evaluation import EvalResult, Reach
 from micrec.evaluation.notes import judged_lines, notes
@@ -84,6 +85,16 @@ class TestStandings:
         model = drawn((0.4, 0.6), 1)
         found = standings({"m": model, "popularity": drawn((0.1, 0.2), 2), "ease": drawn((0.2, 0.3), 3)})
         assert verdict(found, model) == "above popularity and EASE at every N (each at 95 % over 400 users)"
+
+    def test_no_model_is_blamed_for_standing_below_a_ceiling(self):
+        BASELINES.register("all_known", BaselineModel("all known", print, is_ceiling=True))
+        try:
+            found = standings(
+                {"m": drawn((0.4, 0.6), 1), "all_known": drawn((0.9, 0.9), 2), "ease": drawn((0.2, 0.3), 3)}
+            )
+        finally:
+            BASELINES.remove("all_known")
+        assert {(one.baseline, one.outcome) for one in found} == {("ease", "above")}
 
     def test_equal_models_are_told_apart_in_one_of_twenty(self):
         """Users differ in their lines and in how well they are served by both models."""
