@@ -11,7 +11,8 @@ from pydantic import Field
 Seed = Annotated[int, Field(ge=0, lt=2**62)]
 """Seed of random streams; some runs add small numbers to it, so it stays clear of 2^63."""
 
-Rows = Annotated[int, Field(ge=1, le=2_000_000_000)]
+MOST_ROWS = 2_000_000_000
+Rows = Annotated[int, Field(ge=1, le=MOST_ROWS)]
 """Users, items or clicks: ids fit 32 bits."""
 
 RowsOrNone = Annotated[int, Field(ge=0, le=2_000_000_000)]

@@ -4,6 +4,7 @@ Where the history picks an item *because of* an interest, its appeal, its freshn
 a planted link, an item on a slate gains for each of these that it has. Arrays lie place by place, shape (K, B).
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,8 @@ class Situation(NamedTuple):
     """All of B users that decides what they make of items now."""
 
     now_s: NDArray[np.float64]  # (B,)
-    subcategory: NDArray[np.int32]  # (S, B) of each interest
+    topic: NDArray[np.int32]  # (S, B) of each interest; subcategories where the world has no topics
+    favourites: NDArray[np.int32]  # (S, F, B) own items of each interest
     affinity: Numbers  # (S, B) of each interest in this visit, 0 … 1
     staples: NDArray[np.int32]  # (T, B) items
     novelty: Numbers  # (B,) leaning to fresh items, mean 1
@@ -63,6 +65,9 @@ class Attraction:
         self._half_life_s = world.config.items.half_life_h * 3_600.0
         log_appeal = np.log(catalogue.appeal)
         sd = max(float(log_appeal.std()), 1e-9)
+        self._depths = world.config.taste.depth
+        self._topics, self._subcategories = world.config.items.topics, world.config.items.subcategories
+        self._topic = _padded(catalogue.topic, -1)
         self._subcategory = _padded(catalogue.subcategory, -1)
         self._group = _padded(catalogue.group, -1)
         self._published = _padded((catalogue.published_s / self._half_life_s).astype(np.float32), 0)  # half-lives
@@ -78,7 +83,7 @@ class Attraction:
         keys, s = self.keys, situation
         subcategory, group = self._subcategory.take(items), self._group.take(items)
         popular, fresh = self._appeal_now(items, s)
-        taste = self._taste(subcategory, s)
+        taste = self._taste(items, subcategory, s)
         staple = (s.staples[:, None] == items).any(axis=0) * np.float32(keys.staple)
         reasons = {Cause.TASTE: taste, Cause.POPULAR: popular, Cause.FRESH: fresh, Cause.REPEAT: staple}
         utility = taste + popular
@@ -95,10 +100,29 @@ class Attraction:
             utility += np.add.reduce(same.view(np.int8), axis=0, dtype=np.int8) * np.float32(keys.satiation)
         return Appraisal(utility, self._links(group, s), reasons)
 
-    def _taste(self, subcategory: NDArray[np.int32], s: Situation) -> Numbers:
-        matches = s.subcategory[:, None] == subcategory
-        taste: Numbers = (matches * (np.float32(self.keys.taste) * s.affinity)[:, None]).sum(axis=0)
+    def _taste(self, items: Items, subcategory: NDArray[np.int32], s: Situation) -> Numbers:
+        """What interests add: of each, the shares of taste.depth at which the item meets it."""
+        pull = np.float32(self.keys.taste) * s.affinity
+        taste = np.zeros(items.shape, np.float32)
+        for share, matches in self._matches(items, subcategory, s):
+            taste += np.float32(share) * (matches * pull[:, None]).sum(axis=0)
         return taste
+
+    def _matches(
+        self, items: Items, subcategory: NDArray[np.int32], s: Situation
+    ) -> Iterator[tuple[float, NDArray[np.bool_]]]:
+        """Share of each depth, and which items (K, B) meet each interest at it, shape (S, K, B)."""
+        depth = self._depths
+        interest = s.topic // np.int32(self._topics) if self._topics > 1 else s.topic
+        if depth.category > 0.0:
+            number = np.int32(self._subcategories)
+            yield depth.category, (interest // number)[:, None] == np.where(items < 0, -1, subcategory // number)
+        if depth.subcategory > 0.0:
+            yield depth.subcategory, interest[:, None] == subcategory
+        if depth.topic > 0.0:
+            yield depth.topic, s.topic[:, None] == self._topic.take(items)
+        if depth.item > 0.0:
+            yield depth.item, (s.favourites[:, :, None] == items).any(axis=1)
 
     def _appeal_now(self, items: Items, s: Situation) -> tuple[Numbers, Numbers]:
         """What appeal and freshness add."""

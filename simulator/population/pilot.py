@@ -20,6 +20,7 @@ from simulator.population.responses import DayVisits
 from simulator.population.satisfaction import SatisfactionModel
 from simulator.population.traits import Traits
 from simulator.population.visit_state import CarryOverState, VisitState
+from simulator.world.taste import TasteShelf
 from simulator.world.users import interest_cumulative
 from simulator.world.visits import DAY_S, pilot_users
 from simulator.world.world import World
@@ -57,7 +58,7 @@ def calibrate(
     key = Draws(keys.seed, f"pilot of world {world.config.seed}").bits(users)
     now_s = to_uniform(key) * world.config.days * DAY_S
     visiting = VisitState(traits, keys, DayVisits(users, now_s, 0 * users, key), CarryOverState.nothing(PILOT_SLATES))
-    items = reference_slates(world, keys, visiting.subcategory, now_s, key)
+    items = reference_slates(world, keys, visiting.topic, now_s, key)
     own = (keys.utility.click_propensity_sd * traits.readiness).astype(np.float32)
     utility = attraction(items, visiting.situation(users, now_s)).utility
     start = mixed(key, np.asarray(0))
@@ -98,19 +99,23 @@ def calibrate(
 def reference_slates(
     world: World,
     keys: PopulationConfig,
-    subcategory: NDArray[np.int32],
+    topic: NDArray[np.int32],
     now_s: NDArray[np.float64],
     key: NDArray[np.uint64],
 ) -> NDArray[np.int64]:
-    """Distinct items (K, B) for users whose interests (S, B) at times (B,) are known; -1 where one came twice."""
+    """Distinct items (K, B) for users whose topics (S, B) at times (B,) are known; -1 where one came twice.
+
+    An interest is acted out as deep as in the history, but for favourites, for which any item of the topic stands.
+    """
     config, shelf = world.config, world.shelf
+    taste = TasteShelf(config, shelf)
     start = mixed(mixed(key, np.asarray(-4)), np.arange(keys.slate_size)[:, None])
     kind, which = halves(start)
     slot = np.searchsorted(interest_cumulative(config), which)
-    everything = config.items.categories * config.items.subcategories * (1 + config.items.groups)
-    segment = np.where(kind < 0.5, np.take_along_axis(subcategory, slot, axis=0), everything)
+    own = taste.segment(taste.depth(np.minimum(2.0 * kind, 1.0)), np.take_along_axis(topic, slot, axis=0))
+    segment = np.where(kind < 0.5, own, taste.numbers.everything)
     bucket = np.broadcast_to((now_s // shelf.bucket_s).astype(np.int64), segment.shape)
-    picked = shelf.pick(segment.ravel(), bucket.ravel(), to_uniform(mixed(start, np.asarray(1))).ravel())
+    picked = taste.pick_known(segment.ravel(), bucket.ravel(), to_uniform(mixed(start, np.asarray(1))).ravel())
     items = picked.reshape(segment.shape).astype(np.int64)
     order = np.argsort(items, axis=0, kind="stable")
     ranked = np.take_along_axis(items, order, axis=0)

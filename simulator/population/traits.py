@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import Draws, mixed, to_uniform
+from simulator.world.taste import TasteShelf
 from simulator.world.users import Habits, UserDraws, capped_mean, interest_cumulative
 from simulator.world.visits import VisitDraws
 from simulator.world.world import World
@@ -27,7 +28,8 @@ class Traits:
         habits: The world's :class:`Habits`.
         follows: Readiness to follow links, shape (n,), 0 … 1, of mean links.strength, as the history has it.
         readiness: Leaning to click, standard normal, shape (n,).
-        interests: Subcategory of each interest in each epoch of drift, shape (n, epochs, S).
+        topics: Topic of each interest in each epoch of drift, shape (n, epochs, S); subcategories where the world has
+            no topics.
     """
 
     world: World
@@ -38,7 +40,7 @@ class Traits:
     habits: Habits
     follows: NDArray[np.float64]
     readiness: NDArray[np.float64]
-    interests: NDArray[np.int32]
+    topics: NDArray[np.int32]
 
     @classmethod
     def of(cls, world: World, users: NDArray[np.int64]) -> Self:
@@ -58,28 +60,36 @@ class Traits:
             habits=habits,
             follows=np.minimum(follows, 1.0),
             readiness=Draws(config.seed, "click readiness").normal(users),
-            interests=np.concatenate([draws.interests(chunk, epochs) for chunk in chunks]),
+            topics=np.concatenate([draws.topics(chunk, draws.interests(chunk, epochs)) for chunk in chunks]),
         )
 
     def interests_at(self, rows: NDArray[np.int64], time_s: NDArray[np.float64]) -> NDArray[np.int32]:
-        """Subcategory of each interest at a time, shape (S, B), for rows (B,)."""
+        """Topic of each interest at a time, shape (S, B), for rows (B,); see :attr:`topics`."""
         draws = UserDraws(self.world.config)
-        slots = self.interests.shape[2]
+        slots = self.topics.shape[2]
         now = np.empty((slots, len(rows)), np.int32)
         for slot in range(slots):
             epoch = draws.epoch_at(self.users[rows], np.full(len(rows), slot), time_s)
-            now[slot] = self.interests[rows, epoch, slot]
+            now[slot] = self.topics[rows, epoch, slot]
         return now
 
-    def staples(self, rows: NDArray[np.int64], subcategory: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Items that users return to, shape (T, B), -1 where there is none, given their interests now (S, B)."""
-        config, shelf = self.world.config, self.world.shelf
+    def staples(self, rows: NDArray[np.int64], topic: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Items that users return to, shape (T, B), -1 where there is none, given topics of their interests (S, B)."""
+        config = self.world.config
+        shelf = TasteShelf(config, self.world.shelf)
         which = np.arange(config.choice.staples)[:, None]
         key = Draws(config.seed, "staple").bits(self.users[rows], which)
         slot = np.searchsorted(interest_cumulative(config), to_uniform(key))
-        segment = np.take_along_axis(subcategory, slot, axis=0).astype(np.int64).ravel()
-        items = shelf.pick(segment, np.zeros(len(segment), np.int64), to_uniform(mixed(key, _STAPLE)).ravel())
+        segment = shelf.staple_segment(np.take_along_axis(topic, slot, axis=0), key).ravel()
+        items = shelf.pick_known(segment, np.zeros(len(segment), np.int64), to_uniform(mixed(key, _STAPLE)).ravel())
         return items.reshape(key.shape).astype(np.int32)
+
+    def favourites(
+        self, rows: NDArray[np.int64], topic: NDArray[np.int32], time_s: NDArray[np.float64]
+    ) -> NDArray[np.int32]:
+        """Own items of each interest at a time, shape (S, F, B), given its topic (S, B); F = 0 if none are clicked."""
+        config = self.world.config
+        return TasteShelf(config, self.world.shelf).favourites(UserDraws(config), self.users[rows], topic, time_s)
 
     def affinity(self, opening: NDArray[np.float64]) -> NDArray[np.float32]:
         """Weight of each interest in a visit, shape (S, B), 0 … 1; uniforms (B,) decide which interest opened it.

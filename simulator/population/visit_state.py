@@ -56,8 +56,9 @@ class VisitState:
     def __init__(self, traits: Traits, keys: PopulationConfig, visits: DayVisits, carried: CarryOverState) -> None:
         rows, n = visits.user, len(visits.user)
         self._keys, self.visits = keys, visits
-        self.subcategory = traits.interests_at(rows, visits.start_s)
-        self.staples = traits.staples(rows, self.subcategory)
+        self.topic = traits.interests_at(rows, visits.start_s)
+        self.staples = traits.staples(rows, self.topic)
+        self.favourites = traits.favourites(rows, self.topic, visits.start_s)
         affinity = traits.affinity(to_uniform(mixed(visits.key, _OPENING)))
         self.static = np.empty((_STATIC + len(affinity), n), np.float32)
         self.static[0], self.static[1] = traits.habits.novelty[rows], traits.follows[rows]
@@ -106,7 +107,8 @@ class VisitState:
         left[LATELY] *= self._keys.utility.link_fading ** self.clicks[rows]
         return Situation(
             now_s=now_s,
-            subcategory=self.subcategory.take(rows, axis=1),
+            topic=self.topic.take(rows, axis=1),
+            favourites=self.favourites.take(rows, axis=2),
             affinity=static[_STATIC:],
             staples=self.staples.take(rows, axis=1),
             novelty=static[0],

@@ -14,6 +14,8 @@ class Catalogue:
         subcategory: Index of the subcategory, shape (N,), 0 … categories * subcategories - 1; its category is
             ``subcategory // config.items.subcategories``.
         group: Hidden group, shape (N,), ``subcategory * config.items.groups`` + 0 … groups - 1.
+        topic: Hidden topic, shape (N,), ``subcategory * config.items.topics`` + 0 … topics - 1; independent of the
+            group. Groups decide links and "similar" clicks, topics decide taste (``taste.depth``).
         published_s: Seconds since the start of the log at which the item appears, shape (N,), negative = before it.
         appeal: Pull of the item when new, shape (N,), > 0, no unit.
         evergreen: Whether the appeal never fades, shape (N,).
@@ -25,6 +27,7 @@ class Catalogue:
 
     subcategory: NDArray[np.int32]
     group: NDArray[np.int32]
+    topic: NDArray[np.int32]
     published_s: NDArray[np.float64]
     appeal: NDArray[np.float64]
     evergreen: NDArray[np.bool_]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from simulator.draws import Draws, halves, mixed, to_uniform
 from simulator.world.catalogue import Catalogue
-from simulator.world.item_sampler import Segments, WeightedItemSampler
+from simulator.world.item_sampler import WeightedItemSampler
+from simulator.world.taste import ITEM, TasteShelf, divisions
 from simulator.world.users import Habits, UserDraws, capped_mean, interest_cumulative
 from simulator.world.visits import DAY_S, Visits
 from simulator.world.world_config import WorldConfig
@@ -23,7 +24,7 @@ HOUR_S = 3_600
 _MOST_BUCKETS = 400  # of the window
 _TRIES = 3  # draws of an item the session has not seen; the last is kept
 _MOST_CLICKS = 1_000  # of one session
-_PICK, _SLOT, _STAPLE, _RETRY = (np.asarray(word) for word in (1, 2, 3, 8))  # what a click's bits are mixed with
+_PICK, _SLOT, _STAPLE, _DEPTH, _RETRY = (np.asarray(word) for word in (1, 2, 3, 4, 8))  # a click's bits are mixed with
 
 
 class Cause(IntEnum):
@@ -44,7 +45,10 @@ class Sessions(NamedTuple):
     length: NDArray[np.int64]  # (S,) clicks
     bits: NDArray[np.uint64]  # (S,) key of every draw in the session
     slot: NDArray[np.int64]  # (S,) interest the session opened with
-    subcategory: NDArray[np.int32]  # (S, K) of each interest at the time
+    topic: NDArray[np.int32]  # (S, K) of each interest at the time; subcategories where there are no topics
+    epoch: NDArray[np.int64]  # (S, K) of each interest at the time
+    opening_topic: NDArray[np.int64]  # (S,) topic that taste clicks stay in; empty if they do not
+    opening_own: NDArray[np.bool_]  # (S,) whether they stay with the favourites of the opening interest; or empty
 
 
 class ClickList(NamedTuple):
@@ -57,17 +61,10 @@ class ClickList(NamedTuple):
 
 
 def build_shelf(config: WorldConfig, catalogue: Catalogue, days: int) -> WeightedItemSampler:
-    """The segments clicks are drawn from: subcategories, then groups, then everything, then everything fading."""
+    """The segments clicks are drawn from (:func:`simulator.world.taste.divisions`)."""
     bucket_s = float(HOUR_S * max(1, -(-config.window_days * 24 // _MOST_BUCKETS)))
-    nothing = np.zeros(len(catalogue), np.int32)
-    subcategories = config.items.categories * config.items.subcategories
     return WeightedItemSampler.build(
-        [
-            Segments(catalogue.subcategory, subcategories, catalogue.evergreen),
-            Segments(catalogue.group, subcategories * config.items.groups, catalogue.evergreen),
-            Segments(nothing, 1, catalogue.evergreen),
-            Segments(nothing, 1, nothing.astype(bool)),
-        ],
+        divisions(config, catalogue),
         catalogue.appeal,
         catalogue.published_s,
         half_life_s=config.items.half_life_h * HOUR_S,
@@ -85,10 +82,8 @@ class ClickDraws:
         self._staple = Draws(config.seed, "staple")
         self._weights = interest_cumulative(config)
         self._n_targets = (catalogue.link_targets >= 0).sum(axis=1)
-        subcategories = config.items.categories * config.items.subcategories
-        self._first_group = subcategories
-        self._everything = subcategories * (1 + config.items.groups)
-        self._fresh = self._everything + 1
+        self._taste = TasteShelf(config, shelf)
+        self._segments = self._taste.numbers
 
     def sessions(self, users: NDArray[np.int64], visits: Visits, habits: Habits, days: int) -> Sessions:
         """Length and intent of each visit of users (B,)."""
@@ -101,11 +96,26 @@ class ClickDraws:
         slot = np.searchsorted(self._weights, to_uniform(mixed(bits, np.asarray(-2))))
         slots = np.arange(config.taste.interests)
         interests = self._users.interests(users, self._users.epochs(days))
-        subcategory = np.empty((len(user), len(slots)), np.int32)
+        topics = self._users.topics(users, interests)
+        topic = np.empty((len(user), len(slots)), np.int32)
+        epoch = np.empty(topic.shape, np.int64)
         for k in slots:
-            epoch = self._users.epoch_at(user, np.full(len(user), k), visits.start_s)
-            subcategory[:, k] = interests[visits.row, epoch, k]
-        return Sessions(visits, np.minimum(length, _MOST_CLICKS), bits, slot, subcategory)
+            epoch[:, k] = self._users.epoch_at(user, np.full(len(user), k), visits.start_s)
+            topic[:, k] = topics[visits.row, epoch[:, k], k]
+        opening = self._opening(visits, bits, topic[np.arange(len(slot)), slot])
+        return Sessions(visits, np.minimum(length, _MOST_CLICKS), bits, slot, topic, epoch, *opening)
+
+    def _opening(
+        self, visits: Visits, bits: NDArray[np.uint64], topic: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Topic that each session opens with, given that of its opening interest, and whether it is of favourites."""
+        if self._config.signals.sessions == 0.0:
+            return np.empty(0, np.int64), np.empty(0, bool)
+        kind, place = halves(mixed(bits, np.asarray(-3)))
+        depth = self._taste.depth(kind)
+        bucket = (visits.start_s // self._shelf.bucket_s).astype(np.int64)
+        item = self._taste.pick(self._taste.segment(depth, topic), bucket, place)
+        return self._catalogue.topic[item].astype(np.int64), depth == ITEM
 
     def draw(self, users: NDArray[np.int64], sessions: Sessions, habits: Habits) -> ClickList:
         """All clicks of the sessions of users (B,)."""
@@ -132,7 +142,11 @@ class _ClickWalk:
         self._user = users[row]
         self._bits = sessions.bits[self.order]
         self._slot = sessions.slot[self.order]
-        self._subcategory = sessions.subcategory[self.order]
+        self._topic, self._epoch = sessions.topic[self.order], sessions.epoch[self.order]
+        self._stays = config.signals.sessions
+        if self._stays:
+            self._opening_topic = sessions.opening_topic[self.order]
+            self._opening_own = sessions.opening_own[self.order]
         self._bucket = (sessions.visits.start_s[self.order] // draws._shelf.bucket_s).astype(np.int64)
         readiness = capped_mean(config.links.strength, config.links.susceptibility_sd)
         self._follows = np.minimum(readiness * habits.susceptibility, 1.0)[row]
@@ -143,20 +157,22 @@ class _ClickWalk:
     def step(self, position: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint64]]:
         """Item, cause and bits of the click at ``position`` of the first ``count`` sessions."""
         bits = mixed(self._bits[:count], np.asarray(position))
-        cause, segment = self._choose(bits, count)
-        item = self._pick(np.arange(count), segment, cause, mixed(bits, _PICK))
+        cause, segment, own = self._choose(bits, count)
+        item = self._pick(np.arange(count), segment, own, cause, mixed(bits, _PICK))
         for attempt in range(_TRIES - 1):
             again = np.flatnonzero(self._seen[:count] & _class_bit(item))
             if not len(again):
                 break
             fresh_bits = mixed(bits[again], _RETRY + attempt)
-            item[again] = self._pick(again, segment[again], cause[again], fresh_bits)
+            item[again] = self._pick(again, segment[again], own[again], cause[again], fresh_bits)
         self._seen[:count] |= _class_bit(item)
         self._previous[:count] = item
         return item, cause, bits
 
-    def _choose(self, bits: NDArray[np.uint64], count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Why the next item is clicked, and the segment it comes from."""
+    def _choose(
+        self, bits: NDArray[np.uint64], count: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """Why the next item is clicked, its segment, and the interest of which it is a favourite, -1 = none."""
         draws = self._draws
         link, kind = halves(bits)
         cause = np.zeros(count, np.uint8)
@@ -171,54 +187,81 @@ class _ClickWalk:
             follows = self._follows[:count]
             linked = np.flatnonzero((link < follows) & (draws._n_targets[group] > 0))
             cause[linked] = Cause.LINK
-        segment = np.full(count, draws._everything)
-        segment[cause == Cause.FRESH] = draws._fresh
-        taste = np.flatnonzero((cause == Cause.TASTE) | (cause == Cause.REPEAT))
-        segment[taste] = self._taste(taste, mixed(bits[taste], _SLOT))
+        segments = draws._segments
+        segment, own = np.full(count, segments.everything), np.full(count, -1)
+        segment[cause == Cause.FRESH] = segments.fresh
+        taste = np.flatnonzero(cause == Cause.TASTE)
+        segment[taste], own[taste] = self._taste(taste, bits[taste])
         similar = np.flatnonzero(cause == Cause.SIMILAR)
-        segment[similar] = draws._first_group + group[similar]
+        segment[similar] = segments.first_group + group[similar]
         if previous[0] >= 0 and len(linked):
             sources = group[linked]
             choice = (link[linked] / follows[linked] * draws._n_targets[sources]).astype(np.int64)
-            segment[linked] = draws._first_group + draws._catalogue.link_targets[sources, choice]
-        return cause, segment
+            segment[linked] = segments.first_group + draws._catalogue.link_targets[sources, choice]
+        return cause, segment, own
 
-    def _taste(self, rows: NDArray[np.int64], bits: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Subcategory of a taste click: that of the session's interest, or of one drawn anew."""
-        stay, anew = halves(bits)
+    def _taste(self, rows: NDArray[np.int64], bits: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Segment of a taste click, and the interest it is a favourite of, -1 = none (:mod:`simulator.world.taste`).
+
+        The interest is that of the session, or one drawn anew.
+        """
+        shelf = self._draws._taste
+        stay, anew = halves(mixed(bits, _SLOT))
         slot = np.where(
             stay < self._draws._config.sessions.focus, self._slot[rows], np.searchsorted(self._draws._weights, anew)
         )
-        return self._subcategory[rows, slot].astype(np.int64)
+        topic = self._topic[rows, slot]
+        if shelf.plain and not self._stays:
+            return shelf.segment_of_subcategory(topic), np.full(len(rows), -1)
+        kind, goes_on = halves(mixed(bits, _DEPTH))
+        depth = shelf.depth(kind)
+        segment = shelf.segment(depth, topic)
+        own = depth == ITEM
+        if self._stays:
+            stays = goes_on < self._stays
+            segment = np.where(stays, shelf.numbers.first_topic + self._opening_topic[rows], segment)
+            own = np.where(stays, self._opening_own[rows], own)
+            slot = np.where(stays, self._slot[rows], slot)
+        return segment, np.where(own, slot, -1)
 
     def _pick(
         self,
         rows: NDArray[np.int64],
         segment: NDArray[np.int64],
+        own: NDArray[np.int64],
         cause: NDArray[np.uint8],
         bits: NDArray[np.uint64],
     ) -> NDArray[np.int64]:
         """An item of each segment; a staple is drawn by the user's own key, as of the start of the log."""
         draws = self._draws
-        bucket, uniform = self._bucket[rows], to_uniform(bits)
+        now, uniform = self._bucket[rows], to_uniform(bits)
+        bucket = now
         staple = np.flatnonzero(cause == Cause.REPEAT)
         if len(staple):
             which = (uniform[staple] * draws._config.choice.staples).astype(np.int64)
             key = draws._staple.bits(self._user[rows[staple]], which)
+            bucket, segment = now.copy(), segment.copy()
             bucket[staple] = 0
-            segment = segment.copy()
             segment[staple] = self._staple_segment(rows[staple], key)
             uniform[staple] = to_uniform(mixed(key, _STAPLE))
-        item = draws._shelf.pick(segment, bucket, uniform)
-        missing = np.flatnonzero(item < 0)
-        if len(missing):
-            everything = np.full(len(missing), draws._everything)
-            item[missing] = draws._shelf.pick(everything, self._bucket[rows[missing]], uniform[missing])
+        item = draws._taste.pick(segment, bucket, uniform, at_last=now)
+        favourite = np.flatnonzero(own >= 0)
+        if len(favourite):
+            item[favourite] = self._favourite(rows[favourite], own[favourite], uniform[favourite])
         return item
+
+    def _favourite(
+        self, rows: NDArray[np.int64], slot: NDArray[np.int64], uniform: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """One of the user's own items of an interest, all alike."""
+        draws, users, epoch = self._draws, self._user[rows], self._epoch[rows, slot]
+        number = (uniform * draws._config.taste.favourites).astype(np.int64)
+        begins_s = draws._users.begins_s(users, slot, epoch)
+        return draws._taste.favourite(users, epoch * 16 + slot, self._topic[rows, slot], begins_s, number)
 
     def _staple_segment(self, rows: NDArray[np.int64], key: NDArray[np.uint64]) -> NDArray[np.int64]:
         slot = np.searchsorted(self._draws._weights, to_uniform(key))
-        return self._subcategory[rows, slot].astype(np.int64)
+        return self._draws._taste.staple_segment(self._topic[rows, slot], key)
 
 
 def _class_bit(item: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from micrec.data.schema import DatasetSchema, FieldType, Roles
 from simulator.draws import Draws
 from simulator.world.catalogue import Catalogue
+from simulator.world.field_faults import with_faults
 from simulator.world.items import counts
-from simulator.world.tags import ItemTags, draw_tags
+from simulator.world.tags import ItemTags, draw_tags, subcategory_tags
 from simulator.world.titles import duplicate_of, title_series
 from simulator.world.visits import OPENS_H
 from simulator.world.world_config import WorldConfig
@@ -21,8 +22,12 @@ def published_items(config: WorldConfig) -> int:
 
 
 def item_frame(config: WorldConfig, catalogue: Catalogue) -> pl.DataFrame:
-    """The visible item table of the whole catalogue, one row per item in order of its id."""
-    tags = draw_tags(config, catalogue)
+    """The visible item table of the whole catalogue, one row per item in order of its id.
+
+    What ``signals`` says of one column shows in no other: titles and content vectors follow from the tags that
+    :func:`simulator.world.tags.subcategory_tags` gives, whatever the column ``tags`` holds.
+    """
+    said = subcategory_tags(config, catalogue)
     ids = np.arange(len(catalogue))
     categories = catalogue.subcategory // config.items.subcategories
     frame = pl.DataFrame(
@@ -30,27 +35,39 @@ def item_frame(config: WorldConfig, catalogue: Catalogue) -> pl.DataFrame:
             "item_id": ids,
             "category": _labels("c", categories),
             "subcategory": _labels("s", catalogue.subcategory),
-            "tags": _tag_lists(tags),
+            "tags": _tag_lists(draw_tags(config, catalogue)),
             "provider": _labels("p", catalogue.provider),
             **{name: _field(config, catalogue, name) for name in config.items.fields},
-            "title": title_series(config, catalogue, tags),
+            "title": title_series(config, catalogue, said),
             "published": _start_s(config) + np.floor(catalogue.published_s).astype(np.int64),
         }
     )
     if config.content.dim:
         frame = frame.with_columns(
-            pl.Series("content", content_vectors(config, catalogue, tags)).cast(pl.List(pl.Float32))
+            pl.Series("content", content_vectors(config, catalogue, said)).cast(pl.List(pl.Float32))
         )
-    return frame
+    return with_faults(config, frame)
 
 
 def content_vectors(config: WorldConfig, catalogue: Catalogue, tags: ItemTags) -> NDArray[np.float32]:
-    """Content embeddings, shape (N, dim): subcategory, group and first tag in equal parts, plus noise."""
+    """Content embeddings, shape (N, dim): subcategory, group and first tag in equal parts, plus noise.
+
+    ``signals.content`` of the signal's variance is of the topic instead.
+
+    Args:
+        config: The world's keys.
+        catalogue: All items.
+        tags: Those of :func:`simulator.world.tags.subcategory_tags`, so that they tell nothing of topics.
+    """
     axis = np.arange(config.content.dim)[None, :]
     signal = sum(
         Draws(config.seed, f"content of {name}").normal(np.asarray(of)[:, None], axis)
         for name, of in (("subcategory", catalogue.subcategory), ("group", catalogue.group), ("tag", tags.first))
     ) / np.sqrt(3.0)
+    share = config.signals.content
+    if share > 0.0:
+        topic = Draws(config.seed, "content of topic").normal(catalogue.topic[:, None], axis)
+        signal = np.sqrt(1.0 - share) * signal + np.sqrt(share) * topic
     noise = Draws(config.seed, "content noise").normal(np.arange(len(catalogue))[:, None], axis)
     return (signal + config.content.noise * noise).astype(np.float32)
 
@@ -62,6 +79,7 @@ def ground_truth_items(config: WorldConfig, catalogue: Catalogue) -> pl.DataFram
         {
             "item_id": np.arange(len(catalogue)),
             "link_group": catalogue.group,
+            "topic": catalogue.topic,
             "appeal": catalogue.appeal,
             "quality": catalogue.quality,
             "evergreen": catalogue.evergreen,
@@ -113,7 +131,11 @@ def _field(config: WorldConfig, catalogue: Catalogue, name: str) -> pl.Series:
     field, ids = config.items.fields[name], np.arange(len(catalogue))
     kind, place = Draws(config.seed, f"item field {name}").two_uniforms(ids)
     usual = Draws(config.seed, f"item field of subcategory {name}").uniform(catalogue.subcategory)
-    value = (np.where(kind < field.tied, usual, place) * field.values).astype(np.int64)
+    place = np.where(kind < field.tied, usual, place)
+    if field.topic > 0.0:
+        topical = Draws(config.seed, f"topical item field {name}").uniform(ids) < field.topic
+        place = np.where(topical, Draws(config.seed, f"item field of topic {name}").uniform(catalogue.topic), place)
+    value = (place * field.values).astype(np.int64)
     return _labels(f"{name}_", value)
 
 

@@ -13,6 +13,8 @@ BACK_DAYS = 365  # the evergreen items of the start were published over the year
 BACK_HALF_LIVES = 8  # and those that fade over this time before, at most a year
 MORNING_S, PUBLISHING_S = 2 * 3_600, 16 * 3_600  # new items appear from six to ten in the evening; days start at four
 CLICKBAIT_APPEAL, CLICKBAIT_QUALITY = 3.0, -1.5
+HOMES = 2  # providers at home in a topic
+RARE_APPEAL = 0.02  # factor on the appeal of items that are rarely shown
 CATEGORY_EXPONENT = 0.5  # Zipf exponent of how items spread over categories
 
 
@@ -29,18 +31,22 @@ def make_catalogue(config: WorldConfig) -> Catalogue:
         raise ValueError("items.new_share: leaves no item at the start of the log: lower it or raise items.count")
     ids = np.arange(n_start + n_daily * config.days)
     subcategory, group = _places(config, ids, n_start)
+    topic = _topics(config, ids, subcategory)
     rank = Draws(config.seed, "item appeal").uniform(ids)
     clickbait = Draws(config.seed, "clickbait").uniform(ids) < config.items.clickbait_share
     evergreen = Draws(config.seed, "evergreen").uniform(ids) < config.items.evergreen_share
+    rare = Draws(config.seed, "rarely shown").uniform(ids) < config.items.rare_share
     appeal = rank ** -float(config.items.popularity_exponent) * np.where(clickbait, CLICKBAIT_APPEAL, 1.0)
+    appeal *= np.where(rare, RARE_APPEAL, 1.0)
     return Catalogue(
         subcategory=subcategory.astype(np.int32),
         group=group.astype(np.int32),
+        topic=topic.astype(np.int32),
         published_s=_published(config, ids, n_start, n_daily, evergreen),
         appeal=appeal,
         evergreen=evergreen,
         quality=(_quality(config, ids, rank) + np.where(clickbait, CLICKBAIT_QUALITY, 0.0)).astype(np.float32),
-        provider=_providers(config, ids, subcategory).astype(np.int32),
+        provider=_providers(config, ids, subcategory, topic).astype(np.int32),
         clickbait=clickbait,
         link_targets=draw_link_targets(config),
     )
@@ -77,6 +83,12 @@ def _places(config: WorldConfig, ids: NDArray[np.int64], n_start: int) -> tuple[
     return group // keys.groups, group
 
 
+def _topics(config: WorldConfig, ids: NDArray[np.int64], subcategory: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Topic of each item, evenly among those of its subcategory, whatever its group."""
+    topics = config.items.topics
+    return subcategory * topics + (Draws(config.seed, "item topic").uniform(ids) * topics).astype(np.int64)
+
+
 def _published(
     config: WorldConfig, ids: NDArray[np.int64], n_start: int, n_daily: int, evergreen: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
@@ -96,10 +108,19 @@ def _quality(config: WorldConfig, ids: NDArray[np.int64], rank: NDArray[np.float
     return quality
 
 
-def _providers(config: WorldConfig, ids: NDArray[np.int64], subcategory: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A provider at home in the item's category; few of them publish much."""
+def _providers(
+    config: WorldConfig, ids: NDArray[np.int64], subcategory: NDArray[np.int64], topic: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """A provider at home in the item's category, few of them publish much; or one at home in its topic.
+
+    The homes of a category's topics are its providers in turn, so that few topics share one while there are enough.
+    """
     keys = config.items
     category = subcategory // keys.subcategories
     at_home = np.maximum((keys.providers - 1 - category) // keys.categories + 1, 1)  # providers of the category
     rank = zipf_rank(Draws(config.seed, "provider").uniform(ids), at_home, 1.0)
+    if config.signals.provider > 0.0:
+        topical, which = Draws(config.seed, "topic provider").two_uniforms(ids)
+        home = topic % (keys.subcategories * keys.topics) * HOMES + (which * HOMES).astype(np.int64)
+        rank = np.where(topical < config.signals.provider, home % at_home, rank)
     return (rank * keys.categories + category) % keys.providers

@@ -1,4 +1,8 @@
-"""Tags of items: a first one that its hidden group is known by, more of its subcategory, and strays."""
+"""Tags of items: a first one that its hidden group is known by, more of its subcategory, and strays.
+
+``signals.tags`` of the tags that are no strays are of the item's topic instead: of the part of the subcategory's tags
+that is the topic's. A vocabulary of fewer tags than topics lets neighbouring topics share theirs.
+"""
 
 from dataclasses import dataclass
 
@@ -8,7 +12,7 @@ from numpy.typing import NDArray
 from simulator.draws import Draws
 from simulator.world.catalogue import Catalogue
 from simulator.world.items import zipf_rank
-from simulator.world.world_config import WorldConfig
+from simulator.world.world_config import WorldConfig, with_signals
 
 
 @dataclass(frozen=True)
@@ -21,23 +25,34 @@ class ItemTags:
 
 
 def draw_tags(config: WorldConfig, catalogue: Catalogue) -> ItemTags:
-    """Tags of every item. One that is drawn twice for an item counts once."""
-    ids = np.arange(len(catalogue))
+    """Tags of every item, as the column ``tags`` has them. One that is drawn twice for an item counts once."""
+    keys, ids = config.tags, np.arange(len(catalogue))
     start, end = _block(config, catalogue.subcategory.astype(np.int64))
-    first = _first_tag(config, catalogue, ids, start, end)
+    topical = _TopicTags(config, catalogue, start, end)
+    first = topical(ids, 0, _first_tag(config, catalogue, ids, start, end))
     items, tags = [ids], [first]
-    more = _poisson(Draws(config.seed, "tag count").uniform(ids), config.tags.per_item - 1.0)
+    more = _poisson(Draws(config.seed, "tag count").uniform(ids), keys.per_item - 1.0)
     strays, draws = Draws(config.seed, "stray tag"), Draws(config.seed, "tag")
     for number in range(1, int(more.max(initial=0)) + 1):
         rows = ids[more >= number]
         stray, place = strays.two_uniforms(rows, number)
-        own = start[rows] + zipf_rank(draws.uniform(rows, number), end[rows] - start[rows], config.tags.exponent)
-        anywhere = (place * config.tags.count).astype(np.int64)
+        own = start[rows] + zipf_rank(draws.uniform(rows, number), end[rows] - start[rows], keys.exponent)
+        anywhere = (place * keys.count).astype(np.int64)
         items.append(rows)
-        tags.append(np.where(stray < config.tags.stray, anywhere, own))
-    key = np.sort(np.concatenate(items) * config.tags.count + np.concatenate(tags))
+        tags.append(np.where(stray < keys.stray, anywhere, topical(rows, number, own)))
+    key = np.sort(np.concatenate(items) * keys.count + np.concatenate(tags))
     key = key[np.diff(key, prepend=-1) > 0]
-    return ItemTags(item=key // config.tags.count, tag=key % config.tags.count, first=first)
+    return ItemTags(item=key // keys.count, tag=key % keys.count, first=first)
+
+
+def subcategory_tags(config: WorldConfig, catalogue: Catalogue) -> ItemTags:
+    """The tags that items would have at ``signals.tags`` 0, which tell of subcategory and group but of no topic.
+
+    Rule for whatever else follows from tags, such as titles and content vectors: draw it from these and never from
+    :func:`draw_tags`. Else ``signals.tags`` would show in two columns, and titles would tell topics at
+    ``signals.titles`` 0.
+    """
+    return draw_tags(with_signals(config, tags=0.0), catalogue)
 
 
 def tag_of_subcategory(
@@ -53,6 +68,27 @@ def _block(config: WorldConfig, subcategory: NDArray[np.int64]) -> tuple[NDArray
     blocks = config.items.categories * config.items.subcategories
     start = subcategory * config.tags.count // blocks
     return start, np.maximum((subcategory + 1) * config.tags.count // blocks, start + 1)
+
+
+class _TopicTags:
+    """Replaces tags by tags of the topic: ``signals.tags`` of them."""
+
+    def __init__(
+        self, config: WorldConfig, catalogue: Catalogue, start: NDArray[np.int64], end: NDArray[np.int64]
+    ) -> None:
+        topics, within = config.items.topics, catalogue.topic.astype(np.int64) % config.items.topics
+        self._low = start + within * (end - start) // topics
+        self._size = np.maximum(start + (within + 1) * (end - start) // topics - self._low, 1)
+        self._share, self._exponent = config.signals.tags, config.tags.exponent
+        self._draws = Draws(config.seed, "topic tag")
+
+    def __call__(self, rows: NDArray[np.int64], number: int, tags: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tags (B,), the ``number``-th of items (B,), some of them replaced."""
+        if self._share == 0.0:
+            return tags
+        replaced, place = self._draws.two_uniforms(rows, number)
+        of_topic = self._low[rows] + zipf_rank(place, self._size[rows], self._exponent)
+        return np.where(replaced < self._share, of_topic, tags)
 
 
 def _first_tag(

@@ -33,6 +33,7 @@ class UserDraws:
         }
         self._effects = {name: self._effect_table(name) for name in config.users.fields}
         self._interest = Draws(config.seed, "interest")
+        self._topic = Draws(config.seed, "interest topic")
         self._phase = Draws(config.seed, "drift phase")
         self._habits = Draws(config.seed, "habits")
 
@@ -71,6 +72,24 @@ class UserDraws:
                 interests[:, epoch, slot] = category * config.items.subcategories + subcategory
         return interests
 
+    def topics(self, users: NDArray[np.int64], interests: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The user's own topic of each interest, drawn evenly within its subcategory, as :attr:`Catalogue.topic`.
+
+        Args:
+            users: Ids, shape (B,).
+            interests: Subcategories of :meth:`interests`, shape (B, epochs, interests).
+
+        Returns:
+            Topics, shape (B, epochs, interests); equal to ``interests`` where ``items.topics`` is 1.
+        """
+        topics = self._config.items.topics
+        if topics == 1:
+            return interests
+        _, epochs, slots = interests.shape
+        number = np.arange(epochs)[:, None] * 16 + np.arange(slots)
+        within = (self._topic.uniform(users[:, None, None], number) * topics).astype(np.int32)
+        return interests * np.int32(topics) + within
+
     def epochs(self, days: int) -> int:
         """How many epochs of drift ``days`` days can touch."""
         drift = self._config.taste.drift_days
@@ -84,6 +103,12 @@ class UserDraws:
         if drift == 0:
             return np.zeros(len(users), np.int64)
         return (time_s / (drift * DAY_S) + self._phase.uniform(users, slots)).astype(np.int64)
+
+    def begins_s(
+        self, users: NDArray[np.int64], slots: NDArray[np.int64], epoch: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """When the interest of an epoch begins, shape (B,), seconds; negative for the first, which is there already."""
+        return (epoch - self._phase.uniform(users, slots)) * self._config.taste.drift_days * DAY_S
 
     def _category_odds(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
         base = -self._config.taste.category_exponent * np.log1p(np.arange(self._config.items.categories))

@@ -19,6 +19,7 @@ from simulator.world.catalogue import Catalogue
 from simulator.world.clicks import ClickDraws, ClickList, Sessions, build_shelf
 from simulator.world.item_sampler import WeightedItemSampler
 from simulator.world.items import make_catalogue
+from simulator.world.taste import TasteShelf
 from simulator.world.users import Habits, UserDraws, user_frame
 from simulator.world.visits import OPENS_H, VisitDraws, calibrate_rate, pilot_users
 from simulator.world.world_config import WorldConfig
@@ -194,15 +195,29 @@ class World:
         self, users: NDArray[np.int64], seen: NDArray[np.int64], draws: UserDraws, habits: Habits
     ) -> pl.DataFrame:
         visit_draws = VisitDraws(self.config, self.rate)
-        interests = draws.interests(users[seen], 1)[:, 0].astype(np.int32)
+        interests = draws.interests(users[seen], 1)
+        topics = draws.topics(users[seen], interests)[:, 0]
+        interests = interests[:, 0]
+        now_s = np.zeros(len(interests))
+        own = TasteShelf(self.config, self.shelf).favourites(draws, users[seen], topics.T, now_s)
+        categories = interests // np.int32(self.config.items.subcategories)
         return pl.DataFrame(
             {
                 "user_id": users[seen],
                 "activity": visit_draws.activity(users[seen]),
                 **{field.name: getattr(habits, field.name)[seen] for field in dataclasses.fields(habits)},
                 "interests": pl.Series(interests).cast(pl.List(pl.Int32)),
+                "interest_categories": pl.Series(categories).cast(pl.List(pl.Int32)),
+                "interest_topics": pl.Series(topics).cast(pl.List(pl.Int32)),
+                **({"interest_items": _nested(own)} if own.size else {}),
             }
         )
+
+
+def _nested(items: NDArray[np.int32]) -> pl.Series:
+    """Items of each user's interests, a list of a list per user, of items (S, F, B)."""
+    whole = pl.Series(np.ascontiguousarray(items.transpose(2, 0, 1)))
+    return whole.cast(pl.List(pl.List(pl.Int32)))
 
 
 def _of(key: str, make: Callable[[], T]) -> T:

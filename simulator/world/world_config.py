@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from micrec.bounds import Length, Rows, Seed
+from micrec.bounds import MOST_ROWS, Length, Rows, Seed
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -55,6 +55,7 @@ class ItemField(FrozenConfig):
 
     values: Annotated[int, Field(ge=1, le=100_000)] = Field(description="Distinct values.")
     tied: Share = Field(0.5, description="Share of items whose value is the one of their subcategory; the rest: any.")
+    topic: Share = Field(0.0, description="Share of items whose value is the one of their topic, tied or not.")
 
 
 class UserConfig(FrozenConfig):
@@ -77,6 +78,22 @@ class UserConfig(FrozenConfig):
     )
 
 
+class DepthConfig(FrozenConfig):
+    """How narrow the items of a taste click are; the four shares sum to 1."""
+
+    category: Share = Field(0.0, description="Share of taste clicks on any item of the interest's category.")
+    subcategory: Share = Field(1.0, description="Share on any item of its subcategory.")
+    topic: Share = Field(0.0, description="Share on an item of the user's own topic within it (items.topics).")
+    item: Share = Field(0.0, description="Share on the user's own few items of that topic (taste.favourites).")
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        total = self.category + self.subcategory + self.topic + self.item
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"category, subcategory, topic and item must sum to 1, got {total:g}")
+        return self
+
+
 class TasteConfig(FrozenConfig):
     """What users like."""
 
@@ -84,6 +101,24 @@ class TasteConfig(FrozenConfig):
     focus: NonNegativeFloat = Field(0.7, description="Interest k has weight exp(-focus * k): 0 = all alike.")
     drift_days: NonNegativeFloat = Field(60.0, description="Days after which an interest is replaced; 0 = never.")
     category_exponent: Exponent = Field(0.6, description="Zipf exponent of how interests spread over categories.")
+    depth: DepthConfig = Field(default_factory=DepthConfig, description="At which granularity interests are acted out.")
+    favourites: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Own items of each interest (depth.item).")
+
+
+class SignalsConfig(FrozenConfig):
+    """What tells the hidden topics: 0 = nothing beyond the subcategory, 1 = all; and how clean the item table is."""
+
+    titles: Share = Field(0.0, description="Share of the telling words of titles that are words of the topic.")
+    tags: Share = Field(0.0, description="Share of tags, strays aside, that are tags of the item's topic.")
+    provider: Share = Field(0.0, description="Share of items whose provider is at home in their topic.")
+    content: Share = Field(0.0, description="Share of the content vectors' signal (its variance) that is of the topic.")
+    sessions: Share = Field(
+        0.0, description="Chance that a taste click stays in the topic that the session opened with."
+    )
+    missing: Share = Field(
+        0.0, description="Share of values of subcategory, tags, provider, title and further fields that are absent."
+    )
+    noise: Share = Field(0.0, description="Share of the same values, if present, that are those of another item.")
 
 
 class VisitsConfig(FrozenConfig):
@@ -154,6 +189,11 @@ class ItemConfig(FrozenConfig):
     """What there is."""
 
     count: Rows = Field(1_500, description="Items published by the end of the window.")
+    clicks_per_item: PositiveFloat | None = Field(
+        None,
+        description="Mean clicks an item gets within the window; sets count to users.count * sessions.per_user * "
+        "sessions.clicks / clicks_per_item, at any scale. null = count as given.",
+    )
     new_share: Share = Field(0.15, description="Share of them published during the window, evenly over it.")
     evergreen_share: Share = Field(0.8, description="Share of the items whose appeal does not fade.")
     half_life_h: PositiveFloat = Field(
@@ -162,10 +202,14 @@ class ItemConfig(FrozenConfig):
     categories: Annotated[int, Field(ge=1, le=1000)] = Field(20, description="Top-level categories.")
     subcategories: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="Subcategories of each.")
     groups: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Hidden groups of items in each subcategory.")
+    topics: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="Hidden topics of items in each subcategory, independent of its groups; 1 = none."
+    )
     providers: Rows = Field(150, description="Providers, each at home in one category.")
     popularity_exponent: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
         0.8, description="Zipf exponent of item appeal: 0 = all alike, larger = fewer items take more clicks."
     )
+    rare_share: Share = Field(0.0, description="Share of items that are hardly shown: a fiftieth of their appeal.")
     quality_appeal: Correlation = Field(0.3, description="Correlation of an item's quality with its appeal.")
     clickbait_share: Share = Field(
         0.05, description="Share of items with high appeal, low quality and a title that lies."
@@ -244,11 +288,27 @@ class WorldConfig(FrozenConfig):
     sessions: VisitsConfig = Field(default_factory=VisitsConfig, description="When users come, how much they click.")
     choice: ChoiceConfig = Field(default_factory=ChoiceConfig, description="Where the next click comes from.")
     links: LinkConfig = Field(default_factory=LinkConfig, description="Planted links.")
+    signals: SignalsConfig = Field(
+        default_factory=SignalsConfig, description="What tells topics; absent, wrong values."
+    )
     items: ItemConfig = Field(default_factory=ItemConfig, description="What there is.")
     tags: TagConfig = Field(default_factory=TagConfig, description="How items are tagged.")
     titles: TitleConfig = Field(default_factory=TitleConfig, description="How titles are worded.")
     content: ContentConfig = Field(default_factory=ContentConfig, description="Content embeddings.")
     behaviour: BehaviourConfig = Field(default_factory=BehaviourConfig, description="What follows a click.")
+
+    @model_validator(mode="after")
+    def _count_items(self) -> Self:
+        wanted = self.items.clicks_per_item
+        if wanted is not None:
+            count = round(self.users.count * self.sessions.per_user * self.sessions.clicks / wanted)
+            if not 1 <= count <= MOST_ROWS:
+                raise ValueError(
+                    f"items.clicks_per_item: {wanted:g} makes {count:,} items of {self.users.count:,} users with "
+                    f"{self.sessions.per_user * self.sessions.clicks:g} clicks each, 1 to {MOST_ROWS:,} are allowed"
+                )
+            object.__setattr__(self, "items", self.items.model_copy(update={"count": count}))
+        return self
 
     @model_validator(mode="after")
     def _check_links(self) -> Self:
@@ -263,7 +323,8 @@ class WorldConfig(FrozenConfig):
     def scaled_keys(self, scale: float) -> dict[str, Any]:
         """The keys of the same world with ``scale`` times the users, items, tags and providers, at least 1 of each.
 
-        Subcategories per category shrink with the cube root of a scale below 1, so that each still holds items.
+        Subcategories per category and topics per subcategory shrink with the cube root of a scale below 1, so that each
+        still holds items. Clicks per item stay as they are, whether ``items.clicks_per_item`` is set or follows.
         """
         thinner = min(scale, 1.0) ** (1 / 3)
 
@@ -276,4 +337,10 @@ class WorldConfig(FrozenConfig):
         keys["items"]["count"] = times(self.items.count)
         keys["items"]["providers"] = times(self.items.providers)
         keys["items"]["subcategories"] = max(1, round(self.items.subcategories * thinner))
+        keys["items"]["topics"] = max(1, round(self.items.topics * thinner))
         return keys
+
+
+def with_signals(config: WorldConfig, **signals: float) -> WorldConfig:
+    """The same world with some of its signals set to other values."""
+    return config.model_copy(update={"signals": config.signals.model_copy(update=signals)})

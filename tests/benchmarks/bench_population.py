@@ -64,7 +64,7 @@ def main() -> None:
             population = Population.build(world, keys)
             visits = population.begin_day(0)
             rows = np.random.default_rng(0).permutation(len(visits.user))[:VISITS]
-            subcategory = population._visiting.subcategory[:, rows]
+            subcategory = population._visiting.topic[:, rows]
             for size, (ours, least) in measured.items():
                 spent, floor_spent, slates = 0.0, 0.0, 0
                 count = min(len(rows), max(size, min(VISITS, 150 * size))) // size * size

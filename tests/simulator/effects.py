@@ -52,7 +52,7 @@ class Effect(NamedTuple):
 WHICH_ITEMS = "items causes times dwell_s like follow"  # another item clicked: another cause next, another quality
 SESSIONS = f"lengths {WHICH_ITEMS}"
 HISTORY = f"starts {SESSIONS}"
-PLACES = "item.category item.subcategory item.link_group item.provider item.duplicate_of"  # where items are
+PLACES = "item.category item.subcategory item.link_group item.topic item.provider item.duplicate_of"  # where items are
 ABOUT = "item.tags item.title"  # what is said of the places
 TRAITS = "item.appeal item.quality item.evergreen item.clickbait item.published"
 

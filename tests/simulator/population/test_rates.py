@@ -21,7 +21,7 @@ def answers_to_reference_slates(of, days=4):
         visits = of.begin_day(day)
         rows = np.flatnonzero(visits.ordinal == 0)
         now_s = visits.start_s[rows]
-        slates = reference_slates(of._world, of._keys, of._visiting.subcategory[:, rows], now_s, visits.key[rows])
+        slates = reference_slates(of._world, of._keys, of._visiting.topic[:, rows], now_s, visits.key[rows])
         done = of.respond(rows, slates.T, now_s, np.zeros(len(rows), int))
         frames.append((slates.T >= 0, done, visits.user[rows]))
         of.end_day(day)
