@@ -126,7 +126,7 @@ class TasteShelf:
         return self.numbers.first_subcategory + topic.astype(np.int64) // self._config.items.topics
 
     def staple_segment(self, topic: NDArray[np.integer], key: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Segment that staples of these keys are drawn from, given the topics of their interests; as for taste clicks."""
+        """Segment of staples of these keys, given the topics of their interests; as deep as taste clicks."""
         if self.plain:
             return self.segment_of_subcategory(topic)
         return self.segment(self.depth(to_uniform(mixed(key, _STAPLE_DEPTH))), topic)
