@@ -14,6 +14,7 @@ from pydantic import (
     PositiveFloat,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -21,13 +22,16 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import CoreSchema
 
-from micrec.bounds import Days, Depth, Draws, Length, Repeats, RepeatsOrNone, RowsOrNone, Seconds, Seed, Width
+from micrec.bounds import Days, Draws, Length, Repeats, RepeatsOrNone, RowsOrNone, Seconds, Seed, Width
+from micrec.faults import KeyFaults
 from micrec.frozen import Frozen
 from micrec.item_loss_configs import FeatureConfig, ItemLossConfig, SemanticConfig, SessionConfig
 from micrec.item_loss_kinds import ITEM_LOSSES
-from micrec.named import NameIn, option_faults
+from micrec.named import NameIn, checked_options, inlined_schema
 from micrec.rank_metrics import RANK_METRICS
-from micrec.towers import TOWERS, Tower, read_by_few
+from micrec.tower_configs import TowerConfig
+from micrec.tower_schema import options_schema
+from micrec.towers import TOWERS, Tower, tower_options
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -87,116 +91,63 @@ class ModelConfig(Frozen):
         description="Add the FM sums (fields of user, clicks and item) to both towers' outputs; the MLPs' last layers "
         "start at zero, so that training starts from an FM.",
     )
-    behaviour_tokens: Literal["field", "sequence"] = Field(
-        "field", description="Rows of F^b (N5): one pooled token per item field, or one per click."
-    )
     behaviour_pooling: Literal["mean", "attention"] = Field("mean", description="Pooling over clicks (N5).")
-    block: Literal["transformer", "ican_attn"] = Field(
-        "transformer", description="MHSA + residual + LayerNorm + FFN, or the attention of ICAN's code (N6)."
-    )
-    layers: Depth | None = Field(
-        None, description="Attention layers; null: 1 for ican, 2 for autoint, sasrec and bert4rec."
-    )
-    heads: Depth | None = Field(
-        None, description="Attention heads; null: 8, but 1 for sasrec and 2 for bert4rec, as in their papers."
-    )
-    positions: bool | None = Field(
-        None,
-        description="Learned positions of the clicks, where they are read one by one; null: on for sasrec, bert4rec "
-        "and comirec_sa, off for ican with behaviour_tokens sequence.",
-    )
-    interests: Depth | None = Field(
-        None, description="User vectors of mind and comirec, of which the best one scores an item; null: 4."
-    )
-    adaptive_interests: bool | None = Field(
-        None,
-        description="mind, comirec: only log2 of a user's clicks many interests, at least 1; null: on for mind alone.",
-    )
-    label_attention_power: float | None = Field(
-        None,
-        ge=1.0,
-        allow_inf_nan=True,
-        description="mind, comirec: p of the training's attention to the interests by their score of the clicked item; "
-        ".inf = the best alone; null: 1 for mind, .inf for comirec.",
-    )
-    routing_iterations: Depth | None = Field(
-        None, description="Rounds of dynamic routing of mind and comirec_dr; null: 3."
-    )
-    interest_hidden: Width | None = Field(
-        None, description="Hidden width of the self-attention of comirec_sa; null: 4 embedding_dim, as in its code."
-    )
-    item_terms: bool = Field(False, description="FM: append item bias and intra-item pairs (N22).")
-    autoint_dnn: bool = Field(False, description="AutoInt+: a DNN beside the attention (N23).")
     init_scale: PositiveFloat = Field(0.05, description="Embedding tables start uniform in +-init_scale.")
     bias_init: NonNegativeFloat = Field(0.1, description="Start value of the dense biases, as in ICAN's code.")
 
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Keys of a tower that has a class of options of its own."
+    options: Any = Field(
+        None, validate_default=True, description="Keys that only the base model of this name reads; it checks them."
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """With the keys of all towers under ``options``, for what explains keys."""
+        found = handler(schema)
+        handler.resolve_ref_schema(found)["properties"]["options"] = options_schema()
+        return found
 
     @property
     def tower(self) -> Tower:
         """What is known of the base model."""
         return TOWERS[self.name]
 
-    @property
-    def n_heads(self) -> int:
-        """Attention heads, null resolved."""
-        return self.heads or self.tower.heads or 8
-
     @model_serializer(mode="wrap")
     def _leave_out_no_options(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without ``options`` where there are none, so that what identifies a config does not name them."""
+        """Without ``options`` where the base model has none."""
         data: dict[str, Any] = plain(self)
-        if data.get("options") == {}:
-            del data["options"]
+        if data.get("options") is None:
+            data.pop("options", None)
         return data
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _check_options(cls, options: Any, info: ValidationInfo) -> Any:
+        """An instance of the tower's own class, with every default; without one, None."""
+        return tower_options(info.data["name"], options) if "name" in info.data else None
 
     @model_validator(mode="after")
     def _switches_fit(self) -> Self:
         """Rules between keys; every broken one is reported."""
-        if broken := [*self._read_by_others(), *self._contradictions(), *self._option_faults()]:
+        if broken := [*self._contradictions(), *self._option_contradictions()]:
             raise ValueError("; ".join(broken))
         return self
 
-    def _read_by_others(self) -> Iterator[str]:
-        """Keys that are set although the base model does not read them."""
-        for key, names in read_by_few().items():
-            value, default = getattr(self, key), type(self).model_fields[key].default
-            if value != default and self.name not in names:
-                what = f"{key} {value}" if isinstance(value, str) else key
-                yield f"{what} needs name {' or '.join(names)}, got {self.name}: leave it out"
-
     def _contradictions(self) -> list[str]:
         """Keys that do not fit the base model or each other."""
-        tower, dim = self.tower, self.embedding_dim
-        divisors = ", ".join(str(n) for n in range(1, dim + 1) if dim % n == 0)
         rules = {
-            f"heads must divide embedding_dim {dim}, got {self.n_heads}: use one of {divisors}": (
-                tower.heads is not None and dim % self.n_heads != 0
-            ),
-            "positions need behaviour_tokens sequence, got field: set that, or positions to false": (
-                bool(self.positions) and self.behaviour_tokens != "sequence" and not tower.by_click
-            ),
-            f"positions do not apply to name {self.name}: leave them out": (
-                self.positions is not None and not tower.takes_positions
-            ),
             f"behaviour_pooling attention does not apply to name {self.name}: leave it out": (
-                self.behaviour_pooling == "attention" and tower.by_click
+                self.behaviour_pooling == "attention" and self.tower.by_click
             ),
-            f"behaviour_tokens sequence does not apply to name {self.name}, which reads clicks one by one: "
-            "leave it out": self.behaviour_tokens == "sequence" and tower.by_click,
             "item_tower id needs item_id true, got false: set item_id to true, or item_tower to mlp": (
                 self.item_tower == "id" and not self.item_id
             ),
         }
         return [rule for rule, is_broken in rules.items() if is_broken]
 
-    def _option_faults(self) -> list[str]:
-        """Of ``options``, which the base model's own class checks."""
-        if self.tower.options is not None:
-            return option_faults(self.tower.options, self.options, "options")
-        return [f"options: {self.name} has none of its own: leave them out"] if self.options else []
+    def _option_contradictions(self) -> Iterator[str]:
+        """Options that do not fit each other or the width of the embeddings."""
+        if isinstance(self.options, TowerConfig):
+            yield from (f"options.{fault}" for fault in self.options.contradictions(self.embedding_dim))
 
 
 class SoftmaxConfig(Frozen):
@@ -253,7 +204,7 @@ class ContrastConfig(Frozen):
         properties = handler.resolve_ref_schema(found)["properties"]
         for name, kind in ITEM_LOSSES.items():
             if name not in cls.model_fields:
-                properties[name] = kind.config.model_json_schema()
+                properties[name] = inlined_schema(kind.config)
         return found
 
     @model_validator(mode="before")
@@ -271,14 +222,19 @@ class ContrastConfig(Frozen):
     @field_validator("further")
     @classmethod
     def _check_further(cls, further: dict[str, Any]) -> dict[str, Any]:
-        faults = []
+        faults: list[str] = []
+        checked: dict[str, Any] = {}
         for name, keys in further.items():
-            plain = keys if isinstance(keys, Mapping) else {}
-            faults += option_faults(ITEM_LOSSES[name].config, plain, name)
-            faults += [] if isinstance(keys, Mapping) else [f"{name}: must be a mapping of keys"]
+            kind = ITEM_LOSSES[name].config
+            if not isinstance(keys, Mapping | kind):
+                faults.append(f"{name}: must be a mapping of keys, got {keys!r}")
+                continue
+            try:
+                checked[name] = checked_options(kind, keys) if isinstance(keys, Mapping) else keys
+            except KeyFaults as fault:
+                faults += [f"{name}.{line}" for line in fault.lines]
         if faults:
-            raise ValueError("; ".join(faults))
-        checked = {name: ITEM_LOSSES[name].config.model_validate(keys) for name, keys in further.items()}
+            raise KeyFaults(faults)
         return {name: checked[name] for name in ITEM_LOSSES if name in checked and checked[name].weight > 0}
 
     @model_serializer(mode="wrap")

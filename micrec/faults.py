@@ -19,8 +19,28 @@ RENAMED = {
     "gather_s": "batch_window_s",
     "floors": "baselines",
     "readiness_sd": "click_propensity_sd",
-}  # keys of former versions, by their present names
+    "model.behaviour_tokens": "model.options.behaviour_tokens",
+    "model.block": "model.options.block",
+    "model.layers": "model.options.layers",
+    "model.heads": "model.options.heads",
+    "model.positions": "model.options.positions",
+    "model.interests": "model.options.interests",
+    "model.adaptive_interests": "model.options.adaptive_interests",
+    "model.label_attention_power": "model.options.label_attention_power",
+    "model.routing_iterations": "model.options.routing_iterations",
+    "model.interest_hidden": "model.options.interest_hidden",
+    "model.item_terms": "model.options.item_terms",
+    "model.autoint_dnn": "model.options.dnn",
+}  # keys of former versions, by their last parts, and the present ones
 _TYPE_WORDS = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
+
+
+class KeyFaults(ValueError):
+    """Faults of keys below the one that a validator looks at, each as ``key: rule, got value``."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
 
 
 class KeyDescription(NamedTuple):
@@ -64,10 +84,18 @@ def fault_lines(model: type[BaseModel], error: ValidationError, data: Mapping[st
         by_key.setdefault(_real_path(data, fault), []).append(fault)
     settings = _explained(model)
     prefix = [at] if at else []
-    return [
-        f"{'.'.join([*prefix, *path]) or 'top level'}: {_sentence(path, faults, settings)}"
-        for path, faults in by_key.items()
-    ]
+    return [line for path, faults in by_key.items() for line in _lines([*prefix, *path], path, faults, settings)]
+
+
+def _lines(
+    whole: Sequence[str], path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[KeyDescription]
+) -> Iterator[str]:
+    """The line of one key, or those of the keys below it that a validator found."""
+    below = faults[0].get("ctx", {}).get("error")
+    if isinstance(below, KeyFaults):
+        yield from (".".join([*whole, line]) for line in below.lines)
+    else:
+        yield f"{'.'.join(whole) or 'top level'}: {_sentence(path, faults, settings)}"
 
 
 def _settings(node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str) -> Iterator[KeyDescription]:
@@ -136,8 +164,8 @@ def _real_path(data: Any, fault: Mapping[str, Any]) -> tuple[str, ...]:
 def _sentence(path: tuple[str, ...], faults: Sequence[Any], settings: Sequence[KeyDescription]) -> str:
     fault = faults[0]
     kind = fault["type"]
-    if kind == "extra_forbidden" and path[-1] in RENAMED:
-        return f"is now {RENAMED[path[-1]]}: write that instead"
+    if kind == "extra_forbidden" and (now := RENAMED.get(path[-1]) or RENAMED.get(".".join(path[-2:]))):
+        return f"is now {now}: write that instead"
     if kind == "extra_forbidden":
         return f"unknown key, {_suggestion(path, settings)}"
     if kind == "missing":

@@ -16,6 +16,7 @@ from micrec.checkpoint import MANIFEST
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.schema import FieldType
+from micrec.earlier_configs import as_written_today
 from micrec.errors import MicrecError
 from micrec.fitting import Fitted, RunState
 from micrec.manifest import ManifestPart, StateEntry
@@ -126,7 +127,7 @@ def checked_config(folder: Path, manifest: dict[str, Any], schema: type[BaseMode
         MicrecError: Every key that has not, as after an edit by hand, with its value and the rule.
     """
     given = manifest.get("config")
-    config, faults = check(Config, given, at="config") if isinstance(given, dict) else (None, [])
+    config, faults = check(Config, as_written_today(given), at="config") if isinstance(given, dict) else (None, [])
     if not isinstance(given, dict):
         faults = [f"config: must be a mapping of keys, got {json.dumps(given)[:60]}"]
     faults += check(schema, manifest)[1]

@@ -1,12 +1,13 @@
 """Config keys whose value is a name in a registry, and options that the named thing checks itself."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from micrec.faults import fault_lines
+from micrec.faults import KeyFaults, fault_lines
 from micrec.registry import Registry
 
 
@@ -31,10 +32,33 @@ class NameIn:
         return name
 
 
-def option_faults(model: type[BaseModel], data: Mapping[str, Any], at: str) -> list[str]:
-    """Faults of plain data that a model of their own checks, each line beginning with the key below ``at``."""
+def checked_options(model: type[BaseModel], given: Mapping[str, Any]) -> Any:
+    """Options as an instance of the class that checks them; nothing is converted but integers to numbers.
+
+    Raises:
+        KeyFaults: Every key that is unknown or wrong.
+    """
     try:
-        model.model_validate(data)
+        return model.model_validate_json(json.dumps(given, default=str), strict=True)
     except ValidationError as fault:
-        return fault_lines(model, fault, data, at)
-    return []
+        raise KeyFaults(fault_lines(model, fault, given)) from None
+
+
+def inlined_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a model in which no part refers to another, so that it may stand inside another schema."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inline(node: Any) -> Any:
+        if isinstance(node, list):
+            return [inline(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        if reference := node.get("$ref"):
+            rest = {key: value for key, value in node.items() if key != "$ref"}
+            return {**inline(definitions[reference.rsplit("/", 1)[-1]]), **inline(rest)}
+        return {key: inline(value) for key, value in node.items()}
+
+    found = inline(schema)
+    assert isinstance(found, dict)
+    return found

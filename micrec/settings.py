@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from micrec.config import Config
+from micrec.config import Config, ModelConfig
 from micrec.errors import MicrecError
 from micrec.faults import KeyDescription, explain, fault_lines
 from micrec.presets import PRESETS
@@ -133,6 +133,8 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     result = copy.deepcopy(dict(data))
     faults = []
     for override in overrides:
+        _drop_options(result, override)
+    for override in overrides:
         try:
             _set(result, override)
         except MicrecError as fault:
@@ -143,13 +145,28 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """One mapping from several; later layers win key by key, and mappings merge at every depth."""
+    """One mapping from several; later layers win key by key, and mappings merge at every depth.
+
+    Options belong to the base model that they were written for: a layer whose ``model`` names another one takes none
+    over from the layers before it.
+    """
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
             both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-            result[key] = merge(result[key], value) if both else copy.deepcopy(value)
+            below = _without_options(result[key]) if both and _renames(key, result[key], value) else result.get(key)
+            result[key] = merge(below or {}, value) if both else copy.deepcopy(value)
     return result
+
+
+def _renames(key: str, below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
+    """Whether these keys of ``key`` name another base model than those they are laid over."""
+    before = below.get("name", ModelConfig.model_fields["name"].default)
+    return key == "model" and above.get("name", before) != before
+
+
+def _without_options(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in model.items() if key != "options"}
 
 
 def validate(model: type[Model], data: Mapping[str, Any], *, where: str, at: str = "") -> Model:
@@ -253,8 +270,13 @@ def check_numbers(**given: Any) -> None:
 
 
 def differences(config: BaseModel, reference: BaseModel) -> dict[str, Any]:
-    """The dotted keys whose value in ``config`` is not that of ``reference``, with the value in ``config``."""
+    """The dotted keys whose value in ``config`` is not that of ``reference``, with the value in ``config``.
+
+    Options of another base model than the reference's are compared with that model's defaults.
+    """
     ours, theirs = flatten(config.model_dump()), flatten(reference.model_dump())
+    if isinstance(config, Config) and theirs.get("model.name") != config.model.name:
+        theirs |= flatten({"model": ModelConfig(name=config.model.name).model_dump(include={"options"})})
     return {key: value for key, value in ours.items() if key not in theirs or theirs[key] != value}
 
 
@@ -271,6 +293,17 @@ def _parse(text: bytes | str, *, where: str) -> Any:
     except ValueError as fault:
         raise MicrecError(f"{where}: not plain data: {fault}.") from None
     return data
+
+
+def _drop_options(data: dict[str, Any], override: str) -> None:
+    """Where an override names another base model: without the options that the file has for its own."""
+    path, _, name = override.partition("=")
+    *keys, last = path.strip().split(".")
+    node: Any = data
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    if keys and last == "name" and isinstance(node, dict) and _renames(keys[-1], node, {"name": name.strip()}):
+        node.pop("options", None)
 
 
 def _set(data: dict[str, Any], override: str) -> None:

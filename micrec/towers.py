@@ -1,18 +1,28 @@
-"""Base models by name: where each is, and which keys of ``model`` it reads. Nothing here needs torch.
+"""Base models by name: where each is, and the keys that it alone reads. Nothing here needs torch.
 
 To add one, write its class in a file of ``micrec/models`` and name it here. Another package calls ``TOWERS.register``,
 or declares an entry point of the group ``micrec.towers``; keys that only its tower reads go into a class of its own,
 see ``Tower.options``, and stand under ``model.options``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
+from micrec.named import KeyFaults, checked_options
 from micrec.registry import Registry, loaded
-
-ROUTED = ("interests", "adaptive_interests", "label_attention_power", "routing_iterations")
+from micrec.tower_configs import (
+    AutoIntConfig,
+    Bert4RecConfig,
+    ComiRecDRConfig,
+    ComiRecSAConfig,
+    FactorizationMachineConfig,
+    IcanConfig,
+    MindConfig,
+    SasRecConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -21,20 +31,14 @@ class Tower:
 
     Attributes:
         model: The subclass of ``micrec.models.two_tower.TwoTower``, or where it is: ``module:Class``.
-        reads: Keys of ``model`` that few towers read, and this one does; with another tower they must keep their
-            defaults.
-        heads: Attention heads where the config names no number; None: it has none.
+        options: Keys of its own, a frozen pydantic model such as a subclass of ``micrec.tower_configs.TowerConfig``,
+            read from ``model.options``; None: it has none.
         by_click: Whether it reads each click, and not behaviour fields that are pooled over the clicks.
-        takes_positions: Whether the clicks it reads may have learned positions.
-        options: Keys of its own, a frozen pydantic model, read from ``model.options``; None: it has none.
     """
 
     model: str | type
-    reads: tuple[str, ...] = ()
-    heads: int | None = None
-    by_click: bool = False
-    takes_positions: bool = True
     options: type[BaseModel] | None = None
+    by_click: bool = False
 
     def load(self) -> Any:
         """The class of the model; imports torch."""
@@ -45,27 +49,51 @@ TOWERS: Registry[Tower] = Registry(
     "tower",
     "towers",
     {
-        "ican": Tower("micrec.models.ican:Ican", reads=("layers", "block"), heads=8),
-        "fm": Tower("micrec.models.fm:FactorizationMachine", reads=("item_terms",)),
+        "ican": Tower("micrec.models.ican:Ican", IcanConfig),
+        "fm": Tower("micrec.models.fm:FactorizationMachine", FactorizationMachineConfig),
         "youtube_dnn": Tower("micrec.models.youtube_dnn:YoutubeDNN"),
         "deepfm": Tower("micrec.models.deepfm:DeepFM"),
-        "autoint": Tower("micrec.models.autoint:AutoInt", reads=("layers", "autoint_dnn"), heads=8),
-        "mind": Tower("micrec.models.multi_interest:Mind", reads=ROUTED, by_click=True, takes_positions=False),
-        "comirec_dr": Tower(
-            "micrec.models.multi_interest:ComiRecDR", reads=ROUTED, by_click=True, takes_positions=False
-        ),
-        "comirec_sa": Tower(
-            "micrec.models.multi_interest:ComiRecSA",
-            reads=("interests", "adaptive_interests", "label_attention_power", "interest_hidden"),
-            by_click=True,
-        ),
-        "sasrec": Tower("micrec.models.sequence:SasRec", reads=("layers",), heads=1, by_click=True),
-        "bert4rec": Tower("micrec.models.sequence:Bert4Rec", reads=("layers",), heads=2, by_click=True),
+        "autoint": Tower("micrec.models.autoint:AutoInt", AutoIntConfig),
+        "mind": Tower("micrec.models.multi_interest:Mind", MindConfig, by_click=True),
+        "comirec_dr": Tower("micrec.models.multi_interest:ComiRecDR", ComiRecDRConfig, by_click=True),
+        "comirec_sa": Tower("micrec.models.multi_interest:ComiRecSA", ComiRecSAConfig, by_click=True),
+        "sasrec": Tower("micrec.models.sequence:SasRec", SasRecConfig, by_click=True),
+        "bert4rec": Tower("micrec.models.sequence:Bert4Rec", Bert4RecConfig, by_click=True),
     },
 )
 
 
-def read_by_few() -> dict[str, tuple[str, ...]]:
-    """Keys of ``model`` that only some towers read, and the names of these towers."""
-    keys = dict.fromkeys(key for tower in TOWERS.values() for key in tower.reads)
-    return {key: tuple(name for name, tower in TOWERS.items() if key in tower.reads) for key in keys}
+def tower_options(name: str, given: Any) -> Any:
+    """The options of a tower, with the defaults of those that are not given; None where it has none.
+
+    Args:
+        name: The tower, one of ``TOWERS``.
+        given: Plain keys, or options that were checked before.
+
+    Raises:
+        KeyFaults: Every key that is unknown or wrong.
+        ValueError: If what is given is no mapping.
+    """
+    kind = TOWERS[name].options
+    if kind is not None and isinstance(given, kind):
+        return given
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError("must be a mapping of keys")
+    keys = dict(given or {})
+    known = {} if kind is None else kind.model_fields
+    strange = {key: _towers_with(key) for key in keys if key not in known}
+    faults = [
+        f"{key}: needs name {' or '.join(towers)}, got {name}: leave it out"
+        for key, towers in strange.items()
+        if towers
+    ]
+    own = {key: value for key, value in keys.items() if not strange.get(key)}
+    if kind is None:
+        faults += [f"{key}: {name} has no options: leave it out" for key in own]
+    if faults:
+        raise KeyFaults(faults)
+    return None if kind is None else checked_options(kind, own)
+
+
+def _towers_with(key: str) -> list[str]:
+    return [name for name, tower in TOWERS.items() if tower.options is not None and key in tower.options.model_fields]

@@ -32,7 +32,10 @@ WORLD = {
     "tags": {"count": 30},
     "sessions": {"per_user": 8.0},
 }
-SMALL = {"model": {"embedding_dim": 8, "hidden": [8], "heads": 2}, "train": {"epochs": 1, "batch_size": 256}}
+SMALL = {
+    "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}},
+    "train": {"epochs": 1, "batch_size": 256},
+}
 
 
 @pytest.fixture
@@ -99,7 +102,10 @@ class TestTable:
         ("change", "message"),
         [
             ("rows.mean.config.model.options={scale: 0}", "options.scale: must be > 0, got 0"),
-            ("rows.ican.config={model: {options: {scale: 2}}}", "options: ican has none of its own"),
+            (
+                "rows.ican.config={model: {options: {scale: 2}}}",
+                "options.scale: needs name mean, got ican: leave it out",
+            ),
             ("base.contrast.spread.random_items=0", "spread.random_items: must be >= 1, got 0"),
             ("base.contrast.sprea={weight: 1}", "base.contrast.sprea: unknown key"),
             ("baselines=[by_ids]", "baselines.0: must be one of popularity, recent_popularity, item_knn, ease, by_id"),
@@ -109,6 +115,7 @@ class TestTable:
         assert message in refusal("scenario", "check", table(tmp_path), "--set", change)
 
     def test_their_keys_are_explained(self, extension):
+        assert "base.model.options.scale: number > 0; default 1.0" in command("scenario", "explain", "model.options")
         assert "base.contrast.spread.random_items: integer >= 1; default 8" in command(
             "scenario", "explain", "contrast"
         )

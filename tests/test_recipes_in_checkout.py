@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("channel", "tower", "item-loss", "reader", "scenario-kind")
+KEYS_APART = {"item-loss": "item_loss_configs", "tower": "tower_configs"}
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -44,10 +45,10 @@ def follow(page, checkout):
     code = next(block for block in blocks if block.startswith('"""'))
     file.write_text(code, encoding="utf-8")
     sources = {f"{folder.replace('/', '.')}.{file.stem}": code}
-    if page == "item-loss":  # its keys stand apart
-        configs = checkout / "micrec" / "item_loss_configs.py"
-        configs.write_text(configs.read_text(encoding="utf-8") + "\n\n" + blocks[0], encoding="utf-8")
-        sources["micrec.item_loss_configs"] = blocks[0]
+    if configs := KEYS_APART.get(page):
+        keys = checkout / "micrec" / f"{configs}.py"
+        keys.write_text(keys.read_text(encoding="utf-8") + "\n\n" + blocks[0], encoding="utf-8")
+        sources[f"micrec.{configs}"] = blocks[0]
     used = set(re.findall(r"\b[A-Za-z_]\w*\b", re.sub(r'"[^"]*"', "", line)))
     target = checkout / registry
     for module, source in sources.items():

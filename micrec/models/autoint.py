@@ -7,15 +7,16 @@ from torch import Tensor, nn
 from micrec.models.columns import Ragged
 from micrec.models.layers import attend, merge_heads, split_heads
 from micrec.models.two_tower import TwoTower
-
-LAYERS = 2  # of the interacting layer, where the config names no number
+from micrec.tower_configs import AutoIntConfig
 
 
 class AutoInt(TwoTower):
     """Per tower: interacting layers over the field embeddings, flattened, one linear map to D.
 
-    ``autoint_dnn`` adds an MLP over the fields beside the attention (AutoInt+).
+    Option ``dnn`` adds an MLP over the fields beside the attention (AutoInt+).
     """
+
+    options: AutoIntConfig
 
     def build_item_tower(self) -> None:
         self.item_cell = AutoIntCell(self, len(self.item_fields.specs))
@@ -33,13 +34,12 @@ class AutoInt(TwoTower):
 class AutoIntCell(nn.Module):
     """Fields (n, F, D) to an embedding (n, D)."""
 
-    def __init__(self, tower: TwoTower, n_fields: int) -> None:
+    def __init__(self, tower: AutoInt, n_fields: int) -> None:
         super().__init__()
-        config = tower.config
-        dim = config.embedding_dim
-        self.layers = nn.ModuleList(InteractingLayer(dim, config.n_heads) for _ in range(config.layers or LAYERS))
-        self.deep = tower.tower_mlp(n_fields * dim) if config.autoint_dnn else None
-        self.out = nn.Linear((n_fields + int(config.autoint_dnn)) * dim, dim)
+        options, dim = tower.options, tower.config.embedding_dim
+        self.layers = nn.ModuleList(InteractingLayer(dim, options.heads) for _ in range(options.layers))
+        self.deep = tower.tower_mlp(n_fields * dim) if options.dnn else None
+        self.out = nn.Linear((n_fields + int(options.dnn)) * dim, dim)
 
     def forward(self, fields: Tensor) -> Tensor:
         attended = fields

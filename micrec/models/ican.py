@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from micrec.models.columns import Ragged
 from micrec.models.layers import IcanAttention, TransformerBlock, pad_history
 from micrec.models.two_tower import TwoTower
+from micrec.tower_configs import IcanConfig
 
 
 class Ican(TwoTower):
@@ -15,18 +16,20 @@ class Ican(TwoTower):
     ``sequence``: one token per click, the mean of its field vectors, with optional positions.
     """
 
+    options: IcanConfig
+
     def build_user_tower(self) -> None:
-        config = self.config
+        config, options = self.config, self.options
         dim = config.embedding_dim
-        block = TransformerBlock if config.block == "transformer" else IcanAttention
-        self.blocks = nn.ModuleList(block(dim, config.n_heads) for _ in range(config.layers or 1))
-        sequence = config.behaviour_tokens == "sequence"
+        block = TransformerBlock if options.block == "transformer" else IcanAttention
+        self.blocks = nn.ModuleList(block(dim, options.heads) for _ in range(options.layers))
+        sequence = options.behaviour_tokens == "sequence"
         n_tokens = config.history_length if sequence else len(self.item_fields.specs)
-        self.positions = nn.Parameter(torch.zeros(n_tokens, dim)) if sequence and config.positions else None
+        self.positions = nn.Parameter(torch.zeros(n_tokens, dim)) if sequence and options.positions else None
         self.user_mlp = self.tower_mlp(n_tokens * dim + self.user_fields.width, dropout=config.dropout)
 
     def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
-        if self.config.behaviour_tokens == "sequence":
+        if self.options.behaviour_tokens == "sequence":
             tokens, mask = pad_history(history, item_fields.mean(dim=1), self.config.history_length)
             if self.positions is not None:
                 tokens = tokens + self.positions

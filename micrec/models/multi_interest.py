@@ -1,6 +1,5 @@
 """MIND and ComiRec: K vectors per user, one for each interest; the score is the highest of their dot products."""
 
-import math
 from abc import abstractmethod
 
 import torch
@@ -11,9 +10,8 @@ from micrec.models.click_sequences import by_length, click_vectors, pad_clicks, 
 from micrec.models.columns import Ragged
 from micrec.models.routing import route
 from micrec.models.two_tower import TwoTower
+from micrec.tower_configs import ComiRecDRConfig, ComiRecSAConfig, MultiInterestConfig
 
-INTERESTS = 4  # where the config names no number, as in ComiRec
-ROUNDS = 3  # of routing, as in both papers
 HIDDEN_PER_DIM = 4  # width of ComiRec-SA's hidden layer over D, as in its code
 
 
@@ -24,23 +22,11 @@ class MultiInterest(TwoTower):
     does not have is a copy of the first, which changes no maximum, and is left out of the training's attention.
     """
 
-    default_power = math.inf
-    adapts_by_default = False
+    options: MultiInterestConfig
 
     @property
     def interests(self) -> int:
-        return self.config.interests or INTERESTS
-
-    @property
-    def adapts(self) -> bool:
-        """Whether short histories have fewer interests."""
-        chosen = self.config.adaptive_interests
-        return self.adapts_by_default if chosen is None else chosen
-
-    @property
-    def power(self) -> float:
-        """Power of the label-aware attention."""
-        return self.config.label_attention_power or self.default_power
+        return self.options.interests
 
     def build_user_tower(self) -> None:
         width = self.config.embedding_dim + self.user_fields.width
@@ -71,19 +57,21 @@ class MultiInterest(TwoTower):
 
     def existing(self, history: Ragged) -> Tensor | None:
         """Which of the K interests a user has, bool, shape (B, K); None = all: max(1, min(K, log2 of his clicks))."""
-        if not self.adapts:
+        if not self.options.adaptive_interests:
             return None
         least = 2 ** torch.arange(1, self.interests + 1, device=history.offsets.device)  # clicks for the k-th interest
         least[0] = 0
         return history.offsets.diff()[:, None] >= least
 
     def readout(self, user_emb: Tensor, target_emb: Tensor, history: Ragged) -> Tensor:
-        return label_attention(user_emb, target_emb, power=self.power, allowed=self.existing(history))
+        power = self.options.label_attention_power
+        return label_attention(user_emb, target_emb, power=power, allowed=self.existing(history))
 
 
 class RoutedInterests(MultiInterest):
     """Capsules by dynamic routing."""
 
+    options: ComiRecDRConfig
     one_map = False
     logits: Tensor  # (K, T), where routing starts
 
@@ -98,7 +86,7 @@ class RoutedInterests(MultiInterest):
 
     def extract(self, clicks: Tensor, mask: Tensor, allowed: Tensor | None) -> Tensor:
         logits = self.logits[:, -clicks.shape[1] :]
-        return route(clicks, mask, self.maps, logits, allowed, self.config.routing_iterations or ROUNDS)
+        return route(clicks, mask, self.maps, logits, allowed, self.options.routing_iterations)
 
 
 class Mind(RoutedInterests):
@@ -109,8 +97,6 @@ class Mind(RoutedInterests):
     """
 
     one_map = True
-    default_power = 1.0
-    adapts_by_default = True
 
     def draw_start(self, generator: torch.Generator) -> None:
         super().draw_start(generator)
@@ -130,11 +116,12 @@ class ComiRecSA(MultiInterest):
     A user without clicks has K times the interest that the MLP makes of his fields alone, as in all models here.
     """
 
+    options: ComiRecSAConfig
+
     def build_extraction(self) -> None:
-        config, dim = self.config, self.config.embedding_dim
-        learned = config.positions is not False
-        self.positions = nn.Parameter(torch.zeros(config.history_length, dim)) if learned else None
-        self.hidden = nn.Linear(dim, config.interest_hidden or HIDDEN_PER_DIM * dim, bias=False)
+        config, options, dim = self.config, self.options, self.config.embedding_dim
+        self.positions = nn.Parameter(torch.zeros(config.history_length, dim)) if options.positions else None
+        self.hidden = nn.Linear(dim, options.interest_hidden or HIDDEN_PER_DIM * dim, bias=False)
         self.scores = nn.Linear(self.hidden.out_features, self.interests, bias=False)
 
     def draw_start(self, generator: torch.Generator) -> None:

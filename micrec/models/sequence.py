@@ -15,21 +15,20 @@ from micrec.models.click_sequences import by_length, click_vectors, pad_clicks, 
 from micrec.models.columns import Ragged
 from micrec.models.layers import ACTIVATIONS, SeededDropout, TransformerBlock, merge_heads, split_heads
 from micrec.models.two_tower import TwoTower
-
-LAYERS = 2  # of both papers, where the config names no number
+from micrec.tower_configs import SequenceConfig
 
 
 class SequenceTower(TwoTower):
     """Positions, attention blocks, and an MLP over the newest state and the user fields."""
 
+    options: SequenceConfig
     n_positions_beside_clicks = 0
 
     def build_user_tower(self) -> None:
         config, dim = self.config, self.config.embedding_dim
         n_positions = config.history_length + self.n_positions_beside_clicks
-        learned = config.positions is not False
-        self.positions = nn.Parameter(torch.zeros(n_positions, dim)) if learned else None
-        self.blocks = nn.ModuleList(self.make_block() for _ in range(config.layers or LAYERS))
+        self.positions = nn.Parameter(torch.zeros(n_positions, dim)) if self.options.positions else None
+        self.blocks = nn.ModuleList(self.make_block() for _ in range(self.options.layers))
         self.dropout = SeededDropout(config.dropout) if config.dropout else nn.Identity()
         self.user_mlp = self.tower_mlp(dim + self.user_fields.width, dropout=config.dropout)
 
@@ -83,7 +82,7 @@ class SasRec(SequenceTower):
 
     def make_block(self) -> "SequenceBlock":
         config = self.config
-        return SequenceBlock(config.embedding_dim, config.n_heads, norm_first=True, dropout=config.dropout)
+        return SequenceBlock(config.embedding_dim, self.options.heads, norm_first=True, dropout=config.dropout)
 
     def state(self, tokens: Tensor, mask: Tensor) -> Tensor:
         newest: Tensor = self.norm(self.attend_newest(tokens, causal_mask(mask)))
@@ -106,7 +105,7 @@ class Bert4Rec(SequenceTower):
     def make_block(self) -> "SequenceBlock":
         config, dim = self.config, self.config.embedding_dim
         inner = {"inner": 4 * dim, "activation": "gelu"}
-        return SequenceBlock(dim, config.n_heads, norm_first=False, dropout=config.dropout, **inner)  # type: ignore[arg-type]
+        return SequenceBlock(dim, self.options.heads, norm_first=False, dropout=config.dropout, **inner)  # type: ignore[arg-type]
 
     def draw_start(self, generator: torch.Generator) -> None:
         super().draw_start(generator)

@@ -29,6 +29,8 @@ class TwoTower(nn.Module):
     keys of a tower that has a class of its own for them, see ``micrec.towers``.
     """
 
+    options: Any
+
     default_item_tower = "mlp"
 
     def __init__(
@@ -42,8 +44,7 @@ class TwoTower(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        options = config.tower.options
-        self.options: Any = options.model_validate(config.options) if options is not None else None
+        self.options = config.options
         tables = {"dim": self.field_dim, "init_scale": config.init_scale, "sparse": sparse}
         self.item_fields = FieldEmbeddings(item_specs, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]
         self.user_fields = FieldEmbeddings(user_specs, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]

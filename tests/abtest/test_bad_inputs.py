@@ -148,16 +148,16 @@ CONFIG_FAULTS: dict[str, tuple[list[str], str]] = {
     "an unknown model": (["model.name=icann"], "model.name: must be one of ican, fm, youtube_dnn, deepfm, autoint"),
     "an unknown metric": (["train.metric=auc"], "train.metric: must be mrr or hit@N, hit_pairs@N, user_hit@N"),
     "heads that do not divide": (
-        ["model.heads=7"],
-        "model: heads must divide embedding_dim 64, got 7: use one of 1, 2, 4, 8, 16, 32, 64",
+        ["model.options.heads=7"],
+        "model: options.heads must divide embedding_dim 64, got 7: use one of 1, 2, 4, 8, 16, 32, 64",
     ),
     "positions without a sequence": (
-        ["model.positions=true"],
-        "model: positions need behaviour_tokens sequence, got field: set that, or positions to false",
+        ["model.options.positions=true"],
+        "model: options.positions need behaviour_tokens sequence, got field: set that, or positions to false",
     ),
     "item terms without FM": (
-        ["model.item_terms=true"],
-        "model: item_terms needs name fm, got ican: leave it out",
+        ["model.options.item_terms=true"],
+        "model.options.item_terms: needs name fm, got ican: leave it out",
     ),
     "an id tower without ids": (
         ["model.item_tower=id", "model.item_id=false"],
@@ -257,8 +257,8 @@ SCENARIO_FAULTS: dict[str, tuple[dict[str, object], str]] = {
         "metrics.primary: hit@7 needs 7 among base.evaluation.cutoffs (50, 100, 200, 500)",
     ),
     "a fault in an arm": (
-        {"base": {"model": {"heads": 7}}, "arms": SCENARIO["arms"]},
-        "base.model: heads must divide embedding_dim 64, got 7",
+        {"base": {"model": {"options": {"heads": 7}}}, "arms": SCENARIO["arms"]},
+        "base.model: options.heads must divide embedding_dim 64, got 7",
     ),
     "a missing dataset": ({"data": "nowhere"}, "nowhere: there is no such dataset folder: check the path"),
 }

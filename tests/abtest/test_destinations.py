@@ -19,7 +19,7 @@ from micrec.errors import MicrecError
 from tests.micrec.factories import random_frames
 
 SMALL = {
-    "model": {"embedding_dim": 8, "hidden": [8], "heads": 2, "history_length": 4},
+    "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}, "history_length": 4},
     "contrast": {name: {"weight": 0.0} for name in ("feature", "semantic", "session")},
     "train": {"batch_size": 128, "device": "cpu", "metric": "hit@5", "threads": 1, "epochs": 1},
     "evaluation": {"cutoffs": [5]},

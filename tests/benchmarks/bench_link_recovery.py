@@ -41,7 +41,7 @@ def world(strength: float, seed: int, users: int) -> WorldConfig:
 def config(session: float, seed: int, args: argparse.Namespace) -> Config:
     off = {"weight": 0.0}
     keys = {
-        "model": {"embedding_dim": 32, "hidden": [64, 32], "heads": 4},
+        "model": {"embedding_dim": 32, "hidden": [64, 32], "options": {"heads": 4}},
         "contrast": {"feature": off, "semantic": off, "session": {"weight": session}},
         "split": {"valid_fraction": 0.0},
         "train": {"seed": seed, "epochs": args.epochs, "device": "cpu", "threads": 1},

@@ -17,7 +17,7 @@ from tests.micrec.factories import random_dataset
 L = 4  # clicks the model reads; most users have more
 OFF = {name: {"weight": 0} for name in ("feature", "semantic", "session")}
 SMALL = {
-    "model": {"embedding_dim": 8, "hidden": [8], "heads": 2, "history_length": L, "init_scale": 1.0},
+    "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}, "history_length": L, "init_scale": 1.0},
     "softmax": {"num_negatives": 5},
     "contrast": OFF,
     "split": {"test_fraction": 0.5, "valid_fraction": 0.0},

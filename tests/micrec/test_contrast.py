@@ -53,7 +53,7 @@ def setup(**contrast):
         FieldSpec("item_id", FieldType.ID, size=N + 1, own_id=True),
         FieldSpec("tags", FieldType.MULTI_CATEGORICAL, 5),
     ]
-    model_config = ModelConfig(embedding_dim=4, hidden=(6, 4), heads=2, init_scale=0.5)
+    model_config = ModelConfig(embedding_dim=4, hidden=(6, 4), options={"heads": 2}, init_scale=0.5)
     model = make_model(model_config, [], specs, sparse=False, generator=generator)
     sources = ContrastSources(
         n_items=N,

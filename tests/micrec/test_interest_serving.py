@@ -85,13 +85,13 @@ def test_a_saved_model_answers_alike(fitted, dataset, tmp_path):
 
 
 def test_the_manifest_keeps_the_number_of_interests(dataset, tmp_path):
-    switches = {"name": "comirec_sa", "interests": 2, "label_attention_power": float("inf")}
+    switches = {"name": "comirec_sa", "options": {"interests": 2, "label_attention_power": float("inf")}}
     fitted = fitted_on(dataset, model=switches, contrast=OFF)
     save_model(fitted, dataset, tmp_path / "model")
     assert json.loads((tmp_path / "model" / "manifest.json").read_text(encoding="utf-8"))["interests"] == 2
     loaded = load_model(tmp_path / "model", dataset, device="cpu")
     assert loaded.model.interests == 2
-    assert loaded.config.model.label_attention_power == float("inf")
+    assert loaded.config.model.options.label_attention_power == float("inf")
 
 
 @settings(max_examples=100, deadline=None)

@@ -20,7 +20,7 @@ from micrec.settings import merge
 from tests.micrec.factories import random_frames
 
 SMALL = {
-    "model": {"embedding_dim": 8, "hidden": [8], "heads": 2, "history_length": 4, "id_dropout": 0.1},
+    "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}, "history_length": 4, "id_dropout": 0.1},
     "softmax": {"num_negatives": 5},
     "contrast": {name: {"weight": 0} for name in ("feature", "semantic", "session")},
     "sessions": {"category_boost": float("inf")},

@@ -52,8 +52,15 @@ def user_columns() -> FieldColumns:
     return FieldColumns(n=N_USERS, single={"country": torch.tensor([1, 2, 0, 1, 2])}, multi={}, numbers={})
 
 
+def small_config(name="ican", **switches) -> ModelConfig:
+    """Eight numbers wide and, where there are heads, two of them; switches of the tower go into its options."""
+    own = getattr(TOWERS[name].options, "model_fields", {})
+    options = {**({"heads": 2} if "heads" in own else {}), **{key: switches.pop(key) for key in own if key in switches}}
+    return ModelConfig(name=name, embedding_dim=8, hidden=(12, 8), options=options, **switches)
+
+
 def model_of(**switches) -> nn.Module:
-    config = ModelConfig(embedding_dim=8, hidden=(12, 8), heads=2, history_length=6, **switches)
+    config = small_config(**{"history_length": 6, **switches})
     return make_model(
         config, user_specs(), item_specs(), sparse=False, generator=torch.Generator().manual_seed(0)
     ).eval()
@@ -169,7 +176,7 @@ def test_every_model_gives_finite_vectors_of_one_width(name):
 
 @pytest.mark.parametrize("name", sorted(TOWERS))
 def test_users_without_any_field_are_known_by_their_clicks(name):
-    config = ModelConfig(name=name, embedding_dim=8, hidden=(12, 8), heads=2)
+    config = small_config(name)
     model = make_model(config, [], item_specs(), sparse=False, generator=torch.Generator().manual_seed(0)).eval()
     fields = model.embed_items(item_columns())
     nobody = FieldColumns(n=N_USERS, single={}, multi={}, numbers={})
@@ -200,7 +207,7 @@ def test_a_user_does_not_depend_on_the_rest_of_the_batch(name):
         {"item_tower": "linear"},
         {"item_tower": "id"},
         {"activation": "gelu", "output_activation": "linear", "l2_normalize": True},
-        {"name": "autoint", "autoint_dnn": True},
+        {"name": "autoint", "dnn": True},
         {"name": "fm", "item_terms": True},
         {"name": "youtube_dnn", "item_tower": "mlp"},
         {"name": "sasrec", "positions": False},

@@ -56,8 +56,8 @@ def slow_interests(model, w, clicks):
         return [sum(a * e for a, e in zip(attention[j], clicks, strict=True)) for j in range(k)]
     maps = [w["maps"][0]] * k if model.config.name == "mind" else list(w["maps"])
     logits = w["logits"][:, LENGTH - len(clicks) :]
-    n = max(1, min(k, int(math.log2(len(clicks))) if clicks else 0)) if model.adapts else k
-    capsules = slow_capsules(clicks, maps, logits, n, model.config.routing_iterations or 3)
+    n = max(1, min(k, int(math.log2(len(clicks))) if clicks else 0)) if model.options.adaptive_interests else k
+    capsules = slow_capsules(clicks, maps, logits, n, model.options.routing_iterations)
     return capsules + [None] * (k - n)
 
 

@@ -57,11 +57,11 @@ class TestFolder:
     @pytest.mark.parametrize(
         "model",
         [
-            {"name": "fm", "item_terms": True},
+            {"name": "fm", "options": {"item_terms": True}},
             {"name": "youtube_dnn", "l2_normalize": True},
             {"name": "deepfm", "user_fields": []},
             {"name": "autoint", "item_fields": ["tags"]},
-            {"behaviour_tokens": "sequence", "positions": True},
+            {"options": {"behaviour_tokens": "sequence", "positions": True}},
             {"behaviour_pooling": "attention", "item_fields": [], "user_id": True},
         ],
     )

@@ -25,7 +25,7 @@ from tests.micrec.factories import random_dataset, write_random
 
 OFF = {"feature": {"weight": 0}, "semantic": {"weight": 0}, "session": {"weight": 0}}
 SMALL = {
-    "model": {"embedding_dim": 8, "hidden": [12, 8], "heads": 2, "history_length": 5},
+    "model": {"embedding_dim": 8, "hidden": [12, 8], "options": {"heads": 2}, "history_length": 5},
     "softmax": {"num_negatives": 5},
     "contrast": {"semantic": {"svd_dim": 4, "top_k": 3, "negatives": 5}, "session": {"negatives": 5}},
     "train": {"batch_size": 128, "epochs": 3, "device": "cpu"},

@@ -21,7 +21,7 @@ from micrec.settings import build_config
 from tests.micrec.factories import random_frames
 
 SMALL = {
-    "model": {"embedding_dim": 8, "hidden": [8], "heads": 2, "history_length": 4},
+    "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}, "history_length": 4},
     "softmax": {"num_negatives": 5},
     "contrast": {"semantic": {"svd_dim": 4, "top_k": 3, "negatives": 5}, "session": {"negatives": 5}},
     "train": {"batch_size": 128, "device": "cpu", "metric": "hit@5", "threads": 1},

@@ -19,13 +19,13 @@ from tests.micrec.factories import random_dataset, write_random
 SCENARIOS = Path(__file__).parents[3] / "scenarios"
 OFF = {loss: {"weight": 0} for loss in ("feature", "semantic", "session")}
 TINY = {  # small models on a small log
-    "model": {"embedding_dim": 8, "hidden": [8], "heads": 2},
+    "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}},
     "contrast": {"projector_dim": 8, "pool_size": 32},
     "train": {"epochs": 1, "batch_size": 128, "metric": "hit@5", "device": "cpu"},
     "evaluation": {"cutoffs": [5, 10]},
 }
 SMALL = [
-    "base.model={embedding_dim: 8, hidden: [8], heads: 2}",
+    "base.model={embedding_dim: 8, hidden: [8], options: {heads: 2}}",
     "base.contrast={projector_dim: 8, pool_size: 32}",
     "base.train={epochs: 1, batch_size: 128, metric: hit@5, device: cpu}",
     "base.evaluation={cutoffs: [5, 10]}",

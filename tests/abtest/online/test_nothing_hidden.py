@@ -34,7 +34,7 @@ def _refuse(*_arguments, **_keywords):
 def trainers():
     config = Config.model_validate(
         {
-            "model": {"embedding_dim": 8, "hidden": [8], "heads": 2},
+            "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}},
             "train": {"epochs": 1, "batch_size": 512, "device": "cpu"},
             "contrast": {"pool_size": 32, "semantic": {"svd_dim": 8}},
         }

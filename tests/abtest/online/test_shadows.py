@@ -21,7 +21,7 @@ BASE = {
         "pipeline": {"slate_size": 5, "channels": {"matching": {"kind": "two_tower", "k": 40, "quota": 20}}},
     },
     "base": {
-        "model": {"name": "ican", "embedding_dim": 8, "hidden": [8], "heads": 2},
+        "model": {"name": "ican", "embedding_dim": 8, "hidden": [8], "options": {"heads": 2}},
         "train": {"epochs": 3, "batch_size": 256, "device": "cpu"},
         "contrast": {"pool_size": 32, "semantic": {"source": "taxonomy"}},
     },

@@ -17,7 +17,7 @@ from simulator.ports import Requests
 from tests.simulator.channels.logs import DAY_S, START_S, check_lists, random_log, random_requests
 
 BASE = {
-    "model": {"embedding_dim": 8, "hidden": [16, 8], "heads": 2},
+    "model": {"embedding_dim": 8, "hidden": [16, 8], "options": {"heads": 2}},
     "softmax": {"num_negatives": 5},
     "contrast": {"pool_size": 32, "semantic": {"svd_dim": 8, "negatives": 5}, "session": {"negatives": 5}},
     "train": {"epochs": 2, "batch_size": 256, "device": "cpu"},

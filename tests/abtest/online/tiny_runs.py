@@ -30,7 +30,10 @@ TINY: dict[str, Any] = {
     "days": 2,
     "looks": "final",
     "truth": False,
-    "base": {"model": {"embedding_dim": 8, "hidden": [8], "heads": 2}, "train": {"epochs": 1, "batch_size": 256}},
+    "base": {
+        "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}},
+        "train": {"epochs": 1, "batch_size": 256},
+    },
     "platform": {"warmup_days": 0, "pipeline": {"channels": CHANNELS}},
     "arms": {"control": {"label": "A"}, "treatment": {"label": "also A"}},
 }
