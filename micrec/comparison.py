@@ -60,8 +60,10 @@ def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test"
 
 
 def switches(config: Config) -> str:
-    """The preset and the keys that differ from it, in one line."""
+    """The preset, the keys that differ from it, and what encoded the titles, in one line."""
     changed = differences(config, PRESETS[config.preset])
+    if config.contrast.semantic.reads_titles:
+        changed["contrast.semantic.encoder"] = config.contrast.semantic.encoder
     return ", ".join([f"preset {config.preset}", *(f"{key}={value}" for key, value in changed.items())])
 
 

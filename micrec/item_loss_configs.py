@@ -39,7 +39,9 @@ class SemanticConfig(ItemLossConfig):
         "title", description="What makes items similar (paper 3.4)."
     )
     encoder: str = Field(
-        "tfidf", description="Title encoder: tfidf (TF-IDF + SVD), a sentence-transformers name, or an .npy file."
+        "tfidf",
+        description="Title encoder: tfidf (TF-IDF + SVD), static (pretrained token vectors, extra [static]), a "
+        "sentence-transformers name (extra [bert]), or an .npy file.",
     )
     svd_dim: Width = Field(128, description="Dimensions kept by the TF-IDF encoder.")
     top_k: Draws = Field(10, description="Nearest items that are positives (N14).")
@@ -47,6 +49,11 @@ class SemanticConfig(ItemLossConfig):
     num_positives: Draws = Field(1, description="Positives drawn per anchor and step (N14).")
     negatives: Draws = Field(50, description="Random negatives per anchor (N15).")
     anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")
+
+    @property
+    def reads_titles(self) -> bool:
+        """Whether the loss is on and takes its positives from encoded titles."""
+        return self.weight > 0 and self.source == "title"
 
 
 class SessionConfig(ItemLossConfig):

@@ -127,7 +127,7 @@ def model_row(dataset: Dataset, label: str, arm: str | None, seed: int | None, c
 
 
 def switches_of(configs: Mapping[str, Config]) -> dict[str, Any]:
-    """Which config keys were on: those that differ from the paper's defaults, or between the models.
+    """Which config keys were on: those that differ from the paper's defaults, or between the models; the title encoder.
 
     Returns:
         ``shared``, the keys all models set alike; ``arms``, for each model the keys in which they differ.
@@ -136,6 +136,8 @@ def switches_of(configs: Mapping[str, Config]) -> dict[str, Any]:
         differences(config, reference) for config in configs.values() for reference in (Config(), *configs.values())
     ]
     keys = {key: None for change in changed for key in change if key not in ("preset", "train.seed")}
+    if any(config.contrast.semantic.reads_titles for config in configs.values()):
+        keys["contrast.semantic.encoder"] = None
     plain = {arm: flatten(config.model_dump()) for arm, config in configs.items()}
     values = {arm: {key: found[key] for key in keys if key in found} for arm, found in plain.items()}
     first = next(iter(values.values()))

@@ -1,6 +1,9 @@
-"""Title embeddings: TF-IDF + SVD, a file of ready embeddings, or a sentence-transformers model (paper 3.4)."""
+"""Title embeddings (paper 3.4): TF-IDF + SVD, static token vectors, a sentence-transformers model, or a file.
 
-from collections.abc import Sequence
+``ENCODERS`` holds those that have a name; any other name is a sentence-transformers model.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,8 @@ def encode_titles(titles: Sequence[str | None], *, encoder: str, svd_dim: int) -
 
     Args:
         titles: One title per item, in the order of the dense ids, length N; null or blank = missing.
-        encoder: ``tfidf``; the path of an ``.npy`` file with one row per item in that order; else the name or folder
-            of a sentence-transformers model.
+        encoder: ``tfidf``; ``static``; the path of an ``.npy`` file with one row per item in that order; else the name
+            or folder of a sentence-transformers model.
         svd_dim: Dimensions kept by ``tfidf``; unused by the others.
 
     Returns:
@@ -25,7 +28,7 @@ def encode_titles(titles: Sequence[str | None], *, encoder: str, svd_dim: int) -
         zero row of the file. The rows of a file are taken as they are, whatever the titles.
 
     Raises:
-        MicrecError: If the file or the model cannot be used.
+        MicrecError: If the file, the model, or the package it needs cannot be used.
     """
     if encoder.endswith(".npy"):
         return _unit_rows(_load_embeddings(Path(encoder), len(titles)))
@@ -33,7 +36,8 @@ def encode_titles(titles: Sequence[str | None], *, encoder: str, svd_dim: int) -
     texts = [str(titles[row]).strip() for row in rows]
     if not texts:
         return np.zeros((len(titles), 1), dtype=np.float32)
-    found = _encode_tfidf(texts, svd_dim) if encoder == "tfidf" else _encode_sentences(texts, encoder)
+    named = ENCODERS.get(encoder)
+    found = _encode_sentences(texts, encoder) if named is None else named(texts, svd_dim)
     embeddings = np.zeros((len(titles), found.shape[1]), dtype=np.float32)
     embeddings[rows] = _unit_rows(found)
     return embeddings
@@ -102,15 +106,25 @@ def _encode_sentences(texts: list[str], model_name: str) -> NDArray[np.float32]:
     except ImportError:
         raise MicrecError(
             f"{KEY}: {model_name!r} is a sentence-transformers model, and that package is not installed: "
-            'pip install "micrec[bert]", or set it to tfidf or to an .npy file.'
+            'pip install "micrec[bert]", or set it to tfidf, static or an .npy file.'
         ) from None
     try:
         model = SentenceTransformer(model_name, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as fault:
         raise MicrecError(
             f"{KEY}: cannot load the sentence-transformers model {model_name!r} ({fault}): check the name or the "
-            "folder, or set it to tfidf or to an .npy file."
+            "folder, or set it to tfidf, static or an .npy file."
         ) from fault
     distinct, inverse = np.unique(np.asarray(texts, dtype=object), return_inverse=True)
     embeddings = np.asarray(model.encode(distinct.tolist(), convert_to_numpy=True, show_progress_bar=False))
     return embeddings[inverse].astype(np.float32)
+
+
+def _static(texts: list[str], svd_dim: int) -> NDArray[np.float32]:
+    from micrec.data.static_titles import encode_static
+
+    return encode_static(texts)
+
+
+ENCODERS: Mapping[str, Callable[[list[str], int], NDArray[np.float32]]] = {"tfidf": _encode_tfidf, "static": _static}
+"""Encoders by name: functions of texts, none blank, and of the dimensions to keep, that return rows (N, D)."""

@@ -14,6 +14,7 @@ from micrec.config import SemanticConfig
 from micrec.data.dataset import Column, EntityTable
 from micrec.data.schema import FieldType, Roles
 from micrec.data.semantics import nearest_items, semantic_positives
+from micrec.data.static_titles import load_static
 from micrec.data.titles import encode_titles
 from micrec.errors import MicrecError
 
@@ -113,6 +114,61 @@ class TestTitles:
         monkeypatch.setitem(sys.modules, "sentence_transformers", module)
         with pytest.raises(MicrecError, match=r"cannot load the sentence-transformers model 'tf-idf' .*check the name"):
             encode_titles(["a"], encoder="tf-idf", svd_dim=4)
+
+
+class TestStaticTitles:
+    TEXTS = ("Ten slow braises for a rainy Sunday", "Café ☂ déjà vu", "cast-iron Dutch oven, 5 litres", "Oven")
+
+    def test_rows_are_what_the_package_itself_pools(self):
+        """Against the mean over tokens of whole texts by the package's own code."""
+        inference = pytest.importorskip("wordllama.inference")
+        vectors, tokenizer = load_static()
+        theirs = inference.WordLlamaInference(vectors, type(tokenizer).from_str(tokenizer.to_str()))
+        expected = theirs.embed(list(self.TEXTS), norm=True)
+        found = encode_titles([self.TEXTS[0], None, *self.TEXTS[1:], " "], encoder="static", svd_dim=4)
+        assert found.shape == (6, 256)
+        assert not found[[1, 5]].any()
+        assert found[[0, 2, 3, 4]] == pytest.approx(expected, abs=1e-5)
+
+    def test_it_knows_what_words_mean(self):
+        """Titles without a common word: those of one theme are nearer, which TF-IDF cannot see."""
+        pytest.importorskip("wordllama")
+        titles = [
+            "pasta with tomato sauce",
+            "Italian spaghetti recipes",
+            "tennis racket strings",
+            "badminton shuttlecocks",
+        ]
+        found = encode_titles(titles, encoder="static", svd_dim=4)
+        cosine = found @ found.T
+        assert min(cosine[0, 1], cosine[2, 3]) > max(cosine[0, 2], cosine[0, 3], cosine[1, 2], cosine[1, 3])
+        tfidf = encode_titles(titles, encoder="tfidf", svd_dim=64)
+        assert not np.triu(tfidf @ tfidf.T, 1).any()
+
+    def test_equal_titles_have_equal_rows_whatever_stands_beside_them(self):
+        pytest.importorskip("wordllama")
+        one = encode_titles(["garden spade"], encoder="static", svd_dim=4)
+        many = encode_titles(["tea", "garden  spade ", "cup", "garden spade"], encoder="static", svd_dim=4)
+        assert np.array_equal(many[1], many[3])
+        assert np.array_equal(many[3], one[0])
+
+    def test_it_needs_its_package(self, monkeypatch):
+        load_static.cache_clear()
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(
+            MicrecError, match=r"encoder: static .* wordllama, which is not installed: pip install \"micrec"
+        ):
+            encode_titles(["a"], encoder="static", svd_dim=4)
+
+    def test_files_of_another_version_are_told(self, monkeypatch, tmp_path):
+        load_static.cache_clear()
+        monkeypatch.delitem(sys.modules, "wordllama", raising=False)
+        (tmp_path / "wordllama").mkdir()
+        (tmp_path / "wordllama" / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(MicrecError, match=r"static cannot read weights/.*: reinstall it"):
+            encode_titles(["a"], encoder="static", svd_dim=4)
+        load_static.cache_clear()
 
 
 def full_sort(embeddings, k, groups):

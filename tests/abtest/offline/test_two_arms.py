@@ -86,7 +86,11 @@ class TestRun:
     def test_switches_name_what_differs(self, tmp_path):
         switches = run_fake(tmp_path / "run", sets=["base.train.epochs=3"])["switches"]
         assert switches["preset"] == "paper"
-        assert switches["shared"] == {"train.epochs": 3, "evaluation.cutoffs": [5, 10]}
+        assert switches["shared"] == {
+            "train.epochs": 3,
+            "evaluation.cutoffs": [5, 10],
+            "contrast.semantic.encoder": "tfidf",  # always told where titles are read
+        }
         assert switches["arms"]["control"] == {f"contrast.{k}.weight": 0.0 for k in ("feature", "semantic", "session")}
         assert switches["arms"]["treatment"]["contrast.semantic.weight"] == 0.3
 
