@@ -1,0 +1,115 @@
+"""What each click of a history says to somebody who knows the items: its chance by taste, and by anything else."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.ceiling.period_weights import weights_at
+from simulator.ceiling.world_period import bucket_length_s, taste_depths, taste_divisions
+from simulator.world.catalogue import Catalogue
+from simulator.world.clicks import HOUR_S
+from simulator.world.world_config import WorldConfig
+
+Floats = NDArray[np.float64]
+SESSION_GAP_S = 3_600.0  # sessions lie further apart
+
+
+class History(NamedTuple):
+    """Clicks in order of user and time; C of them.
+
+    Attributes:
+        user: Row of the user, shape (C,).
+        item: Item, shape (C,).
+        time_s: Seconds since the start of the log, shape (C,).
+    """
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    time_s: Floats
+
+
+class ClickEvidence(NamedTuple):
+    """Chances of clicks (C,) by what made them; those of other causes than taste and repeat are ``background``.
+
+    Attributes:
+        session: Number of the session, never falling, shape (C,).
+        start_s: Start of the session, shape (C,).
+        background: Chance of the item by popularity, freshness, likeness to the item before or a link, shape (C,).
+        taste: Chance by taste at each depth if the interest is of the item's own segment there, shape (D, C).
+        repeat: The same for a staple, as the interests foresee it, shape (D, C).
+        stays: Chance that no link is followed, shape (C,).
+    """
+
+    session: NDArray[np.int64]
+    start_s: Floats
+    background: Floats
+    taste: Floats
+    repeat: Floats
+    stays: Floats
+
+
+def click_evidence(config: WorldConfig, catalogue: Catalogue, history: History) -> ClickEvidence:
+    """Evidence of each click; users are taken to lean to fresh items and to follow links as all do on average."""
+    opens = np.append(True, (np.diff(history.user) != 0) | (np.diff(history.time_s) > SESSION_GAP_S))[: len(history.user)]
+    session = np.cumsum(opens) - 1
+    start_s = history.time_s[opens][session]
+    before = np.where(opens, -1, np.roll(history.item, 1))
+    group = catalogue.group.astype(np.int64)
+    targets = catalogue.link_targets[group[before]]  # (C, targets)
+    n_targets = np.where(opens, 0, (targets >= 0).sum(axis=1))
+    stays = 1.0 - config.links.strength * (n_targets > 0)
+    shares = _Shares(config, catalogue, start_s)
+    by_group = shares.of(group, len(catalogue.link_targets), history.item)
+    everything, fresh = shares.whole(history.item)
+    choice = config.choice
+    alike = ~opens & (group[before] == group[history.item])
+    linked = (targets == group[history.item][:, None]).any(axis=1) & (n_targets > 0)
+    free = choice.popular * everything + choice.fresh * fresh + choice.similar * alike * by_group
+    background = stays * free + (1.0 - stays) * linked * by_group / np.maximum(n_targets, 1)
+    by_taste = stays * (choice.taste + choice.similar * opens)
+    start = _Shares(config, catalogue, np.zeros(len(start_s)))
+    depths = list(zip(taste_depths(config), taste_divisions(config, catalogue), strict=True))
+    return ClickEvidence(
+        session=session,
+        start_s=start_s,
+        background=background,
+        taste=np.stack([by_taste * depth.share * shares.of(*division, history.item) for depth, division in depths]),
+        repeat=np.stack(
+            [stays * choice.repeat * depth.share * start.of(*division, history.item) for depth, division in depths]
+        ),
+        stays=stays,
+    )
+
+
+class _Shares:
+    """Shares of clicked items in their segments at the buckets of their sessions."""
+
+    def __init__(self, config: WorldConfig, catalogue: Catalogue, start_s: Floats) -> None:
+        length_s = bucket_length_s(config)
+        self._catalogue, self._half_life_s = catalogue, config.items.half_life_h * HOUR_S
+        buckets, self._which = np.unique(start_s // length_s, return_inverse=True)
+        self._times_s = buckets * length_s
+
+    def of(self, segment: NDArray[np.int64], size: int, items: NDArray[np.int64]) -> Floats:
+        """Share of each item (C,) in its segment of a division."""
+        result = np.zeros(len(items))
+        for rows, usual, _ in self._by_time():
+            total = np.bincount(segment, usual, minlength=size)
+            clicked = items[rows]
+            result[rows] = usual[clicked] / np.maximum(total[segment[clicked]], 1e-300)
+        return result
+
+    def whole(self, items: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """Share of each item (C,) in everything, and in everything fading."""
+        everything, fresh = np.zeros(len(items)), np.zeros(len(items))
+        for rows, usual, fading in self._by_time():
+            everything[rows] = usual[items[rows]] / max(usual.sum(), 1e-300)
+            fresh[rows] = fading[items[rows]] / max(fading.sum(), 1e-300)
+        return everything, fresh
+
+    def _by_time(self):  # type: ignore[no-untyped-def]
+        order = np.argsort(self._which, kind="stable")
+        ends = np.cumsum(np.bincount(self._which, minlength=len(self._times_s)))
+        for time_s, rows in zip(self._times_s, np.split(order, ends[:-1]), strict=True):
+            yield rows, *weights_at(self._catalogue, self._half_life_s, float(time_s))

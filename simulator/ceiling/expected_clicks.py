@@ -1,0 +1,342 @@
+"""Expected clicks of a user on every item in one session, in closed form.
+
+A session is a Markov chain over hidden groups. Its first click is drawn from the user's base distribution b0, where a
+"similar" click is a taste click. After a click on an item of group g the session goes on with chance r; then a link of
+g is followed with chance f (if it has any), and otherwise the causes keep their shares, "similar" staying in g. With
+V(g) the expected number of clicks on group g that have a successor,
+
+    V = r b0 + r M' V,    M = (1 - f s(g)) (1 b' + p_similar I) + f L,
+
+where s(g) says whether g has links, L spreads over the linked groups, and b is the base distribution by group without
+"similar". M has rank one beside a sparse matrix, so two sparse fixed points give V. The expected clicks of every
+segment follow from V, and those of an item are its shares of them.
+
+Exact but for one thing: a session draws again, at most twice, what is of a class of items it has clicked (64 classes).
+That is taken into account on average: see ``avoidance``.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from simulator.ceiling.period_weights import CLASSES, Division, PeriodWeights
+
+Floats = NDArray[np.float64]
+_TOLERANCE = 1e-7  # of the expected clicks of a group
+_MOST_STEPS = 2_000
+_AVOIDANCE_STEPS = 4
+
+
+class TasteDepth(NamedTuple):
+    """A depth at which interests are acted out; an interest is one of A atoms, the narrowest segments.
+
+    Attributes:
+        share: Share of the taste clicks at this depth.
+        segment: Segment of each atom at this depth, shape (A,), in the division of the same place in
+            :attr:`PeriodWeights.taste`.
+    """
+
+    share: float
+    segment: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class UserTraits:
+    """All about users (B,) that decides what they click in a session.
+
+    Attributes:
+        interests: Chance that a taste click is of each atom, rows sum to 1, shape (B, A).
+        foci: Atoms that a session may open with, shape (B, F).
+        focus_weights: Chance of each; what lacks to 1 are sessions that open with any other atom, shape (B, F).
+        focus: Chance that a taste click follows the atom the session opened with.
+        own_items: Items of the user's own, shape (B, M); those without one have shares of 0.
+        own_taste: Share of the taste clicks that fall on each of them, shape (B, M).
+        own_repeat: Share of the repeat clicks that fall on each of them, shape (B, M); what lacks to 1 falls on the
+            interests as of the start of the log.
+        causes: Shares of taste, popular, fresh, similar, repeat, where no link is followed, shape (B, 5).
+        follows: Chance that a click on a group with links is followed by one on a linked group, shape (B,).
+        goes_on: Chance that another click follows one, shape (B,).
+    """
+
+    interests: Floats
+    foci: NDArray[np.int64]
+    focus_weights: Floats
+    focus: float
+    own_items: NDArray[np.int64]
+    own_taste: Floats
+    own_repeat: Floats
+    causes: Floats
+    follows: Floats
+    goes_on: Floats
+
+
+@dataclass(frozen=True)
+class SessionModel:
+    """What the users of a period share.
+
+    Attributes:
+        weights: Shares of the items in the period.
+        start: Shares of the items at the start of the log, for staples.
+        depths: Depths of taste, in the order of ``weights.taste``.
+        link_targets: Group -> the groups it links to, shape (G, targets), -1 = none.
+    """
+
+    weights: PeriodWeights
+    start: PeriodWeights
+    depths: tuple[TasteDepth, ...]
+    link_targets: NDArray[np.int32]
+
+    @cached_property
+    def links(self) -> sp.csr_array:
+        """Chance of each target group of each group's links, shape (G, G); rows sum to 1, or are empty."""
+        source, column = np.nonzero(self.link_targets >= 0)
+        count = (self.link_targets >= 0).sum(axis=1)
+        n = len(self.link_targets)
+        pairs = (source, self.link_targets[source, column])
+        return sp.csr_array(sp.coo_array((1.0 / count[source], pairs), shape=(n, n)))
+
+    @cached_property
+    def similar(self) -> Floats:
+        """Share of each item in the "similar" clicks of its group, which avoid the class of the item before, (N,)."""
+        group = self.weights.group
+        mine = group.by_class[group.segment, group.item_class]
+        masses = group.by_class  # chance of the class of the item before, given its group
+        all_but = (masses * (1.0 + masses + masses**2)).sum(axis=1)[group.segment]
+        result: Floats = group.share * (all_but - mine * (1.0 + mine + mine**2) + mine * mine**2)
+        return result
+
+    @cached_property
+    def by_group(self) -> "list[sp.csr_array]":
+        """Share of each group in each segment of each depth of taste."""
+        groups = self.weights.group
+        return [division.by(groups.segment, len(groups.empty)) for division in self.weights.taste]
+
+    @cached_property
+    def start_by_group(self) -> "list[sp.csr_array]":
+        """The same at the start of the log."""
+        groups = self.weights.group
+        return [division.by(groups.segment, len(groups.empty)) for division in self.start.taste]
+
+
+class Attempts(NamedTuple):
+    """Expected clicks of one session by what they are drawn from; (B,) unless said."""
+
+    taste: Floats
+    everything: Floats
+    fresh: Floats
+    repeat: Floats
+    similar: Floats  # (B, G)
+    linked: Floats  # (B, G)
+
+
+def expected_clicks(model: SessionModel, users: UserTraits) -> Floats:
+    """Expected clicks of users (B,) on all items in one session, shape (B, N)."""
+    attempts = session_attempts(model, users)
+    return _by_item(model, users, attempts)
+
+
+def session_attempts(model: SessionModel, users: UserTraits) -> Attempts:
+    """Expected clicks of a session by segment."""
+    taste, popular, fresh, similar, repeat = users.causes.T
+    parts = _base_by_group(model, users)
+    base = taste[:, None] * parts[0] + popular[:, None] * parts[1] + fresh[:, None] * parts[2]
+    base += repeat[:, None] * parts[3]
+    first = base + similar[:, None] * parts[0]
+    linked = (model.link_targets >= 0).any(axis=1)
+    stays = 1.0 - users.follows[:, None] * linked  # (B, G) chance that no link is followed
+    visits = _visits(model, users, first, base, stays)
+    free = (visits * stays).sum(axis=1)
+    followed = (users.follows[:, None] * (visits * linked)) @ model.links
+    into_nothing = followed @ model.weights.group.empty
+    return Attempts(
+        taste=taste * (1.0 + free) + similar,
+        everything=popular * (1.0 + free) + into_nothing,
+        fresh=fresh * (1.0 + free),
+        repeat=repeat * (1.0 + free),
+        similar=similar[:, None] * stays * visits,
+        linked=followed * (1.0 - model.weights.group.empty),
+    )
+
+
+def _base_by_group(model: SessionModel, users: UserTraits) -> tuple[Floats, Floats, Floats, Floats]:
+    """Distribution over groups of a taste, popular, fresh and repeat click, each (B, G)."""
+    weights = model.weights
+    groups, n_groups = weights.group.segment, len(weights.group.empty)
+    everything = np.bincount(groups, weights.everything.share, minlength=n_groups)
+    newest = np.bincount(groups, weights.fresh.share, minlength=n_groups)
+    shape = (len(users.interests), n_groups)
+    taste = _own_by_group(users.own_items, users.own_taste, groups, n_groups)
+    repeat = _own_by_group(users.own_items, users.own_repeat, groups, n_groups)
+    lack = 1.0 - users.own_repeat.sum(axis=1, keepdims=True)
+    for depth, now, then, division in zip(
+        model.depths, model.by_group, model.start_by_group, weights.taste, strict=True
+    ):
+        by_segment = _to_segments(users.interests, depth, len(division.empty))
+        taste += depth.share * (by_segment @ now + (by_segment @ division.empty)[:, None] * everything)
+        repeat += lack * depth.share * (by_segment @ then)
+    return taste, np.broadcast_to(everything, shape), np.broadcast_to(newest, shape), repeat
+
+
+def _own_by_group(
+    items: NDArray[np.int64], shares: Floats, groups: NDArray[np.int64], n_groups: int
+) -> Floats:
+    place = np.arange(len(items))[:, None] * n_groups + groups[items]
+    return np.bincount(place.ravel(), shares.ravel(), minlength=len(items) * n_groups).reshape(len(items), n_groups)
+
+
+def _to_segments(atoms: Floats, depth: TasteDepth, size: int) -> Floats:
+    """Sums (B, S) over the atoms of each segment of a depth."""
+    n_atoms = len(depth.segment)
+    if n_atoms == size:
+        return atoms
+    summing = sp.csr_array((np.ones(n_atoms), (np.arange(n_atoms), depth.segment)), shape=(n_atoms, size))
+    return np.asarray(atoms @ summing)
+
+
+def _visits(model: SessionModel, users: UserTraits, first: Floats, base: Floats, stays: Floats) -> Floats:
+    """V: expected clicks on each group that have a successor, (B, G), by Sherman and Morrison's formula."""
+    goes_on = users.goes_on[:, None]
+    same = users.causes[:, 3:4] * stays * goes_on
+    along = (users.follows[:, None] * goes_on) * (model.link_targets >= 0).any(axis=1)
+
+    def solved(right: Floats) -> Floats:
+        total = term = right
+        for _ in range(_MOST_STEPS):
+            term = same * term + (along * term) @ model.links
+            total = total + term
+            if term.sum(axis=1).max(initial=0.0) < _TOLERANCE:
+                break
+        return total
+
+    start, again = solved(goes_on * first), solved(goes_on * base)
+    free = (stays * start).sum(axis=1) / (1.0 - (stays * again).sum(axis=1))
+    return start + free[:, None] * again
+
+
+# -- avoidance -------------------------------------------------------------------------------------------------------
+
+
+def _by_item(model: SessionModel, users: UserTraits, attempts: Attempts) -> Floats:
+    """Spread the clicks of the segments over their items, session by session of one focus."""
+    clicks = np.zeros((len(users.interests), len(model.weights.group.segment)))
+    rest = np.maximum(1.0 - users.focus_weights.sum(axis=1), 0.0)
+    for weight, opened in [*_openings(users), (rest, _other_openings(users))]:
+        if (weight > 0.0).any():
+            interests = users.focus * opened + (1.0 - users.focus) * users.interests
+            clicks += weight[:, None] * _session_by_item(model, users, attempts, interests)
+    return clicks
+
+
+def _openings(users: UserTraits) -> list[tuple[Floats, Floats]]:
+    rows = np.arange(len(users.foci))
+    found = []
+    for column in range(users.foci.shape[1]):
+        opened = np.zeros_like(users.interests)
+        opened[rows, users.foci[:, column]] = 1.0
+        found.append((users.focus_weights[:, column], opened))
+    return found
+
+
+def _other_openings(users: UserTraits) -> Floats:
+    """The atoms that a session opens with where it opens with none of the foci."""
+    rows = np.arange(len(users.foci))
+    other = users.interests.copy()
+    for column in range(users.foci.shape[1]):
+        other[rows, users.foci[:, column]] -= users.focus_weights[:, column]
+    other = np.maximum(other, 0.0)
+    return other / np.maximum(other.sum(axis=1, keepdims=True), 1e-12)
+
+
+class _Source(NamedTuple):
+    """Clicks drawn from the segments of a division."""
+
+    clicks: Floats  # (B, S)
+    division: Division
+    share: Floats  # (N,)
+    by_class: Floats  # (S, 64)
+
+
+def _session_by_item(model: SessionModel, users: UserTraits, attempts: Attempts, interests: Floats) -> Floats:
+    """Expected clicks (B, N) of sessions whose taste clicks have these interests.
+
+    The n clicks of a segment first fall on its items by their shares W. One on class c stays with chance phi(c), on
+    average; else it is drawn again, at most twice. With R = 1 - sum W phi the clicks of item i are
+    n W_i (phi (1 + R) + R²). phi(c) is the chance that a session meets class c at all, over the expected number of
+    times it is drawn.
+    """
+    sources = _sources(model, users, attempts, interests)
+    own = [
+        (attempts.taste[:, None] * users.own_taste, users.own_items),
+        (attempts.repeat[:, None] * users.own_repeat, users.own_items),
+    ]
+    kept = _kept(model, users, sources, own)
+    result = np.zeros((len(interests), len(model.weights.group.segment)))
+    kept_item = kept[:, model.weights.group.item_class]
+    for source in sources:
+        again = 1.0 - kept @ source.by_class.T  # (B, S)
+        stay = source.clicks * (1.0 + again)
+        if source.clicks.shape[1] > 1:
+            segment = source.division.segment
+            result += (stay[:, segment] * kept_item + (source.clicks * again**2)[:, segment]) * source.share
+        else:
+            result += (stay * kept_item + source.clicks * again**2) * source.share
+    rows = np.arange(len(interests))[:, None]
+    for clicks, items in own:
+        kept_own = np.take_along_axis(kept, model.weights.group.item_class[items], axis=1)
+        again = 1.0 - (clicks * kept_own).sum(axis=1) / np.maximum(clicks.sum(axis=1), 1e-12)
+        np.add.at(result, (rows, items), clicks * (kept_own * (1.0 + again)[:, None] + again[:, None] ** 2))
+    return result
+
+
+def _sources(model: SessionModel, users: UserTraits, attempts: Attempts, interests: Floats) -> list[_Source]:
+    weights = model.weights
+    everything = attempts.everything.copy()
+    sources = []
+    general = 1.0 - users.own_taste.sum(axis=1)
+    depth_total = sum(depth.share for depth in model.depths)
+    scale = attempts.taste * general / max(depth_total, 1e-12)
+    lack = attempts.repeat * (1.0 - users.own_repeat.sum(axis=1)) / max(depth_total, 1e-12)
+    for depth, division, then in zip(model.depths, weights.taste, model.start.taste, strict=True):
+        by_segment = _to_segments(interests, depth, len(division.empty))
+        everything += depth.share * scale * (by_segment @ division.empty)
+        clicks = depth.share * scale[:, None] * by_segment * (division.empty < 1.0)
+        sources.append(_source(clicks, division))
+        if (lack > 1e-9).any():
+            usual = _to_segments(users.interests, depth, len(division.empty))
+            sources.append(_source(depth.share * lack[:, None] * usual, then))
+    sources.append(_source(everything[:, None], weights.everything))
+    sources.append(_source(attempts.fresh[:, None], weights.fresh))
+    sources.append(_source(attempts.linked, weights.group))
+    classes = Division(weights.group.segment, model.similar, weights.group.empty, weights.group.item_class).by_class
+    sources.append(_Source(attempts.similar, weights.group, model.similar, classes))
+    return sources
+
+
+def _source(clicks: Floats, division: Division) -> _Source:
+    return _Source(clicks, division, division.share, division.by_class)
+
+
+def _kept(
+    model: SessionModel, users: UserTraits, sources: list[_Source], own: list[tuple[Floats, NDArray[np.int64]]]
+) -> Floats:
+    """phi: chance that a draw of each class is kept, shape (B, 64), found by iteration."""
+    n_users = len(users.interests)
+    own_drawn = np.zeros((n_users, CLASSES))
+    rows = np.arange(n_users)[:, None]
+    for clicks, items in own:
+        np.add.at(own_drawn, (rows, model.weights.group.item_class[items]), clicks)
+    goes_on = users.goes_on[:, None]
+    kept = np.ones((n_users, CLASSES))
+    for _ in range(_AVOIDANCE_STEPS):
+        drawn = own_drawn.copy()
+        for source in sources:
+            again = 1.0 - kept @ source.by_class.T
+            drawn += (source.clicks * (1.0 + again + again**2)) @ source.by_class
+        missed = 1.0 - np.minimum(drawn * (1.0 - goes_on), 1.0)  # by one click
+        met = 1.0 - missed * (1.0 - goes_on) / (1.0 - goes_on * missed)
+        kept = np.minimum(met / np.maximum(drawn, 1e-12), 1.0)
+    return kept
