@@ -133,10 +133,9 @@ class Attempts(NamedTuple):
     linked: Floats  # (B, G)
 
 
-def expected_clicks(model: SessionModel, users: UserTraits) -> Floats:
+def expected_clicks(model: SessionModel, users: UserTraits) -> NDArray[np.float32]:
     """Expected clicks of users (B,) on all items in one session, shape (B, N)."""
-    attempts = session_attempts(model, users)
-    return _by_item(model, users, attempts)
+    return _by_item(model, users, session_attempts(model, users))
 
 
 def session_attempts(model: SessionModel, users: UserTraits) -> Attempts:
@@ -220,122 +219,144 @@ def _visits(model: SessionModel, users: UserTraits, first: Floats, base: Floats,
 # -- avoidance -------------------------------------------------------------------------------------------------------
 
 
-def _by_item(model: SessionModel, users: UserTraits, attempts: Attempts) -> Floats:
-    """Spread the clicks of the segments over their items, session by session of one focus."""
-    clicks = np.zeros((len(users.interests), len(model.weights.group.segment)))
-    rest = np.maximum(1.0 - users.focus_weights.sum(axis=1), 0.0)
-    for weight, opened in [*_openings(users), (rest, _other_openings(users))]:
-        if (weight > 0.0).any():
-            interests = users.focus * opened + (1.0 - users.focus) * users.interests
-            clicks += weight[:, None] * _session_by_item(model, users, attempts, interests)
-    return clicks
-
-
-def _openings(users: UserTraits) -> list[tuple[Floats, Floats]]:
-    rows = np.arange(len(users.foci))
-    found = []
-    for column in range(users.foci.shape[1]):
-        opened = np.zeros_like(users.interests)
-        opened[rows, users.foci[:, column]] = 1.0
-        found.append((users.focus_weights[:, column], opened))
-    return found
-
-
-def _other_openings(users: UserTraits) -> Floats:
-    """The atoms that a session opens with where it opens with none of the foci."""
-    rows = np.arange(len(users.foci))
-    other = users.interests.copy()
-    for column in range(users.foci.shape[1]):
-        other[rows, users.foci[:, column]] -= users.focus_weights[:, column]
-    other = np.maximum(other, 0.0)
-    return other / np.maximum(other.sum(axis=1, keepdims=True), 1e-12)
-
-
 class _Source(NamedTuple):
     """Clicks drawn from the segments of a division."""
 
     clicks: Floats  # (B, S)
     division: Division
-    share: Floats  # (N,)
-    by_class: Floats  # (S, 64)
 
 
-def _session_by_item(model: SessionModel, users: UserTraits, attempts: Attempts, interests: Floats) -> Floats:
-    """Expected clicks (B, N) of sessions whose taste clicks have these interests.
+class _Own(NamedTuple):
+    """Clicks drawn from items of the user's own."""
+
+    clicks: Floats  # (B, M)
+    items: NDArray[np.int64]  # (B, M)
+    classes: NDArray[np.int64]  # (B, M)
+
+
+def _by_item(model: SessionModel, users: UserTraits, attempts: Attempts) -> NDArray[np.float32]:
+    """Spread the clicks of the segments over their items, shape (B, N).
 
     The n clicks of a segment first fall on its items by their shares W. One on class c stays with chance phi(c), on
     average; else it is drawn again, at most twice. With R = 1 - sum W phi the clicks of item i are
     n W_i (phi (1 + R) + R²). phi(c) is the chance that a session meets class c at all, over the expected number of
-    times it is drawn.
+    times it is drawn. Sessions that open with different interests have a phi of their own.
     """
-    sources = _sources(model, users, attempts, interests)
+    classes = model.weights.group.item_class
     own = [
-        (attempts.taste[:, None] * users.own_taste, users.own_items),
-        (attempts.repeat[:, None] * users.own_repeat, users.own_items),
+        _Own(attempts.taste[:, None] * users.own_taste, users.own_items, classes[users.own_items]),
+        _Own(attempts.repeat[:, None] * users.own_repeat, users.own_items, classes[users.own_items]),
     ]
-    kept = _kept(model, users, sources, own)
-    result = np.zeros((len(interests), len(model.weights.group.segment)))
-    kept_item = kept[:, model.weights.group.item_class]
-    for source in sources:
-        again = 1.0 - kept @ source.by_class.T  # (B, S)
-        stay = source.clicks * (1.0 + again)
-        if source.clicks.shape[1] > 1:
-            segment = source.division.segment
-            result += (stay[:, segment] * kept_item + (source.clicks * again**2)[:, segment]) * source.share
-        else:
-            result += (stay * kept_item + source.clicks * again**2) * source.share
-    rows = np.arange(len(interests))[:, None]
-    for clicks, items in own:
-        kept_own = np.take_along_axis(kept, model.weights.group.item_class[items], axis=1)
-        again = 1.0 - (clicks * kept_own).sum(axis=1) / np.maximum(clicks.sum(axis=1), 1e-12)
-        np.add.at(result, (rows, items), clicks * (kept_own * (1.0 + again)[:, None] + again[:, None] ** 2))
+    common = _common_sources(model, users, attempts)
+    drawn = sum(source.clicks @ source.division.by_class for source in common) + _drawn_of_own(own)
+    result = np.zeros((len(users.interests), len(classes)), np.float32)
+    usual = np.zeros((len(users.interests), CLASSES))
+    for weight, opened in _openings(users):
+        interests = users.focus * opened + (1.0 - users.focus) * users.interests
+        taste = _taste_sources(model, users, attempts, interests)
+        kept = _kept(users, taste, drawn)
+        usual += weight[:, None] * kept
+        for source in taste:
+            _spread(result, _Source(weight[:, None] * source.clicks, source.division), kept)
+    for source in common:
+        _spread(result, source, usual)
+    rows = np.arange(len(result))[:, None]
+    for one in own:
+        kept_own = np.take_along_axis(usual, one.classes, axis=1)
+        again = 1.0 - (one.clicks * kept_own).sum(axis=1) / np.maximum(one.clicks.sum(axis=1), 1e-12)
+        np.add.at(result, (rows, one.items), one.clicks * (kept_own * (1.0 + again)[:, None] + again[:, None] ** 2))
     return result
 
 
-def _sources(model: SessionModel, users: UserTraits, attempts: Attempts, interests: Floats) -> list[_Source]:
-    weights = model.weights
-    everything = attempts.everything.copy()
+def _openings(users: UserTraits) -> list[tuple[Floats, Floats]]:
+    """Chance of each interest to open a session, shape (B,), and which it is, shape (B, A)."""
+    rows = np.arange(len(users.foci))
+    other = users.interests.copy()
+    found = []
+    for column in range(users.foci.shape[1]):
+        opened = np.zeros_like(users.interests)
+        opened[rows, users.foci[:, column]] = 1.0
+        other[rows, users.foci[:, column]] -= users.focus_weights[:, column]
+        found.append((users.focus_weights[:, column], opened))
+    rest = np.maximum(1.0 - users.focus_weights.sum(axis=1), 0.0)
+    if (rest > 1e-6).any():
+        other = np.maximum(other, 0.0)
+        found.append((rest, other / np.maximum(other.sum(axis=1, keepdims=True), 1e-12)))
+    return found
+
+
+def _taste_sources(model: SessionModel, users: UserTraits, attempts: Attempts, interests: Floats) -> list[_Source]:
+    """Taste clicks of sessions whose clicks have these interests (B, A)."""
+    clicks = attempts.taste * (1.0 - users.own_taste.sum(axis=1))
     sources = []
-    general = 1.0 - users.own_taste.sum(axis=1)
-    depth_total = sum(depth.share for depth in model.depths)
-    scale = attempts.taste * general / max(depth_total, 1e-12)
-    lack = attempts.repeat * (1.0 - users.own_repeat.sum(axis=1)) / max(depth_total, 1e-12)
-    for depth, division, then in zip(model.depths, weights.taste, model.start.taste, strict=True):
-        by_segment = _to_segments(interests, depth, len(division.empty))
-        everything += depth.share * scale * (by_segment @ division.empty)
-        clicks = depth.share * scale[:, None] * by_segment * (division.empty < 1.0)
-        sources.append(_source(clicks, division))
-        if (lack > 1e-9).any():
-            usual = _to_segments(users.interests, depth, len(division.empty))
-            sources.append(_source(depth.share * lack[:, None] * usual, then))
-    sources.append(_source(everything[:, None], weights.everything))
-    sources.append(_source(attempts.fresh[:, None], weights.fresh))
-    sources.append(_source(attempts.linked, weights.group))
-    classes = Division(weights.group.segment, model.similar, weights.group.empty, weights.group.item_class).by_class
-    sources.append(_Source(attempts.similar, weights.group, model.similar, classes))
+    for depth, division in zip(model.depths, model.weights.taste, strict=True):
+        by_segment = _to_segments(interests, depth, len(division.empty)) * (1.0 - division.empty)
+        sources.append(_Source(depth.share * clicks[:, None] * by_segment, division))
     return sources
 
 
-def _source(clicks: Floats, division: Division) -> _Source:
-    return _Source(clicks, division, division.share, division.by_class)
+def _common_sources(model: SessionModel, users: UserTraits, attempts: Attempts) -> list[_Source]:
+    """Clicks that are the same whatever interest a session opened with."""
+    weights, group = model.weights, model.weights.group
+    everything = attempts.everything.copy()
+    taste = attempts.taste * (1.0 - users.own_taste.sum(axis=1))
+    lack = attempts.repeat * (1.0 - users.own_repeat.sum(axis=1))
+    sources = []
+    for depth, division, start in zip(model.depths, weights.taste, model.start.taste, strict=True):
+        by_segment = _to_segments(users.interests, depth, len(division.empty))
+        everything += depth.share * taste * (by_segment @ division.empty)
+        everything += depth.share * lack * (by_segment @ start.empty)
+        if (lack > 1e-9).any():
+            sources.append(_Source(depth.share * lack[:, None] * by_segment, start))
+    similar = Division(group.segment, model.similar, group.empty, group.item_class)
+    sources += [
+        _Source(everything[:, None], weights.everything),
+        _Source(attempts.fresh[:, None], weights.fresh),
+        _Source(attempts.linked, group),
+        _Source(attempts.similar, similar),
+    ]
+    return sources
 
 
-def _kept(
-    model: SessionModel, users: UserTraits, sources: list[_Source], own: list[tuple[Floats, NDArray[np.int64]]]
-) -> Floats:
-    """phi: chance that a draw of each class is kept, shape (B, 64), found by iteration."""
-    n_users = len(users.interests)
-    own_drawn = np.zeros((n_users, CLASSES))
-    rows = np.arange(n_users)[:, None]
-    for clicks, items in own:
-        np.add.at(own_drawn, (rows, model.weights.group.item_class[items]), clicks)
+def _spread(result: NDArray[np.float32], source: _Source, kept: Floats) -> None:
+    """Add the clicks (B, S) of a source to those of its items (B, N)."""
+    division = source.division
+    again = 1.0 - kept @ division.by_class.T  # (B, S)
+    stay = (source.clicks * (1.0 + again)).astype(np.float32)
+    last = (source.clicks * again**2).astype(np.float32)
+    if stay.shape[1] > 1:
+        stay, last = stay[:, division.segment], last[:, division.segment]
+    clicks = kept.astype(np.float32)[:, division.item_class]
+    clicks *= stay
+    clicks += last
+    clicks *= division.share.astype(np.float32)
+    result += clicks
+
+
+def _drawn_of_own(own: list[_Own]) -> Floats:
+    """Expected draws of each class by clicks on items of the user's own, shape (B, 64)."""
+    drawn = np.zeros((len(own[0].items), CLASSES))
+    rows = np.arange(len(drawn))[:, None]
+    for one in own:
+        np.add.at(drawn, (rows, one.classes), one.clicks)
+    return drawn
+
+
+def _kept(users: UserTraits, sources: list[_Source], others: Floats) -> Floats:
+    """phi: chance that a draw of each class is kept, shape (B, 64), found by iteration.
+
+    Args:
+        users: The users.
+        sources: Taste clicks, whose repeated draws count.
+        others: Expected draws of each class by all other clicks, shape (B, 64).
+    """
     goes_on = users.goes_on[:, None]
-    kept = np.ones((n_users, CLASSES))
+    kept = np.ones_like(others)
     for _ in range(_AVOIDANCE_STEPS):
-        drawn = own_drawn.copy()
+        drawn = others.copy()
         for source in sources:
-            again = 1.0 - kept @ source.by_class.T
-            drawn += (source.clicks * (1.0 + again + again**2)) @ source.by_class
+            again = 1.0 - kept @ source.division.by_class.T
+            drawn += (source.clicks * (1.0 + again + again**2)) @ source.division.by_class
         missed = 1.0 - np.minimum(drawn * (1.0 - goes_on), 1.0)  # by one click
         met = 1.0 - missed * (1.0 - goes_on) / (1.0 - goes_on * missed)
         kept = np.minimum(met / np.maximum(drawn, 1e-12), 1.0)

@@ -47,6 +47,10 @@ class Beliefs(NamedTuple):
     own_items: NDArray[np.int64]
     own_repeat: Floats
 
+    def of(self, rows: NDArray[np.int64]) -> "Beliefs":
+        """Those of some of the users."""
+        return Beliefs(*(values[rows] for values in self))
+
 
 class InferredUsers:
     """Beliefs about any users of a world from their clicks."""

@@ -1,0 +1,223 @@
+"""The best possible results on a generated world, as rows beside its models: users known, and items known.
+
+They stand in the registry of baselines as ceilings: no model is blamed for not passing them. What they know is drawn
+anew from the keys in ``dataset.yaml``; they are offered only where the folder holds ``ground_truth/`` and agrees.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor
+
+from micrec.baselines import BASELINES, BaselineModel
+from micrec.baselines.baseline_inputs import BaselineInputs
+from micrec.baselines.baseline_scores import BaselineScores
+from micrec.data.dataset import Dataset
+from micrec.evaluation.task import expand_ranges
+from simulator.ceiling.click_evidence import History
+from simulator.ceiling.expected_clicks import SessionModel, UserTraits, expected_clicks
+from simulator.ceiling.inferred_users import InferredUsers
+from simulator.ceiling.known_users import KnownUsers
+from simulator.ceiling.world_period import TimeBuckets, session_model, time_buckets
+from simulator.world.catalogue import Catalogue
+from simulator.world.clicks import build_shelf
+from simulator.world.item_sampler import WeightedItemSampler
+from simulator.world.items import make_catalogue
+from simulator.world.world_config import WorldConfig
+
+GENERATOR = "micrec world"
+MOST_ITEMS = 200_000  # a ceiling holds a few arrays of queries times items
+_SPANS = 4  # of the judged period, each with its own shares of items
+_ROWS = 64  # users scored together
+
+
+@dataclass(frozen=True)
+class KnownWorld:
+    """What draws the clicks of a world, without its users' histories."""
+
+    config: WorldConfig
+    catalogue: Catalogue
+    shelf: WeightedItemSampler
+
+    @property
+    def start_s(self) -> int:
+        """Start of the log, seconds since 1970-01-01 UTC."""
+        from simulator.world.item_table import _start_s
+
+        return _start_s(self.config)
+
+
+class Span(NamedTuple):
+    """A part of the judged period."""
+
+    model: SessionModel
+    buckets: NDArray[np.int64]  # places in the period's buckets
+    middle_s: float  # seconds since the start of the log
+
+
+def missing_ground_truth(dataset: Dataset) -> str | None:
+    """Why a dataset has no ceiling; None if it has one."""
+    provenance = dataset.schema.provenance
+    if dataset.folder is None or provenance.get("generator") != GENERATOR:
+        return "it is no generated world in a folder"
+    if not (dataset.folder / "ground_truth" / "items.parquet").is_file():
+        return "its folder holds no ground_truth"
+    if len(dataset.items) > MOST_ITEMS:
+        return f"{len(dataset.items):,} items are more than its {MOST_ITEMS:,}"
+    try:
+        world = known_world(dataset)
+    except (ValidationError, KeyError, ValueError):
+        return "its keys are those of another version of the generator"
+    truth = pl.read_parquet(dataset.folder / "ground_truth" / "items.parquet", columns=["item_id", "link_group", "appeal"])
+    ids = truth["item_id"].to_numpy()
+    catalogue = world.catalogue
+    inside = len(ids) > 0 and int(ids.max()) < len(catalogue) and dataset.users.ids.dtype.is_integer()
+    if not (
+        inside
+        and np.isin(dataset.items.ids.to_numpy(), ids).all()
+        and (catalogue.group[ids] == truth["link_group"].to_numpy()).all()
+        and np.allclose(catalogue.appeal[ids], truth["appeal"].to_numpy())
+    ):
+        return "its ground_truth is not what this version draws from its keys"
+    return None
+
+
+def known_world(dataset: Dataset) -> KnownWorld:
+    """The world that a dataset was generated from."""
+    import json
+
+    return _known_world(json.dumps(dataset.schema.provenance["config"], sort_keys=True, default=str))
+
+
+@lru_cache(maxsize=2)
+def _known_world(text: str) -> KnownWorld:
+    config = WorldConfig.model_validate_json(text)
+    days = max(config.days, config.window_days)
+    catalogue = make_catalogue(config.model_copy(update={"days": days}))
+    return KnownWorld(config, catalogue, build_shelf(config, catalogue, days))
+
+
+def users_known(inputs: BaselineInputs) -> BaselineScores:
+    """Scores of somebody who knows every latent of users and items: expected clicks in the judged period."""
+    world = known_world(inputs.dataset)
+    begin_s, end_s = _period(inputs, world)
+    buckets, spans = _spans(world, begin_s, end_s)
+    known = KnownUsers(world.config, world.catalogue, world.shelf)
+    ids = inputs.dataset.users.ids.to_numpy()
+
+    def users(start: int, stop: int) -> Tensor:
+        outside = ids[inputs.task.user_ids[start:stop]]
+        shares = _presence(world, outside, buckets)
+        return _scores(inputs.dataset, spans, shares, lambda rows, span: known.traits(outside[rows], span.middle_s))
+
+    return BaselineScores(users)
+
+
+def items_known(inputs: BaselineInputs) -> BaselineScores:
+    """Scores of somebody who knows every latent of the items and infers the users from their histories."""
+    world, task = known_world(inputs.dataset), inputs.task
+    begin_s, end_s = _period(inputs, world)
+    buckets, spans = _spans(world, begin_s, end_s)
+    inferred = InferredUsers(world.config, world.catalogue)
+    ids, items = inputs.dataset.users.ids.to_numpy(), inputs.dataset.items.ids.to_numpy()
+    time_s = inputs.train.time_ms / 1000.0 - world.start_s
+
+    def users(start: int, stop: int) -> Tensor:
+        outside = ids[task.user_ids[start:stop]]
+        rows, places = expand_ranges(task.begin[start:stop], task.end[start:stop])
+        clicked = items[task.histories.items[places]]
+        at = task.histories.rows[places]
+        when = np.where(at < len(time_s), time_s[np.minimum(at, len(time_s) - 1)], begin_s)
+        beliefs = inferred.beliefs(outside, History(rows, clicked, when), begin_s)
+        shares = np.broadcast_to(buckets.visits, (stop - start, len(buckets.visits)))
+
+        def traits(some: NDArray[np.int64], span: Span) -> UserTraits:
+            return inferred.traits(beliefs.of(some), max(span.middle_s - begin_s, 0.0))
+
+        return _scores(inputs.dataset, spans, shares, traits)
+
+    return BaselineScores(users)
+
+
+USERS_KNOWN = BaselineModel(
+    "users known (ceiling)", "simulator.ceiling.ceilings:users_known", missing=missing_ground_truth, is_ceiling=True
+)
+ITEMS_KNOWN = BaselineModel(
+    "items known (ceiling)", "simulator.ceiling.ceilings:items_known", missing=missing_ground_truth, is_ceiling=True
+)
+
+
+def register_ceilings() -> None:
+    """Name the ceilings among the baselines."""
+    BASELINES.register("users_known", USERS_KNOWN)
+    BASELINES.register("items_known", ITEMS_KNOWN)
+
+
+def _period(inputs: BaselineInputs, world: KnownWorld) -> tuple[float, float]:
+    """The judged period, seconds since the start of the log."""
+    task, folder = inputs.task, inputs.dataset.folder
+    assert folder is not None
+    lines = int(task.target_counts.sum()) + task.skipped_lines
+    clicks = folder / "clicks.parquet"
+    source = clicks if clicks.exists() else folder / "clicks" / "*.parquet"
+    times = np.sort(pl.scan_parquet(source).select("timestamp").collect()["timestamp"].to_numpy())
+    n = len(inputs.train)
+    return float(times[n] - world.start_s), float(times[min(n + lines, len(times)) - 1] - world.start_s)
+
+
+def _spans(world: KnownWorld, begin_s: float, end_s: float) -> tuple[TimeBuckets, list[Span]]:
+    buckets = time_buckets(world.config, world.shelf.bucket_s, begin_s, end_s)
+    passed = np.cumsum(buckets.visits) - buckets.visits / 2.0
+    number = np.minimum((passed / buckets.visits.sum() * _SPANS).astype(np.int64), _SPANS - 1)
+    spans = []
+    for one in np.unique(number):
+        rows = np.flatnonzero(number == one)
+        visits = np.maximum(buckets.visits[rows], 1e-12)
+        middle_s = float(np.average(buckets.times_s[rows], weights=visits) + buckets.length_s / 2.0)
+        model = session_model(world.config, world.catalogue, buckets.times_s[rows], visits)
+        spans.append(Span(model, rows, middle_s))
+    return buckets, spans
+
+
+def _presence(world: KnownWorld, users: NDArray[np.int64], buckets: TimeBuckets) -> NDArray[np.float64]:
+    from simulator.world.visits import VisitDraws
+
+    visits = VisitDraws(world.config, _rate(world.config))
+    first_s, last_s = visits.presence(users, visits.activity(users))
+    return buckets.present(first_s, last_s)
+
+
+@lru_cache(maxsize=2)
+def _rate_of(text: str) -> float:
+    from simulator.world.visits import calibrate_rate
+
+    return calibrate_rate(WorldConfig.model_validate_json(text))
+
+
+def _rate(config: WorldConfig) -> float:
+    return _rate_of(config.model_dump_json())
+
+
+def _scores(dataset: Dataset, spans: list[Span], shares: NDArray[np.float64], traits: Any) -> Tensor:
+    """Expected clicks (B, N) over the spans, each by the users' share of visits in it, as float32."""
+    ids = dataset.items.ids.to_numpy()
+    scores = np.empty((len(shares), len(ids)), np.float32)
+    for rows in _blocks(len(shares)):
+        total = np.zeros((len(rows), len(ids)))
+        for span in spans:
+            share = shares[np.ix_(rows, span.buckets)].sum(axis=1) / shares[rows].sum(axis=1)
+            total += share[:, None] * expected_clicks(span.model, traits(rows, span))[:, ids]
+        scores[rows] = total
+    return torch.from_numpy(scores)
+
+
+def _blocks(n: int) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, n, _ROWS):
+        yield np.arange(first, min(first + _ROWS, n))
