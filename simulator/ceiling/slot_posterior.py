@@ -28,25 +28,22 @@ def slot_posterior(log_evidence: Floats, prior: Floats, rest: Floats) -> Floats:
     """
     n_sets = log_evidence.shape[2]
     size = _sizes(n_sets)
-    steepest = (log_evidence[:, :, 1:] / size[1:]).max(axis=(1, 2), initial=0.0)  # shared by all: it cancels
     with np.errstate(divide="ignore"):
-        log_prior = np.where(size > 0, np.log(prior)[:, :, None] * np.maximum(size, 1), 0.0)
-        log_rest = np.where(size > 0, np.log(rest)[:, None] * np.maximum(size, 1), 0.0)
-    held = np.exp(log_evidence + log_prior - steepest[:, None, None] * size)
-    others = np.exp(log_rest - steepest[:, None] * size)
+        held = log_evidence + np.where(size > 0, np.log(prior)[:, :, None] * np.maximum(size, 1), 0.0)
+        others = np.where(size > 0, np.log(rest)[:, None] * np.maximum(size, 1), 0.0)
     n_places = held.shape[1]
     before = [others]
     for place in range(n_places):
         before.append(_convolved(before[-1], held[:, place]))
-    after = _nothing(len(held), n_sets)
+    after = np.full((len(held), n_sets), -np.inf)
+    after[:, 0] = 0.0
     result = np.empty_like(held)
     whole = n_sets - 1
     for place in range(n_places - 1, -1, -1):
         around = _convolved(before[place], after)
-        result[:, place] = held[:, place] * around[:, whole - np.arange(n_sets)]
+        result[:, place] = held[:, place] + around[:, whole - np.arange(n_sets)]
         after = _convolved(after, held[:, place])
-    total = before[-1][:, whole]
-    return result / total[:, None, None]
+    return np.exp(result - before[-1][:, whole, None, None])
 
 
 def set_weights(weights: Floats) -> Floats:
@@ -55,12 +52,6 @@ def set_weights(weights: Floats) -> Floats:
     bits = (sets[:, None] >> np.arange(len(weights))) & 1
     result: Floats = bits @ weights
     return result
-
-
-def _nothing(n: int, n_sets: int) -> Floats:
-    empty = np.zeros((n, n_sets))
-    empty[:, 0] = 1.0
-    return empty
 
 
 @lru_cache(maxsize=8)
@@ -74,8 +65,8 @@ def _sizes(n_sets: int) -> Floats:
 
 
 def _convolved(first: Floats, second: Floats) -> Floats:
-    """Over all ways to part a set between the two, shape (B, 2^K)."""
-    result = np.zeros_like(first)
+    """Over all ways to part a set between the two, logarithms of shape (B, 2^K)."""
+    result = np.full_like(first, -np.inf)
     for whole, part in _pairs(first.shape[1]):
-        result[:, whole] += first[:, whole - part] * second[:, part]
+        result[:, whole] = np.logaddexp(result[:, whole], first[:, whole - part] + second[:, part])
     return result

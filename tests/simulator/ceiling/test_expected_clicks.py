@@ -1,0 +1,130 @@
+"""Expected clicks of a session against the generator's own draws, and against the chain walked step by step."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from simulator.ceiling import expected_clicks as closed_form
+from simulator.ceiling.expected_clicks import expected_clicks, session_attempts
+from simulator.ceiling.known_users import KnownUsers
+from simulator.ceiling.world_period import session_model
+from tests.simulator.ceiling.brute_force import counted, drawn_clicks
+from tests.simulator.worlds import small_world
+
+USERS = np.arange(4)
+TIME_S = 301 * 3_600.0  # a moment when the newest items are in full swing
+SESSIONS = 30_000  # of each user
+WORLDS = {
+    "usual": (),
+    "links": ("links.strength=0.8", "links.density=0.6", "links.targets=2"),
+    "staples": ("choice.repeat=0.5", "choice.taste=0.1"),
+    "long": ("sessions.clicks=11",),
+}
+
+
+def closed(world, **changes):
+    """The shared model and the users' traits at ``TIME_S``."""
+    model = session_model(world.config, world.catalogue, np.array([TIME_S]), np.ones(1))
+    traits = KnownUsers(world.config, world.catalogue, world.shelf).traits(USERS, TIME_S)
+    return model, dataclasses.replace(traits, **changes)
+
+
+def pooled_p(observed, expected):
+    """p-value of Pearson's test, cells of fewer than five expected clicks pooled."""
+    small = expected < 5.0
+    seen = np.append(observed[~small], observed[small].sum())
+    foreseen = np.append(expected[~small], expected[small].sum())
+    kept = foreseen > 0
+    assert seen[~kept].sum() == 0
+    return chisquare(seen[kept], foreseen[kept] * seen[kept].sum() / foreseen[kept].sum()).pvalue
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_first_clicks_fall_as_foretold(name):
+    """120,000 sessions: what opens them has no memory, so the closed form is exact."""
+    world = small_world(*WORLDS[name])
+    model, traits = closed(world, goes_on=np.zeros(len(USERS)))
+    row, position, item = drawn_clicks(world, USERS, TIME_S, SESSIONS)
+    opening = position == 0
+    observed = counted(row[opening], item[opening], len(USERS), len(world.catalogue))
+    expected = expected_clicks(model, traits).astype(np.float64)
+    assert expected.sum(axis=1) == pytest.approx(np.ones(len(USERS)), abs=1e-5)
+    for of_user, foretold in zip(observed, expected, strict=True):
+        assert pooled_p(of_user, foretold * SESSIONS) > 1e-3
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_whole_sessions_fall_nearly_as_foretold(name):
+    """What a session avoids is counted on average: near enough that lists lose next to nothing."""
+    world = small_world(*WORLDS[name])
+    model, traits = closed(world)
+    row, _, item = drawn_clicks(world, USERS, TIME_S, SESSIONS)
+    frequency = counted(row, item, len(USERS), len(world.catalogue)) / SESSIONS
+    expected = expected_clicks(model, traits)
+    assert expected.sum(axis=1) == pytest.approx(frequency.sum(axis=1), rel=0.015)
+    away = 0.5 * np.abs(expected - frequency).sum(axis=1) / frequency.sum(axis=1)
+    assert away.mean() < 0.03  # a third to a half of it is the noise of the draws
+    for n in (10, 50):
+        best = np.sort(frequency, axis=1)[:, -n:].sum(axis=1)
+        found = np.take_along_axis(frequency, np.argsort(-expected, axis=1)[:, :n], axis=1).sum(axis=1)
+        assert (found > 0.995 * best).all()
+
+
+def test_avoiding_what_was_seen_matters_and_is_taken_in(monkeypatch):
+    world = small_world(*WORLDS["long"])
+    model, traits = closed(world)
+    row, _, item = drawn_clicks(world, USERS, TIME_S, SESSIONS)
+    frequency = counted(row, item, len(USERS), len(world.catalogue)) / SESSIONS
+    with_it = np.abs(expected_clicks(model, traits) - frequency).sum(axis=1)
+    monkeypatch.setattr(closed_form, "_kept", lambda users, sources, others: np.ones_like(others))
+    without = np.abs(expected_clicks(model, traits) - frequency).sum(axis=1)
+    assert (with_it < 0.7 * without).all()
+
+
+def test_length_of_a_session_is_that_of_its_geometric_law():
+    model, traits = closed(small_world(*WORLDS["links"]))
+    attempts = session_attempts(model, traits)
+    total = sum(part.reshape(len(USERS), -1).sum(axis=1) for part in attempts)
+    assert total == pytest.approx(1.0 / (1.0 - traits.goes_on), rel=1e-6)
+
+
+def test_visits_of_groups_are_those_of_the_chain_walked_step_by_step():
+    """Position by position with a dense matrix, for each user by itself."""
+    world = small_world(*WORLDS["links"])
+    model, traits = closed(world)
+    found = session_attempts(model, traits)
+    groups, targets = world.catalogue.group, world.catalogue.link_targets
+    n = len(targets)
+    weights = model.weights
+    for user in range(len(USERS)):
+        taste_share, popular, fresh, similar, repeat = traits.causes[user]
+        taste, staples, everything, newest = (np.zeros(n) for _ in range(4))
+        for item, group in enumerate(groups):
+            segment = weights.taste[0].segment[item]
+            taste[group] += traits.interests[user, segment] * weights.taste[0].share[item]
+            everything[group] += weights.everything.share[item]
+            newest[group] += weights.fresh.share[item]
+        for item, share in zip(traits.own_items[user], traits.own_repeat[user], strict=True):
+            staples[groups[item]] += share
+        base = taste_share * taste + popular * everything + fresh * newest + repeat * staples
+        linked, alike = np.zeros(n), np.zeros(n)
+        here, alive = base + similar * taste, 1.0
+        for _ in range(600):
+            alive *= traits.goes_on[user]
+            after = np.zeros(n)
+            for group in np.flatnonzero(here):
+                to = targets[group][targets[group] >= 0]
+                follows = traits.follows[user] if len(to) else 0.0
+                for target in to:
+                    after[target] += here[group] * follows / len(to)
+                    linked[target] += alive * here[group] * follows / len(to)
+                after += here[group] * (1.0 - follows) * base
+                after[group] += here[group] * (1.0 - follows) * similar
+                alike[group] += alive * here[group] * (1.0 - follows) * similar
+            here = after
+            if alive < 1e-9:
+                break
+        assert found.linked[user] == pytest.approx(linked, abs=1e-6)
+        assert found.similar[user] == pytest.approx(alike, abs=1e-6)
