@@ -1,6 +1,6 @@
 """One trained model next to the baselines, on the same test clicks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -20,6 +20,7 @@ from micrec.evaluation.link_recall import read_links
 from micrec.evaluation.notes import judged_lines, notes
 from micrec.evaluation.standing import label, standings, verdict
 from micrec.evaluation.task import Part
+from micrec.evaluation.way_to_ceiling import way_to_ceiling
 from micrec.experiment import evaluate_baseline, evaluate_model
 from micrec.fitting import Fitted
 from micrec.presets import PRESETS
@@ -73,6 +74,7 @@ def results_as_dict(results: dict[str, EvalResult], part: Part = "test") -> dict
     return {
         "reach": model.reach.as_dict(),
         "standings": [one._asdict() for one in standings(results)],
+        "way_to_ceiling": way_to_ceiling(results),
         "warnings": warnings(model.reach.shares(), f"{_PARTS[part]} clicks"),
         "notes": notes(results),
         "models": {
@@ -99,6 +101,7 @@ def summary(results: dict[str, EvalResult], part: Part) -> list[RenderableType]:
     return [
         _by_cutoff("HIT@N", results, "hit", ceilings),
         _by_cutoff("coverage@N", results, "coverage", {}),
+        *_way_table(results),
         f"Verdict: {verdict(standings(results), model)}.",
         "",
         "What is judged",
@@ -127,17 +130,34 @@ def other_metrics(results: dict[str, EvalResult]) -> dict[str, list[str]]:
     return sections
 
 
+def _way_table(results: dict[str, EvalResult]) -> list[RenderableType]:
+    """Where a ceiling is known, how far each model comes on the way from popularity to it."""
+    way = way_to_ceiling(results)
+    if not way:
+        return []
+    cutoffs = next(iter(results.values())).cutoffs
+    table = _cutoff_table("way from popularity to the ceiling", cutoffs)
+    for name, shares in way.items():
+        table.add_row(escape(_name(name)), *(f"{shares[n]:.1%}" if n in shares else "" for n in cutoffs))
+    return [table]
+
+
 def _by_cutoff(
     title: str, results: dict[str, EvalResult], kind: str, more: Mapping[str, Mapping[int, float]]
 ) -> RenderableType:
     cutoffs = next(iter(results.values())).cutoffs
     rows = {_name(name): {n: found.metrics[f"{kind}@{n}"] for n in cutoffs} for name, found in results.items()}
+    table = _cutoff_table(title, cutoffs)
+    for name, values in {**rows, **more}.items():
+        table.add_row(escape(name), *(f"{values[n]:.4f}" for n in cutoffs))
+    return table
+
+
+def _cutoff_table(title: str, cutoffs: Sequence[int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(title)
     for n in cutoffs:
         table.add_column(str(n), justify="right")
-    for name, values in {**rows, **more}.items():
-        table.add_row(escape(name), *(f"{values[n]:.4f}" for n in cutoffs))
     return table
 
 

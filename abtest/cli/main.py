@@ -18,6 +18,7 @@ from micrec.cli.data_commands import app as data_commands
 from micrec.cli.model_commands import app as model_commands
 from micrec.console import report_errors
 from micrec.version import __version__
+from simulator.ceiling import register_ceilings
 from simulator.cli.world_commands import app as world_commands
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ for package in (data_commands, model_commands, map_commands, world_commands, ana
     app.registered_commands += package.registered_commands
     app.registered_groups += package.registered_groups
 app.add_typer(scenario_commands, name="scenario")
+register_ceilings()
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ They stand in the registry of baselines as ceilings: no model is blamed for not 
 anew from the keys in ``dataset.yaml``; they are offered only where the folder holds ``ground_truth/`` and agrees.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from micrec.baselines import BASELINES, BaselineModel
 from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import BaselineScores
 from micrec.data.dataset import Dataset
@@ -26,32 +25,16 @@ from simulator.ceiling.expected_clicks import SessionModel, UserTraits, expected
 from simulator.ceiling.inferred_users import InferredUsers
 from simulator.ceiling.known_users import KnownUsers
 from simulator.ceiling.world_period import TimeBuckets, session_model, time_buckets
-from simulator.world.catalogue import Catalogue
 from simulator.world.clicks import build_shelf
-from simulator.world.item_sampler import WeightedItemSampler
 from simulator.world.items import make_catalogue
+from simulator.world.visits import VisitDraws, calibrate_rate
+from simulator.world.world import World
 from simulator.world.world_config import WorldConfig
 
 GENERATOR = "micrec world"
 MOST_ITEMS = 200_000  # a ceiling holds a few arrays of queries times items
 _SPANS = 4  # of the judged period, each with its own shares of items
 _ROWS = 64  # users scored together
-
-
-@dataclass(frozen=True)
-class KnownWorld:
-    """What draws the clicks of a world, without its users' histories."""
-
-    config: WorldConfig
-    catalogue: Catalogue
-    shelf: WeightedItemSampler
-
-    @property
-    def start_s(self) -> int:
-        """Start of the log, seconds since 1970-01-01 UTC."""
-        from simulator.world.item_table import _start_s
-
-        return _start_s(self.config)
 
 
 class Span(NamedTuple):
@@ -75,7 +58,9 @@ def missing_ground_truth(dataset: Dataset) -> str | None:
         world = known_world(dataset)
     except (ValidationError, KeyError, ValueError):
         return "its keys are those of another version of the generator"
-    truth = pl.read_parquet(dataset.folder / "ground_truth" / "items.parquet", columns=["item_id", "link_group", "appeal"])
+    truth = pl.read_parquet(
+        dataset.folder / "ground_truth" / "items.parquet", columns=["item_id", "link_group", "appeal"]
+    )
     ids = truth["item_id"].to_numpy()
     catalogue = world.catalogue
     inside = len(ids) > 0 and int(ids.max()) < len(catalogue) and dataset.users.ids.dtype.is_integer()
@@ -89,19 +74,18 @@ def missing_ground_truth(dataset: Dataset) -> str | None:
     return None
 
 
-def known_world(dataset: Dataset) -> KnownWorld:
-    """The world that a dataset was generated from."""
-    import json
-
+def known_world(dataset: Dataset) -> World:
+    """The world that a dataset was generated from, but for how quality is spread over clicks."""
     return _known_world(json.dumps(dataset.schema.provenance["config"], sort_keys=True, default=str))
 
 
 @lru_cache(maxsize=2)
-def _known_world(text: str) -> KnownWorld:
+def _known_world(text: str) -> World:
     config = WorldConfig.model_validate_json(text)
     days = max(config.days, config.window_days)
     catalogue = make_catalogue(config.model_copy(update={"days": days}))
-    return KnownWorld(config, catalogue, build_shelf(config, catalogue, days))
+    shelf = build_shelf(config, catalogue, days)
+    return World(config, catalogue, shelf, np.zeros(len(catalogue)), calibrate_rate(config))
 
 
 def users_known(inputs: BaselineInputs) -> BaselineScores:
@@ -125,7 +109,7 @@ def items_known(inputs: BaselineInputs) -> BaselineScores:
     world, task = known_world(inputs.dataset), inputs.task
     begin_s, end_s = _period(inputs, world)
     buckets, spans = _spans(world, begin_s, end_s)
-    inferred = InferredUsers(world.config, world.catalogue)
+    inferred = InferredUsers(world.config, world.catalogue, world.shelf.bucket_s)
     ids, items = inputs.dataset.users.ids.to_numpy(), inputs.dataset.items.ids.to_numpy()
     time_s = inputs.train.time_ms / 1000.0 - world.start_s
 
@@ -146,21 +130,7 @@ def items_known(inputs: BaselineInputs) -> BaselineScores:
     return BaselineScores(users)
 
 
-USERS_KNOWN = BaselineModel(
-    "users known (ceiling)", "simulator.ceiling.ceilings:users_known", missing=missing_ground_truth, is_ceiling=True
-)
-ITEMS_KNOWN = BaselineModel(
-    "items known (ceiling)", "simulator.ceiling.ceilings:items_known", missing=missing_ground_truth, is_ceiling=True
-)
-
-
-def register_ceilings() -> None:
-    """Name the ceilings among the baselines."""
-    BASELINES.register("users_known", USERS_KNOWN)
-    BASELINES.register("items_known", ITEMS_KNOWN)
-
-
-def _period(inputs: BaselineInputs, world: KnownWorld) -> tuple[float, float]:
+def _period(inputs: BaselineInputs, world: World) -> tuple[float, float]:
     """The judged period, seconds since the start of the log."""
     task, folder = inputs.task, inputs.dataset.folder
     assert folder is not None
@@ -172,7 +142,7 @@ def _period(inputs: BaselineInputs, world: KnownWorld) -> tuple[float, float]:
     return float(times[n] - world.start_s), float(times[min(n + lines, len(times)) - 1] - world.start_s)
 
 
-def _spans(world: KnownWorld, begin_s: float, end_s: float) -> tuple[TimeBuckets, list[Span]]:
+def _spans(world: World, begin_s: float, end_s: float) -> tuple[TimeBuckets, list[Span]]:
     buckets = time_buckets(world.config, world.shelf.bucket_s, begin_s, end_s)
     passed = np.cumsum(buckets.visits) - buckets.visits / 2.0
     number = np.minimum((passed / buckets.visits.sum() * _SPANS).astype(np.int64), _SPANS - 1)
@@ -186,26 +156,18 @@ def _spans(world: KnownWorld, begin_s: float, end_s: float) -> tuple[TimeBuckets
     return buckets, spans
 
 
-def _presence(world: KnownWorld, users: NDArray[np.int64], buckets: TimeBuckets) -> NDArray[np.float64]:
-    from simulator.world.visits import VisitDraws
-
-    visits = VisitDraws(world.config, _rate(world.config))
-    first_s, last_s = visits.presence(users, visits.activity(users))
-    return buckets.present(first_s, last_s)
+def _presence(world: World, users: NDArray[np.int64], buckets: TimeBuckets) -> NDArray[np.float64]:
+    """Relative visits of users (B,) in each bucket of the period, shape (B, T)."""
+    visits = VisitDraws(world.config, world.rate)
+    return buckets.present(*visits.presence(users, visits.activity(users)))
 
 
-@lru_cache(maxsize=2)
-def _rate_of(text: str) -> float:
-    from simulator.world.visits import calibrate_rate
-
-    return calibrate_rate(WorldConfig.model_validate_json(text))
-
-
-def _rate(config: WorldConfig) -> float:
-    return _rate_of(config.model_dump_json())
-
-
-def _scores(dataset: Dataset, spans: list[Span], shares: NDArray[np.float64], traits: Any) -> Tensor:
+def _scores(
+    dataset: Dataset,
+    spans: list[Span],
+    shares: NDArray[np.float64],
+    traits: Callable[[NDArray[np.int64], Span], UserTraits],
+) -> Tensor:
     """Expected clicks (B, N) over the spans, each by the users' share of visits in it, as float32."""
     ids = dataset.items.ids.to_numpy()
     scores = np.empty((len(shares), len(ids)), np.float32)

@@ -1,12 +1,13 @@
 """What each click of a history says to somebody who knows the items: its chance by taste, and by anything else."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.ceiling.period_weights import weights_at
-from simulator.ceiling.world_period import bucket_length_s, taste_depths, taste_divisions
+from simulator.ceiling.world_period import taste_depths, taste_divisions
 from simulator.world.catalogue import Catalogue
 from simulator.world.clicks import HOUR_S
 from simulator.world.world_config import WorldConfig
@@ -49,17 +50,25 @@ class ClickEvidence(NamedTuple):
     stays: Floats
 
 
-def click_evidence(config: WorldConfig, catalogue: Catalogue, history: History) -> ClickEvidence:
-    """Evidence of each click; users are taken to lean to fresh items and to follow links as all do on average."""
-    opens = np.append(True, (np.diff(history.user) != 0) | (np.diff(history.time_s) > SESSION_GAP_S))[: len(history.user)]
+def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, history: History) -> ClickEvidence:
+    """Evidence of each click; users are taken to lean to fresh items and to follow links as all do on average.
+
+    Args:
+        config: The world.
+        catalogue: Its items.
+        bucket_s: Length of the generator's buckets of time.
+        history: The clicks.
+    """
+    opens = np.ones(len(history.user), bool)
+    opens[1:] = (np.diff(history.user) != 0) | (np.diff(history.time_s) > SESSION_GAP_S)
     session = np.cumsum(opens) - 1
     start_s = history.time_s[opens][session]
     before = np.where(opens, -1, np.roll(history.item, 1))
     group = catalogue.group.astype(np.int64)
     targets = catalogue.link_targets[group[before]]  # (C, targets)
     n_targets = np.where(opens, 0, (targets >= 0).sum(axis=1))
-    stays = 1.0 - config.links.strength * (n_targets > 0)
-    shares = _Shares(config, catalogue, start_s)
+    stays: Floats = 1.0 - config.links.strength * (n_targets > 0)
+    shares = _Shares(config, catalogue, bucket_s, start_s)
     by_group = shares.of(group, len(catalogue.link_targets), history.item)
     everything, fresh = shares.whole(history.item)
     choice = config.choice
@@ -68,7 +77,7 @@ def click_evidence(config: WorldConfig, catalogue: Catalogue, history: History) 
     free = choice.popular * everything + choice.fresh * fresh + choice.similar * alike * by_group
     background = stays * free + (1.0 - stays) * linked * by_group / np.maximum(n_targets, 1)
     by_taste = stays * (choice.taste + choice.similar * opens)
-    start = _Shares(config, catalogue, np.zeros(len(start_s)))
+    start = _Shares(config, catalogue, bucket_s, np.zeros(len(start_s)))
     depths = list(zip(taste_depths(config), taste_divisions(config, catalogue), strict=True))
     return ClickEvidence(
         session=session,
@@ -85,11 +94,10 @@ def click_evidence(config: WorldConfig, catalogue: Catalogue, history: History) 
 class _Shares:
     """Shares of clicked items in their segments at the buckets of their sessions."""
 
-    def __init__(self, config: WorldConfig, catalogue: Catalogue, start_s: Floats) -> None:
-        length_s = bucket_length_s(config)
+    def __init__(self, config: WorldConfig, catalogue: Catalogue, bucket_s: float, start_s: Floats) -> None:
         self._catalogue, self._half_life_s = catalogue, config.items.half_life_h * HOUR_S
-        buckets, self._which = np.unique(start_s // length_s, return_inverse=True)
-        self._times_s = buckets * length_s
+        buckets, self._which = np.unique(start_s // bucket_s, return_inverse=True)
+        self._times_s = buckets * bucket_s
 
     def of(self, segment: NDArray[np.int64], size: int, items: NDArray[np.int64]) -> Floats:
         """Share of each item (C,) in its segment of a division."""
@@ -108,7 +116,8 @@ class _Shares:
             fresh[rows] = fading[items[rows]] / max(fading.sum(), 1e-300)
         return everything, fresh
 
-    def _by_time(self):  # type: ignore[no-untyped-def]
+    def _by_time(self) -> Iterator[tuple[NDArray[np.int64], Floats, Floats]]:
+        """Clicks of each bucket, and the weights of all items then, usual and fading."""
         order = np.argsort(self._which, kind="stable")
         ends = np.cumsum(np.bincount(self._which, minlength=len(self._times_s)))
         for time_s, rows in zip(self._times_s, np.split(order, ends[:-1]), strict=True):

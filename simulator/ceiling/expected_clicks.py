@@ -180,11 +180,10 @@ def _base_by_group(model: SessionModel, users: UserTraits) -> tuple[Floats, Floa
     return taste, np.broadcast_to(everything, shape), np.broadcast_to(newest, shape), repeat
 
 
-def _own_by_group(
-    items: NDArray[np.int64], shares: Floats, groups: NDArray[np.int64], n_groups: int
-) -> Floats:
+def _own_by_group(items: NDArray[np.int64], shares: Floats, groups: NDArray[np.int64], n_groups: int) -> Floats:
     place = np.arange(len(items))[:, None] * n_groups + groups[items]
-    return np.bincount(place.ravel(), shares.ravel(), minlength=len(items) * n_groups).reshape(len(items), n_groups)
+    summed = np.bincount(place.ravel(), shares.ravel(), minlength=len(items) * n_groups).astype(np.float64)
+    return summed.reshape(len(items), n_groups)
 
 
 def _to_segments(atoms: Floats, depth: TasteDepth, size: int) -> Floats:

@@ -49,14 +49,20 @@ class Beliefs(NamedTuple):
 
     def of(self, rows: NDArray[np.int64]) -> "Beliefs":
         """Those of some of the users."""
-        return Beliefs(*(values[rows] for values in self))
+        return Beliefs(self.prior[rows], self.interests[rows], self.own_items[rows], self.own_repeat[rows])
 
 
 class InferredUsers:
-    """Beliefs about any users of a world from their clicks."""
+    """Beliefs about any users of a world from their clicks.
 
-    def __init__(self, config: WorldConfig, catalogue: Catalogue) -> None:
-        self._config, self._catalogue = config, catalogue
+    Args:
+        config: The world.
+        catalogue: Its items.
+        bucket_s: Length of the click generator's buckets of time.
+    """
+
+    def __init__(self, config: WorldConfig, catalogue: Catalogue, bucket_s: float) -> None:
+        self._config, self._catalogue, self._bucket_s = config, catalogue, bucket_s
         self._draws = UserDraws(config)
         weights = np.diff(interest_cumulative(config), prepend=0.0)
         self._weights, self._left = weights[:MOST_SLOTS], float(weights[MOST_SLOTS:].sum())
@@ -73,7 +79,7 @@ class InferredUsers:
         if not len(history.user):
             none = np.zeros((len(users), 1))
             return Beliefs(prior, prior, none.astype(np.int64), none)
-        evidence = click_evidence(self._config, self._catalogue, history)
+        evidence = click_evidence(self._config, self._catalogue, self._bucket_s, history)
         interests = self._interests(prior, history, evidence, now_s)
         own_items, own_repeat = self._staples(interests, history, evidence)
         return Beliefs(prior, interests, own_items, own_repeat)
@@ -130,9 +136,7 @@ class InferredUsers:
         interests[user[kept], subcategory[kept]] += expected[user[kept], rank[kept]]
         return interests / interests.sum(axis=1, keepdims=True)
 
-    def _log_evidence(
-        self, prior: Floats, place: NDArray[np.int64], evidence: ClickEvidence, now_s: float
-    ) -> Floats:
+    def _log_evidence(self, prior: Floats, place: NDArray[np.int64], evidence: ClickEvidence, now_s: float) -> Floats:
         """log of the chance of the clicks in P pairs of user and subcategory, over that without an interest there.
 
         Args:
@@ -160,7 +164,7 @@ class InferredUsers:
         focus = self._config.sessions.focus
 
         def chance(inside: Floats) -> Floats:
-            return np.bincount(block, np.log1p(ratio * inside[block]), minlength=len(weight))
+            return np.bincount(block, np.log1p(ratio * inside[block]), minlength=len(weight)).astype(np.float64)
 
         opened, other = chance(focus + (1.0 - focus) * weight), chance((1.0 - focus) * weight)
         return np.logaddexp(_log(weight) + opened, _log(1.0 - weight) + other)

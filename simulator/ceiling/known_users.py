@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 from simulator.ceiling.expected_clicks import UserTraits
 from simulator.draws import Draws, mixed, to_uniform
 from simulator.world.catalogue import Catalogue
-from simulator.world.clicks import _STAPLE, _thresholds
 from simulator.world.item_sampler import WeightedItemSampler
 from simulator.world.users import UserDraws, capped_mean, interest_cumulative
 from simulator.world.world_config import WorldConfig
 
 Floats = NDArray[np.float64]
+_STAPLE = np.asarray(3)  # as in simulator.world.clicks
 
 
 class KnownUsers:
@@ -57,12 +57,10 @@ class KnownUsers:
     def _atoms(self, users: NDArray[np.int64], time_s: float) -> NDArray[np.int64]:
         """The narrowest segment of each interest at a time, shape (B, K)."""
         slots = np.arange(self._config.taste.interests)
-        drift_days = self._config.taste.drift_days
         epochs = self._draws.epochs(int(time_s // 86_400) + 1)
         interests = self._draws.interests(users, epochs)
         moment = np.full(len(users), time_s)
         epoch = np.stack([self._draws.epoch_at(users, np.full(len(users), k), moment) for k in slots], axis=1)
-        assert drift_days > 0 or not epoch.any()
         return interests[np.arange(len(users))[:, None], epoch, slots].astype(np.int64)
 
     def _staples(self, users: NDArray[np.int64], atoms: NDArray[np.int64], time_s: float) -> NDArray[np.int64]:
@@ -89,5 +87,9 @@ def cause_shares(config: WorldConfig, novelty: Floats) -> Floats:
         config: The world.
         novelty: Relative leaning to fresh items, shape (B,).
     """
-    ends = _thresholds(config, novelty)
-    return np.diff(np.concatenate([np.zeros((len(ends), 1)), ends, np.ones((len(ends), 1))], axis=1), axis=1)
+    choice = config.choice
+    fresh = np.minimum(capped_mean(choice.fresh, choice.novelty_sd) * novelty, 1.0)
+    others = np.array([choice.taste, choice.popular, 0.0, choice.similar, choice.repeat])
+    shares = (1.0 - fresh)[:, None] * others / max(others.sum(), 1e-300)
+    shares[:, 2] = fresh
+    return shares

@@ -1,4 +1,4 @@
-"""A period of a world's log as a ceiling sees it: which buckets of time visits fall into, and the shares of the items."""
+"""A period of a world's log as a ceiling sees it: the buckets of time that visits fall into, and shares of items."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.ceiling.expected_clicks import SessionModel, TasteDepth
-from simulator.ceiling.period_weights import period_weights
+from simulator.ceiling.period_weights import PeriodWeights, period_weights
 from simulator.world.catalogue import Catalogue
 from simulator.world.clicks import HOUR_S
 from simulator.world.visits import DAY_S, Calendar
@@ -43,20 +43,13 @@ class TimeBuckets:
 def time_buckets(config: WorldConfig, bucket_s: float, begin_s: float, end_s: float) -> TimeBuckets:
     """The buckets from ``begin_s`` to ``end_s``, weighted by the daily and weekly profile of visits."""
     first, last = int(begin_s // bucket_s), max(int(begin_s // bucket_s), int(np.ceil(end_s / bucket_s)) - 1)
-    starts = np.arange(first, last + 1) * bucket_s
+    starts: Floats = np.arange(first, last + 1) * bucket_s
     edges = np.clip(np.append(starts, starts[-1] + bucket_s), begin_s, max(end_s, begin_s + 1.0))
     calendar = Calendar(config, int(edges[-1] // DAY_S) + 2)
     day = (edges // DAY_S).astype(np.int64)
     passed = calendar.before[day] + calendar.weight[day] * calendar.share_at(edges - day * DAY_S)
     visits = np.diff(passed)
     return TimeBuckets(starts, visits if visits.sum() > 0.0 else np.ones(len(starts)), bucket_s)
-
-
-def bucket_length_s(config: WorldConfig) -> float:
-    """Length of the generator's buckets of time: hours, or more in long windows."""
-    from simulator.world.clicks import _MOST_BUCKETS
-
-    return float(HOUR_S * max(1, -(-config.window_days * 24 // _MOST_BUCKETS)))
 
 
 def taste_divisions(config: WorldConfig, catalogue: Catalogue) -> list[tuple[NDArray[np.int64], int]]:
@@ -74,7 +67,7 @@ def session_model(config: WorldConfig, catalogue: Catalogue, times_s: Floats, vi
     divisions = taste_divisions(config, catalogue)
     n_groups = len(catalogue.link_targets)
 
-    def weights(times_s: Floats, visits: Floats):  # type: ignore[no-untyped-def]
+    def weights(times_s: Floats, visits: Floats) -> PeriodWeights:
         return period_weights(
             catalogue,
             divisions,

@@ -32,7 +32,7 @@ def histories(overrides):
 def enumerated(world, history, prior, user):
     """Expected weight of each subcategory, by the likelihood of every assignment: sessions whole, no shortcuts."""
     config = world.config
-    evidence = click_evidence(config, world.catalogue, history)
+    evidence = click_evidence(config, world.catalogue, world.shelf.bucket_s, history)
     weights = np.exp(-config.taste.focus * np.arange(config.taste.interests))
     weights /= weights.sum()
     subcategory = world.catalogue.subcategory[history.item]
@@ -59,7 +59,7 @@ def enumerated(world, history, prior, user):
 
 def test_the_approximation_is_near_exact_enumeration():
     world, history, _ = histories(TINY)
-    beliefs = InferredUsers(world.config, world.catalogue).beliefs(np.arange(N), history, END_S)
+    beliefs = InferredUsers(world.config, world.catalogue, world.shelf.bucket_s).beliefs(np.arange(N), history, END_S)
     users = np.unique(history.user)[:80]
     exact = np.stack([enumerated(world, history, beliefs.prior, user) for user in users])
     away = 0.5 * np.abs(exact - beliefs.interests[users]).sum(axis=1)
@@ -72,7 +72,7 @@ def test_the_approximation_is_near_exact_enumeration():
 def test_beliefs_are_calibrated(overrides):
     """Where a weight of about x is expected, it is x on average."""
     world, history, truth = histories(overrides)
-    beliefs = InferredUsers(world.config, world.catalogue).beliefs(np.arange(N), history, END_S)
+    beliefs = InferredUsers(world.config, world.catalogue, world.shelf.bucket_s).beliefs(np.arange(N), history, END_S)
     assert beliefs.interests.sum(axis=1) == pytest.approx(np.ones(N))
     for low, high in itertools.pairwise((0.0, 0.05, 0.25, 0.5, 1.0)):
         cells = (beliefs.interests >= low) & (beliefs.interests < high)
@@ -83,7 +83,7 @@ def test_beliefs_are_calibrated(overrides):
 
 def test_more_history_comes_nearer_to_the_truth():
     world, history, truth = histories(TINY)
-    inferred = InferredUsers(world.config, world.catalogue)
+    inferred = InferredUsers(world.config, world.catalogue, world.shelf.bucket_s)
     seen = np.bincount(history.user, minlength=N) > 0
 
     def error(part):
@@ -98,7 +98,7 @@ def test_more_history_comes_nearer_to_the_truth():
 def test_without_a_history_the_fields_decide():
     world, _, _ = histories(())
     empty = History(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    beliefs = InferredUsers(world.config, world.catalogue).beliefs(np.arange(5), empty, END_S)
+    beliefs = InferredUsers(world.config, world.catalogue, world.shelf.bucket_s).beliefs(np.arange(5), empty, END_S)
     assert (beliefs.interests == beliefs.prior).all()
     shares = beliefs.prior.reshape(5, world.config.items.categories, -1)
     assert shares.sum(axis=(1, 2)) == pytest.approx(np.ones(5))
@@ -107,7 +107,7 @@ def test_without_a_history_the_fields_decide():
 
 def test_staples_are_found():
     world, history, truth = histories(STAPLES)
-    beliefs = InferredUsers(world.config, world.catalogue).beliefs(np.arange(N), history, END_S)
+    beliefs = InferredUsers(world.config, world.catalogue, world.shelf.bucket_s).beliefs(np.arange(N), history, END_S)
     true_share = np.zeros((N, len(world.catalogue)))
     np.add.at(true_share, (np.arange(N)[:, None], truth.own_items), truth.own_repeat)
     believed = np.take_along_axis(true_share, beliefs.own_items, axis=1)
