@@ -38,10 +38,13 @@ class TasteDepth(NamedTuple):
         share: Share of the taste clicks at this depth.
         segment: Segment of each atom at this depth, shape (A,), in the division of the same place in
             :attr:`PeriodWeights.taste`.
+        wider: Place of the depth that stands in where a segment has nothing out; None: the whole catalogue does. Only
+            the depth of the atoms themselves has one, and it comes later.
     """
 
     share: float
     segment: NDArray[np.int64]
+    wider: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class UserTraits:
         focus: Chance that a taste click follows the atom the session opened with.
         own_items: Items of the user's own, shape (B, M); those without one have shares of 0.
         own_taste: Share of the taste clicks that fall on each of them, shape (B, M).
+        own_focus: Column of ``foci`` of the interest that each of them belongs to, -1 = none, shape (B, M).
         own_repeat: Share of the repeat clicks that fall on each of them, shape (B, M); what lacks to 1 falls on the
             interests as of the start of the log.
         causes: Shares of taste, popular, fresh, similar, repeat, where no link is followed, shape (B, 5).
@@ -68,6 +72,7 @@ class UserTraits:
     focus: float
     own_items: NDArray[np.int64]
     own_taste: Floats
+    own_focus: NDArray[np.int64]
     own_repeat: Floats
     causes: Floats
     follows: Floats
@@ -81,13 +86,16 @@ class SessionModel:
     Attributes:
         weights: Shares of the items in the period.
         start: Shares of the items at the start of the log, for staples.
-        depths: Depths of taste, in the order of ``weights.taste``.
+        depths: Depths of taste, in the order of ``weights.taste``; the first is that of the atoms.
+        own_share: Share of the taste clicks that fall on items of the users' own; those that are not known fall on
+            the atoms.
         link_targets: Group -> the groups it links to, shape (G, targets), -1 = none.
     """
 
     weights: PeriodWeights
     start: PeriodWeights
     depths: tuple[TasteDepth, ...]
+    own_share: float
     link_targets: NDArray[np.int32]
 
     @cached_property
@@ -171,13 +179,41 @@ def _base_by_group(model: SessionModel, users: UserTraits) -> tuple[Floats, Floa
     taste = _own_by_group(users.own_items, users.own_taste, groups, n_groups)
     repeat = _own_by_group(users.own_items, users.own_repeat, groups, n_groups)
     lack = 1.0 - users.own_repeat.sum(axis=1, keepdims=True)
-    for depth, now, then, division in zip(
-        model.depths, model.by_group, model.start_by_group, weights.taste, strict=True
-    ):
-        by_segment = _to_segments(users.interests, depth, len(division.empty))
-        taste += depth.share * (by_segment @ now + (by_segment @ division.empty)[:, None] * everything)
-        repeat += lack * depth.share * (by_segment @ then)
+    now, now_any = _spread_interests(model, users.interests, model.own_share - users.own_taste.sum(axis=1), weights)
+    then, then_any = _spread_interests(model, users.interests, np.full(shape[0], model.own_share), model.start)
+    for clicks, early, by_group, start_by_group in zip(now, then, model.by_group, model.start_by_group, strict=True):
+        taste += clicks @ by_group
+        repeat += lack * (early @ start_by_group)
+    taste += now_any[:, None] * everything
+    repeat += lack * then_any[:, None] * everything
     return taste, np.broadcast_to(everything, shape), np.broadcast_to(newest, shape), repeat
+
+
+def _spread_interests(
+    model: SessionModel, interests: Floats, own_left: Floats, weights: PeriodWeights
+) -> tuple[list[Floats], Floats]:
+    """How taste clicks spread over segments.
+
+    Args:
+        model: With the depths of taste.
+        interests: Chance of each atom, shape (B, A).
+        own_left: Share of the taste clicks on items of the users' own that are not known, shape (B,).
+        weights: Those of the time, which say where nothing is out.
+
+    Returns:
+        Shares of the segments of each depth (B, S), and of the whole catalogue, which stands in for them, (B,).
+    """
+    shares = [depth.share * _to_segments(interests, depth) for depth in model.depths]
+    shares[0] = shares[0] + own_left[:, None] * interests
+    everything = np.zeros(len(interests))
+    for place, (depth, division) in enumerate(zip(model.depths, weights.taste, strict=True)):
+        lost = shares[place] * division.empty
+        shares[place] = shares[place] - lost
+        if depth.wider is None:
+            everything += lost.sum(axis=1)
+        else:
+            shares[depth.wider] = shares[depth.wider] + _to_segments(lost, model.depths[depth.wider])
+    return shares, everything
 
 
 def _own_by_group(items: NDArray[np.int64], shares: Floats, groups: NDArray[np.int64], n_groups: int) -> Floats:
@@ -186,9 +222,9 @@ def _own_by_group(items: NDArray[np.int64], shares: Floats, groups: NDArray[np.i
     return summed.reshape(len(items), n_groups)
 
 
-def _to_segments(atoms: Floats, depth: TasteDepth, size: int) -> Floats:
+def _to_segments(atoms: Floats, depth: TasteDepth) -> Floats:
     """Sums (B, S) over the atoms of each segment of a depth."""
-    n_atoms = len(depth.segment)
+    n_atoms, size = len(depth.segment), int(depth.segment[-1]) + 1
     if n_atoms == size:
         return atoms
     summing = sp.csr_array((np.ones(n_atoms), (np.arange(n_atoms), depth.segment)), shape=(n_atoms, size))
@@ -241,30 +277,49 @@ def _by_item(model: SessionModel, users: UserTraits, attempts: Attempts) -> NDAr
     n W_i (phi (1 + R) + R²). phi(c) is the chance that a session meets class c at all, over the expected number of
     times it is drawn. Sessions that open with different interests have a phi of their own.
     """
-    classes = model.weights.group.item_class
-    own = [
-        _Own(attempts.taste[:, None] * users.own_taste, users.own_items, classes[users.own_items]),
-        _Own(attempts.repeat[:, None] * users.own_repeat, users.own_items, classes[users.own_items]),
-    ]
+    classes = model.weights.group.item_class[users.own_items]
+    staples = _Own(attempts.repeat[:, None] * users.own_repeat, users.own_items, classes)
     common = _common_sources(model, users, attempts)
-    drawn = sum(source.clicks @ source.division.by_class for source in common) + _drawn_of_own(own)
-    result = np.zeros((len(users.interests), len(classes)), np.float32)
+    drawn = sum(source.clicks @ source.division.by_class for source in common) + _drawn_of_own([staples])
+    result = np.zeros((len(users.interests), len(model.weights.group.segment)), np.float32)
     usual = np.zeros((len(users.interests), CLASSES))
-    for weight, opened in _openings(users):
+    for place, (weight, opened) in enumerate(_openings(users)):
         interests = users.focus * opened + (1.0 - users.focus) * users.interests
         taste = _taste_sources(model, users, attempts, interests)
-        kept = _kept(users, taste, drawn)
+        own = _own_sources(users, attempts, classes, place)
+        kept = _kept(users, taste, drawn + _drawn_of_own(own))
         usual += weight[:, None] * kept
         for source in taste:
             _spread(result, _Source(weight[:, None] * source.clicks, source.division), kept)
+        for one in own:
+            _spread_own(result, _Own(weight[:, None] * one.clicks, one.items, one.classes), kept)
     for source in common:
         _spread(result, source, usual)
-    rows = np.arange(len(result))[:, None]
-    for one in own:
-        kept_own = np.take_along_axis(usual, one.classes, axis=1)
-        again = 1.0 - (one.clicks * kept_own).sum(axis=1) / np.maximum(one.clicks.sum(axis=1), 1e-12)
-        np.add.at(result, (rows, one.items), one.clicks * (kept_own * (1.0 + again)[:, None] + again[:, None] ** 2))
+    _spread_own(result, staples, usual)
     return result
+
+
+def _own_sources(users: UserTraits, attempts: Attempts, classes: NDArray[np.int64], place: int) -> list[_Own]:
+    """Taste clicks on items of the user's own, interest by interest, in sessions that open with one of the foci."""
+    if not users.own_taste.any():
+        return []
+    found = []
+    for column in range(-1, users.foci.shape[1]):
+        share = np.where(users.own_focus == column, users.own_taste, 0.0)
+        if column >= 0:
+            others = 1.0 - users.focus
+            opened = users.focus * (column == place) / np.maximum(users.focus_weights[:, column], 1e-12)
+            share = share * (others + opened)[:, None]
+        found.append(_Own(attempts.taste[:, None] * share, users.own_items, classes))
+    return found
+
+
+def _spread_own(result: NDArray[np.float32], own: _Own, kept: Floats) -> None:
+    """Add the clicks on items of the users' own to those of the items (B, N)."""
+    kept_own = np.take_along_axis(kept, own.classes, axis=1)
+    again = 1.0 - (own.clicks * kept_own).sum(axis=1) / np.maximum(own.clicks.sum(axis=1), 1e-12)
+    rows = np.arange(len(result))[:, None]
+    np.add.at(result, (rows, own.items), own.clicks * (kept_own * (1.0 + again)[:, None] + again[:, None] ** 2))
 
 
 def _openings(users: UserTraits) -> list[tuple[Floats, Floats]]:
@@ -286,27 +341,27 @@ def _openings(users: UserTraits) -> list[tuple[Floats, Floats]]:
 
 def _taste_sources(model: SessionModel, users: UserTraits, attempts: Attempts, interests: Floats) -> list[_Source]:
     """Taste clicks of sessions whose clicks have these interests (B, A)."""
-    clicks = attempts.taste * (1.0 - users.own_taste.sum(axis=1))
-    sources = []
-    for depth, division in zip(model.depths, model.weights.taste, strict=True):
-        by_segment = _to_segments(interests, depth, len(division.empty)) * (1.0 - division.empty)
-        sources.append(_Source(depth.share * clicks[:, None] * by_segment, division))
-    return sources
+    own_left = model.own_share - users.own_taste.sum(axis=1)
+    shares, _ = _spread_interests(model, interests, own_left, model.weights)
+    return [
+        _Source(attempts.taste[:, None] * share, division)
+        for share, division in zip(shares, model.weights.taste, strict=True)
+    ]
 
 
 def _common_sources(model: SessionModel, users: UserTraits, attempts: Attempts) -> list[_Source]:
     """Clicks that are the same whatever interest a session opened with."""
     weights, group = model.weights, model.weights.group
     everything = attempts.everything.copy()
-    taste = attempts.taste * (1.0 - users.own_taste.sum(axis=1))
     lack = attempts.repeat * (1.0 - users.own_repeat.sum(axis=1))
+    _, any_now = _spread_interests(model, users.interests, model.own_share - users.own_taste.sum(axis=1), weights)
+    then, any_then = _spread_interests(model, users.interests, np.full(len(lack), model.own_share), model.start)
+    everything += attempts.taste * any_now + lack * any_then
     sources = []
-    for depth, division, start in zip(model.depths, weights.taste, model.start.taste, strict=True):
-        by_segment = _to_segments(users.interests, depth, len(division.empty))
-        everything += depth.share * taste * (by_segment @ division.empty)
-        everything += depth.share * lack * (by_segment @ start.empty)
-        if (lack > 1e-9).any():
-            sources.append(_Source(depth.share * lack[:, None] * by_segment, start))
+    if (lack > 1e-9).any():
+        sources = [
+            _Source(lack[:, None] * share, division) for share, division in zip(then, model.start.taste, strict=True)
+        ]
     similar = Division(group.segment, model.similar, group.empty, group.item_class)
     sources += [
         _Source(everything[:, None], weights.everything),
@@ -334,10 +389,12 @@ def _spread(result: NDArray[np.float32], source: _Source, kept: Floats) -> None:
 
 def _drawn_of_own(own: list[_Own]) -> Floats:
     """Expected draws of each class by clicks on items of the user's own, shape (B, 64)."""
-    drawn = np.zeros((len(own[0].items), CLASSES))
-    rows = np.arange(len(drawn))[:, None]
+    drawn: Floats = np.zeros((1, CLASSES))
     for one in own:
-        np.add.at(drawn, (rows, one.classes), one.clicks)
+        rows = np.arange(len(one.clicks))[:, None] * CLASSES
+        size = len(one.clicks) * CLASSES
+        counted = np.bincount((rows + one.classes).ravel(), one.clicks.ravel(), minlength=size)
+        drawn = drawn + counted.reshape(-1, CLASSES)
     return drawn
 
 

@@ -108,7 +108,7 @@ class InferredUsers:
         )
 
     def _prior(self, users: NDArray[np.int64]) -> Floats:
-        odds = self._draws._category_odds(users)
+        odds = self._draws.category_odds(users)
         by_category = odds / odds.sum(axis=1, keepdims=True)
         size = self._config.items.subcategories
         return np.repeat(by_category / size, size, axis=1)

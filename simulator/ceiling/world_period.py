@@ -54,12 +54,35 @@ def time_buckets(config: WorldConfig, bucket_s: float, begin_s: float, end_s: fl
 
 def taste_divisions(config: WorldConfig, catalogue: Catalogue) -> list[tuple[NDArray[np.int64], int]]:
     """Segment of each item and number of segments, for each depth of :func:`taste_depths`."""
-    return [(catalogue.subcategory.astype(np.int64), config.items.categories * config.items.subcategories)]
+    keys = config.items
+    subcategory = catalogue.subcategory.astype(np.int64)
+    subcategories = keys.categories * keys.subcategories
+    found = [(catalogue.topic.astype(np.int64), subcategories * keys.topics)] if keys.topics > 1 else []
+    found.append((subcategory, subcategories))
+    if config.taste.depth.category > 0.0:
+        found.append((subcategory // keys.subcategories, keys.categories))
+    return found
 
 
 def taste_depths(config: WorldConfig) -> tuple[TasteDepth, ...]:
-    """At which depths interests are acted out; atoms are subcategories."""
-    return (TasteDepth(1.0, np.arange(config.items.categories * config.items.subcategories)),)
+    """At which depths interests are acted out: topics, where there are any, then subcategories and categories.
+
+    Atoms are topics, or subcategories where there are none. Clicks on favourites are not among the shares.
+    """
+    keys = config.items
+    depth = config.taste.depth
+    total = depth.category + depth.subcategory + depth.topic + depth.item
+    atoms = np.arange(keys.categories * keys.subcategories * keys.topics)
+    if keys.topics > 1:
+        found = [
+            TasteDepth(depth.topic / total, atoms, wider=1),
+            TasteDepth(depth.subcategory / total, atoms // keys.topics),
+        ]
+    else:
+        found = [TasteDepth((depth.topic + depth.subcategory) / total, atoms)]
+    if depth.category > 0.0:
+        found.append(TasteDepth(depth.category / total, atoms // (keys.topics * keys.subcategories)))
+    return tuple(found)
 
 
 def session_model(config: WorldConfig, catalogue: Catalogue, times_s: Floats, visits: Floats) -> SessionModel:
@@ -78,5 +101,15 @@ def session_model(config: WorldConfig, catalogue: Catalogue, times_s: Floats, vi
         )
 
     return SessionModel(
-        weights(times_s, visits), weights(np.zeros(1), np.ones(1)), taste_depths(config), catalogue.link_targets
+        weights=weights(times_s, visits),
+        start=weights(np.zeros(1), np.ones(1)),
+        depths=taste_depths(config),
+        own_share=favourite_share(config),
+        link_targets=catalogue.link_targets,
     )
+
+
+def favourite_share(config: WorldConfig) -> float:
+    """Share of the taste clicks that fall on users' favourites."""
+    depth = config.taste.depth
+    return depth.item / (depth.category + depth.subcategory + depth.topic + depth.item)

@@ -59,7 +59,7 @@ class UserDraws:
     def interests(self, users: NDArray[np.int64], epochs: int) -> NDArray[np.int32]:
         """Subcategory of each interest in each epoch of drift, shape (B, epochs, interests)."""
         config = self._config
-        odds = self._category_odds(users)  # (B, C)
+        odds = self.category_odds(users)  # (B, C)
         cumulative = np.cumsum(odds, axis=1)
         slots = config.taste.interests
         interests = np.empty((len(users), epochs, slots), np.int32)
@@ -110,7 +110,8 @@ class UserDraws:
         """When the interest of an epoch begins, shape (B,), seconds; negative for the first, which is there already."""
         return (epoch - self._phase.uniform(users, slots)) * self._config.taste.drift_days * DAY_S
 
-    def _category_odds(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
+    def category_odds(self, users: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Odds of an interest to be of each category, by the users' fields, shape (B, C)."""
         base = -self._config.taste.category_exponent * np.log1p(np.arange(self._config.items.categories))
         log_odds = np.broadcast_to(base, (len(users), len(base))).copy()
         for name, values in self.field_values(users).items():

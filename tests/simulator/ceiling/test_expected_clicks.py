@@ -21,6 +21,14 @@ WORLDS = {
     "links": ("links.strength=0.8", "links.density=0.6", "links.targets=2"),
     "staples": ("choice.repeat=0.5", "choice.taste=0.1"),
     "long": ("sessions.clicks=11",),
+    "topics": ("items.topics=3", "taste.depth={topic: 0.6, subcategory: 0.2, category: 0.2}"),
+    "favourites": (
+        "items.topics=3",
+        "taste.depth={topic: 0.4, subcategory: 0.2, item: 0.4}",
+        "choice.repeat=0.2",
+        "choice.taste=0.4",
+    ),
+    "single-minded": ("items.topics=3", "taste.depth={subcategory: 0, topic: 1}", "signals.sessions=0.5"),
 }
 
 
