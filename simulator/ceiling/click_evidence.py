@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.ceiling.period_weights import weights_at
-from simulator.ceiling.world_period import taste_depths, taste_divisions
+from simulator.ceiling.world_period import favourite_share, taste_depths, taste_divisions
 from simulator.world.catalogue import Catalogue
 from simulator.world.clicks import HOUR_S
 from simulator.world.world_config import WorldConfig
@@ -37,17 +37,22 @@ class ClickEvidence(NamedTuple):
         session: Number of the session, never falling, shape (C,).
         start_s: Start of the session, shape (C,).
         background: Chance of the item by popularity, freshness, likeness to the item before or a link, shape (C,).
-        taste: Chance by taste at each depth if the interest is of the item's own segment there, shape (D, C).
-        repeat: The same for a staple, as the interests foresee it, shape (D, C).
-        stays: Chance that no link is followed, shape (C,).
+        taste: Chance by taste at each depth if the interest is of the item's own segment there, shape (D, C); the
+            depths are those of ``taste_depths``.
+        own: Chance of a taste click on a favourite, and of the item among those of its atom, their product, (C,).
+        repeat: As ``taste`` and ``own`` together, for a staple, as the interests foresee it, shape (D, C).
+        by_taste: Chance that the click is one of taste, shape (C,).
+        by_repeat: Chance that the click is a repeat, shape (C,).
     """
 
     session: NDArray[np.int64]
     start_s: Floats
     background: Floats
     taste: Floats
+    own: Floats
     repeat: Floats
-    stays: Floats
+    by_taste: Floats
+    by_repeat: Floats
 
 
 def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, history: History) -> ClickEvidence:
@@ -78,16 +83,21 @@ def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, h
     background = stays * free + (1.0 - stays) * linked * by_group / np.maximum(n_targets, 1)
     by_taste = stays * (choice.taste + choice.similar * opens)
     start = _Shares(config, catalogue, bucket_s, np.zeros(len(start_s)))
-    depths = list(zip(taste_depths(config), taste_divisions(config, catalogue), strict=True))
+    divisions = taste_divisions(config, catalogue)
+    depth_shares = np.array([depth.share for depth in taste_depths(config)])[:, None]
+    now = np.stack([shares.of(*division, history.item) for division in divisions])
+    then = np.stack([start.of(*division, history.item) for division in divisions])
+    own_share = favourite_share(config)
+    own_depth = own_share * (np.arange(len(divisions)) == 0)[:, None]  # those not known fall on the atoms
     return ClickEvidence(
         session=session,
         start_s=start_s,
         background=background,
-        taste=np.stack([by_taste * depth.share * shares.of(*division, history.item) for depth, division in depths]),
-        repeat=np.stack(
-            [stays * choice.repeat * depth.share * start.of(*division, history.item) for depth, division in depths]
-        ),
-        stays=stays,
+        taste=by_taste * depth_shares * now,
+        own=by_taste * own_share * now[0],
+        repeat=stays * choice.repeat * (depth_shares + own_depth) * then,
+        by_taste=by_taste,
+        by_repeat=stays * choice.repeat,
     )
 
 

@@ -203,7 +203,7 @@ def _spread_interests(
     Returns:
         Shares of the segments of each depth (B, S), and of the whole catalogue, which stands in for them, (B,).
     """
-    shares = [depth.share * _to_segments(interests, depth) for depth in model.depths]
+    shares = [depth.share * to_segments(interests, depth) for depth in model.depths]
     shares[0] = shares[0] + own_left[:, None] * interests
     everything = np.zeros(len(interests))
     for place, (depth, division) in enumerate(zip(model.depths, weights.taste, strict=True)):
@@ -212,7 +212,7 @@ def _spread_interests(
         if depth.wider is None:
             everything += lost.sum(axis=1)
         else:
-            shares[depth.wider] = shares[depth.wider] + _to_segments(lost, model.depths[depth.wider])
+            shares[depth.wider] = shares[depth.wider] + to_segments(lost, model.depths[depth.wider])
     return shares, everything
 
 
@@ -222,7 +222,7 @@ def _own_by_group(items: NDArray[np.int64], shares: Floats, groups: NDArray[np.i
     return summed.reshape(len(items), n_groups)
 
 
-def _to_segments(atoms: Floats, depth: TasteDepth) -> Floats:
+def to_segments(atoms: Floats, depth: TasteDepth) -> Floats:
     """Sums (B, S) over the atoms of each segment of a depth."""
     n_atoms, size = len(depth.segment), int(depth.segment[-1]) + 1
     if n_atoms == size:
