@@ -20,7 +20,7 @@ from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import BaselineScores
 from micrec.data.dataset import Dataset
 from micrec.evaluation.task import expand_ranges
-from simulator.ceiling.click_evidence import History
+from simulator.ceiling.click_evidence import PastClicks
 from simulator.ceiling.expected_clicks import SessionModel, UserTraits, expected_clicks
 from simulator.ceiling.inferred_users import InferredUsers
 from simulator.ceiling.known_users import KnownUsers
@@ -119,7 +119,7 @@ def items_known(inputs: BaselineInputs) -> BaselineScores:
         clicked = items[task.histories.items[places]]
         at = task.histories.rows[places]
         when = np.where(at < len(time_s), time_s[np.minimum(at, len(time_s) - 1)], begin_s)
-        beliefs = inferred.beliefs(outside, History(rows, clicked, when), begin_s)
+        beliefs = inferred.beliefs(outside, PastClicks(rows, clicked, when), begin_s)
         shares = np.broadcast_to(buckets.visits, (stop - start, len(buckets.visits)))
 
         def traits(some: NDArray[np.int64], span: Span) -> UserTraits:

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 SESSION_GAP_S = 3_600.0  # sessions lie further apart
 
 
-class History(NamedTuple):
+class PastClicks(NamedTuple):
     """Clicks in order of user and time; C of them.
 
     Attributes:
@@ -55,7 +55,7 @@ class ClickEvidence(NamedTuple):
     by_repeat: Floats
 
 
-def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, history: History) -> ClickEvidence:
+def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, history: PastClicks) -> ClickEvidence:
     """Evidence of each click; users are taken to lean to fresh items and to follow links as all do on average.
 
     Args:
@@ -72,7 +72,7 @@ def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, h
     group = catalogue.group.astype(np.int64)
     targets = catalogue.link_targets[group[before]]  # (C, targets)
     n_targets = np.where(opens, 0, (targets >= 0).sum(axis=1))
-    stays: Floats = 1.0 - config.links.strength * (n_targets > 0)
+    stays = np.where(n_targets > 0, 1.0 - config.links.strength, 1.0).astype(np.float64)
     shares = _Shares(config, catalogue, bucket_s, start_s)
     by_group = shares.of(group, len(catalogue.link_targets), history.item)
     everything, fresh = shares.whole(history.item)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec.evaluation.task import expand_ranges
-from simulator.ceiling.click_evidence import ClickEvidence, History, click_evidence
+from simulator.ceiling.click_evidence import ClickEvidence, PastClicks, click_evidence
 from simulator.ceiling.expected_clicks import UserTraits, to_segments
 from simulator.ceiling.slot_posterior import set_weights, slot_posterior
 from simulator.ceiling.world_period import favourite_share, taste_depths, taste_divisions
@@ -77,7 +77,7 @@ class InferredUsers:
         weights = np.diff(interest_cumulative(config), prepend=0.0)
         self._weights, self._left = weights[:MOST_SLOTS], float(weights[MOST_SLOTS:].sum())
 
-    def beliefs(self, users: NDArray[np.int64], history: History, now_s: float) -> Beliefs:
+    def beliefs(self, users: NDArray[np.int64], history: PastClicks, now_s: float) -> Beliefs:
         """What the history of users (B,) tells at ``now_s``; a user without clicks is as the fields foretell.
 
         Args:
@@ -123,7 +123,7 @@ class InferredUsers:
         size = self._config.items.subcategories * self._config.items.topics
         return np.repeat(by_category / size, size, axis=1)
 
-    def _interests(self, prior: Floats, history: History, evidence: ClickEvidence, now_s: float) -> Floats:
+    def _interests(self, prior: Floats, history: PastClicks, evidence: ClickEvidence, now_s: float) -> Floats:
         """Expected weight of each atom, shape (B, A)."""
         slots = set_weights(self._weights)
         places = _places(history, self._catalogue.subcategory, self._atoms, self._config.items.topics)
@@ -147,7 +147,6 @@ class InferredUsers:
     def _to_atoms(self, prior: Floats, places: "_Places", weight: Floats, kept: NDArray[np.bool_]) -> Floats:
         """Weights of candidates as weights of atoms; what is left lies in subcategories without evidence."""
         topics = self._config.items.topics
-        n_atoms = prior.shape[1]
         user = places.user[places.place]
         known = kept & (places.atom >= 0)
         result = np.zeros(prior.shape)
@@ -165,11 +164,11 @@ class InferredUsers:
         left = np.maximum(1.0 - self._left - result.sum(axis=1), 0.0)[:, None]
         result += left * open_prior / np.maximum(open_prior.sum(axis=1, keepdims=True), 1e-12)
         result += self._left * prior
-        assert result.shape[1] == n_atoms
-        return result / result.sum(axis=1, keepdims=True)
+        whole: Floats = result / result.sum(axis=1, keepdims=True)
+        return whole
 
     def _log_evidence(
-        self, places: "_Places", prior: Floats, history: History, evidence: ClickEvidence, now_s: float
+        self, places: "_Places", prior: Floats, history: PastClicks, evidence: ClickEvidence, now_s: float
     ) -> Floats:
         """log of the chance of a subcategory's clicks if interests of a set of slots are a candidate, over none there.
 
@@ -185,7 +184,8 @@ class InferredUsers:
         start_s = evidence.start_s[np.searchsorted(evidence.session, session)]
         lasting = still_there(self._config.taste.drift_days, now_s - start_s)
         user = places.user[places.place[of]]
-        own = np.maximum(places.atom[of], 0)
+        first = places.subcategory[places.place[of]] * self._config.items.topics  # any other topic has its prior
+        own = np.where(places.atom[of] >= 0, places.atom[of], first)
         replaced = self._block_chance(prior[user, own], ratio, block)
         result = np.zeros((len(places.atom), len(weights)))
         for column, weight in enumerate(weights):
@@ -197,7 +197,7 @@ class InferredUsers:
     def _ratio(
         self,
         prior: Floats,
-        history: History,
+        history: PastClicks,
         evidence: ClickEvidence,
         candidate: NDArray[np.int64],
         click: NDArray[np.int64],
@@ -231,7 +231,7 @@ class InferredUsers:
         return np.logaddexp(_log(weight) + opened, _log(1.0 - weight) + other)
 
     def _own_items(
-        self, interests: Floats, history: History, evidence: ClickEvidence
+        self, interests: Floats, history: PastClicks, evidence: ClickEvidence
     ) -> tuple[NDArray[np.int64], Floats, Floats]:
         """Items that may be staples or favourites, and their expected shares of the repeat and taste clicks."""
         config, n_items = self._config, len(self._catalogue)
@@ -298,7 +298,7 @@ class _Places(NamedTuple):
         return candidate, self.clicks[position]
 
 
-def _places(history: History, subcategory_of: NDArray[np.int32], atom_of: NDArray[np.int64], topics: int) -> _Places:
+def _places(history: PastClicks, subcategory_of: NDArray[np.int32], atom_of: NDArray[np.int64], topics: int) -> _Places:
     size = int(subcategory_of.max()) + 1
     places, of_click = np.unique(history.user * size + subcategory_of[history.item], return_inverse=True)
     n_atoms = size * topics
@@ -318,7 +318,7 @@ def _places(history: History, subcategory_of: NDArray[np.int32], atom_of: NDArra
     )
 
 
-def _times_own(plain: Floats, rate: Floats, gain: Floats, place: NDArray[np.int64], history: History) -> Floats:
+def _times_own(plain: Floats, rate: Floats, gain: Floats, place: NDArray[np.int64], history: PastClicks) -> Floats:
     """How often each item of a user is expected among the user's own; prior Poisson.
 
     Args:

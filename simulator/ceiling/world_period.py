@@ -43,7 +43,7 @@ class TimeBuckets:
 def time_buckets(config: WorldConfig, bucket_s: float, begin_s: float, end_s: float) -> TimeBuckets:
     """The buckets from ``begin_s`` to ``end_s``, weighted by the daily and weekly profile of visits."""
     first, last = int(begin_s // bucket_s), max(int(begin_s // bucket_s), int(np.ceil(end_s / bucket_s)) - 1)
-    starts: Floats = np.arange(first, last + 1) * bucket_s
+    starts = (np.arange(first, last + 1) * bucket_s).astype(np.float64)
     edges = np.clip(np.append(starts, starts[-1] + bucket_s), begin_s, max(end_s, begin_s + 1.0))
     calendar = Calendar(config, int(edges[-1] // DAY_S) + 2)
     day = (edges // DAY_S).astype(np.int64)

@@ -153,5 +153,5 @@ def test_training_never_reads_the_truth_and_evaluation_does(data, tmp_path, monk
     alone = micrec.evaluate(micrec.train(blind, tmp_path / "without", config=CONFIG))
     assert "users_known" not in alone.models
     name = next(iter(alone.models))
-    alike = {metric: value for metric, value in alone.models[name].metrics.items()}
+    alike = dict(alone.models[name].metrics.items())
     assert alike == {metric: found.models[name].metrics[metric] for metric in alike}  # the same model to the bit

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from simulator.ceiling.click_evidence import History, click_evidence
+from simulator.ceiling.click_evidence import PastClicks, click_evidence
 from simulator.ceiling.inferred_users import InferredUsers
 from simulator.ceiling.known_users import KnownUsers
 from tests.simulator.worlds import small_history, small_world
@@ -27,7 +27,7 @@ def histories(overrides):
     time_s = clicks["timestamp"].to_numpy().astype(float) - world.start_s
     user = clicks["user_id"].to_numpy()
     kept = (user < N) & (time_s < END_S)
-    history = History(user[kept], clicks["item_id"].to_numpy()[kept], time_s[kept])
+    history = PastClicks(user[kept], clicks["item_id"].to_numpy()[kept], time_s[kept])
     truth = KnownUsers(world.config, world.catalogue, world.shelf).traits(np.arange(N), END_S)
     return world, history, truth
 
@@ -46,7 +46,7 @@ def enumerated(world, history, prior, user):
         chance = np.prod(prior[user, list(assignment)])
         for session in np.unique(evidence.session[rows]):
             of_session = 0.0
-            for weight, opened in zip(weights, assignment, strict=True):
+            for weight, _opened in zip(weights, assignment, strict=True):
                 product = 1.0
                 for row in rows[evidence.session[rows] == session]:
                     by_taste = 0.0
@@ -100,7 +100,7 @@ def test_more_history_comes_nearer_to_the_truth():
     seen = np.bincount(history.user, minlength=N) > 0
 
     def error(part):
-        beliefs = inferred.beliefs(np.arange(N), History(*(values[part] for values in history)), END_S)
+        beliefs = inferred.beliefs(np.arange(N), PastClicks(*(values[part] for values in history)), END_S)
         return ((beliefs.interests - truth.interests) ** 2).sum(axis=1)[seen].mean()
 
     parts = [history.time_s < day * 86_400.0 for day in (0.0, 4.0, 13.0)]
@@ -110,7 +110,7 @@ def test_more_history_comes_nearer_to_the_truth():
 
 def test_without_a_history_the_fields_decide():
     world, _, _ = histories(())
-    empty = History(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    empty = PastClicks(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
     beliefs = InferredUsers(world.config, world.catalogue, world.shelf.bucket_s).beliefs(np.arange(5), empty, END_S)
     assert (beliefs.interests == beliefs.prior).all()
     shares = beliefs.prior.reshape(5, world.config.items.categories, -1)
