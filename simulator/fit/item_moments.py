@@ -18,6 +18,7 @@ _RATES = np.geomspace(np.log(2.0) / 8_760.0, np.log(2.0), 80)  # fading per hour
 def fit_items(log: Log, start_s: float, days: int, findings: Findings) -> None:
     """Set the keys of ``items`` that follow from counts and ages."""
     findings.set("items.count", log.n_items, "items of the item table")
+    findings.set("items.clicks_per_item", None, "follows from items.count")
     end_s = start_s + days * DAY_S
     if log.published_s is not None and np.isfinite(log.published_s).mean() > 0.5:
         starts, source = log.published_s, "publication times of the item table"

@@ -9,6 +9,7 @@ from simulator.world.world_config import WorldConfig
 
 _NOT_IDENTIFIABLE = {
     "taste": "what users like is not told from a log apart from what is popular and what is similar",
+    "signals": "no moment of topics, absent or wrong values is fitted",
     "links": "links are not told from taste by the log alone",
     "titles": "no moment of titles is fitted",
     "content": "no moment of embeddings is fitted",

@@ -17,12 +17,23 @@ HOUR_S = 3_600.0
 
 
 def interests_at(world, user, time_s):
+    """Topic of each interest, its subcategory where there are no topics."""
     draws, config = UserDraws(world.config), world.config
-    per_epoch = draws.interests(np.array([user]), draws.epochs(config.days))[0]
+    per_epoch = draws.topics(np.array([user]), draws.interests(np.array([user]), draws.epochs(config.days)))[0]
     return [
         int(per_epoch[draws.epoch_at(np.array([user]), np.array([slot]), np.array([time_s]))[0], slot])
         for slot in range(config.taste.interests)
     ]
+
+
+def met(world, item, topic, favourites):
+    """Share of taste.depth at which an item meets an interest."""
+    config, shares = world.config, world.config.taste.depth
+    subcategory, of_topic = int(world.catalogue.subcategory[item]), int(world.catalogue.topic[item])
+    own = topic // config.items.topics
+    total = shares.category * (own // config.items.subcategories == subcategory // config.items.subcategories)
+    total += shares.subcategory * (own == subcategory)
+    return total + shares.topic * (topic == of_topic) + shares.item * (item in favourites)
 
 
 def readiness_factor(config):
@@ -38,10 +49,10 @@ def readiness_factor(config):
     return middle
 
 
-def reference(world, weights, user, key, start_s, now_s, item, clicked, before, looked, staples):
+def reference(world, weights, user, key, start_s, now_s, item, clicked, before, looked, staples, own=None):
     """Log odds of one item and what a link adds, as the keys describe them.
 
-    ``clicked`` are the visit's clicks, newest first; ``before`` is the latest click before the visit and its time.
+    ``own`` are the favourites of each interest, where some are; ``clicked`` are the visit's clicks, newest first; ``before`` is the latest click before the visit and its time.
     """
     config, catalogue = world.config, world.catalogue
     factor = VARIANTS[weights.variant]
@@ -52,9 +63,9 @@ def reference(world, weights, user, key, start_s, now_s, item, clicked, before, 
     subcategory, group = int(catalogue.subcategory[item]), int(catalogue.group[item])
     total = 0.0
     for slot, interest in enumerate(interests_at(world, user, start_s)):
-        if interest == subcategory:
-            chance = focus * (slot == opened) + (1 - focus) * share[slot]
-            total += weights.taste * factor.get("taste", 1.0) * math.sqrt(chance)
+        chance = focus * (slot == opened) + (1 - focus) * share[slot]
+        depth = met(world, item, interest, own[slot] if own else ())
+        total += weights.taste * factor.get("taste", 1.0) * math.sqrt(chance) * depth
     age_h = max(0.0, (now_s - float(catalogue.published_s[item])) / HOUR_S)
     half_lives = age_h / config.items.half_life_h
     logs = [math.log(a) for a in catalogue.appeal]
@@ -88,9 +99,17 @@ def reference(world, weights, user, key, start_s, now_s, item, clicked, before, 
     return total, weights.link * factor.get("link", 1.0) * ready * max(hits, default=0.0)
 
 
-@pytest.mark.parametrize("variant", list(VARIANTS))
-def test_utilities_are_what_the_keys_say(variant):
-    world = ("items.evergreen_share=0.5", "links.targets=2", "links.density=1", "items.new_share=0.4")
+TOPICS = (
+    "items.topics=3", "taste.drift_days=0", "taste.depth.category=0.1", "taste.depth.subcategory=0.2",
+    "taste.depth.topic=0.4", "taste.depth.item=0.3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("variant", "depth"), [*((name, ()) for name in VARIANTS), ("balanced", TOPICS)])
+def test_utilities_are_what_the_keys_say(variant, depth):
+    world = ("items.evergreen_share=0.5", "links.targets=2", "links.density=1", "items.new_share=0.4", *depth)
+    truth = small_history(*world).ground_truth_users
+    favourites = dict(truth.select("user_id", "interest_items").iter_rows()) if depth else {}
     overrides = (f"utility.variant={variant}", "utility.weariness=-0.05")
     of = population(*overrides, world=world)
     hidden, weights = small_world(*world), keys(*overrides).utility
@@ -117,14 +136,14 @@ def test_utilities_are_what_the_keys_say(variant):
         staples = set(situation.staples[:, 0].tolist())
         wanted = [int(t) for c in clicked[:2] for t in hidden.catalogue.link_targets[hidden.catalogue.group[c]]]
         targets = np.flatnonzero(np.isin(hidden.catalogue.group, wanted))[:4]
-        pool = np.concatenate([np.arange(0, 800, 90), targets, np.array(clicked[:3], int), list(staples)[:2]])
+        pool = np.concatenate([np.arange(0, 800, 90), targets, np.array(clicked[:3], int), list(staples)[:2], *favourites.get(user, [])])
         got = of._attraction(pool[:, None], situation)
         decay = 0.5 ** ((now_s[0] - visits.start_s[row]) / HOUR_S / keys().lifecycle.rest_h)
         for place, item in enumerate(pool):
             before = carried if carried[0] >= 0 else None
             want, pull = reference(
                 hidden, weights, user, visits.key[row], float(visits.start_s[row]), float(now_s[0]), int(item),
-                clicked, before, looked + rested * decay, staples,
+                clicked, before, looked + rested * decay, staples, favourites.get(user),
             )  # fmt: skip
             assert got.utility[place, 0] == pytest.approx(want, abs=2e-4)
             assert (0.0 if got.link is None else got.link[place, 0]) == pytest.approx(pull, abs=2e-4)
