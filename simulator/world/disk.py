@@ -11,6 +11,8 @@ from simulator.world.world_config import WorldConfig
 CLICK_BYTES = 12  # 7 to 10 with its cause; item ids of a larger catalogue take a little more
 USER_BYTES = 130  # 57 in the two tables, and as much in the parts they are joined from
 ITEM_BYTES = 160  # 55 in the two tables, the rest in what workers share
+OWN_ITEM_BYTES = 8  # of each favourite, in the table and in its parts
+TOPIC_BYTES = 5_000  # what workers share of its hours
 FIXED_BYTES = 20_000_000  # what workers share of segments and hours
 
 
@@ -19,7 +21,14 @@ def needed_bytes(config: WorldConfig) -> int:
     users, items = config.users.count, config.items.count * max(1.0, config.days / config.window_days)
     clicks = users * expected_clicks_per_user(config)
     vectors = 4 * config.content.dim
-    return int(clicks * CLICK_BYTES + users * USER_BYTES + items * (ITEM_BYTES + vectors)) + FIXED_BYTES
+    own = OWN_ITEM_BYTES * config.taste.interests * config.taste.favourites if config.taste.depth.item > 0 else 0
+    keys = config.items
+    topics = keys.categories * keys.subcategories * keys.topics if keys.topics > 1 else 0
+    return (
+        int(clicks * CLICK_BYTES + users * (USER_BYTES + own) + items * (ITEM_BYTES + vectors))
+        + topics * TOPIC_BYTES
+        + FIXED_BYTES
+    )
 
 
 def check_space(config: WorldConfig, out: Path, *, there: int = 0) -> None:

@@ -26,6 +26,8 @@ LogSd = Annotated[float, Field(ge=0.0, le=3.0)]
 Exponent = Annotated[float, Field(ge=0.0, le=3.0)]
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
+MOST_TOPICS = 200_000  # of a world: each takes some kilobytes for the hours of the log
+
 # Globo.com: night low to peak 1:13. No visit starts in the hour before four: a visit lasts an hour at most, and the
 # world's day runs from four to four.
 HOURLY = (
@@ -308,6 +310,16 @@ class WorldConfig(FrozenConfig):
                     f"{self.sessions.per_user * self.sessions.clicks:g} clicks each, 1 to {MOST_ROWS:,} are allowed"
                 )
             object.__setattr__(self, "items", self.items.model_copy(update={"count": count}))
+        return self
+
+    @model_validator(mode="after")
+    def _check_topics(self) -> Self:
+        total = self.items.categories * self.items.subcategories * self.items.topics
+        if self.items.topics > 1 and total > MOST_TOPICS:
+            raise ValueError(
+                f"items.topics: {self.items.topics:,} in each of {total // self.items.topics:,} subcategories makes "
+                f"{total:,} topics, at most {MOST_TOPICS:,} are allowed: lower items.topics, subcategories or categories"
+            )
         return self
 
     @model_validator(mode="after")

@@ -204,7 +204,9 @@ def test_a_topic_without_items_gives_those_of_its_subcategory():
                  "taste.depth.topic=1", "items.new_share=0")  # fmt: skip
     clicks = log(*overrides).select("user_id", "subcategory")
     truth = small_history(*overrides).ground_truth_users.select("user_id", "interests")
-    inside = clicks.join(truth, on="user_id", how="left").select(pl.col("interests").list.contains(pl.col("subcategory")))
+    inside = clicks.join(truth, on="user_id", how="left").select(
+        pl.col("interests").list.contains(pl.col("subcategory"))
+    )
     assert inside.to_series().all()
 
 
@@ -223,5 +225,7 @@ def test_topics_of_items_and_users_are_even_and_independent_of_groups():
 
 
 def test_shares_of_depth_must_sum_to_1():
-    with pytest.raises(MicrecError, match=r"taste\.depth: category, subcategory, topic and item must sum to 1, got 1\.5"):
+    with pytest.raises(
+        MicrecError, match=r"taste\.depth: category, subcategory, topic and item must sum to 1, got 1\.5"
+    ):
         small_config("taste.depth.topic=0.5")

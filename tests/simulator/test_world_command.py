@@ -108,7 +108,9 @@ def test_a_taken_folder_is_kept_unless_told(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.yaml", "world"]
 
 
-@pytest.mark.parametrize(("preset", "scale"), [("tiny", 1.0), ("video", 0.001), ("news", 0.002), ("grocery", 0.5)])
+@pytest.mark.parametrize(
+    ("preset", "scale"), [("tiny", 1.0), ("video", 0.001), ("news", 0.002), ("grocery", 0.5), ("topics", 1.0)]
+)
 def test_the_space_asked_for_is_enough_and_not_absurd(tmp_path, preset, scale):
     config = load_world(PRESETS / f"{preset}.yaml", scale=scale)
     made = generate_world(config, tmp_path / preset)
@@ -129,6 +131,16 @@ def test_the_space_asked_for_is_enough_and_not_absurd(tmp_path, preset, scale):
         ({"behaviour": {"dwell_log_mean": float("nan")}}, "behaviour.dwell_log_mean: must be a"),
         ({"choice": {"taste": 0.9}}, "choice: taste, popular, fresh, similar and repeat must sum to 1, got 1.35"),
         ({"behaviour": {"dwell_user": 0.9, "dwell_quality": 0.9}}, "behaviour: dwell_user² + dwell_quality² must be"),
+        (
+            {"taste": {"depth": {"item": 0.2}}},
+            "taste.depth: category, subcategory, topic and item must sum to 1, got 1.2",
+        ),
+        ({"items": {"clicks_per_item": 0}}, "items.clicks_per_item: must be > 0, got 0"),
+        (
+            {"items": {"clicks_per_item": 1e9}},
+            "items.clicks_per_item: 1e+09 makes 0 items of 1,500 users with 20 clicks",
+        ),
+        ({"items": {"topics": 1000, "subcategories": 100}}, "items.topics: 1,000 in each of 2,000 subcategories makes"),
         ({"links": {"targets": 43}}, "links.targets is 43, but only 42 groups lie in other categories"),
         ({"users": {"count": -5}}, "users.count: must be >= 1, got -5"),
         ({"items": {"count": 0}}, "items.count: must be >= 1, got 0"),

@@ -4,6 +4,8 @@ import functools
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import yaml
 
@@ -13,6 +15,8 @@ from micrec.data.schema import EMBEDDABLE
 from micrec.data.store import read_dataset
 from simulator.world.files import load_world
 from simulator.world.generate import generate_world
+from simulator.world.items import make_catalogue
+from simulator.world.world import World
 
 PRESETS = Path(__file__).parents[2] / "scenarios" / "worlds"
 SCALE = 0.002
@@ -60,7 +64,7 @@ def test_scale_1_is_table_1(preset):
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-4, 0.5, 2.0])
-@pytest.mark.parametrize("preset", ["video", "news", "tiny", "grocery"])
+@pytest.mark.parametrize("preset", ["video", "news", "tiny", "grocery", "topics"])
 def test_any_scale_is_a_world(preset, scale):
     config = load_world(PRESETS / f"{preset}.yaml", scale=scale)
     assert config.users.count == max(1, round(load_world(PRESETS / f"{preset}.yaml").users.count * scale))
@@ -91,3 +95,36 @@ def test_grocery_is_like_online_retail():
 def test_presets_begin_with_the_command_that_runs_them(preset):
     assert f"#   micrec world {preset.stem} --out" in preset.read_text(encoding="utf-8")
     assert isinstance(yaml.safe_load(preset.read_text(encoding="utf-8")), dict)
+
+
+def test_topics_hold_what_the_file_says():
+    """Figures of the file's head; two thirds of the clicks go to topics of the user."""
+    world = World.build(load_world(PRESETS / "topics.yaml"))
+    config, catalogue = world.config, world.catalogue
+    shard = world.history(0, config.users.count)
+    assert len(shard.users) == 10_000
+    assert len(shard.clicks) == pytest.approx(200_000, rel=0.05)
+    assert len(catalogue) == pytest.approx(10_000, rel=0.01)
+    assert len(shard.clicks) / len(catalogue) == pytest.approx(20, rel=0.05)
+    assert len(np.unique(catalogue.topic)) == 1_000
+    topic = pl.DataFrame({"item_id": np.arange(len(catalogue)), "topic": catalogue.topic})
+    own = shard.clicks.join(topic, on="item_id").join(shard.ground_truth_users, on="user_id")
+    share = own.select(pl.col("interest_topics").list.contains(pl.col("topic")).mean()).item()
+    assert share == pytest.approx(0.65, abs=0.03)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
+def test_clicks_per_item_stay_as_set_at_any_scale(scale):
+    config = load_world(PRESETS / "topics.yaml", ["items.clicks_per_item=8"], scale=scale)
+    clicks = config.users.count * config.sessions.per_user * config.sessions.clicks
+    assert clicks / config.items.count == pytest.approx(8, rel=0.01)
+    plain = load_world(PRESETS / "tiny.yaml", scale=scale)
+    whole = load_world(PRESETS / "tiny.yaml")
+    assert plain.users.count / plain.items.count == pytest.approx(whole.users.count / whole.items.count, rel=0.01)
+
+
+def test_rarely_shown_items_have_a_fiftieth_of_their_appeal():
+    usual, rare = (make_catalogue(load_world(PRESETS / "topics.yaml", [f"items.rare_share={x}"])) for x in (0, 0.3))
+    ratio = rare.appeal / usual.appeal
+    assert set(np.round(ratio, 12)) == {0.02, 1.0}
+    assert (ratio < 0.5).mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / len(ratio)))

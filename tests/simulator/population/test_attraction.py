@@ -136,7 +136,9 @@ def test_utilities_are_what_the_keys_say(variant, depth):
         staples = set(situation.staples[:, 0].tolist())
         wanted = [int(t) for c in clicked[:2] for t in hidden.catalogue.link_targets[hidden.catalogue.group[c]]]
         targets = np.flatnonzero(np.isin(hidden.catalogue.group, wanted))[:4]
-        pool = np.concatenate([np.arange(0, 800, 90), targets, np.array(clicked[:3], int), list(staples)[:2], *favourites.get(user, [])])
+        pool = np.concatenate(
+            [np.arange(0, 800, 90), targets, np.array(clicked[:3], int), list(staples)[:2], *favourites.get(user, [])]
+        )
         got = of._attraction(pool[:, None], situation)
         decay = 0.5 ** ((now_s[0] - visits.start_s[row]) / HOUR_S / keys().lifecycle.rest_h)
         for place, item in enumerate(pool):
