@@ -63,7 +63,8 @@ class WorldTruth(NamedTuple):
         users: ``user_id`` and the traits of each user; of the interests at the start of the log ``interests``
             (subcategories), ``interest_categories``, ``interest_topics``, and ``interest_items`` where single items are
             liked (``taste.depth.item``).
-        items: ``item_id``, ``link_group``, ``topic``, ``appeal``, ``quality``, ``evergreen``, ``clickbait``, ``duplicate_of``.
+        items: ``item_id``, ``link_group``, ``topic``, ``appeal``, ``quality``, ``evergreen``, ``clickbait``,
+            ``duplicate_of``.
         links: ``source_group``, ``target_group``, ``strength``: after an item of one group, one of the other.
         clicks: ``user_id``, ``item_id``, ``timestamp`` (s since 1970-01-01 UTC) and ``cause`` of each click: taste,
             popular, fresh, similar, repeat or link; in time order, row by row with the clicks of the dataset.
@@ -138,8 +139,8 @@ def make_world(
     """Generate a dataset whose hidden truth is known.
 
     Args:
-        world: The name of a shipped world (``tiny``, ``video``, ``news``, ``grocery``, ``topics``), the path of a world file, a
-            mapping of keys (which may have ``extends``), or a whole config.
+        world: The name of a shipped world (``tiny``, ``video``, ``news``, ``grocery``, ``topics``), the path of a world
+            file, a mapping of keys (which may have ``extends``), or a whole config.
         scale: Times the users, items, tags and providers.
         settings: Keys laid over the world: ``{"users.count": 500, "seed": 3}``.
         out: Dataset folder to write, with the truth in it; a killed call goes on where it stopped. None keeps the world

@@ -318,7 +318,7 @@ class WorldConfig(FrozenConfig):
         if self.items.topics > 1 and total > MOST_TOPICS:
             raise ValueError(
                 f"items.topics: {self.items.topics:,} in each of {total // self.items.topics:,} subcategories makes "
-                f"{total:,} topics, at most {MOST_TOPICS:,} are allowed: lower items.topics, subcategories or categories"
+                f"{total:,} topics, at most {MOST_TOPICS:,} are allowed: lower one of the two"
             )
         return self
 

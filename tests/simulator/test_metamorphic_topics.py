@@ -9,6 +9,7 @@ from tests.simulator.effects import ABOUT, PLACES, TRAITS, WHICH_ITEMS, Effect, 
 from tests.simulator.worlds import log, small_world
 
 TOPICS = ("items.topics=4",)
+VECTORS = ("content.dim=16",)
 FIXED = (*TOPICS, "taste.drift_days=0", "sessions.per_user=8", "choice.taste=0.8", "choice.popular=0",
          "choice.repeat=0", "choice.similar=0.1", "links.strength=0")  # fmt: skip
 KIND = (*TOPICS, "items.fields.kind.values=40", "items.fields.kind.tied=0.5")
@@ -132,9 +133,9 @@ EFFECTS = {
     "taste.favourites": Effect(
         1, 8, many_items_of_a_user, 0.2, OTHER_ITEMS, (*FIXED, *depth(topic=0.2, item=0.8).split())
     ),
-    "signals.tags": Effect(0, 1, agreement("tags"), 0.5, "item.tags", (*TOPICS, "tags.count=400")),
-    "signals.provider": Effect(0, 1, agreement("provider"), 0.5, "item.provider", TOPICS),
-    "signals.content": Effect(0, 1, content_agreement, 0.1, "item.content", (*TOPICS, "content.dim=16")),
+    "signals.tags": Effect(0, 1, agreement("tags"), 0.5, "item.tags", (*TOPICS, *VECTORS, "tags.count=400")),
+    "signals.provider": Effect(0, 1, agreement("provider"), 0.5, "item.provider", (*TOPICS, *VECTORS)),
+    "signals.content": Effect(0, 1, content_agreement, 0.1, "item.content", (*TOPICS, *VECTORS)),
     "signals.sessions": Effect(0, 1, one_topic_of_a_session, 0.2, OTHER_ITEMS, FIXED),
     "signals.missing": Effect(0, 0.2, absent, 0.15, FAULTY),
     "signals.noise": Effect(0, 0.5, wrong, 0.35, FAULTY),

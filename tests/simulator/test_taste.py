@@ -1,4 +1,4 @@
-"""What a taste click picks, against the closed form written out as loops; what a session adds; staples and favourites."""
+"""What a taste click picks, against the closed form as loops; what a session adds; staples and favourites."""
 
 import math
 

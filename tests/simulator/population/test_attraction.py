@@ -11,7 +11,7 @@ from simulator.population.attraction import LATELY, VARIANTS
 from simulator.world.clicks import Cause
 from simulator.world.users import UserDraws
 from tests.simulator.population.driving import anything, from_pool, keys, live, population
-from tests.simulator.worlds import small_history, small_world
+from tests.simulator.worlds import log, small_history, small_world
 
 HOUR_S = 3_600.0
 
@@ -52,7 +52,8 @@ def readiness_factor(config):
 def reference(world, weights, user, key, start_s, now_s, item, clicked, before, looked, staples, own=None):
     """Log odds of one item and what a link adds, as the keys describe them.
 
-    ``own`` are the favourites of each interest, where some are; ``clicked`` are the visit's clicks, newest first; ``before`` is the latest click before the visit and its time.
+    ``clicked`` are the visit's clicks, newest first; ``before`` is the latest click before the visit and its time;
+    ``own`` are the favourites of each interest, where there are some.
     """
     config, catalogue = world.config, world.catalogue
     factor = VARIANTS[weights.variant]
@@ -165,6 +166,20 @@ def test_staples_are_those_of_the_history():
     assert len(clicks) > 1_000
     found = (staples[:, clicks["user_id"].to_numpy()] == clicks["item_id"].to_numpy()).any(axis=0)
     assert found.mean() > 0.97  # the rest met an item twice in a session and took another
+
+
+def test_favourites_are_those_of_the_history_as_interests_drift():
+    """Every taste click of the history is on a favourite that the platform knows for the start of the session."""
+    world = ("items.topics=3", "taste.drift_days=4", "taste.depth.subcategory=0", "taste.depth.item=1")
+    clicks, of = log(*world), population(world=world)
+    started = clicks.with_columns(start=pl.col("timestamp").min().over("session") - small_world(*world).start_s)
+    taste = started.filter(pl.col("cause") == int(Cause.TASTE))
+    rows, time_s = taste["user_id"].to_numpy(), taste["start"].to_numpy() + 0.999  # seconds are cut off in the log
+    own = of._traits.favourites(rows, of._traits.interests_at(rows, time_s), time_s)
+    assert len(taste) > 10_000
+    assert (own == taste["item_id"].to_numpy()).any(
+        axis=(0, 1)
+    ).mean() > 0.9999  # an interest may change in that second
 
 
 def test_strength_zero_is_a_world_without_links():
