@@ -5,8 +5,7 @@ To add one, write its ``ScenarioKind`` in a file of its own and name it here. An
 """
 
 from abtest.offline.offline_kinds import GRID, STATISTICS, TABLE, TWO_ARMS
-from abtest.online.online_kinds import ONLINE
-from abtest.online.online_scenario import ONLINE_KINDS
+from abtest.online.online_kinds import AA, DOSE_RESPONSE, FAULTS, INTERFERENCE, MISSPECIFIED, ONLINE_AB
 from abtest.scenario_kind import ScenarioKind
 from micrec.registry import Registry
 
@@ -15,7 +14,12 @@ SCENARIO_KINDS: Registry[ScenarioKind] = Registry(
     "scenario_kinds",
     {
         "offline_ab": TWO_ARMS,
-        **dict.fromkeys(ONLINE_KINDS, ONLINE),
+        "online_ab": ONLINE_AB,
+        "aa": AA,
+        "dose_response": DOSE_RESPONSE,
+        "interference": INTERFERENCE,
+        "faults": FAULTS,
+        "misspecified": MISSPECIFIED,
         "table": TABLE,
         "grid": GRID,
         "statistics": STATISTICS,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat
@@ -21,8 +21,6 @@ from simulator.platform.platform_config import PipelineConfig, PlatformConfig
 from simulator.population.population_config import PopulationConfig
 from simulator.world.world_config import WorldConfig
 
-OnlineKind = Literal["online_ab", "aa", "dose_response", "interference", "faults", "misspecified"]
-ONLINE_KINDS: tuple[str, ...] = get_args(OnlineKind)
 MAIN = "main"  # the variant of a scenario without variants
 MOST_USERS = 50_000_000  # of a simulated platform
 _USERS_AT_ONCE = 100_000  # whose arms are looked up to see that none is empty
@@ -58,7 +56,7 @@ class OnlineScenario(Frozen):
     unread: ClassVar[tuple[str, ...]] = tuple(UNREAD_ONLINE)  # config keys that do nothing here
     reserved_arms: ClassVar[tuple[str, ...]] = ("warmup", "experiment")  # worlds that lie beside the arms' own
 
-    kind: OnlineKind = Field(description="The question.")
+    kind: str = Field(description="The question.")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
     world: WorldConfig = Field(
         default_factory=WorldConfig,
@@ -83,7 +81,6 @@ class OnlineScenario(Frozen):
     )
     doses: Doses | None = Field(None, description="Variants made of one key at several values.")
     replications: Repeats = Field(1, description="Runs of each variant with seeds of their own.")
-    splits: Splits = Field(200, description="aa: random assignments of the users that are judged.")
     cold_clicks: Rows = Field(3, description="Users with fewer clicks before the experiment are cold.")
     looks: Literal["final", "daily"] = Field("daily", description="Whether the test is read each day, or at its end.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
@@ -108,7 +105,7 @@ class OnlineScenario(Frozen):
 
     def faults(self) -> list[str]:
         """What the keys cannot say one by one, in every variant."""
-        faults = [*self._own_faults(), *self._variant_faults()]
+        faults = [*self.own_faults(), *self._variant_faults()]
         if faults:
             return faults
         variants = []
@@ -129,16 +126,14 @@ class OnlineScenario(Frozen):
         return faults
 
     def identical_arms(self) -> str:
-        """What to say where arms of the main variant serve alike; empty if none do, or that is the point (kind aa)."""
-        if self.kind == "aa":
-            return ""
+        """What to say where arms of the main variant serve alike; empty if none do, or if that is the point."""
         pipelines = arm_pipelines(self.platform_config(0))
         pairs = [
             f"{one} and {other}" for one, other in combinations(pipelines, 2) if pipelines[one] == pipelines[other]
         ]
         return f"The arms {', '.join(pairs)} are identical: this compares a platform with itself." if pairs else ""
 
-    def _own_faults(self) -> list[str]:
+    def own_faults(self) -> list[str]:
         """Errors in the keys of the scenario itself, whatever its variants."""
         faults = [
             f"platform.{key}: belongs to the scenario: set {key} at the top level"
@@ -161,8 +156,6 @@ class OnlineScenario(Frozen):
         ]
         if not (self.truth or self.experiment):
             faults.append("experiment: with truth and experiment both off there is nothing to run: switch one on")
-        if self.kind == "aa" and not self.experiment:
-            faults.append("experiment: kind aa splits the users of the experiment: switch it on")
         return faults
 
     def _field_faults(self, keys: PlatformConfig, pipelines: Mapping[str, PipelineConfig]) -> list[str]:
@@ -247,7 +240,7 @@ class OnlineScenario(Frozen):
         found, faults = check(type(self), data)
         faults += config_faults({**data, "preset": self.preset}, self.unread) if keys else []
         if found is not None and not faults:
-            faults += [*arm_faults(found.arms, self.reserved_arms), *found._own_faults()]
+            faults += [*arm_faults(found.arms, self.reserved_arms), *found.own_faults()]
         if found is None or faults:
             raise MicrecError.of(f"variant {name}", faults)
         return found
@@ -294,6 +287,52 @@ class OnlineScenario(Frozen):
     def _options(self, arm: str) -> dict[str, Any]:
         config = self.config(arm).model_dump(mode="json", exclude={"train": {"seed"}})
         return {"config": config, "serving": self.serving.model_dump(mode="json")}
+
+
+class OnlineAbScenario(OnlineScenario):
+    """Is the treatment better than control?"""
+
+    kind: Literal["online_ab"] = Field(description="The question.")
+
+
+class AaScenario(OnlineScenario):
+    """How often does the test reject when the arms are identical?"""
+
+    kind: Literal["aa"] = Field(description="The question.")
+    splits: Splits = Field(200, description="Random assignments of the users that are judged.")
+
+    def identical_arms(self) -> str:
+        """Nothing, as identical arms are the point."""
+        return ""
+
+    def own_faults(self) -> list[str]:
+        """Errors in the keys of the scenario itself, whatever its variants."""
+        off = [] if self.experiment else ["experiment: kind aa splits the users of the experiment: switch it on"]
+        return [*super().own_faults(), *off]
+
+
+class DoseResponseScenario(OnlineScenario):
+    """How does the true effect change with one key?"""
+
+    kind: Literal["dose_response"] = Field(description="The question.")
+
+
+class InterferenceScenario(OnlineScenario):
+    """How far do arms that learn from one log distort the experiment?"""
+
+    kind: Literal["interference"] = Field(description="The question.")
+
+
+class FaultsScenario(OnlineScenario):
+    """What do faults of the platform cost, and what does the test make of them?"""
+
+    kind: Literal["faults"] = Field(description="The question.")
+
+
+class MisspecifiedScenario(OnlineScenario):
+    """Does the conclusion depend on the model of the users?"""
+
+    kind: Literal["misspecified"] = Field(description="The question.")
 
 
 def _model_options(

@@ -6,20 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from abtest.analysis.output import write_report
-from abtest.online.aa_study import aa_section, daily_false_alarms, false_alarms
-from abtest.online.experiment import Replication, judge, plan_of
+from abtest.online.experiment import Replication, judge
 from abtest.online.funnel import funnel_sections
 from abtest.online.incidents import incident_section
-from abtest.online.measures import DAYS_FILE
 from abtest.online.online_scenario import OnlineScenario
 from abtest.online.parallel import simulate_all
 from abtest.online.recalls import recall_section, recalls_of
-from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation, simulations_of
-from abtest.online.study import study_data, study_section, summarise
-from abtest.online.world_comparison import fault_section, spillover_section
+from abtest.online.simulate import EXPERIMENT, simulations_of
+from abtest.online.study import StudyReport, study_data, study_section, summarise
 from abtest.report.sections import Section
 from abtest.run_folder import (
     SCENARIO_FILE,
@@ -44,6 +39,7 @@ def run_online(
     out: Path,
     *,
     resolved: Mapping[str, Any],
+    report: StudyReport,
     force: bool = False,
     command: str = "",
     workers: int | None = None,
@@ -55,6 +51,7 @@ def run_online(
         scenario: What to simulate.
         out: The run folder, see ``abtest.run_folder``.
         resolved: The scenario as plain data with every key, from ``load_scenario``.
+        report: What its kind of study says beyond the effects.
         force: Replace a finished run.
         command: What the user typed, for the report.
         workers: Worlds simulated at a time; None = one per core. Any number gives the same results.
@@ -84,11 +81,12 @@ def run_online(
     asked = [(name, number) for name in scenario.named_variants() for number in range(scenario.replications)]
     found = [judge(scenario, root, name, number, command=command) for name, number in asked]
     runtime_s = _runtime(out, time.monotonic() - started_s)
-    return _write(scenario, out, found, resolved, runtime_s, command)
+    return _write(scenario, report, out, found, resolved, runtime_s, command)
 
 
 def _write(
     scenario: OnlineScenario,
+    report: StudyReport,
     out: Path,
     found: list[Replication],
     resolved: Mapping[str, Any],
@@ -105,20 +103,18 @@ def _write(
         "identical_arms": scenario.identical_arms() or None,
     }
     more["seeds"] = [scenario.seed + number for number in range(scenario.replications)]
-    study = study_section(scenario.kind, summaries, scenario.alpha)
+    study = study_section(report, summaries, scenario.alpha)
     single = len(found) == 1
     results: dict[str, Any] = {}
     for one in reversed(found):
         if one.analysis is None:
             continue
-        sections = _sections(one)
-        if scenario.kind == "aa":
-            sections.insert(0, _calibration(one, out, command))
+        sections = [*report.before_effects(one, out, command), *_sections(one)]
         if not single:
             write_report(one.analysis, one.root, sections, **more)
         if one is next(first for first in found if first.analysis is not None):
             title = () if single else (f"What follows is variant {one.variant}, replication {one.number}.",)
-            head = [study, *_comparisons(scenario, found)]
+            head = [study, *report.comparisons(scenario, found), *_recalls(scenario, found)]
             if single:
                 head[0] = replace(head[0], title="The truth beside the test")
             head[-1] = replace(head[-1], text=(*head[-1].text, *title))
@@ -131,16 +127,10 @@ def _write(
     return results
 
 
-def _comparisons(scenario: OnlineScenario, found: list[Replication]) -> list[Section]:
-    """What the kind of study asks beyond the effects."""
-    sections = []
-    if scenario.kind == "faults" and scenario.truth:
-        sections.append(fault_section(found, scenario.alpha))
-    if scenario.kind == "interference" and scenario.truth:
-        sections.append(spillover_section(found, scenario.alpha))
-    if recalls := recalls_of(found):
-        sections.append(recall_section(recalls, scenario.alpha, doses=scenario.doses is not None))
-    return sections
+def _recalls(scenario: OnlineScenario, found: list[Replication]) -> list[Section]:
+    """What the channels find of what users would click, where that was measured."""
+    recalls = recalls_of(found)
+    return [recall_section(recalls, scenario.alpha, doses=scenario.doses is not None)] if recalls else []
 
 
 def _sections(one: Replication) -> list[Section]:
@@ -148,15 +138,6 @@ def _sections(one: Replication) -> list[Section]:
     facts, first_day = one.facts[EXPERIMENT], one.scenario.experiment_day
     incidents_found = incident_section(facts, labels, first_day)
     return [*([incidents_found] if incidents_found else []), *funnel_sections(facts, labels, first_day)]
-
-
-def _calibration(one: Replication, out: Path, command: str) -> Section:
-    folder = out / WORLDS_FOLDER / Simulation(one.variant, one.number, EXPERIMENT).path / MEASURES
-    plan = plan_of(one.scenario, (one.scenario.treatments[0],), command)
-    days = pl.read_parquet(folder / DAYS_FILE)
-    salts = {"splits": one.scenario.splits, "seed": one.scenario.seed}
-    daily = daily_false_alarms(days, plan, **salts) if one.scenario.days > 1 else ()
-    return aa_section(false_alarms(days, plan, **salts), one.scenario.alpha, daily)
 
 
 def _same_scenario(out: Path, resolved: Mapping[str, Any]) -> None:

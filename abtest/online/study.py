@@ -5,7 +5,9 @@ its own Monte-Carlo error, and the experiment its interval.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +57,41 @@ class Summary(NamedTuple):
     expected: float | None
     band: tuple[int, int] | None
     significant: int
+
+
+def no_sentences(primary: Sequence[Summary], alpha: float) -> list[str]:
+    """For studies of which the figures and tables say all."""
+    return []
+
+
+def no_comparisons(scenario: Any, found: Sequence[Replication]) -> list[Section]:
+    """For studies that compare no worlds beyond the arms."""
+    return []
+
+
+def nothing_before(one: Replication, out: Path, command: str) -> list[Section]:
+    """For experiments whose effects come first."""
+    return []
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """What a kind of study says beyond the effects of its experiments.
+
+    Attributes:
+        lead: How to read the study, in a few sentences.
+        sentences: From the summaries of the primary metrics and alpha to what they say together.
+        figures: From the same summaries to the figures of the study.
+        comparisons: From the scenario and its replications to sections that compare worlds with worlds.
+        before_effects: From a replication, the run folder and the user's command to sections of its experiment's report
+            that stand before all others.
+    """
+
+    lead: str = ""
+    sentences: Callable[[Sequence[Summary], float], list[str]] = no_sentences
+    figures: Callable[[Sequence[Summary]], list[Block]] = lambda primary: lift_figure(primary)
+    comparisons: Callable[[Any, Sequence[Replication]], list[Section]] = no_comparisons
+    before_effects: Callable[[Replication, Path, str], list[Section]] = nothing_before
 
 
 def summarise(replications: Sequence[Replication], alpha: float) -> list[Summary]:
@@ -123,15 +160,11 @@ def coverage_band(chances: Sequence[float]) -> tuple[int, int]:
     return min(int(np.searchsorted(below, tail)), last), min(int(np.searchsorted(below, 1.0 - tail)), last)
 
 
-def study_section(kind: str, summaries: Sequence[Summary], alpha: float) -> Section:
+def study_section(report: StudyReport, summaries: Sequence[Summary], alpha: float) -> Section:
     """The answer of a study, before the single experiment's report."""
-    text = [_TEXTS[kind]] if kind in _TEXTS else []
     primary = [one for one in summaries if one.question[0] in PRIMARY and one.question[1] == "all"]
-    if kind == "misspecified":
-        text += [_agreement(own, metric, arm) for metric, arm, own in _by_question(primary)]
-    if kind == "dose_response":
-        text += [trend(own, metric, arm, alpha) for metric, arm, own in _by_question(primary)]
-    blocks: list[Block] = _dose_figures(primary) if kind == "dose_response" else [_figure(primary)]
+    text = [*([report.lead] if report.lead else []), *report.sentences(primary, alpha)]
+    blocks: list[Block] = list(report.figures(primary))
     blocks.append(_table(primary, "Primary metrics", alpha))
     rest = [one for one in summaries if one not in primary]
     if rest:
@@ -151,19 +184,6 @@ def study_data(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
     ]
 
 
-_TEXTS = {
-    "dose_response": "One key is varied and all else is kept; each point is the true effect, everybody under treatment "
-    "against everybody under control. With several replications its interval is over them, and what differs between "
-    "worlds and trainings is in it; with one it is of that world and that training alone.",
-    "interference": "With shared logs both arms learn from what either showed, which no user-level split can undo; "
-    "with diverted logs each arm learns from its own users, fewer of them. The truth is the same question asked of "
-    "whole worlds.",
-    "faults": "Each variant breaks something in both arms' platform, or in one's. What the test says of the treatment "
-    "is here; what the fault costs is below.",
-    "misspecified": "The same experiment under other users: what depends on the user model is no conclusion.",
-}
-
-
 def _questions(replications: Sequence[Replication]) -> list[Question]:
     found: dict[Question, None] = {}
     for one in replications:
@@ -173,7 +193,7 @@ def _questions(replications: Sequence[Replication]) -> list[Question]:
     return list(found)
 
 
-def _by_question(summaries: Sequence[Summary]) -> list[tuple[str, str, list[Summary]]]:
+def by_question(summaries: Sequence[Summary]) -> list[tuple[str, str, list[Summary]]]:
     """Metric, treatment, and the summaries of all variants; treatments stay unnamed where there is one."""
     arms = list(dict.fromkeys(one.question[2] for one in summaries))
     return [
@@ -221,6 +241,11 @@ def _summary(variant: str, question: Question, runs: Sequence[Replication], alph
     )
 
 
+def lift_figure(primary: Sequence[Summary]) -> list[Block]:
+    """The true lift of every variant."""
+    return [_figure(primary)]
+
+
 def _figure(primary: Sequence[Summary]) -> Intervals:
     several = len({one.question[2] for one in primary}) > 1
     rows = []
@@ -233,14 +258,14 @@ def _figure(primary: Sequence[Summary]) -> Intervals:
     return Intervals("True lift by variant", rows, caption)
 
 
-def _dose_figures(primary: Sequence[Summary]) -> list[Block]:
+def dose_figures(primary: Sequence[Summary]) -> list[Block]:
     """A figure per metric, the treatments side by side."""
     found: list[Block] = []
     doses = sorted({dose(one.variant) for one in primary})
     gap = 0.02 * (doses[-1] - doses[0]) if doses else 0.0
     for metric in PRIMARY:
         series = []
-        questions = [(arm, own) for name, arm, own in _by_question(primary) if name == metric]
+        questions = [(arm, own) for name, arm, own in by_question(primary) if name == metric]
         for place, (arm, own) in enumerate(questions):
             at = [dose(one.variant) + gap * (place - (len(questions) - 1) / 2) for one in own]
             low = [one.truth_ci[0] if one.truth_ci else None for one in own]
@@ -293,7 +318,8 @@ def _coverage(one: Summary) -> str:
     return f"{text} [{low} to {high}, {one.expected:.1f} expected]{verdict}"
 
 
-def _agreement(own: Sequence[Summary], metric: str, arm: str) -> str:
+def agreement(own: Sequence[Summary], metric: str, arm: str) -> str:
+    """Whether the variants' true lifts agree in sign, in one sentence."""
     own = [one for one in own if one.truth is not None]
     up = [one.variant for one in own if one.truth_ci and one.truth_ci[0] > 0]
     down = [one.variant for one in own if one.truth_ci and one.truth_ci[1] < 0]

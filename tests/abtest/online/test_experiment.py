@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from abtest.analysis.plan import AnalysisPlan
 from abtest.cli.main import app
-from abtest.online.run import run_online
 from abtest.online.truth import true_lifts
 from abtest.scenario_files import load_scenario
+from abtest.scenario_kinds import SCENARIO_KINDS
 from abtest.schema import results_schema
 
 CHANNELS = {
@@ -51,7 +51,7 @@ def written(folder: Path, **keys: object) -> Path:
 
 def run(path: Path, out: Path, **more: object) -> dict:
     scenario, resolved = load_scenario(path)
-    return run_online(scenario, out, resolved=resolved, **{"workers": 1, **more})
+    return SCENARIO_KINDS[scenario.kind].run(scenario, out, resolved=resolved, **{"workers": 1, **more})
 
 
 def measures(out: Path) -> dict[str, bytes]:

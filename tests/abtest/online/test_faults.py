@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from abtest.online import parallel, simulate
-from abtest.online.run import run_online
 from abtest.run_folder import check_run
 from abtest.scenario_files import load_scenario
+from abtest.scenario_kinds import SCENARIO_KINDS
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress
 
@@ -44,7 +44,7 @@ def scenario(tmp_path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def go(scenario: tuple[Any, dict[str, Any]], out: Path) -> dict[str, Any]:
-    return run_online(scenario[0], out, resolved=scenario[1], workers=1)
+    return SCENARIO_KINDS[scenario[0].kind].run(scenario[0], out, resolved=scenario[1], workers=1)
 
 
 def test_a_disk_that_is_full_while_measuring_is_told_and_the_next_run_goes_on(scenario, tmp_path, monkeypatch):

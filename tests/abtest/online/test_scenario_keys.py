@@ -11,12 +11,13 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
+from abtest.online import study_reports
 from abtest.online.aa_study import false_alarms
 from abtest.online.experiment import plan_of
-from abtest.online.online_scenario import ONLINE_KINDS, OnlineScenario
+from abtest.online.online_scenario import AaScenario
 from abtest.online.parallel import simulate_all
 from abtest.online.simulate import simulations_of
-from abtest.online.study import study_section
+from abtest.online.study import StudyReport, study_section
 from abtest.scenario_files import load_scenario
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress
@@ -45,7 +46,7 @@ def key(*names: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
     return register
 
 
-def leaves(model: type[BaseModel] = OnlineScenario, prefix: str = "") -> Iterator[str]:
+def leaves(model: type[BaseModel] = AaScenario, prefix: str = "") -> Iterator[str]:
     """Every key that holds a value; what stands below a free name goes by ``*``."""
     for name, field in model.model_fields.items():
         origin, kinds = typing.get_origin(field.annotation), (field.annotation, *typing.get_args(field.annotation))
@@ -89,7 +90,9 @@ def test_keys_of_the_population_arrive_in_it():
 
 @key("kind")
 def _kind():
-    texts = {kind: study_section(kind, [], 0.05).text for kind in ONLINE_KINDS if kind not in ("online_ab", "aa")}
+    reports = [report for report in vars(study_reports).values() if isinstance(report, StudyReport) and report.lead]
+    texts = {report.lead: study_section(report, [], 0.05).text for report in reports}
+    assert len(texts) == 4
     assert len(set(map(tuple, texts.values()))) == len(texts)
     with pytest.raises(MicrecError, match="kind: must be one of offline_ab"):
         tiny("kind=online")

@@ -22,6 +22,7 @@ from abtest.online.study import (
     summarise,
     trend,
 )
+from abtest.online.study_reports import DOSE_RESPONSE, MISSPECIFIED, ONLINE_AB
 from abtest.online.truth import TrueLift
 from abtest.online.world_comparison import fault_costs, fault_section, spillovers
 from abtest.scenario_files import load_scenario
@@ -97,7 +98,7 @@ def test_too_few_intervals_with_the_truth_are_told():
     runs = [replication(k, 0.0, 0.1, (0.05, 0.15) if k < 20 else (-0.1, 0.2)) for k in range(100)]
     (one,) = summarise(runs, 0.05)
     assert 95.0 < one.expected < 98.0  # intervals of an error of .026 and .077, beside .01 that is known
-    section = study_section("online_ab", [one], 0.05)
+    section = study_section(ONLINE_AB, [one], 0.05)
     (cell,) = [row[-2] for table in section.tables for row in table.rows]
     low, high = one.band
     assert cell == f"80 of 100 [{low} to {high}, {one.expected:.1f} expected], TOO FEW"
@@ -167,7 +168,7 @@ def test_noise_between_replications_is_in_the_intervals():
 
 def test_user_models_that_disagree_are_said_to():
     runs = [replication(0, lift, variant=name) for name, lift in (("a", 0.1), ("b", -0.1), ("c", 0.001))]
-    text = study_section("misspecified", summarise(runs, 0.05), 0.05).text
+    text = study_section(MISSPECIFIED, summarise(runs, 0.05), 0.05).text
     assert any("disagree: 1 find a gain, 1 a loss, 1 neither" in line for line in text)
 
 
@@ -179,7 +180,7 @@ def test_each_treatment_has_its_own_line_over_the_doses():
         for k, arm in enumerate(arms)
     ]
     summaries = summarise(runs, 0.05)
-    figure = study_section("dose_response", summaries, 0.05).blocks[0]
+    figure = study_section(DOSE_RESPONSE, summaries, 0.05).blocks[0]
     assert [(line.name, list(line.y)) for line in figure.series] == [
         ("MicRec", [0, 0.5, 1.0]),
         ("session", [0, 1.0, 2.0]),

@@ -6,6 +6,7 @@ import pytest
 from abtest.analysis.output import write_report
 from abtest.analysis.plan import AnalysisPlan
 from abtest.online.study import Summary, study_section
+from abtest.online.study_reports import MISSPECIFIED
 from tests.abtest.analysis.logs import analysed, days
 from tests.abtest.report import test_browser
 
@@ -24,7 +25,7 @@ def study():
         for metric in ("ACC", "ADT", "CTR")
         for where in ("all", "cold")
     ]
-    return study_section("misspecified", summaries, 0.05)
+    return study_section(MISSPECIFIED, summaries, 0.05)
 
 
 @pytest.fixture(scope="module")
