@@ -6,7 +6,7 @@ from micrec.config import Config
 from micrec.data.schema import EMBEDDABLE, FieldType
 from simulator.channels import CHANNELS
 from simulator.platform.platform_config import ModelStageConfig, PipelineConfig
-from simulator.ranking.ranker_config import RankerConfig
+from simulator.ranking import RANKERS
 from simulator.world.item_table import dataset_schema
 from simulator.world.world_config import WorldConfig
 
@@ -52,8 +52,8 @@ def _named_fields(pipeline: PipelineConfig) -> Iterator[tuple[str, tuple[str, ..
         if stage.kind in CHANNELS:
             keys = CHANNELS[stage.kind].config.model_validate(stage.options)
             yield from ((f"{place}.options.{key}", names) for key, names in keys.item_fields().items())
-    if pipeline.ranking.kind == "ctr":
-        fields = RankerConfig.model_validate(pipeline.ranking.options).item_fields()
+    if pipeline.ranking.kind in RANKERS:
+        fields = RANKERS[pipeline.ranking.kind].config.model_validate(pipeline.ranking.options).item_fields()
         yield from ((f"ranking.options.{key}", names) for key, names in fields.items())
 
 

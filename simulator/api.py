@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import polars as pl
-from pydantic import Field
 
 from micrec.data.dataset import Dataset
 from micrec.data.store import dataset_of_frames, read_dataset
@@ -19,15 +18,15 @@ from micrec.errors import MicrecError
 from micrec.extending import extended, read_extended
 from micrec.notebook import Displayed, ResultTable
 from micrec.progress import Progress
-from micrec.settings import build_config, check_numbers, merge, nested, validate
+from micrec.settings import check_numbers, merge, nested, validate
 from micrec.shipped import WORLDS, find_file
 from micrec.temporary import in_folder
-from simulator.channels.two_tower.two_tower_config import TWO_TOWER, TwoTowerConfig
 from simulator.platform.arms import arm_pipelines
 from simulator.platform.engine import Engine
 from simulator.platform.model_registry import TrainerFactories
 from simulator.platform.platform_config import PlatformConfig
 from simulator.platform.platform_inputs import PlatformInputs
+from simulator.platform.registered_models import registered_trainers
 from simulator.population.population import Population
 from simulator.population.population_config import PopulationConfig
 from simulator.ports import MatcherTrainer, RankerTrainer
@@ -41,7 +40,7 @@ from simulator.world.item_table import (
     published_items,
 )
 from simulator.world.world import World
-from simulator.world.world_config import FrozenConfig, WorldConfig
+from simulator.world.world_config import WorldConfig
 
 StrPath: TypeAlias = str | PathLike[str]
 Settings: TypeAlias = Mapping[str, Any]
@@ -304,7 +303,7 @@ class Platform:
         self.history_days, self.days = history_days, days
         spanned = history_days + self.config.warmup_days + days
         self.world: WorldConfig = world_config(world, scale=scale, settings={"days": spanned, "window_days": spanned})
-        known = default_makers()
+        known = registered_trainers()
         self._makers = TrainerFactories({**known.matchers, **(matchers or {})}, {**known.rankers, **(rankers or {})})
         self._folder = None if folder is None else Path(folder)
         self._progress = progress
@@ -444,37 +443,6 @@ class PlatformLog(Displayed):
     def _tables(self) -> list[ResultTable]:
         rows = [(arm, *(f"{count:,}" for count in counts.values())) for arm, counts in self.to_dict().items()]
         return [ResultTable("", ("arm", "users", "requests", "impressions", "clicks"), rows)]
-
-
-def default_makers() -> TrainerFactories:
-    """The kinds of channels and ranking models that this package brings, ready for a pipeline to name."""
-    from simulator.channels import CHANNELS, make_channel
-    from simulator.ranking import CtrTrainer, RankerConfig
-
-    def channel(kind: str) -> Callable[[Mapping[str, Any]], MatcherTrainer]:
-        return lambda options: make_channel(kind, options, where=f"options of kind {kind}")
-
-    def ranker(options: Mapping[str, Any]) -> CtrTrainer:
-        return CtrTrainer(validate(RankerConfig, options, where="ranking.options"))
-
-    matchers = {**{kind: channel(kind) for kind in CHANNELS}, TWO_TOWER: _two_tower}
-    return TrainerFactories(matchers, {"ctr": ranker})
-
-
-class TwoTowerOptions(FrozenConfig):
-    """Options of a ``two_tower`` channel."""
-
-    preset: str = Field("paper", description="Defaults of the config: paper or modern.")
-    config: dict[str, Any] = Field(default_factory=dict, description="Keys of the training, laid over the preset.")
-    serving: TwoTowerConfig = Field(default_factory=TwoTowerConfig, description="How it lives on the platform.")
-
-
-def _two_tower(options: Mapping[str, Any]) -> MatcherTrainer:
-    from simulator.channels.two_tower.two_tower_trainer import TwoTowerTrainer
-
-    where = f"options of kind {TWO_TOWER}"
-    given = validate(TwoTowerOptions, options, where=where)
-    return TwoTowerTrainer(build_config(given.preset, nested(given.config), where=where, at="config"), given.serving)
 
 
 def _checked(kind: type[Any], given: Any, where: str) -> Any:

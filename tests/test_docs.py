@@ -34,6 +34,7 @@ from micrec.rank_metrics import RANK_METRICS
 from micrec.shipped import shipped_files, shipped_folder
 from micrec.towers import TOWERS
 from simulator.channels import CHANNELS
+from simulator.ranking import RANKERS
 
 REGISTRIES = (
     BASELINES,
@@ -41,6 +42,7 @@ REGISTRIES = (
     CHANNELS,
     ESTIMATORS,
     ITEM_LOSSES,
+    RANKERS,
     RANK_METRICS,
     READERS,
     SCENARIO_KINDS,
@@ -337,6 +339,7 @@ RECIPES = {  # a page, and what its last block prints
     "tower": r"0\.\d+",
     "item-loss": r"\[-\d\.\d+",
     "metric": r"heavy|0\.\d+",
+    "ranker": r"treatment +┆ \d+",
     "reader": "100",
     "estimator": "first-covariate",
     "scenario-kind": r"busiest hour: \d+:00 UTC, [\d,]+ of [\d,]+ clicks",

@@ -174,6 +174,23 @@ def test_a_channel_serves_and_leaves_the_others_alone(extension, tmp_path):
     assert "did you mean length" in refusal("scenario", "check", wrong)
 
 
+def test_a_ranking_model_orders_the_slates(extension, tmp_path):
+    """Highest ids first in every slate of the second day; on the first no impression was there to learn from."""
+    path = online(tmp_path)
+    ranked = ["--set", "days=2", "--set", "platform.pipeline.ranking={kind: id_order, options: {highest: true}}"]
+    command("run", path, "--out", tmp_path / "run", "--workers", 1, *ranked)
+    shown = pl.concat(map(pl.read_parquet, (tmp_path / "run").glob("worlds/**/day-0004/**/impressions*.parquet")))
+    shown = shown.filter(pl.col("channel") != "fallback").sort("position")
+    slates = shown.group_by("visit", "request", maintain_order=True).agg("item_id")["item_id"].to_list()
+    assert len(slates) > 10
+    assert max(map(len, slates)) > 5
+    assert all(slate == sorted(slate, reverse=True) for slate in slates)
+    asked = refusal("scenario", "check", path, "--set", "platform.pipeline.ranking={kind: id_order, options: {hig: 1}}")
+    assert "hig: unknown key, did you mean highest?" in asked
+    asked = refusal("scenario", "check", path, "--set", "platform.pipeline.ranking.kind=id_ordr")
+    assert "ranking.kind: must be one of ctr, id_order, got id_ordr" in asked
+
+
 def test_an_item_loss_leaves_the_others_alone(extension, tmp_path):
     """Before their first step both trainers hold the same weights, draw the same items and see the same losses."""
     dataset = random_dataset(tmp_path / "data", np.random.default_rng(0))

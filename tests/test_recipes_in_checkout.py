@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("channel", "tower", "item-loss", "reader", "scenario-kind")
+PAGES = ("channel", "ranker", "tower", "item-loss", "reader", "scenario-kind")
 KEYS_APART = {"item-loss": "item_loss_configs", "tower": "tower_configs"}
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -75,5 +75,6 @@ def test_each_recipe_ends_where_it_says(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"rising +┆ \d+", done.stdout)
+    assert re.search(r"treatment +┆ \d+", done.stdout)  # items shown under the ranking model
     assert re.search(r"\[-\d\.\d+, -\d\.\d+\]", done.stdout)  # of the item loss, epoch by epoch
     assert "busiest hour" in done.stdout

@@ -15,7 +15,8 @@ from micrec.bounds import Days, Repeats, Rows, Seed, Splits
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.settings import apply_overrides, build_config, check, merge
-from simulator.channels.two_tower.two_tower_config import TWO_TOWER, TwoTowerConfig
+from simulator.channels import CHANNELS
+from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
 from simulator.platform.arms import arm_pipelines, assign, without_nulls
 from simulator.platform.platform_config import PipelineConfig, PlatformConfig
 from simulator.population.population_config import PopulationConfig
@@ -145,9 +146,9 @@ class OnlineScenario(Frozen):
             faults.append(f"arms: label {', '.join(twice)} names several arms: tables could not tell them apart")
         channels = {f"platform.pipeline.channels.{name}": one for name, one in self.platform.pipeline.channels.items()}
         faults += [
-            f"{at}.options: the model of a {TWO_TOWER} channel is its arm's: set base, arms.<name>.config and serving"
+            f"{at}.options: a {channel.kind} channel serves its arm's model: set base, arms.<name>.config and serving"
             for at, channel in channels.items()
-            if channel.kind == TWO_TOWER and channel.options
+            if _serves_arm_model(channel.kind) and channel.options
         ]
         faults += [
             f"paper.{name}: no metric {name}: choose from {', '.join(BUILTIN)}"
@@ -286,7 +287,7 @@ class OnlineScenario(Frozen):
 
     def _options(self, arm: str) -> dict[str, Any]:
         config = self.config(arm).model_dump(mode="json", exclude={"train": {"seed"}})
-        return {"config": config, "serving": self.serving.model_dump(mode="json")}
+        return {"preset": self.preset, "config": config, "serving": self.serving.model_dump(mode="json")}
 
 
 class OnlineAbScenario(OnlineScenario):
@@ -339,8 +340,12 @@ def _model_options(
     channels: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, channel in channels.items():
-        if channel.get("kind") == TWO_TOWER:
+        if _serves_arm_model(channel.get("kind")):
             yield name, {"options": dict(options)}
+
+
+def _serves_arm_model(kind: object) -> bool:
+    return isinstance(kind, str) and kind in CHANNELS and CHANNELS[kind].serves_arm_model
 
 
 def folder_name(variant: str) -> str:
@@ -349,18 +354,16 @@ def folder_name(variant: str) -> str:
 
 
 def _check_models(keys: PlatformConfig, arms: dict[str, PipelineConfig]) -> None:
-    """Make every channel and ranking model, as a run does before its first day.
+    """Check the options of every channel and ranking model, as a run does before its first day.
 
     Raises:
         MicrecError: Every wrong kind and option.
     """
-    from abtest.online.trainer_factories import model_makers
     from simulator.platform.model_registry import check_trainers
+    from simulator.platform.registered_models import registered_checks
     from simulator.platform.serving_plan import make_plan
 
-    makers = model_makers()
-    kinds = {**makers.matchers, TWO_TOWER: lambda options: None}  # its options are the arm's model, checked above
-    makers = makers._replace(matchers=kinds)
+    makers = registered_checks()
     for pipelines in ({"warmup": keys.pipeline}, arms):
         check_trainers(make_plan(pipelines, diverted=False), makers)
 

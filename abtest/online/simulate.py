@@ -9,10 +9,10 @@ import polars as pl
 
 from abtest.online.measures import measure_world
 from abtest.online.online_scenario import OnlineScenario, folder_name
-from abtest.online.trainer_factories import model_makers
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from simulator.channels.two_tower.two_tower_config import TWO_TOWER
+from simulator.platform.registered_models import registered_trainers
 
 WARM_UP, EXPERIMENT = "warmup", "experiment"
 MEASURES = "measures"
@@ -98,7 +98,7 @@ def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progre
         chosen.platform_config(simulation.replication, only),
         setting,
         population,
-        model_makers(),
+        registered_trainers(),
         folder,
         base=base,
         progress=progress,

@@ -1,9 +1,9 @@
-"""Matching channels that need no neural model, each a trainer of plain arrays and a model that serves from them."""
+"""Matching channels by name: the two-tower model of micrec, and others, each a trainer of a few plain arrays."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from micrec.registry import Registry
+from micrec.registry import Registry, loaded
 from micrec.settings import validate
 from simulator.channels.channel import Channel, ChannelConfig, ChannelTrainer
 from simulator.channels.follow import FollowConfig, FollowTrainer
@@ -11,6 +11,9 @@ from simulator.channels.fresh import FreshConfig, FreshTrainer
 from simulator.channels.item_cf import ItemCfConfig, ItemCfTrainer
 from simulator.channels.popular import PopularConfig, PopularTrainer
 from simulator.channels.tag import TagChannelConfig, TagTrainer
+from simulator.channels.two_tower.two_tower_config import TWO_TOWER, TwoTowerChannelConfig
+from simulator.model_options import ModelOptions
+from simulator.ports import MatcherTrainer
 
 CHANNELS: Registry[Channel] = Registry(
     "channel",
@@ -21,11 +24,21 @@ CHANNELS: Registry[Channel] = Registry(
         "tag": Channel(TagChannelConfig, TagTrainer),
         "follow": Channel(FollowConfig, FollowTrainer),
         "item_cf": Channel(ItemCfConfig, ItemCfTrainer),
+        TWO_TOWER: Channel(
+            TwoTowerChannelConfig,
+            "simulator.channels.two_tower.two_tower_trainer:two_tower_channel",
+            serves_arm_model=True,
+        ),
     },
 )
 
 
-def make_channel(kind: str, keys: Mapping[str, Any], *, where: str = "channels") -> ChannelTrainer[Any]:
+def channel_options(kind: str, keys: Mapping[str, Any], *, where: str = "channels") -> ModelOptions:
+    """The checked options of a kind of channel; arguments and errors are those of ``make_channel``."""
+    return validate(CHANNELS.get_named(kind, where=where).config, keys, where=where)
+
+
+def make_channel(kind: str, keys: Mapping[str, Any], *, where: str = "channels") -> MatcherTrainer:
     """The trainer of a kind of channel.
 
     Args:
@@ -36,8 +49,9 @@ def make_channel(kind: str, keys: Mapping[str, Any], *, where: str = "channels")
     Raises:
         MicrecError: If there is no such channel, or a key is unknown or wrong.
     """
-    channel = CHANNELS.get_named(kind, where=where)
-    return channel.trainer(validate(channel.config, keys, where=where))
+    options = channel_options(kind, keys, where=where)
+    trainer: MatcherTrainer = loaded(CHANNELS[kind].trainer)(options)
+    return trainer
 
 
-__all__ = ["CHANNELS", "Channel", "ChannelConfig", "ChannelTrainer", "make_channel"]
+__all__ = ["CHANNELS", "Channel", "ChannelConfig", "ChannelTrainer", "channel_options", "make_channel"]

@@ -1,7 +1,7 @@
 """What the channels have in common: keys, a version in a folder, and the item table they count over."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -14,20 +14,16 @@ from pydantic import Field
 from micrec.errors import MicrecError
 from simulator.arrays import load_arrays, save_arrays
 from simulator.channels.lists import Ids, Lookup
-from simulator.ports import Matcher, ObservedLog, Requests
-from simulator.world.world_config import FrozenConfig
+from simulator.model_options import ModelOptions
+from simulator.ports import Matcher, MatcherTrainer, ObservedLog, Requests
 
 HOUR_S = 3_600.0
 
 
-class ChannelConfig(FrozenConfig):
-    """Keys of every channel."""
+class ChannelConfig(ModelOptions):
+    """Keys of every channel of plain arrays."""
 
     hide_recent: bool = Field(True, description="Leave out the items among the latest clicks that a request carries.")
-
-    def item_fields(self) -> dict[str, tuple[str, ...]]:
-        """Fields of the item table that the channel reads, by the key that names them; all must be in the world."""
-        return {}
 
 
 K = TypeVar("K", bound=ChannelConfig)
@@ -72,11 +68,15 @@ class Channel(NamedTuple):
 
     Attributes:
         config: Its keys, written under ``options`` in a pipeline.
-        trainer: Learns a version from a log and serves it.
+        trainer: Makes of these keys a :class:`simulator.ports.MatcherTrainer`, which learns a version from a log and
+            serves it; or where that is, ``module:name``, imported only when a version is made.
+        serves_arm_model: Whether an experiment's arms fill in its options with their model: ``preset``, ``config`` and
+            ``serving``, so that a scenario writes none.
     """
 
-    config: type[ChannelConfig]
-    trainer: type[ChannelTrainer[Any]]
+    config: type[ModelOptions]
+    trainer: str | Callable[[Any], MatcherTrainer]
+    serves_arm_model: bool = False
 
 
 class ItemStats:

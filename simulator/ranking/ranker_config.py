@@ -3,10 +3,11 @@
 from pydantic import Field, PositiveFloat
 
 from micrec.bounds import Days, Length, Rows
-from simulator.world.world_config import FrozenConfig, OpenShare
+from simulator.model_options import ModelOptions
+from simulator.world.world_config import OpenShare
 
 
-class RankerConfig(FrozenConfig):
+class RankerConfig(ModelOptions):
     """A click model on logged impressions: logistic regression over counts of the log."""
 
     fields: tuple[str, ...] = Field(

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import polars as pl
 
-from abtest.online.trainer_factories import model_makers
 from micrec.settings import build_config, validate
 from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
 from simulator.channels.two_tower.two_tower_trainer import TwoTowerMatcher
 from simulator.platform.engine import Engine
 from simulator.platform.platform_config import PlatformConfig
 from simulator.platform.platform_inputs import PlatformInputs
+from simulator.platform.registered_models import registered_trainers
 from simulator.population.population import Population
 from simulator.population.population_config import PopulationConfig
 from simulator.ranking import CtrRanker
@@ -70,7 +70,7 @@ def main() -> None:
     ClickFeatures.request = clock.timed("ranking, look-ups of requests", ClickFeatures.request)
     folder = Path(tempfile.mkdtemp(prefix="bench-funnel-"))
     try:
-        engine = Engine(platform, setting, population, model_makers(), folder / "run")
+        engine = Engine(platform, setting, population, registered_trainers(), folder / "run")
         for day in range(1 + args.days):
             before = dict(clock.spent_s)
             began_s = time.process_time()

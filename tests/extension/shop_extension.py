@@ -32,6 +32,8 @@ from micrec.rank_metrics import RANK_METRICS
 from micrec.towers import TOWERS, Tower
 from simulator.channels import CHANNELS, Channel, ChannelConfig, ChannelTrainer
 from simulator.channels.lists import shared_list
+from simulator.model_options import ModelOptions
+from simulator.ranking import RANKERS, RankingModel
 
 # -- a channel: the items of the highest ids ---------------------------------------------------------------------------
 
@@ -57,6 +59,28 @@ class _Newest:
 
     def retrieve(self, requests, k):
         return shared_list(self._arrays["items"], self._arrays["scores"], k, self._trainer.hidden(requests))
+
+
+# -- a ranking model: the lowest ids first, or the highest -------------------------------------------------------------
+
+
+class IdOrderConfig(ModelOptions):
+    highest: bool = Field(False, description="Highest ids first.")
+
+
+class IdOrderTrainer:
+    def __init__(self, keys):
+        self.keys = keys
+
+    def train(self, log, *, previous, folder, seed):
+        folder.mkdir()
+
+    def load(self, folder):
+        return self
+
+    def score(self, requests, items):
+        scores = items if self.keys.highest else -items
+        return np.where(items >= 0, scores, -np.inf).astype(np.float32)
 
 
 # -- a tower: a user is the mean of the clicked items' fields, times a number of its options ---------------------------
@@ -167,6 +191,7 @@ WORDS = ScenarioKind(
 
 THINGS = (
     (CHANNELS, "newest", Channel(NewestConfig, NewestTrainer)),
+    (RANKERS, "id_order", RankingModel(IdOrderConfig, IdOrderTrainer)),
     (TOWERS, "mean", Tower(MeanTower, options=MeanOptions)),
     (ITEM_LOSSES, "spread", ItemLossKind(SpreadConfig, SpreadLoss)),
     (BASELINES, "by_id", BaselineModel("items by id", by_id)),

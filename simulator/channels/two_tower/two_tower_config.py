@@ -1,10 +1,15 @@
 """Keys of a two-tower model as a channel of the platform."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from micrec.bounds import RepeatsOrNone, RowsOrNone
+from micrec.config import Config
+from micrec.faults import KeyFaults
+from micrec.presets import PRESETS
+from micrec.settings import check, merge, nested
+from simulator.model_options import ModelOptions
 from simulator.world.world_config import FrozenConfig
 
 TWO_TOWER = "two_tower"  # kind of channel that an arm's model serves
@@ -28,3 +33,22 @@ class TwoTowerConfig(FrozenConfig):
         "exact", description="exact: every item is compared; ivf, hnsw: approximate, by FAISS, for large catalogues."
     )
     hide_recent: bool = Field(True, description="Leave out the items among the latest clicks that a request carries.")
+
+
+class TwoTowerChannelConfig(ModelOptions):
+    """Options of a two-tower channel: its model, and how it lives on the platform."""
+
+    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of the config.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Keys of the training, laid over the preset.")
+    serving: TwoTowerConfig = Field(default_factory=TwoTowerConfig, description="How it lives on the platform.")
+
+    @model_validator(mode="after")
+    def _is_a_config(self) -> Self:
+        """The keys of the training make a config of the preset; every fault is reported."""
+        own = nested(self.config)
+        faults = check(Config, merge(PRESETS[self.preset].model_dump(), own), at="config")[1]
+        if own.get("preset", self.preset) != self.preset:
+            faults.append(f"config.preset: is {own['preset']}, but preset is {self.preset}: name one")
+        if faults:
+            raise KeyFaults(faults)
+        return self

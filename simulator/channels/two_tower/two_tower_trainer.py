@@ -23,11 +23,12 @@ from micrec.model_folder import model_manifest, model_tensors
 from micrec.models.columns import Ragged
 from micrec.progress import NoProgress
 from micrec.retrieval import Bundle, build_index, load_bundle, save_bundle, search
+from micrec.settings import build_config, nested
 from micrec.training import Trainer
 from simulator.channels.lists import Lookup, no_candidates
 from simulator.channels.two_tower.exact_search import ExactSearch
 from simulator.channels.two_tower.observed_dataset import to_dataset
-from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
+from simulator.channels.two_tower.two_tower_config import TwoTowerChannelConfig, TwoTowerConfig
 from simulator.channels.two_tower.warm_start import carry_over, table_labels
 from simulator.ports import Candidates, ObservedLog, Requests
 
@@ -119,6 +120,11 @@ class TwoTowerTrainer:
             item_encoder=FieldEncoder.of("item", fields.item_specs, dataset.items),
             manifest=manifest | {"title_field": None, "lineage": lineage},
         )
+
+
+def two_tower_channel(options: TwoTowerChannelConfig) -> TwoTowerTrainer:
+    """The trainer of a channel's options."""
+    return TwoTowerTrainer(build_config(options.preset, nested(options.config)), options.serving)
 
 
 def _warm_start(trainer: Trainer, dataset: Dataset, previous: Path) -> dict[str, int]:

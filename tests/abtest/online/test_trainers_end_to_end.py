@@ -31,7 +31,7 @@ HIDDEN_WORDS = (
     "interest",
     "ground_truth",
 )
-KINDS = (*CHANNELS, "two_tower", "ctr")
+KINDS = (*CHANNELS, "ctr")
 
 
 class Spy:
@@ -52,21 +52,21 @@ class Spy:
 def seen(tmp_path_factory):
     """Every call of every trainer in an experiment with a channel of each kind, warm-up included."""
     found = []
-    makers = simulation.model_makers()
+    makers = simulation.registered_trainers()
 
     def spied(kinds):
         return {
             kind: lambda options, kind=kind, make=make: Spy(kind, make(options), found) for kind, make in kinds.items()
         }
 
-    channels = ", ".join(f"{kind}: {{kind: {kind}, k: 40, quota: 20}}" for kind in (*CHANNELS, "two_tower"))
+    channels = ", ".join(f"{kind}: {{kind: {kind}, k: 40, quota: 20}}" for kind in CHANNELS)
     scenario, root = (
         tiny("platform.warmup_days=1", f"platform.pipeline.channels={{{channels}}}"),
         tmp_path_factory.mktemp("spy"),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            simulation, "model_makers", lambda: TrainerFactories(spied(makers.matchers), spied(makers.rankers))
+            simulation, "registered_trainers", lambda: TrainerFactories(spied(makers.matchers), spied(makers.rankers))
         )
         for one in simulation.simulations_of(scenario):
             simulation.simulate(scenario, root, one)
