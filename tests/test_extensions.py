@@ -108,7 +108,7 @@ class TestTable:
             ),
             ("base.contrast.spread.random_items=0", "spread.random_items: must be >= 1, got 0"),
             ("base.contrast.sprea={weight: 1}", "base.contrast.sprea: unknown key"),
-            ("baselines=[by_ids]", "baselines.0: must be one of popularity, recent_popularity, item_knn, ease, by_id"),
+            ("baselines=[by_ids]", 'by_id, got "by_ids"'),
         ],
     )
     def test_their_keys_are_checked(self, extension, tmp_path, change, message):
