@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ UNREAD_ONLINE = {  # config keys, and why an experiment on the simulated platfor
     "train.metric": "nothing is held back to measure it on",
     "train.refit": "models learn from all of its log at once",
 }
-_SAME_IN_ALL_ARMS = ("split", "evaluation")
+SHARED = ("split", "evaluation")  # parts of the config that all models of a comparison have in common
 _ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -30,11 +30,30 @@ class Arm(Frozen):
     config: dict[str, Any] = Field(default_factory=dict, description="Config keys of this arm, laid over base.")
 
 
+class ConfigLayer(NamedTuple):
+    """Config keys that a user wrote over those of ``base``."""
+
+    at: str  # the key under which they stand, for messages
+    keys: Mapping[str, Any]
+    whole: bool = False  # whether they are of a group of models, which may set what all of them share
+
+
 def config_faults(data: Mapping[str, Any], unread: Sequence[str] = ()) -> list[str]:
-    """Faults of ``base`` and of each arm's config, under the keys the user wrote.
+    """Faults of ``base`` and of each arm's config, under the keys the user wrote; see ``layer_faults``."""
+    arms = mapping(data.get("arms")).items()
+    layers = [ConfigLayer(f"arms.{name}.config", mapping(mapping(arm).get("config"))) for name, arm in arms]
+    return layer_faults(data, layers, one="arm", unread=unread)
+
+
+def layer_faults(
+    data: Mapping[str, Any], layers: Sequence[ConfigLayer], *, one: str, unread: Sequence[str] = ()
+) -> list[str]:
+    """Faults of ``base`` and of every layer over it, under the keys the user wrote, without repeats.
 
     Args:
-        data: The scenario as the user wrote it.
+        data: The scenario as the user wrote it, with ``preset`` and ``base``.
+        layers: What lies over ``base``.
+        one: What a scenario of this kind calls one of its models.
         unread: Config keys that this kind of scenario never reads, which would promise what they do not do.
     """
     preset = data.get("preset", "paper")
@@ -42,21 +61,21 @@ def config_faults(data: Mapping[str, Any], unread: Sequence[str] = ()) -> list[s
         return []  # the scenario's own check has said so
     base = mapping(data.get("base"))
     start, chosen = PRESETS[preset].model_dump(), {"preset": preset}  # a wrong preset is a fault of fixed_key_faults
-    faults = [*_unread_faults(base, "base", unread), *fixed_key_faults(base, "base", preset)]
-    faults += check(Config, merge(start, base, chosen), at="base")[1]
-    base_is_good = not faults
-    for name, arm in mapping(data.get("arms")).items():
-        own = mapping(mapping(arm).get("config"))
-        at = f"arms.{name}.config"
-        faults += [*_unread_faults(own, at, unread), *fixed_key_faults(own, at, preset)]
+
+    def own_faults(keys: Mapping[str, Any], at: str) -> list[str]:
+        return [*_unread_faults(keys, at, unread), *fixed_key_faults(keys, at, preset, one=one)]
+
+    faults = [*own_faults(base, "base"), *check(Config, merge(start, base, chosen), at="base")[1]]
+    under = {} if faults else base
+    for at, keys, whole in layers:
+        faults += own_faults(keys, at)
         faults += [
-            f"{at}.{part}: all arms share one {part}, or they would not be comparable: put it under base"
-            for part in _SAME_IN_ALL_ARMS
-            if part in own and part not in unread
+            f"{at}.{part}: all {one}s share one {part}, or they would not be comparable: put it under base"
+            for part in SHARED
+            if part in keys and part not in unread and not whole
         ]
-        layers = (start, base, own, chosen) if base_is_good else (start, own, chosen)
-        faults += check(Config, merge(*layers), at=at)[1]
-    return faults
+        faults += check(Config, merge(start, under, keys, chosen), at=at)[1]
+    return list(dict.fromkeys(faults))
 
 
 def arm_faults(arms: Mapping[str, Arm], reserved: Sequence[str] = ()) -> list[str]:
@@ -98,7 +117,7 @@ def _unread_faults(config: Mapping[str, Any], at: str, unread: Sequence[str]) ->
     return faults
 
 
-def fixed_key_faults(config: Mapping[str, Any], at: str, preset: str, *, one: str = "arm") -> list[str]:
+def fixed_key_faults(config: Mapping[str, Any], at: str, preset: str, *, one: str) -> list[str]:
     """Keys of a config at ``at`` that the scenario sets for all its models, each of which is ``one``."""
     faults = []
     if config.get("preset", preset) != preset:

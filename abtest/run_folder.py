@@ -132,6 +132,14 @@ def write_scenario(out: Path, resolved: Mapping[str, Any]) -> None:
     write_text(out / SCENARIO_FILE, yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=120))
 
 
+def finish_run(out: Path, results: dict[str, Any], *writers: Callable[[Path, dict[str, Any]], None]) -> dict[str, Any]:
+    """Write the reports and then results.json, with which a run is finished; returns the results."""
+    for write in writers:
+        write(out, results)
+    write_json(out / RESULTS_FILE, results)
+    return results
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
     write_bytes(path, text.encode("utf-8"))

@@ -19,7 +19,7 @@ class RunScenario(Protocol):
             scenario: What ``ScenarioKind.check`` made of the file.
             out: The run folder.
             **given: ``resolved`` (plain data with every key), ``force``, ``command``, ``workers`` and ``progress``,
-                as described at ``abtest.offline.two_arms.run_offline``.
+                as described at ``abtest.offline.run_options.RunOptions``.
 
         Returns:
             The contents of ``results.json``.

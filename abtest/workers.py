@@ -1,4 +1,4 @@
-"""Cells side by side: one process each, a fixed number of threads, the same numbers for any number of workers."""
+"""Trials side by side: one process each, a fixed number of threads, the same numbers for any number of workers."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ SAY_EVERY_S = 5.0  # of one worker's progress
 class Job(NamedTuple):
     """One model to train and test."""
 
-    name: str  # of the cell
+    name: str  # of the trial
     label: str  # for people
     config: Config
     folder: Path  # the trainer's own

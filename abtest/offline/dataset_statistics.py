@@ -1,32 +1,31 @@
 """Table 1: how large each dataset is, beside the paper's, and what they have in common whatever their size."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from abtest.offline.dataset_run import open_datasets
+from abtest.offline.run_options import RunOptions
 from abtest.offline.statistics_scenario import StatisticsScenario
-from abtest.offline.table_run import open_datasets
-from abtest.offline.trials import hash_dataset
+from abtest.offline.table_results import head
 from abtest.report.latex import comment_lines, escape, row_line
 from abtest.report.pages.table_csv import csv_text
+from abtest.report.pages.table_files import TABLE_CSV
 from abtest.report.pages.table_page import html_page, markdown_report
 from abtest.report.sections import Section
 from abtest.report.tables import Results, Table
+from abtest.report.terminal import plain_console, print_table
 from abtest.run_folder import (
     HTML_FILE,
     LATEX_FILE,
     REPORT_FILE,
-    RESULTS_FILE,
-    SCHEMA,
     alone_in_folder,
+    finish_run,
     jsonable,
-    versions,
-    write_json,
     write_text,
 )
 from micrec.data.dataset import Dataset
 from micrec.data.describe import describe
-from micrec.progress import NoProgress, Progress
 
 COUNTS = ("users", "items", "sessions", "clicks", "train", "test")  # the columns of the paper's Table 1
 _SHAPES: dict[str, tuple[str, str]] = {  # what does not depend on the size of a dataset
@@ -48,54 +47,37 @@ _MORE = {
 
 
 @alone_in_folder
-def run_statistics(
-    scenario: StatisticsScenario,
-    out: Path,
-    *,
-    resolved: Mapping[str, Any],
-    force: bool = False,
-    command: str = "",
-    progress: Progress | None = None,
-    read: Callable[[Path], Dataset] | None = None,
-    **_: Any,
-) -> dict[str, Any]:
-    """Draw or read every dataset, count it, and write the report; see ``run_table`` for the arguments."""
+def run_statistics(scenario: StatisticsScenario, out: Path, **given: Any) -> dict[str, Any]:
+    """Draw or read every dataset, count it, and write the report; see ``RunOptions`` for the arguments."""
+    options = RunOptions(**given)
 
     def check(name: str, dataset: Dataset) -> None:
         describe(dataset, scenario.split, scenario.sessions)
 
-    datasets = open_datasets(
-        scenario.chosen(),
-        out,
-        resolved=resolved,
-        force=force,
-        progress=progress or NoProgress(),
-        read=read,
-        check=check,
-    )
+    runs = open_datasets(scenario.chosen(), out, options, check)
     counted = {}
     for name, keys in scenario.chosen():
-        found = describe(datasets[name], scenario.split, scenario.sessions).to_dict()
+        found = describe(runs[name].dataset, scenario.split, scenario.sessions).to_dict()
         label = keys.label or found["name"]
-        counted[name] = {"label": label, "hash": hash_dataset(datasets[name]), "paper": keys.paper, **found}
-    results: dict[str, Any] = {
-        "schema": SCHEMA,
-        "kind": scenario.kind,
-        "scenario": dict(resolved),
-        "command": command,
-        "versions": versions(),
-        "seeds": [keys.world.seed if keys.data is None else 0 for _, keys in scenario.chosen()],
-        "runtime_s": 0.0,
-        "datasets": counted,
-    }
-    results = jsonable(results)
+        counted[name] = {"label": label, "hash": runs[name].data_hash, "paper": keys.paper, **found}
+    seeds = [keys.world.seed if keys.data is None else 0 for _, keys in scenario.chosen()]
+    results = {**head(scenario.kind, options, seeds), "runtime_s": 0.0, "datasets": counted}
+    return finish_run(out, jsonable(results), _write_files)
+
+
+def _write_files(out: Path, results: Results) -> None:
     parts = statistics_sections(results)
     write_text(out / REPORT_FILE, markdown_report(results, parts))
     write_text(out / HTML_FILE, html_page(results, parts))
     write_text(out / LATEX_FILE, _latex(results))
-    write_text(out / "table.csv", _csv(results))
-    write_json(out / RESULTS_FILE, results)
-    return results
+    write_text(out / TABLE_CSV, _csv(results))
+
+
+def print_statistics(results: Results) -> None:
+    """The counts and what can be compared across sizes, on the terminal."""
+    console = plain_console()
+    for table in (count_table(results), shape_table(results)):
+        print_table(table, console)
 
 
 def statistics_sections(results: Results) -> list[Section]:

@@ -1,23 +1,24 @@
-"""A grid: settings tried on validation clicks, cell by cell, the best of them tested with the other rows."""
+"""A grid: settings tried on validation clicks, trial by trial, the best of them tested with the other rows."""
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from abtest.offline.dataset_run import BaselineFn, DatasetRun, RunSpec, TrainFn, train_cells
+from abtest.offline.dataset_run import DatasetRun
 from abtest.offline.grid_scenario import GridScenario, Setting, setting_text
+from abtest.offline.run_options import RunOptions
 from abtest.offline.table_checks import nearest
-from abtest.offline.table_run import bench_of, open_datasets, row_checks, table_results
+from abtest.offline.table_results import table_results
+from abtest.offline.table_run import open_table, run_rows
 from abtest.offline.table_scenario import Chosen
+from abtest.offline.trial_runs import RunSpec, train_trials
 from abtest.offline.trials import Trial
 from abtest.report.pages.table_files import write_files
-from abtest.run_folder import RESULTS_FILE, alone_in_folder, jsonable, write_json
+from abtest.run_folder import alone_in_folder, finish_run, jsonable
 from micrec.config import Config
-from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
-from micrec.progress import NoProgress, Progress
 from micrec.settings import merge
 
 
@@ -45,55 +46,31 @@ class Searched(NamedTuple):
     chosen: Setting
     trials: list[GridTrial]
 
+    def as_dict(self, metric: str) -> dict[str, Any]:
+        """For results.json; ``metric`` is what chose."""
+        trials = [trial.as_dict() for trial in self.trials]
+        return {"metric": metric, "start": self.start, "chosen": self.chosen, "trials": trials}
+
 
 @alone_in_folder
-def run_grid(
-    scenario: GridScenario,
-    out: Path,
-    *,
-    resolved: Mapping[str, Any],
-    force: bool = False,
-    command: str = "",
-    workers: int | None = None,
-    progress: Progress | None = None,
-    train: TrainFn | None = None,
-    baseline: BaselineFn | None = None,
-    read: Callable[[Path], Dataset] | None = None,
-) -> dict[str, Any]:
+def run_grid(scenario: GridScenario, out: Path, **given: Any) -> dict[str, Any]:
     """Search, then test; see ``run_table``. Nothing of the test period is looked at before the choice is made."""
-    progress = progress or NoProgress()
-    datasets = open_datasets(
-        scenario.chosen(), out, resolved=resolved, force=force, progress=progress, read=read, check=row_checks(scenario)
-    )
-    benches = {name: bench_of(dataset, out, name, progress) for name, dataset in datasets.items()}
+    options = RunOptions(**given)
+    runs = open_table(scenario, out, options)
     found = {
-        chosen.name: search(scenario, chosen, _Trials(scenario, chosen, benches[chosen.name], train, workers))
+        chosen.name: search(scenario, chosen, _Trials(scenario, chosen, runs[chosen.name], options))
         for chosen in scenario.chosen()
     }
     tuned = {}
     for name, keys in scenario.chosen():
-        progress.say(f"{name}: chosen on validation: {setting_text(found[name].chosen)}")
+        options.reporter.say(f"{name}: chosen on validation: {setting_text(found[name].chosen)}")
         own = merge(keys.rows.get(scenario.tune, {}), scenario.keys_of(found[name].chosen))
         tuned[name] = keys.model_copy(update={"rows": {**keys.rows, scenario.tune: own}})
     test = scenario.model_copy(update={"datasets": tuned, "data": None})
-    results = table_results(
-        test, benches, resolved=resolved, command=command, workers=workers, train=train, baseline=baseline
-    )
-    results["search"] = jsonable(
-        {
-            name: {
-                "metric": scenario.choose_by,
-                "start": one.start,
-                "chosen": one.chosen,
-                "trials": [trial.as_dict() for trial in one.trials],
-            }
-            for name, one in found.items()
-        }
-    )
+    results = table_results(test, run_rows(test, runs, options), options)
+    results["search"] = jsonable({name: one.as_dict(scenario.choose_by) for name, one in found.items()})
     results["runtime_s"] += sum(trial.seconds for one in found.values() for trial in one.trials)
-    write_files(out, results)
-    write_json(out / RESULTS_FILE, results)  # last: the run is finished once it is there
-    return results
+    return finish_run(out, results, write_files)
 
 
 def search(scenario: GridScenario, chosen: Chosen, try_all: Callable[[Sequence[Setting]], list[GridTrial]]) -> Searched:
@@ -124,15 +101,12 @@ def search(scenario: GridScenario, chosen: Chosen, try_all: Callable[[Sequence[S
 class _Trials:
     """Trains what is asked for, once each."""
 
-    def __init__(
-        self, scenario: GridScenario, chosen: Chosen, bench: DatasetRun, train: TrainFn | None, workers: int | None
-    ) -> None:
-        self.scenario, self.chosen, self.bench = scenario, chosen, bench
-        self.train, self.workers = train, workers
+    def __init__(self, scenario: GridScenario, chosen: Chosen, run: DatasetRun, options: RunOptions) -> None:
+        self.scenario, self.chosen, self.run, self.options = scenario, chosen, run, options
 
     def __call__(self, settings: Sequence[Setting]) -> list[GridTrial]:
         scenario = self.scenario
-        plans = {
+        specs = {
             (place, seed): RunSpec(
                 f"{self._name(setting)}-seed{seed}",
                 f"{self.chosen.name}: trial {setting_text(setting)}, seed {seed}",
@@ -142,12 +116,12 @@ class _Trials:
             for place, setting in enumerate(settings)
             for seed in scenario.search_seed_numbers
         }
-        cells = train_cells(self.bench, list(plans.values()), train=self.train, workers=self.workers, check=self._check)
+        found = train_trials(self.run, list(specs.values()), self.options, self._check)
         trials = []
         for place, setting in enumerate(settings):
-            mine = [cells[plans[place, seed].name] for seed in scenario.search_seed_numbers]
-            values = [cell.metrics.get(scenario.choose_by, math.nan) for cell in mine]
-            trials.append(GridTrial(dict(setting), values, sum(cell.seconds for cell in mine)))
+            mine = [found[specs[place, seed].name] for seed in scenario.search_seed_numbers]
+            values = [trial.metrics.get(scenario.choose_by, math.nan) for trial in mine]
+            trials.append(GridTrial(dict(setting), values, sum(trial.seconds for trial in mine)))
         return trials
 
     def _name(self, setting: Setting) -> str:
@@ -155,10 +129,10 @@ class _Trials:
         places = [factor.values.index(setting[name]) for name, factor in self.scenario.factors.items()]
         return "-".join(["trial", *map(str, places)])
 
-    def _check(self, cell: Trial, config: Config) -> None:
+    def _check(self, trial: Trial, config: Config) -> None:
         """Stop early where the metric that is to choose does not exist, or is undefined."""
         metric = self.scenario.choose_by
-        if metric not in cell.metrics:
-            raise MicrecError(f"choose_by: no metric {metric}: {nearest(metric, cell.metrics)}.")
-        if math.isnan(cell.metrics[metric]):
+        if metric not in trial.metrics:
+            raise MicrecError(f"choose_by: no metric {metric}: {nearest(metric, trial.metrics)}.")
+        if math.isnan(trial.metrics[metric]):
             raise MicrecError(f"choose_by: {metric} is undefined on the validation slice: choose another metric.")

@@ -1,18 +1,26 @@
-"""The scenario of an offline A/B: arms of models trained with the same seeds on one dataset."""
+"""The scenario of an offline A/B: a short form of a table, whose rows are arms trained with the same seeds."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from abtest.arms import CONTROL, Arm
-from abtest.world_fields import config_field_faults, together
+from abtest.offline.table_scenario import (
+    DatasetConfig,
+    RowComparison,
+    RowConfig,
+    TableScenario,
+    chosen_datasets,
+    folder_name,
+    plain,
+)
 from micrec.baselines import BASELINES
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
 from micrec.named import NameIn
-from micrec.settings import build_config, merge
+from micrec.settings import build_config
 from simulator.world.world_config import WorldConfig
 
 
@@ -30,9 +38,6 @@ class Metrics(Frozen):
 
 class OfflineScenario(Frozen):
     """Train every arm with the same seeds on one dataset and compare them on its test period."""
-
-    unread: ClassVar[tuple[str, ...]] = ()  # every config key is read
-    reserved_arms: ClassVar[tuple[str, ...]] = ()
 
     kind: Literal["offline_ab"] = Field(description="The question.")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
@@ -58,38 +63,62 @@ class OfflineScenario(Frozen):
     def treatments(self) -> list[str]:
         return [name for name in self.arms if name != CONTROL]
 
-    def faults(self) -> list[str]:
-        """What the keys cannot say one by one."""
-        return [*_metric_faults(self), *([] if self.data is not None else self._field_faults())]
-
-    def _field_faults(self) -> list[str]:
-        """Fields that the arms' models name and the generated world does not have."""
-        faults = {name: config_field_faults(self.config(name, self.first_seed), self.world) for name in self.arms}
-        return together("arms", faults)
+    def table(self) -> "TwoArmTable":
+        """The table of which this is a short form: arms as rows, each treatment compared with the control."""
+        metrics = self.metrics
+        world = {folder_name(self.world.name): DatasetConfig(world=self.world)}
+        chosen = world if self.data is None else chosen_datasets(self.data, {}, {})
+        against: dict[str, Any] = {"against": (CONTROL,)}
+        families = (
+            {"metrics": metrics.primary, "family": "primary"},
+            {"metrics": metrics.secondary, "family": "secondary"},
+            {"metrics": metrics.primary, "family": "slice", "slices": metrics.slices},
+        )
+        return TwoArmTable(
+            kind="table",
+            name=self.name,
+            datasets=dict(chosen),
+            seeds=self.seeds,
+            first_seed=self.first_seed,
+            preset=self.preset,
+            base=self.base,
+            rows={name: RowConfig(label=arm.label, config=arm.config) for name, arm in self.arms.items()},
+            reference=CONTROL,
+            metrics=metrics.primary,
+            details=metrics.secondary,
+            slices=metrics.slices or (),
+            comparisons=tuple(
+                RowComparison(row=arm, **against, **family)
+                for arm in self.treatments
+                for family in families
+                if family["metrics"]
+            ),
+            alpha=self.alpha,
+            baselines=self.baselines,
+        )
 
     def resolved(self) -> dict[str, Any]:
         """Plain data in which every key is explicit; ``base`` holds the whole config."""
         config = build_config(self.preset, self.base).model_dump(exclude={"preset": True, "train": {"seed"}})
-        plain = json.loads(json.dumps({**self.model_dump(), "base": config}, default=str))
-        assert isinstance(plain, dict)
-        return plain
+        return plain({**self.model_dump(), "base": config})
 
     def config(self, arm: str, seed: int) -> Config:
-        """The full config of one cell."""
-        return build_config(self.preset, merge(self.base, self.arms[arm].config, {"train": {"seed": seed}}))
+        """The full config of one trial."""
+        table = self.table()
+        return table.config(table.chosen()[0].keys, arm, seed)
+
+    def work(self) -> str:
+        """What a run does, in a line."""
+        arms = ", ".join(f"{name} ({arm.label})" for name, arm in self.arms.items())
+        return f"preset {self.preset}, {arms}, {self.seeds} seeds: {len(self.arms) * self.seeds} models"
 
 
-def _metric_faults(scenario: OfflineScenario) -> list[str]:
-    cutoffs = build_config(scenario.preset, scenario.base).evaluation.cutoffs
-    faults = []
-    for family in ("primary", "secondary"):
-        for metric in getattr(scenario.metrics, family):
-            name, at, cutoff = metric.partition("@")
-            if not name or (at and not cutoff.isdigit()):
-                faults.append(f"metrics.{family}: {metric} is no metric: write it as hit@50")
-            elif at and int(cutoff) not in cutoffs:
-                known = ", ".join(map(str, cutoffs))
-                faults.append(f"metrics.{family}: {metric} needs {cutoff} among base.evaluation.cutoffs ({known})")
-    if not scenario.metrics.primary:
-        faults.append("metrics.primary: must name at least one metric")
-    return faults
+class TwoArmTable(TableScenario):
+    """A table that its user wrote as a two-arm test."""
+
+    other_keys: ClassVar[Mapping[str, str]] = {
+        "rows": "arms",
+        "metrics": "metrics.primary",
+        "details": "metrics.secondary",
+        "slices": "metrics.slices",
+    }

@@ -1,50 +1,29 @@
-"""What is wrong with a table's scenario, all of it at once, under the keys the user wrote."""
+"""What is wrong with an offline scenario, all of it at once, under the keys the user wrote."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from abtest.arms import fixed_key_faults, mapping
-from abtest.offline.table_scenario import SHARED, TableScenario
+from abtest.arms import ConfigLayer, layer_faults, mapping
+from abtest.offline.offline_scenario import OfflineScenario
+from abtest.offline.statistics_scenario import StatisticsScenario
+from abtest.offline.table_scenario import TableScenario
 from abtest.world_fields import config_field_faults, together
-from micrec.config import Config
 from micrec.item_loss_kinds import ITEM_LOSSES
-from micrec.presets import PRESETS
-from micrec.settings import build_config, check, merge
+from micrec.settings import build_config, merge
 
 
 def config_faults(data: Mapping[str, Any]) -> list[str]:
     """Faults of ``base``, of each dataset's keys and of each row's config."""
-    preset = data.get("preset", "paper")
-    if preset not in PRESETS:
-        return []  # the scenario's own check has said so
-    start = {**PRESETS[preset].model_dump(), "preset": preset}
-    base = mapping(data.get("base"))
-    faults = [
-        *fixed_key_faults(base, "base", preset, one="row"),
-        *check(Config, merge(start, base, {"preset": preset}), at="base")[1],
-    ]
-    under = base if not faults else {}
     rows = {name: _row_keys(mapping(row)) for name, row in mapping(data.get("rows")).items()}
-    layers: list[tuple[str, Mapping[str, Any], bool]]
-    layers = [(f"rows.{name}.config", row, True) for name, row in rows.items()]
+    layers = [ConfigLayer(f"rows.{name}.config", row) for name, row in rows.items()]
     for name, keys in mapping(data.get("datasets")).items():
-        keys = mapping(keys)
-        layers.append((f"datasets.{name}.base", mapping(keys.get("base")), False))
+        layers.append(ConfigLayer(f"datasets.{name}.base", mapping(mapping(keys).get("base")), whole=True))
         layers += [
-            (f"datasets.{name}.rows.{row}", merge(rows.get(row, {}), mapping(own)), True)
-            for row, own in mapping(keys.get("rows")).items()
+            ConfigLayer(f"datasets.{name}.rows.{row}", merge(rows.get(row, {}), mapping(own)))
+            for row, own in mapping(mapping(keys).get("rows")).items()
         ]
-    for at, own, is_row in layers:
-        faults += fixed_key_faults(own, at, preset, one="row")
-        if is_row:
-            faults += [
-                f"{at}.{part}: all rows share one {part}, or they would not be comparable: put it under base"
-                for part in SHARED
-                if part in own
-            ]
-        faults += check(Config, merge(start, under, own, {"preset": preset}), at=at)[1]
-    return list(dict.fromkeys(faults))
+    return layer_faults(data, layers, one="row")
 
 
 def scenario_faults(scenario: TableScenario) -> list[str]:
@@ -53,10 +32,7 @@ def scenario_faults(scenario: TableScenario) -> list[str]:
     for where, row in _named_rows(scenario):
         if row not in scenario.rows:
             faults.append(f"{where}: no row {row}: {nearest(row, scenario.rows)}")
-    for name, keys in scenario.datasets.items():
-        if keys.paper is not None and keys.paper not in scenario.paper:
-            known = nearest(keys.paper, scenario.paper)
-            faults.append(f"datasets.{name}.paper: the paper has no {keys.paper}: {known}")
+    faults += _paper_faults(scenario)
     faults += _ordering_faults(scenario)
     faults += same_folder_faults("datasets", scenario.datasets)
     faults += same_folder_faults("rows", scenario.rows)
@@ -71,18 +47,48 @@ def scenario_faults(scenario: TableScenario) -> list[str]:
         faults.append(f"figure.groups: groups must have as many rows each, got {', '.join(map(str, sorted(widths)))}")
     elif scenario.figure.bars and widths and len(scenario.figure.bars) not in widths:
         faults.append(f"figure.bars: {len(scenario.figure.bars)} names for {widths.pop()} bars: name each once")
-    return faults + _metric_faults(scenario) + _epochs_faults(scenario) + ([] if faults else _field_faults(scenario))
+    return faults + _metric_faults(scenario) + _epochs_faults(scenario) + ([] if faults else _world_faults(scenario))
 
 
-def _field_faults(scenario: TableScenario) -> list[str]:
-    """Fields that the rows' models name and the generated worlds do not have."""
-    found = []
-    for name, keys in scenario.chosen():
-        if keys.data is None:
-            configs = {row: scenario.config(keys, row, scenario.first_seed) for row in scenario.rows}
-            faults = {row: config_field_faults(one, keys.world_config()) for row, one in configs.items()}
-            found += [f"datasets.{name}: {fault}" for fault in together("rows", faults)]
-    return found
+def _world_faults(scenario: TableScenario) -> list[str]:
+    chosen = [name for name, _ in scenario.chosen()]
+    return [f"datasets.{name}: {fault}" for name in chosen for fault in field_faults(scenario, name)]
+
+
+def field_faults(scenario: TableScenario, dataset: str) -> list[str]:
+    """Fields that the rows' models name and a generated world does not have."""
+    keys = dict(scenario.chosen())[dataset]
+    if keys.data is not None:
+        return []
+    configs = {row: scenario.config(keys, row, scenario.first_seed) for row in scenario.rows}
+    faults = {row: config_field_faults(one, keys.world_config()) for row, one in configs.items()}
+    return together(scenario.written("rows"), faults)
+
+
+def two_arm_faults(scenario: OfflineScenario) -> list[str]:
+    """What the keys of a two-arm test cannot say one by one."""
+    if not scenario.metrics.primary:
+        return ["metrics.primary: must name at least one metric"]
+    table = scenario.table()
+    return [*_metric_faults(table), *field_faults(table, table.chosen()[0].name)]
+
+
+def dataset_faults(scenario: StatisticsScenario) -> list[str]:
+    """What the keys of datasets that are only counted cannot say one by one."""
+    faults = same_folder_faults("datasets", scenario.datasets)
+    for name, keys in scenario.datasets.items():
+        if keys.base or keys.rows:
+            faults.append(f"datasets.{name}: base and rows are of models, and nothing is trained here: remove them")
+    return [*faults, *_paper_faults(scenario)]
+
+
+def _paper_faults(scenario: TableScenario | StatisticsScenario) -> list[str]:
+    """Datasets that are shown beside one which the paper does not have."""
+    return [
+        f"datasets.{name}.paper: the paper has no {keys.paper}: {nearest(keys.paper, scenario.paper)}"
+        for name, keys in scenario.datasets.items()
+        if keys.paper is not None and keys.paper not in scenario.paper
+    ]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -115,9 +121,9 @@ def metric_faults(where: str, metrics: Sequence[str], cutoffs: Sequence[int]) ->
 
 
 def _metric_faults(scenario: TableScenario) -> list[str]:
+    """Of metrics that are named anywhere."""
     cutoffs = build_config(scenario.preset, scenario.base).evaluation.cutoffs
-    lists = {"metrics": scenario.metrics, "details": scenario.details, "figure.metrics": scenario.figure.metrics}
-    lists |= {f"orderings.{at}.metrics": one.metrics or () for at, one in enumerate(scenario.orderings)}
+    lists = {**scenario.named_metrics(), "figure.metrics": scenario.figure.metrics}
     faults = [fault for where, metrics in lists.items() for fault in metric_faults(where, metrics, cutoffs)]
     shown = (*scenario.metrics, *scenario.details)
     faults += [

@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat
 
@@ -18,7 +18,8 @@ from simulator.world.world_config import WorldConfig
 
 Loss = Annotated[str, NameIn(ITEM_LOSSES)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-SHARED = ("split", "evaluation")  # parts of the config that all rows of a table have in common
+Family = Literal["primary", "secondary", "slice"]  # effects whose p-values Holm's method adjusts together
+ALL = "all"  # the slice that is everybody
 
 
 class DatasetConfig(Frozen):
@@ -62,6 +63,11 @@ class RowComparison(Frozen):
 
     row: str = Field(description="The row of interest.")
     against: tuple[str, ...] | None = Field(None, description="The rows it is compared with; null = all others.")
+    metrics: tuple[str, ...] | None = Field(None, description="On which metrics; null = those of the table.")
+    slices: tuple[str, ...] | None = Field(
+        (ALL,), description="On which slices of the test; all = the whole test, null = every slice but the whole."
+    )
+    family: Family = Field("primary", description="Effects of one family share Holm's adjustment over the table.")
 
 
 class Ordering(Frozen):
@@ -103,8 +109,20 @@ class Chosen(NamedTuple):
     keys: DatasetConfig
 
 
+class EffectQuestion(NamedTuple):
+    """One comparison: a row against another by a metric on a slice."""
+
+    row: str
+    against: str
+    metric: str
+    slice: str = ALL
+    family: Family = "primary"
+
+
 class TableScenario(Frozen):
     """Train every row with the same seeds on every dataset and say which orderings hold."""
+
+    other_keys: ClassVar[Mapping[str, str]] = {}  # where the scenario was written in another form: its key by ours
 
     kind: Literal["table"] = Field(description="The question.")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
@@ -152,28 +170,55 @@ class TableScenario(Frozen):
         return chosen_datasets(self.data, self.datasets, self.paper)
 
     def config(self, dataset: DatasetConfig, row: str, seed: int, *, epochs: int | None = None) -> Config:
-        """The full config of one cell; with ``epochs`` it trains that long on everything before the test."""
+        """The full config of one trial; with ``epochs`` it trains that long on everything before the test."""
         own = dataset.rows.get(row, {})
         layers = (self.base, dataset.base, self.rows[row].keys(), own, {"train": {"seed": seed}})
         told = {} if epochs is None else {"split": {"valid_fraction": 0.0}, "train": {"epochs": epochs}}
         return build_config(self.preset, merge(*layers, told))
 
-    def pairs(self) -> dict[tuple[str, str], list[str]]:
-        """What is tested: (row, against) and the metrics, in the order of the scenario, without repeats."""
-        asked: dict[tuple[str, str], list[str]] = {}
+    def questions(self, slices: Sequence[str]) -> list[EffectQuestion]:
+        """What is tested on a dataset, pair by pair in the order of the scenario, without repeats.
 
-        def ask(row: str, against: str, metrics: Sequence[str]) -> None:
-            known = asked.setdefault((row, against), [])
-            known += [metric for metric in metrics if metric not in known]
+        Args:
+            slices: Those that were evaluated, for comparisons that ask for every slice.
+        """
+        pairs: dict[tuple[str, str], dict[EffectQuestion, None]] = {}
+        for one in self._asked(slices):
+            pairs.setdefault((one.row, one.against), {})[one] = None
+        return [question for pair in pairs.values() for question in pair]
 
+    def _asked(self, slices: Sequence[str]) -> Iterator[EffectQuestion]:
         for one in self.comparisons:
-            others = one.against if one.against is not None else [row for row in self.rows if row != one.row]
-            for other in others:
-                ask(one.row, other, self.metrics)
+            for other in one.against if one.against is not None else [row for row in self.rows if row != one.row]:
+                for slice_ in slices if one.slices is None else one.slices:
+                    for metric in one.metrics or self.metrics:
+                        yield EffectQuestion(one.row, other, metric, slice_, one.family)
         for ordering in self.orderings:
             for lower, higher in ordering.steps():
-                ask(higher, lower, ordering.metrics or self.metrics)
-        return asked
+                yield from (EffectQuestion(higher, lower, metric) for metric in ordering.metrics or self.metrics)
+
+    def named_metrics(self) -> dict[str, tuple[str, ...]]:
+        """Every list of metrics that are to be evaluated, by the key under which the user wrote it."""
+        lists = {self.written("metrics"): self.metrics, self.written("details"): self.details}
+        shown = {*self.metrics, *self.details}
+        lists |= {f"orderings.{place}.metrics": one.metrics or () for place, one in enumerate(self.orderings)}
+        lists |= {
+            f"comparisons.{place}.metrics": tuple(metric for metric in one.metrics or () if metric not in shown)
+            for place, one in enumerate(self.comparisons)
+        }
+        return lists
+
+    def named_slices(self) -> dict[str, tuple[str, ...]]:
+        """Every list of slices that are to be evaluated, by the key under which the user wrote it."""
+        known = {ALL, *self.slices}
+        return {self.written("slices"): self.slices} | {
+            f"comparisons.{place}.slices": tuple(slice_ for slice_ in one.slices or () if slice_ not in known)
+            for place, one in enumerate(self.comparisons)
+        }
+
+    def written(self, key: str) -> str:
+        """A key as the user wrote it."""
+        return self.other_keys.get(key, key)
 
     def work(self) -> str:
         """What a run does, in a line."""
@@ -194,8 +239,12 @@ def chosen_datasets(data: Path | None, datasets: Mapping[str, DatasetConfig], pa
     """``data`` alone where it is given, beside the first of the paper's; else all datasets."""
     if data is None:
         return [Chosen(name, keys) for name, keys in datasets.items()]
-    name = re.sub(r"[^A-Za-z0-9_-]", "-", data.resolve().name).lstrip("_-") or "data"
-    return [Chosen(name, DatasetConfig(data=data, paper=next(iter(paper), None)))]
+    return [Chosen(folder_name(data.resolve().name), DatasetConfig(data=data, paper=next(iter(paper), None)))]
+
+
+def folder_name(text: str) -> str:
+    """A text as the name of a dataset, which names folders too."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", text).lstrip("_-") or "data"
 
 
 def plain(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cells: one trained model each, stored whole, so that an interrupted run goes on where it stopped."""
+"""Trials: one trained model each, stored whole, so that an interrupted run goes on where it stopped."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
 
-KEY_FILE = "cell.json"  # what the cell was started with
-RESULT_FILE = "result.json"  # written last: a cell that has it is finished
+KEY_FILE = "trial.json"  # what the trial was started with
+RESULT_FILE = "result.json"  # written last: a trial that has it is finished
 USERS_FILE = "users.npz"
 MODEL_FOLDER = "model"  # the trainer's own: checkpoints
 
@@ -37,7 +37,7 @@ class TrialResult(Protocol):
 
 
 class TrialUsers(NamedTuple):
-    """Per-user results of one cell."""
+    """Per-user results of one trial."""
 
     hits: NDArray[np.floating]  # (Q, C) hits of each test user at each cutoff of evaluation.cutoffs
     clicks: NDArray[np.floating]  # (Q,) test clicks of each user
@@ -50,7 +50,7 @@ class Trial(NamedTuple):
     metrics: dict[str, float]
     slices: dict[str, dict[str, float]]
     info: dict[str, Any]
-    seconds: float  # wall clock of training and evaluation in the run that finished the cell
+    seconds: float  # wall clock of training and evaluation in the run that finished the trial
 
     def users(self) -> TrialUsers:
         with np.load(self.folder / USERS_FILE, allow_pickle=False) as arrays:
@@ -58,16 +58,16 @@ class Trial(NamedTuple):
 
 
 class TrialStore:
-    """The cells of one run folder, by name, such as ``treatment-seed3``.
+    """The trials of one run folder, by name, such as ``treatment-seed3``.
 
-    A cell is valid for one key (config, data, versions); a cell with another key is removed when it is asked for.
+    A trial is valid for one key (config, data, versions); a trial with another key is removed when it is asked for.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def load(self, name: str, key: dict[str, str]) -> Trial | None:
-        """The finished cell, or None if there is none with this key."""
+        """The finished trial, or None if there is none with this key."""
         folder = self._root / name
         if not (folder / RESULT_FILE).exists() or _read(folder / KEY_FILE) != key:
             return None
@@ -90,7 +90,7 @@ class TrialStore:
         return folder / MODEL_FOLDER
 
     def save(self, name: str, result: TrialResult, *, seconds: float) -> None:
-        """Store a finished cell; the result file comes last and makes it count.
+        """Store a finished trial; the result file comes last and makes it count.
 
         Raises:
             ValueError: If the per-user arrays do not fit each other.
@@ -105,8 +105,8 @@ class TrialStore:
         write_json(folder / RESULT_FILE, stored)
 
 
-def cell_key(config: Config, data_hash: str, versions: dict[str, str]) -> dict[str, str]:
-    """What a cell's numbers depend on; equal keys give equal numbers on one machine."""
+def trial_key(config: Config, data_hash: str, versions: dict[str, str]) -> dict[str, str]:
+    """What a trial's numbers depend on; equal keys give equal numbers on one machine."""
     text = json.dumps(config.model_dump(), sort_keys=True, default=str)
     return {
         "config": hashlib.sha256(text.encode()).hexdigest()[:16],
@@ -138,6 +138,6 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
-        raise MicrecError(f"{path}: cannot be read ({fault}): delete {path.parent} to train this cell anew.") from None
+        raise MicrecError(f"{path}: cannot be read ({fault}): delete {path.parent} to train this trial anew.") from None
     assert isinstance(data, dict)
     return data

@@ -235,16 +235,16 @@ class TestAa:
 
 @pytest.fixture
 def fakes(monkeypatch):
-    monkeypatch.setattr("abtest.offline.dataset_run._default_train", lambda: FakeTrainer())
-    monkeypatch.setattr("abtest.offline.dataset_run._default_baseline", lambda: fake_baseline)
-    monkeypatch.setattr("abtest.offline.two_arms.default_read", lambda: lambda _: tiny_dataset())
+    monkeypatch.setattr("abtest.offline.trial_runs.default_train", lambda: FakeTrainer())
+    monkeypatch.setattr("abtest.offline.reference_rows.default_baseline", lambda: fake_baseline)
+    monkeypatch.setattr("abtest.offline.dataset_run.default_read", lambda: lambda _: tiny_dataset())
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 @pytest.fixture
 def table_fakes(fakes, monkeypatch):
-    monkeypatch.setattr("abtest.offline.dataset_run._default_train", lambda: TableTrainer())
-    monkeypatch.setattr("abtest.offline.table_run.default_read", lambda: lambda path: tiny_dataset(path.name))
+    monkeypatch.setattr("abtest.offline.trial_runs.default_train", lambda: TableTrainer())
+    monkeypatch.setattr("abtest.offline.dataset_run.default_read", lambda: lambda path: tiny_dataset(path.name))
     monkeypatch.setattr("abtest.report.pages.table_files.figure_files", lambda _: {})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from abtest.report import formatting
 from abtest.report.sections import Section
-from abtest.report.tables import Results, Table, hit_cutoffs
+from abtest.report.tables import COST_NOTE, Results, Table, hit_cutoffs
 from micrec.shares import share_lines
 
 Model = Mapping[str, Any]
@@ -186,12 +186,12 @@ def effect_table(results: Results, dataset: str) -> Table:
 
 
 def cost_table(results: Results, dataset: str) -> Table:
-    """What training cost, mean over the seeds."""
-    found = {row: models for row, models in groups(results, dataset).items() if models[0]["arm"] is not None}
+    """What training cost, mean over the seeds, and how long the rows without training took."""
+    found = groups(results, dataset)
     keys = [key for key in _COSTS if any(key in model for models in found.values() for model in models)]
     rows = [(label_of(results, row), *(_cost(models, key) for key in keys)) for row, models in found.items()]
     title = f"Cost on {results['datasets'][dataset]['label']} (mean over training seeds)"
-    return Table(title, ("model", *(_COSTS[key] for key in keys)), rows, [], folded=True)
+    return Table(title, ("model", *(_COSTS[key] for key in keys)), rows, [COST_NOTE], folded=True)
 
 
 def seed_table(results: Results, dataset: str) -> Table:
@@ -231,10 +231,16 @@ def test_lines(results: Results) -> tuple[str, ...]:
     effects = results["effects"]
     if not effects:
         return ()
+    families = {effect["family"] for effect in effects}
+    over = (
+        f"over each family of the table ({', '.join(sorted(families))})"
+        if len(families) > 1
+        else "over the whole table"
+    )
     users = sum(effect["users"] is not None for effect in effects)
     return (
         f"{len(effects)} tests over training seeds (paired t, Welch's t beside it) and {users} over test users (paired "
-        f"ratio test); each kind is adjusted by Holm over the whole table, level {results['scenario']['alpha']:g}. "
+        f"ratio test); each kind is adjusted by Holm {over}, level {results['scenario']['alpha']:g}. "
         "Intervals are not adjusted. An ordering holds where it is significant over seeds and, for HIT, over users "
         "too; it does not hold where the opposite is; else it is not shown.",
     )
@@ -272,7 +278,7 @@ def beaten(results: Results, dataset: str) -> set[tuple[str, str]]:
     """(row, metric) where a row is significantly above every row it was tested against, two at least."""
     found: dict[tuple[str, str], list[bool]] = {}
     for effect in results["effects"]:
-        if effect["dataset"] == dataset:
+        if effect["dataset"] == dataset and effect["slice"] == "all":
             tests = [effect, *([effect["users"]] if effect["users"] else [])]
             won = all(test["significant"] and test["difference"] > 0 for test in tests)
             found.setdefault((effect["treatment"]["arm"], effect["metric"]), []).append(won)
@@ -293,7 +299,7 @@ def _effect_row(results: Results, effect: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         label_of(results, effect["treatment"]["arm"]),
         label_of(results, effect["control"]["arm"]),
-        effect["metric"],
+        effect["metric"] if effect["slice"] == "all" else f"{effect['metric']}, {effect['slice']}",
         formatting.percent(effect["lift"]),
         formatting.percent_interval(effect["lift_ci"]),
         formatting.p_value(effect["p"]),

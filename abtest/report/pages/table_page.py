@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from abtest.report import html
+from abtest.report import html, terminal
 from abtest.report.figures import Intervals, Row, Tone
 from abtest.report.formatting import percent, percent_interval
 from abtest.report.markdown import code, escape, table_lines
@@ -15,7 +15,7 @@ from abtest.report.pages.experiment_page import Page, PagePart
 from abtest.report.pages.table_layout import STEPS, claim_table, main_table, sections, switch_lines
 from abtest.report.sections import Section
 from abtest.report.tables import Results, Table
-from abtest.report.terminal import PLAIN_WIDTH, drawn
+from abtest.report.terminal import plain_console
 
 _TONES: dict[str, Tone] = {"holds": "gain", "does not hold": "loss", "not shown": "even"}
 
@@ -56,18 +56,14 @@ def markdown_report(results: Results, parts: list[Section] | None = None) -> str
 
 def print_table(results: Results, console: Console | None = None) -> None:
     """The table on each dataset, the switches, and what holds."""
-    console = console or Console(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PLAIN_WIDTH
+    console = console or plain_console()
     for name in results["datasets"]:
-        table = main_table(results, name)
-        console.print(drawn(table))
-        console.print(*(Text(f"  {note}") for note in table.notes), sep="\n")
+        terminal.print_table(main_table(results, name), console)
     for who, keys in switch_lines(results):
         console.print(Text(f"{who}: {keys}"))
     console.print()
     if results["orderings"]:
-        console.print(drawn(claim_table(results)))
+        terminal.print_table(claim_table(results), console)
 
 
 def subtitle(results: Results) -> str:

@@ -73,8 +73,8 @@ def _baselines(results: Results, arm: str) -> list[str]:
     mine = [model for model in results["models"] if model["arm"] == arm]
     lines = []
     for label, models in groups.items():
-        if models[0]["arm"] is not None:
-            continue
+        if models[0]["arm"] is not None or not label.endswith("(baseline)"):
+            continue  # nothing passes a ceiling
         below = [m for m in results["scenario"]["metrics"]["primary"] if not _mean(mine, m) > _mean(models, m)]
         verb = f"does not pass {label} on {', '.join(below)}" if below else f"passes {label} on every primary metric"
         lines.append(f"{arm_label(results, arm)} {verb} (by mean over seeds).")

@@ -18,9 +18,9 @@ HEAVY = ("torch", "polars", "scipy", "sklearn", "faiss", "pydantic", "numpy", "s
 @pytest.fixture
 def trainer(monkeypatch):
     fake = FakeTrainer()
-    monkeypatch.setattr("abtest.offline.dataset_run._default_train", lambda: fake)
-    monkeypatch.setattr("abtest.offline.dataset_run._default_baseline", lambda: fake_baseline)
-    monkeypatch.setattr("abtest.offline.two_arms.default_read", lambda: lambda _: tiny_dataset())
+    monkeypatch.setattr("abtest.offline.trial_runs.default_train", lambda: fake)
+    monkeypatch.setattr("abtest.offline.reference_rows.default_baseline", lambda: fake_baseline)
+    monkeypatch.setattr("abtest.offline.dataset_run.default_read", lambda: lambda _: tiny_dataset())
     return fake
 
 
@@ -80,7 +80,7 @@ class TestRun:
         assert trainer.calls == []
 
     def test_a_bug_keeps_its_traceback(self, tmp_path, trainer, monkeypatch):
-        monkeypatch.setattr("abtest.offline.dataset_run._default_baseline", lambda: 1 / 0)
+        monkeypatch.setattr("abtest.offline.reference_rows.default_baseline", lambda: 1 / 0)
         result = call("run", scenario_file(tmp_path), "--out", tmp_path / "out")
         assert isinstance(result.exception, ZeroDivisionError)
         assert not isinstance(result.exception, MicrecError)

@@ -70,12 +70,32 @@ class TestLayers:
                 {"claim": "b", "above": "fea", "below": ["final"]},
             ],
         )
-        assert scenario.pairs() == {
+        asked = [(one.row, one.against, one.metric) for one in scenario.questions([])]
+        pairs = {
             ("final", "fea"): ["hit@5", "hit@10", "coverage@5"],
             ("final", "ican"): ["hit@5", "hit@10"],
             ("fea", "ican"): ["coverage@5", "hit@5"],
             ("fea", "final"): ["hit@5", "hit@10"],
         }
+        assert asked == [(*pair, metric) for pair, metrics in pairs.items() for metric in metrics]
+
+    def test_a_comparison_names_metrics_slices_and_its_family(self, tmp_path):
+        scenario = load(
+            tmp_path,
+            comparisons=[
+                {"row": "final", "against": ["ican"], "metrics": ["coverage@5"], "family": "secondary"},
+                {"row": "final", "against": ["ican"], "slices": None, "family": "slice"},
+                {"row": "final", "against": ["ican"], "slices": ["tail"], "family": "slice"},
+            ],
+            orderings=[],
+        )
+        assert [tuple(one) for one in scenario.questions(["tail", "cold"])] == [
+            ("final", "ican", "coverage@5", "all", "secondary"),
+            ("final", "ican", "hit@5", "tail", "slice"),
+            ("final", "ican", "hit@10", "tail", "slice"),
+            ("final", "ican", "hit@5", "cold", "slice"),
+            ("final", "ican", "hit@10", "cold", "slice"),
+        ]
 
 
 class TestFaults:
@@ -108,7 +128,11 @@ class TestFaults:
             "datasets.news.paper=nws",
             "metrics=[hit@7, hit@x]",
             "figure.metrics=[coverage@10]",
-            comparisons=[{"row": "finl", "against": ["fea", "best"]}, {"row": "fea", "against": ["fea"]}],
+            comparisons=[
+                {"row": "finl", "against": ["fea", "best"]},
+                {"row": "fea", "against": ["fea"]},
+                {"row": "fea", "metrics": ["coverage@8"]},
+            ],
             orderings=[
                 {"claim": "a", "rising": ["ican", "gone"]},
                 {"claim": "b", "rising": ["ican"]},
@@ -129,6 +153,7 @@ class TestFaults:
             "- orderings.3: sets a row above itself: name another",
             "- metrics: hit@7 needs 7 among base.evaluation.cutoffs (5, 10)",
             "- metrics: hit@x is no metric: write it as hit@50",
+            "- comparisons.2.metrics: coverage@8 needs 8 among base.evaluation.cutoffs (5, 10)",
             "- figure.metrics: coverage@10 is in no table: add it to metrics or details",
         ):
             assert line in text

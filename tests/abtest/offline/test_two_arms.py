@@ -99,7 +99,7 @@ class TestRun:
         dies = FakeTrainer(dies_at=2)
         with pytest.raises(KeyboardInterrupt):
             run_fake(tmp_path / "run", sets=sets, train=dies, read=None)
-        clicks = tmp_path / "run" / "world" / "clicks" / "part-00000.parquet"
+        (clicks,) = (tmp_path / "run" / "world").glob("*/clicks/part-00000.parquet")
         drawn = clicks.stat().st_mtime_ns
         results = run_fake(tmp_path / "run", sets=sets, read=None)
         assert clicks.stat().st_mtime_ns == drawn
@@ -269,8 +269,8 @@ class TestRefusals:
         with pytest.raises(MicrecError) as caught:
             run_fake(tmp_path / "run", sets=sets, train=trainer)
         assert len(trainer.calls) == 1
-        assert "metrics.primary: no metric hits@5: choose from hit@5, hit@10, coverage@5" in str(caught.value)
-        assert "metrics.secondary: no metric mrr" in str(caught.value)
+        assert "metrics.primary: no metric hits@5: did you mean hit@5?" in str(caught.value)
+        assert "metrics.secondary: no metric mrr: choose from hit@5, hit@10, coverage@5" in str(caught.value)
         assert "metrics.slices: no slice cold: choose from tail" in str(caught.value)
 
     def test_hits_that_do_not_add_up_are_a_bug(self, tmp_path):
@@ -281,11 +281,11 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"hit@10 is 0\.9, but its users' hits give"):
             run_fake(tmp_path / "run", train=train)
 
-    def test_a_broken_cell_says_what_to_delete(self, tmp_path):
+    def test_a_broken_trial_says_what_to_delete(self, tmp_path):
         out = tmp_path / "run"
         with pytest.raises(KeyboardInterrupt):
             run_fake(out, train=FakeTrainer(dies_at=3))
-        (out / "trials" / "control-seed0" / "result.json").write_text("{", encoding="utf-8")
+        (out / "trials" / "given" / "control-seed0" / "result.json").write_text("{", encoding="utf-8")
         with pytest.raises(MicrecError, match=r"result\.json: cannot be read .*delete .*control-seed0"):
             run_fake(out)
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from abtest.offline.table_effects import step_verdict
+from abtest.offline.orderings import step_verdict
 from abtest.report.html import render
 from abtest.report.pages.table_csv import csv_text
 from abtest.report.pages.table_figure import figure_files, panels_of

@@ -1,52 +1,17 @@
-"""From the cells of a table to its tests: every pair of rows that is asked about, and every claimed ordering."""
+"""Which claimed orderings of a table's rows hold, by the effects of their steps."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from abtest.offline.arm_effects import (
-    ALL,
-    Effect,
-    EffectQuestion,
-    adjust,
-    hit_column,
-    mean_over_seeds,
-    seed_effect,
-    users_test,
-)
-from abtest.offline.table_scenario import Ordering, TableScenario
-from abtest.offline.trials import Trial, TrialUsers
+from abtest.offline.row_effects import Effect
+from abtest.offline.table_scenario import ALL, Ordering, TableScenario
 
 HOLDS, FAILS, UNSHOWN = "holds", "does not hold", "not shown"
-Cells = Mapping[str, Mapping[str, Sequence[Trial]]]  # dataset -> row -> one cell per seed
-
-
-def table_effects(scenario: TableScenario, cells: Cells) -> list[Effect]:
-    """Each asked pair of rows on each metric and dataset.
-
-    Returns:
-        One effect per dataset, pair and metric, ``treatment`` being the row and ``control`` what it is held against;
-        each ``p_adjusted`` is Holm's over the whole table.
-    """
-    effects = []
-    for dataset, rows in cells.items():
-        users: dict[str, TrialUsers] = {}
-        for (row, against), metrics in scenario.pairs().items():
-            for metric in metrics:
-                question = EffectQuestion("primary", metric, ALL)
-                effect = seed_effect(question, (against, rows[against]), (row, rows[row]), scenario.alpha)
-                column = hit_column(question, scenario.config(_keys(scenario, dataset), row, 0).evaluation.cutoffs)
-                if column is not None:
-                    for name in (row, against):
-                        users.setdefault(name, mean_over_seeds(rows[name]))
-                    effect["users"] = users_test(users[against], users[row], column, scenario.alpha)
-                effects.append({"dataset": dataset, **effect})
-    adjust(effects, scenario.alpha)
-    return effects
 
 
 def judge_orderings(scenario: TableScenario, effects: Sequence[Effect]) -> list[dict[str, Any]]:
     """For each claim whether it holds: step by step, metric by metric, on each dataset."""
-    found = {_key(effect): effect for effect in effects}
+    found = {_key(effect): effect for effect in effects if (effect["slice"], effect["family"]) == (ALL, "primary")}
     datasets = list(dict.fromkeys(effect["dataset"] for effect in effects))
     return [_judged(one, list(_steps(one, scenario, datasets, found))) for one in scenario.orderings]
 
@@ -108,7 +73,3 @@ def _judged(one: Ordering, steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _key(effect: Effect) -> tuple[str, ...]:
     return effect["dataset"], effect["treatment"]["arm"], effect["control"]["arm"], effect["metric"]
-
-
-def _keys(scenario: TableScenario, dataset: str) -> Any:
-    return next(keys for name, keys in scenario.chosen() if name == dataset)

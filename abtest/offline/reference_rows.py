@@ -1,0 +1,80 @@
+"""The rows that every table has beside its models: no training seed changes them, and each is tested once a dataset.
+
+Any kind of such rows is a function in ``SOURCES``: of a table, a dataset and the options of the run it makes the rows
+that this dataset can have. Scenarios, tests and reports need no change for another.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from abtest.offline.dataset_run import DatasetRun
+from abtest.offline.run_options import BaselineFn, RunOptions
+from abtest.offline.table_scenario import TableScenario
+from abtest.offline.trial_runs import tested_once
+from abtest.offline.trials import Trial, TrialResult
+from micrec.baselines.baseline_scores import left_out
+from micrec.config import Config
+from micrec.data.dataset import Dataset
+
+
+class ReferenceRow(NamedTuple):
+    """One row that is the same for every training seed.
+
+    Attributes:
+        name: Its name among its sort, such as ``ease``.
+        sort: What it is, in a word that tables show behind its name, such as ``baseline``.
+        test: From the dataset and the config of the table's reference row to its figures.
+    """
+
+    name: str
+    sort: str
+    test: Callable[[Dataset, Config], TrialResult]
+
+    @property
+    def label(self) -> str:
+        """Its name in results.json and in tables."""
+        return f"{self.name} ({self.sort})"
+
+
+Source: TypeAlias = Callable[[TableScenario, DatasetRun, RunOptions], Iterable[ReferenceRow]]
+
+
+def run_references(table: TableScenario, run: DatasetRun, config: Config, options: RunOptions) -> dict[str, Trial]:
+    """Every reference row on one dataset, by label, on the test users of the models.
+
+    Args:
+        table: The scenario.
+        run: The dataset and where its trials lie.
+        config: Of the table's reference row: its split and evaluation are those of all rows.
+        options: Who tests a baseline.
+
+    Returns:
+        The trials; the seconds of one are those of fitting, scoring and testing together.
+    """
+    rows = [row for source in SOURCES for row in source(table, run, options)]
+    return {
+        row.label: tested_once(
+            run, f"{row.sort}-{row.name}", config, partial(row.test, run.dataset, config), f"{row.sort} {row.name}"
+        )
+        for row in rows
+    }
+
+
+def baseline_rows(table: TableScenario, run: DatasetRun, options: RunOptions) -> Iterator[ReferenceRow]:
+    """The scenario's baselines that can be asked on this dataset; the reasons of the others are reported."""
+    reasons = left_out(table.baselines, run.dataset)
+    for name, reason in reasons.items():
+        run.progress.say(f"baseline {name} is left out: {reason}")
+    for name in (one for one in table.baselines if one not in reasons):
+        yield ReferenceRow(name, "baseline", partial(options.baseline or default_baseline(), name))
+
+
+SOURCES: tuple[Source, ...] = (baseline_rows,)
+
+
+def default_baseline() -> BaselineFn:
+    """``micrec.experiment.run_baseline``, imported when it is needed."""
+    from micrec.experiment import run_baseline
+
+    return run_baseline
