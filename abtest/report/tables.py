@@ -10,6 +10,7 @@ from abtest.report import formatting
 from micrec.shares import share_lines
 
 Results = Mapping[str, Any]  # the contents of results.json
+Model = Mapping[str, Any]  # one of its models
 
 COST_NOTE = (
     "Seconds in all: training and test of one model; of a row without training, its fit, its scores and its test."
@@ -56,7 +57,7 @@ def model_table(results: Results) -> Table:
     """Floors and arms by metric, mean ± standard deviation over seeds."""
     metrics = metric_names(results)
     rows = [
-        (label, *(_over_seeds(models, metric) for metric in metrics))
+        (label, *(formatting.mean_sd(*mean_of(models, metric)) for metric in metrics))
         for label, models in models_by_label(results).items()
     ]
     notes = share_lines(
@@ -89,10 +90,14 @@ def effect_table(results: Results, family: str, title: str) -> Table:
 
 def cost_table(results: Results) -> Table:
     """What training cost, mean over seeds, and how long the rows without training took."""
-    groups = models_by_label(results)
+    return costs_of(models_by_label(results), "Cost (mean over training seeds)")
+
+
+def costs_of(groups: Mapping[str, Sequence[Model]], title: str, *, folded: bool = False) -> Table:
+    """What the models of each label cost, mean over their seeds."""
     keys = [key for key in _COSTS if any(key in model for models in groups.values() for model in models)]
     rows = [(label, *(_plain_mean(models, key) for key in keys)) for label, models in groups.items()]
-    return Table("Cost (mean over training seeds)", ("model", *(_COSTS[key] for key in keys)), rows, [COST_NOTE])
+    return Table(title, ("model", *(_COSTS[key] for key in keys)), rows, [COST_NOTE], folded)
 
 
 def seed_table(results: Results) -> Table:
@@ -122,6 +127,20 @@ def models_by_label(results: Results) -> dict[str, list[Mapping[str, Any]]]:
     return groups
 
 
+def mean_of(models: Sequence[Model], metric: str, slice_: str = "all") -> tuple[float | None, float | None]:
+    """Mean and standard deviation over seeds; None where a seed lacks the metric."""
+    values = [(model if slice_ == "all" else model["slices"].get(slice_, {})).get(metric) for model in models]
+    known = [float(value) for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None, None
+    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
+
+
+def keys_text(values: Mapping[str, Any]) -> str:
+    """Config keys as ``key=value`` text."""
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items()) or "nothing more"
+
+
 def arm_label(results: Results, arm: str) -> str:
     """What an arm is called in tables."""
     return str(results["scenario"]["arms"][arm]["label"])
@@ -139,12 +158,8 @@ def significance(effect: Mapping[str, Any]) -> str:
 def switch_lines(results: Results) -> list[tuple[str, str]]:
     """Who, and the config keys that were on, as ``key=value`` text."""
     on = results["switches"]
-    lines = [("preset", on["preset"]), ("all arms", _keys(on["shared"]))]
-    return lines + [(arm_label(results, arm), _keys(keys)) for arm, keys in on["arms"].items()]
-
-
-def _keys(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items()) or "nothing more"
+    lines = [("preset", on["preset"]), ("all arms", keys_text(on["shared"]))]
+    return lines + [(arm_label(results, arm), keys_text(keys)) for arm, keys in on["arms"].items()]
 
 
 def _name(effect: Mapping[str, Any], results: Results, *, several: bool) -> str:
@@ -184,14 +199,6 @@ def _notes(effects: Sequence[Mapping[str, Any]], results: Results, *, several: b
                 reason = f"{test['test']}: {test['reason']}"
                 rows.setdefault(reason, []).append(_name(effect, results, several=several))
     return [f"{reason} ({'; '.join(names)})." for reason, names in rows.items()]
-
-
-def _over_seeds(models: Sequence[Mapping[str, Any]], metric: str) -> str:
-    values = [model.get(metric) for model in models]
-    known = [number for number in values if number is not None]
-    if len(known) < len(values):
-        return formatting.UNDEFINED
-    return formatting.mean_sd(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
 def _plain_mean(models: Sequence[Mapping[str, Any]], key: str) -> str:

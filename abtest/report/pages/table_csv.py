@@ -5,8 +5,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from abtest.report.pages.table_layout import groups, label_of, mean_of, paper_number
-from abtest.report.tables import Results
+from abtest.report.pages.table_layout import groups, label_of, paper_number
+from abtest.report.tables import Results, mean_of
 
 
 def table_csv(results: Results) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from abtest.report import formatting
 from abtest.report.latex import comment_lines, escape
-from abtest.report.pages.table_layout import beaten, groups, label_of, mean_of, paper_number, switch_lines
-from abtest.report.tables import Results
+from abtest.report.pages.table_layout import beaten, groups, label_of, paper_number, switch_lines
+from abtest.report.tables import Results, mean_of
 
 
 def latex_table(results: Results) -> str:

@@ -1,24 +1,14 @@
 """A table's results as text cells: the table itself, the paper's numbers beside it, what was tested, what it cost."""
 
-import json
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from abtest.report import formatting
 from abtest.report.sections import Section
-from abtest.report.tables import COST_NOTE, Results, Table, hit_cutoffs
+from abtest.report.tables import Model, Results, Table, costs_of, hit_cutoffs, keys_text, mean_of
 from micrec.shares import share_lines
 
-Model = Mapping[str, Any]
 STEPS = "Claims, step by step"  # the section in which a page draws each claim
-_COSTS = {
-    "seconds": "seconds in all",
-    "train_s": "training s",
-    "train_samples_per_s": "training samples/s",
-    "best_epoch": "best epoch",
-    "parameters": "parameters",
-}
 
 
 def groups(results: Results, dataset: str) -> dict[str, list[Model]]:
@@ -34,15 +24,6 @@ def label_of(results: Results, row: str) -> str:
     """A row's name in tables; a baseline's is its own."""
     rows = results["scenario"]["rows"]
     return str(rows[row]["label"]) if row in rows else row
-
-
-def mean_of(models: Sequence[Model], metric: str, slice_: str = "all") -> tuple[float | None, float | None]:
-    """Mean and standard deviation over seeds; None where a seed lacks the metric."""
-    values = [(model if slice_ == "all" else model["slices"].get(slice_, {})).get(metric) for model in models]
-    known = [float(value) for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None, None
-    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None
 
 
 def paper_number(results: Results, dataset: str, row: str, metric: str) -> float | None:
@@ -187,11 +168,8 @@ def effect_table(results: Results, dataset: str) -> Table:
 
 def cost_table(results: Results, dataset: str) -> Table:
     """What training cost, mean over the seeds, and how long the rows without training took."""
-    found = groups(results, dataset)
-    keys = [key for key in _COSTS if any(key in model for models in found.values() for model in models)]
-    rows = [(label_of(results, row), *(_cost(models, key) for key in keys)) for row, models in found.items()]
-    title = f"Cost on {results['datasets'][dataset]['label']} (mean over training seeds)"
-    return Table(title, ("model", *(_COSTS[key] for key in keys)), rows, [COST_NOTE], folded=True)
+    found = {label_of(results, row): models for row, models in groups(results, dataset).items()}
+    return costs_of(found, f"Cost on {results['datasets'][dataset]['label']} (mean over training seeds)", folded=True)
 
 
 def seed_table(results: Results, dataset: str) -> Table:
@@ -263,8 +241,8 @@ def switch_lines(results: Results) -> list[tuple[str, str]]:
     lines = [("preset", str(switches["preset"]))]
     datasets = switches["datasets"]
     labels = {name: results["datasets"][name]["label"] for name in datasets}
-    who = {"": {name: _keys(on["shared"]) for name, on in datasets.items()}}
-    who |= {row: {name: _keys(on["rows"][row]) for name, on in datasets.items()} for row in _rows(results)}
+    who = {"": {name: keys_text(on["shared"]) for name, on in datasets.items()}}
+    who |= {row: {name: keys_text(on["rows"][row]) for name, on in datasets.items()} for row in _rows(results)}
     for row, texts in who.items():
         head = label_of(results, row) if row else "all rows"
         if len(set(texts.values())) == 1:
@@ -323,14 +301,5 @@ def _plain(number: float | None) -> str:
     return "" if number is None else formatting.value(number)
 
 
-def _cost(models: Sequence[Model], key: str) -> str:
-    known = [model[key] for model in models if isinstance(model.get(key), int | float)]
-    return f"{statistics.fmean(known):,.1f}" if known else formatting.UNDEFINED
-
-
 def _filled(tables: Sequence[Table]) -> list[Table]:
     return [table for table in tables if table.rows and len(table.header) > 1]
-
-
-def _keys(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items()) or "nothing more"
