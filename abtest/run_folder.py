@@ -3,8 +3,8 @@
 ::
 
     scenario.resolved.yaml   every key of the run; `micrec run` on it repeats the run
-    trials/                  one folder per trained model, see abtest.offline.trials
-    world/                   the generated dataset, if the scenario named none
+    trials/                  of kinds that train offline: by dataset one folder per model, see abtest.offline.trials
+    world/                   the generated datasets, if the scenario named none
     worlds/                  days and measures of the simulated worlds, see abtest.online.simulate
     results.json             the numbers, for programs: abtest/schema/results.schema.json
     report.html  report.md  table.tex     the numbers, for people

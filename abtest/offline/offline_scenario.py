@@ -88,10 +88,7 @@ class OfflineScenario(Frozen):
             details=metrics.secondary,
             slices=metrics.slices or (),
             comparisons=tuple(
-                RowComparison(row=arm, **against, **family)
-                for arm in self.treatments
-                for family in families
-                if family["metrics"]
+                RowComparison(row=arm, **against, **family) for arm in self.treatments for family in families
             ),
             alpha=self.alpha,
             baselines=self.baselines,

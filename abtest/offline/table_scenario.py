@@ -191,7 +191,7 @@ class TableScenario(Frozen):
         for one in self.comparisons:
             for other in one.against if one.against is not None else [row for row in self.rows if row != one.row]:
                 for slice_ in slices if one.slices is None else one.slices:
-                    for metric in one.metrics or self.metrics:
+                    for metric in self.metrics if one.metrics is None else one.metrics:
                         yield EffectQuestion(one.row, other, metric, slice_, one.family)
         for ordering in self.orderings:
             for lower, higher in ordering.steps():

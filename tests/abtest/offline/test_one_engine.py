@@ -1,5 +1,8 @@
 """One engine: a two-arm test is a table of two rows, and reference rows stand in every kind without its doing."""
 
+import re
+from pathlib import Path
+
 import jsonschema
 import numpy as np
 import pytest
@@ -10,11 +13,13 @@ from abtest.offline import reference_rows
 from abtest.offline.reference_rows import ReferenceRow
 from abtest.report.pages import table_layout
 from abtest.report.tables import cost_table
+from abtest.scenario_files import load_scenario
 from abtest.schema import results_schema
 
 from .fakes import SCENARIO, FakeTrainer, draw_result, run_fake, tiny_dataset
 from .table_fakes import run_fake_table
 
+DOCS = Path(__file__).parents[3] / "docs"
 SCHEMA = results_schema()
 AGAINST = {"row": "treatment", "against": ["control"]}
 AS_TABLE = {  # the scenario of the fakes, written out by hand
@@ -89,6 +94,21 @@ class TestTwoArmsAreATable:
         assert effect["lift"] == pytest.approx(np.mean(tails[1]) / np.mean(tails[0]) - 1)
         assert (effect["users"], effect["size"]["users"]) == (None, 30)
         assert any("hit@5, tail" in row for row in table_layout.effect_table(table, "given").rows)
+
+
+def test_the_guide_writes_the_shipped_two_arm_test_out_as_a_table(tmp_path):
+    (written,) = re.findall(r"(?s)```yaml\n(kind: table.*?)```", (DOCS / "experiments.md").read_text(encoding="utf-8"))
+    (tmp_path / "table.yaml").write_text(written, encoding="utf-8")
+    by_hand, _ = load_scenario(tmp_path / "table.yaml")
+    short, _ = load_scenario(Path("offline_ab"))
+    slices = ["tail", "cold_users"]
+    assert by_hand.questions(slices) == short.table().questions(slices)
+    assert len(by_hand.questions(slices)) == 4 + 4 + 2 * 4
+    for row in ("control", "treatment"):
+        assert by_hand.config(by_hand.chosen()[0].keys, row, 3) == short.config(row, 3)
+    assert by_hand.chosen()[0].keys.world_config() == short.world
+    for key in ("seeds", "preset", "alpha", "baselines", "metrics", "details", "reference_row", "choose_epochs"):
+        assert getattr(by_hand, key) == getattr(short.table(), key)
 
 
 class TestReferenceRows:
