@@ -8,6 +8,8 @@ from pydantic import Field
 
 from abtest.arms import CONTROL, Arm
 from abtest.offline.table_scenario import (
+    DEFAULT_BASELINES,
+    BaselineNames,
     DatasetConfig,
     RowComparison,
     RowConfig,
@@ -15,12 +17,10 @@ from abtest.offline.table_scenario import (
     chosen_datasets,
     folder_name,
     plain,
+    whole_config,
 )
-from micrec.baselines import BASELINES
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
-from micrec.named import NameIn
-from micrec.settings import build_config
 from simulator.world.world_config import WorldConfig
 
 
@@ -50,26 +50,15 @@ class OfflineScenario(Frozen):
     arms: dict[str, Arm] = Field(description="The models: control, and one or more treatments.")
     metrics: Metrics = Field(default_factory=Metrics, description="What is tested.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
-    baselines: tuple[Annotated[str, NameIn(BASELINES)], ...] = Field(
-        ("popularity", "recent_popularity", "item_knn", "ease"),
-        description="Models without training that every table shows.",
-    )
-
-    @property
-    def seed_numbers(self) -> range:
-        return range(self.first_seed, self.first_seed + self.seeds)
-
-    @property
-    def treatments(self) -> list[str]:
-        return [name for name in self.arms if name != CONTROL]
+    baselines: BaselineNames = Field(DEFAULT_BASELINES, description="Models without training that every table shows.")
 
     def table(self) -> "TwoArmTable":
         """The table of which this is a short form: arms as rows, each treatment compared with the control."""
         metrics = self.metrics
         world = {folder_name(self.world.name): DatasetConfig(world=self.world)}
         chosen = world if self.data is None else chosen_datasets(self.data, {}, {})
-        against: dict[str, Any] = {"against": (CONTROL,)}
-        families = (
+        treatments = [name for name in self.arms if name != CONTROL]
+        families: tuple[dict[str, Any], ...] = (
             {"metrics": metrics.primary, "family": "primary"},
             {"metrics": metrics.secondary, "family": "secondary"},
             {"metrics": metrics.primary, "family": "slice", "slices": metrics.slices},
@@ -88,7 +77,7 @@ class OfflineScenario(Frozen):
             details=metrics.secondary,
             slices=metrics.slices or (),
             comparisons=tuple(
-                RowComparison(row=arm, **against, **family) for arm in self.treatments for family in families
+                RowComparison(row=arm, against=(CONTROL,), **family) for arm in treatments for family in families
             ),
             alpha=self.alpha,
             baselines=self.baselines,
@@ -96,8 +85,7 @@ class OfflineScenario(Frozen):
 
     def resolved(self) -> dict[str, Any]:
         """Plain data in which every key is explicit; ``base`` holds the whole config."""
-        config = build_config(self.preset, self.base).model_dump(exclude={"preset": True, "train": {"seed"}})
-        return plain({**self.model_dump(), "base": config})
+        return plain({**self.model_dump(), "base": whole_config(self.preset, self.base)})
 
     def config(self, arm: str, seed: int) -> Config:
         """The full config of one trial."""

@@ -18,6 +18,8 @@ from simulator.world.world_config import WorldConfig
 
 Loss = Annotated[str, NameIn(ITEM_LOSSES)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+BaselineNames = tuple[Annotated[str, NameIn(BASELINES)], ...]
+DEFAULT_BASELINES = ("popularity", "recent_popularity", "item_knn", "ease")
 Family = Literal["primary", "secondary", "slice"]  # effects whose p-values Holm's method adjusts together
 ALL = "all"  # the slice that is everybody
 
@@ -150,10 +152,7 @@ class TableScenario(Frozen):
     comparisons: tuple[RowComparison, ...] = Field((), description="Which rows are tested against which.")
     orderings: tuple[Ordering, ...] = Field((), description="Claims that are tested.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
-    baselines: tuple[Annotated[str, NameIn(BASELINES)], ...] = Field(
-        ("popularity", "recent_popularity", "item_knn", "ease"),
-        description="Models without training that every table shows.",
-    )
+    baselines: BaselineNames = Field(DEFAULT_BASELINES, description="Models without training that every table shows.")
     paper: dict[str, PaperDataset] = Field(default_factory=dict, description="The paper's own numbers, for shape.")
     figure: FigureConfig = Field(default_factory=FigureConfig, description="The figure of the report.")
 
@@ -231,8 +230,7 @@ class TableScenario(Frozen):
 
     def resolved(self) -> dict[str, Any]:
         """Plain data in which every key is explicit; ``base`` holds the whole config."""
-        config = build_config(self.preset, self.base).model_dump(exclude={"preset": True, "train": {"seed"}})
-        return plain({**self.model_dump(), "base": config})
+        return plain({**self.model_dump(), "base": whole_config(self.preset, self.base)})
 
 
 def chosen_datasets(data: Path | None, datasets: Mapping[str, DatasetConfig], paper: Mapping[str, Any]) -> list[Chosen]:
@@ -245,6 +243,11 @@ def chosen_datasets(data: Path | None, datasets: Mapping[str, DatasetConfig], pa
 def folder_name(text: str) -> str:
     """A text as the name of a dataset, which names folders too."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", text).lstrip("_-") or "data"
+
+
+def whole_config(preset: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    """Every config key of ``base`` over a preset, but those that the scenario sets itself."""
+    return build_config(preset, base).model_dump(exclude={"preset": True, "train": {"seed"}})
 
 
 def plain(data: Mapping[str, Any]) -> dict[str, Any]:

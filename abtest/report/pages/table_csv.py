@@ -24,7 +24,7 @@ def table_csv(results: Results) -> str:
     return csv_text(("dataset", "row", "label", "slice", "metric", "seeds", "mean", "sd", "paper"), lines)
 
 
-def cells_csv(results: Results) -> str:
+def trials_csv(results: Results) -> str:
     """One line per trained model or baseline; slices are columns such as ``tail.hit@50``."""
     flat = [_flat(model) for model in results["models"]]
     header = list(dict.fromkeys(key for model in flat for key in model))

@@ -71,7 +71,7 @@ def panels_of(results: Results) -> list[FigurePanel]:
     keys, rows = scenario["figure"], list(scenario["rows"])
     metrics = keys["metrics"] or list(dict.fromkeys([scenario["metrics"][0], scenario["metrics"][-1]]))
     names = {name: facts["label"] for name, facts in results["datasets"].items()}
-    cells = {name: groups(results, name) for name in names}
+    models = {name: groups(results, name) for name in names}
     if keys["groups"]:
         first = next(iter(keys["groups"].values()))
         bars = list(keys["bars"]) or [label_of(results, row) for row in first]
@@ -80,7 +80,7 @@ def panels_of(results: Results) -> list[FigurePanel]:
                 f"{metric_title(metric)}, {label}" if len(names) > 1 else metric_title(metric),
                 list(keys["groups"]),
                 bars,
-                [[_values(cells[name][row], metric) for row in group] for group in keys["groups"].values()],
+                [[_values(models[name][row], metric) for row in group] for group in keys["groups"].values()],
             )
             for name, label in names.items()
             for metric in metrics
@@ -91,7 +91,7 @@ def panels_of(results: Results) -> list[FigurePanel]:
             metric_title(metric),
             list(names.values()),
             bars,
-            [[_values(cells[name][row], metric) for row in rows] for name in names],
+            [[_values(models[name][row], metric) for row in rows] for name in names],
         )
         for metric in metrics
     ]

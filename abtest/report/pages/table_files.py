@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from abtest.report.pages.table_csv import cells_csv, table_csv
+from abtest.report.pages.table_csv import table_csv, trials_csv
 from abtest.report.pages.table_figure import figure_files
 from abtest.report.pages.table_latex import latex_table
 from abtest.report.pages.table_page import html_report, markdown_report
@@ -18,6 +18,6 @@ def write_files(out: Path, results: Results) -> None:
     write_text(out / HTML_FILE, html_report(results))
     write_text(out / LATEX_FILE, latex_table(results))
     write_text(out / TABLE_CSV, table_csv(results))
-    write_text(out / TRIALS_CSV, cells_csv(results))
+    write_text(out / TRIALS_CSV, trials_csv(results))
     for name, content in figure_files(results).items():
         write_bytes(out / name, content)

@@ -12,7 +12,7 @@ STEPS = "Claims, step by step"  # the section in which a page draws each claim
 
 
 def groups(results: Results, dataset: str) -> dict[str, list[Model]]:
-    """The cells of one dataset by row, baselines first under their names."""
+    """The models of one dataset by row, those without training first under their names."""
     found: dict[str, list[Model]] = {}
     for model in results["models"]:
         if model["dataset"] == dataset:
