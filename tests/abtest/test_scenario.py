@@ -41,7 +41,7 @@ class TestLoading:
     def test_defaults(self, tmp_path):
         scenario, resolved = load_scenario(write(tmp_path, MINIMAL))
         assert (scenario.name, scenario.seeds, scenario.preset, scenario.data) == ("mine", 5, "paper", None)
-        assert list(scenario.seed_numbers) == [0, 1, 2, 3, 4]
+        assert list(scenario.table().seed_numbers) == [0, 1, 2, 3, 4]
         assert scenario.treatments == ["treatment"]
         assert set(resolved) == set(OfflineScenario.model_fields)
 
