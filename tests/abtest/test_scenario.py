@@ -42,7 +42,7 @@ class TestLoading:
         scenario, resolved = load_scenario(write(tmp_path, MINIMAL))
         assert (scenario.name, scenario.seeds, scenario.preset, scenario.data) == ("mine", 5, "paper", None)
         assert list(scenario.table().seed_numbers) == [0, 1, 2, 3, 4]
-        assert scenario.treatments == ["treatment"]
+        assert [one.row for one in scenario.table().questions([])] == ["treatment"] * 6
         assert set(resolved) == set(OfflineScenario.model_fields)
 
     def test_config_of_a_cell(self, tmp_path):
