@@ -13,6 +13,7 @@ from abtest.offline.run_options import BaselineFn, RunOptions
 from abtest.offline.table_scenario import TableScenario
 from abtest.offline.trial_runs import tested_once
 from abtest.offline.trials import Trial, TrialResult
+from micrec.baselines import BASELINES
 from micrec.baselines.baseline_scores import left_out
 from micrec.config import Config
 from micrec.data.dataset import Dataset
@@ -62,12 +63,13 @@ def run_references(table: TableScenario, run: DatasetRun, config: Config, option
 
 
 def baseline_rows(table: TableScenario, run: DatasetRun, options: RunOptions) -> Iterator[ReferenceRow]:
-    """The scenario's baselines that can be asked on this dataset; the reasons of the others are reported."""
+    """The scenario's baselines and ceilings that can be asked on this dataset; why others cannot is reported."""
     reasons = left_out(table.baselines, run.dataset)
     for name, reason in reasons.items():
         run.progress.say(f"baseline {name} is left out: {reason}")
     for name in (one for one in table.baselines if one not in reasons):
-        yield ReferenceRow(name, "baseline", partial(options.baseline or default_baseline(), name))
+        sort = "ceiling" if BASELINES[name].is_ceiling else "baseline"
+        yield ReferenceRow(name, sort, partial(options.baseline or default_baseline(), name))
 
 
 SOURCES: tuple[Source, ...] = (baseline_rows,)

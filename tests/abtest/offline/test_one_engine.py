@@ -12,9 +12,11 @@ from statsmodels.stats.multitest import multipletests
 from abtest.offline import reference_rows
 from abtest.offline.reference_rows import ReferenceRow
 from abtest.report.pages import table_layout
+from abtest.report.pages.two_arm_verdict import verdict
 from abtest.report.tables import cost_table
 from abtest.scenario_files import load_scenario
 from abtest.schema import results_schema
+from micrec.baselines import BASELINES, BaselineModel
 
 from .fakes import SCENARIO, FakeTrainer, draw_result, run_fake, tiny_dataset
 from .table_fakes import run_fake_table
@@ -148,6 +150,18 @@ class TestReferenceRows:
         assert "| best (ceiling) |" in report
         assert "does not pass ease (baseline) on" in report
         assert "does not pass best (ceiling)" not in report
+
+    def test_a_ceiling_of_the_registry_is_called_one_and_nobody_is_blamed_for_it(self, tmp_path):
+        BASELINES.register("all_known", BaselineModel("all known", print, is_ceiling=True))
+        try:
+            results = run_fake(tmp_path / "run", sets=["baselines=[ease, all_known]"])
+        finally:
+            BASELINES.remove("all_known")
+        labels = [model["model"] for model in results["models"] if model["arm"] is None]
+        assert labels == ["ease (baseline)", "all_known (ceiling)"]
+        text = " ".join(verdict(results))
+        assert "ease (baseline)" in text
+        assert "all_known" not in text
 
     def test_each_tells_its_time(self, tmp_path):
         two, table = run_fake(tmp_path / "two"), run_fake_table(tmp_path / "table")
