@@ -23,7 +23,7 @@ from tests.simulator.worlds import small_config
 TOPICS = ("items.topics=4", "taste.depth={topic: 0.7, subcategory: 0.2, item: 0.1}")
 CONFIG = Config.model_validate(
     {
-        "model": {"embedding_dim": 8, "hidden": [8], "heads": 2},
+        "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}},
         "train": {"epochs": 1, "batch_size": 512, "device": "cpu"},
         "contrast": {"pool_size": 32, "semantic": {"svd_dim": 8}},
         "evaluation": {"cutoffs": [5, 20, 50]},
