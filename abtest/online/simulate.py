@@ -12,7 +12,7 @@ from abtest.online.online_scenario import OnlineScenario, folder_name
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from simulator.channels.two_tower.two_tower_config import TWO_TOWER
-from simulator.platform.registered_models import registered_trainers
+from simulator.platform.registered_models import registered_trainers, with_oracle
 
 WARM_UP, EXPERIMENT = "warmup", "experiment"
 MEASURES = "measures"
@@ -93,12 +93,13 @@ def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progre
     only = None if simulation.part in (WARM_UP, EXPERIMENT) else simulation.part
     base = root / simulation._replace(part=WARM_UP).path if simulation.part != WARM_UP and warm_up else None
     world, setting = _world(chosen.world_config(simulation.replication).model_dump_json(), first_day)
-    population = Population.build(world, chosen.population_config(simulation.replication), first_day=first_day)
+    respond = chosen.population_config(simulation.replication)
+    population = Population.build(world, respond, first_day=first_day)
     engine = Engine(
         chosen.platform_config(simulation.replication, only),
         setting,
         population,
-        registered_trainers(),
+        with_oracle(registered_trainers(), world, respond),
         folder,
         base=base,
         progress=progress,
