@@ -20,7 +20,7 @@ from micrec.evaluation.link_recall import read_links
 from micrec.evaluation.notes import judged_lines, notes
 from micrec.evaluation.standing import label, standings, verdict
 from micrec.evaluation.task import Part
-from micrec.evaluation.way_to_ceiling import way_to_ceiling
+from micrec.evaluation.way_to_ceiling import way_to_ceiling, without_ceilings
 from micrec.experiment import evaluate_baseline, evaluate_model
 from micrec.fitting import Fitted
 from micrec.presets import PRESETS
@@ -56,7 +56,8 @@ def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test"
     links = read_links(dataset)
     results = {model_label(config): evaluate_model(fitted, task, links)}
     return results | {
-        name: evaluate_baseline(name, inputs, links=links) for name in affordable(BASELINES, inputs.dataset)
+        name: evaluate_baseline(name, inputs, links=links)
+        for name in without_ceilings(affordable(BASELINES, inputs.dataset), config.evaluation)
     }
 
 

@@ -9,11 +9,11 @@ import pytest
 import micrec
 from micrec.baselines import BASELINES
 from micrec.baselines.baseline_inputs import BaselineInputs
-from micrec.config import Config
+from micrec.config import Config, EvalConfig
 from micrec.data.split import temporal_split
 from micrec.data.store import read_dataset
 from micrec.evaluation import evaluation_task
-from micrec.evaluation.way_to_ceiling import way_to_ceiling
+from micrec.evaluation.way_to_ceiling import way_to_ceiling, without_ceilings
 from micrec.experiment import evaluate_baseline
 from simulator.ceiling import ITEMS_KNOWN, USERS_KNOWN, register_ceilings
 from simulator.ceiling.ceilings import missing_ground_truth
@@ -86,9 +86,9 @@ def test_the_way_to_the_ceiling_is_a_share(results):
     assert not way_to_ceiling({name: results[name] for name in RIVALS})
 
 
-@pytest.mark.parametrize("evaluation", [{"users": "all"}, {"history": "rolling"}, {"seen": "filter"}])
+@pytest.mark.parametrize("evaluation", [{"users": "all"}, {"seen": "filter"}])
 def test_the_order_holds_for_other_questions(data, evaluation):
-    """New users, whose fields are all that is known of them; histories up to each click; seen items left out."""
+    """New users, whose fields are all that is known of them; seen items left out."""
     found = judged(data, ("popularity", "users_known", "items_known"), **evaluation)
     for lower, higher in (("popularity", "items_known"), ("items_known", "users_known")):
         difference, error = gain(found[higher], found[lower], 1)
@@ -119,6 +119,12 @@ def test_a_log_of_another_source_has_no_ceiling(data, tmp_path):
     schema = (folder / "dataset.yaml").read_text(encoding="utf-8")
     (folder / "dataset.yaml").write_text(schema.replace("micrec world", "a shop"), encoding="utf-8")
     assert missing_ground_truth(read_dataset(folder)) == "it is no generated world in a folder"
+
+
+def test_lists_for_single_clicks_have_no_ceiling():
+    names = ["popularity", "users_known", "items_known"]
+    assert without_ceilings(names, CONFIG.evaluation) == names
+    assert without_ceilings(names, EvalConfig(history="rolling")) == ["popularity"]
 
 
 def test_ceilings_are_named_once_however_often_they_register():
