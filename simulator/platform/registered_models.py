@@ -28,7 +28,7 @@ def registered_checks() -> TrainerFactories:
     def oracle(options: Mapping[str, Any]) -> Any:
         return validate(OracleConfig, options, where=_where(ORACLE))
 
-    matchers = {**{kind: partial(channel, kind) for kind in CHANNELS}, ORACLE: oracle}
+    matchers: dict[str, Any] = {**{kind: partial(channel, kind) for kind in CHANNELS}, ORACLE: oracle}
     rankers: dict[str, Any] = {kind: partial(ranker_options, kind) for kind in RANKERS}
     return TrainerFactories(matchers, rankers)
 
