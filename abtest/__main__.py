@@ -1,5 +1,5 @@
 """``python -m abtest`` is the command ``micrec``."""
 
-from abtest.cli.main import main
+from abtest.cli.entry import main
 
 main()

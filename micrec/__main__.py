@@ -2,4 +2,4 @@
 
 import importlib
 
-importlib.import_module("abtest.cli.main").main()  # the command of all three packages; nothing here depends on them
+importlib.import_module("abtest.cli.entry").main()  # the command of all three packages; nothing here depends on them

@@ -22,7 +22,7 @@ import abtest
 import micrec
 import simulator
 from abtest.analysis.metrics import BUILTIN
-from abtest.cli import app
+from abtest.cli.main import app
 from abtest.report import glossary
 from abtest.scenario_files import explain_scenario, load_scenario
 from abtest.scenario_kinds import SCENARIO_KINDS

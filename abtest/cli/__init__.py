@@ -1,5 +1,5 @@
 """The one console command, ``micrec``, composed of the commands of the three packages."""
 
-from abtest.cli.main import app, main
+from abtest.cli.entry import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
