@@ -164,15 +164,15 @@ def aa_section(found: Sequence[FalseAlarms], alpha: float, daily: Sequence[Daily
         (
             one.metric,
             f"{one.splits:,}",
-            f"{one.alarms} ({one.alarms / one.splits:.1%})",
+            f"{one.alarms} ({_share(one.alarms, one.splits)})",
             f"{one.band[0]} to {one.band[1]}",
             f"{one.uniform_p:.3f}",
-            f"{one.covered / one.splits:.1%}",
+            _share(one.covered, one.splits),
             "sound" if one.sound else "NOT SOUND",
         )
         for one in found
     ]
-    header = ("metric", "splits", f"p < {alpha:g}", "expected (99 %)", "uniformity p", "interval holds 0", "verdict")
+    header = ("metric", "splits", f"p < {alpha:g}", "expected (99 %)", "p of uniformity", "interval holds 0", "verdict")
     bad = list(dict.fromkeys([*(one.metric for one in found if not one.sound), *_unsound(daily)]))
     text = (
         f"The test cries wolf too often or too seldom on {', '.join(bad)}: do not trust it there."
@@ -195,9 +195,9 @@ def _daily_table(daily: Sequence[DailyAlarms], alpha: float) -> Table:
             one.metric,
             str(one.looks),
             f"{one.splits:,}",
-            f"{one.alarms} ({one.alarms / one.splits:.1%})",
+            f"{one.alarms} ({_share(one.alarms, one.splits)})",
             f"at most {one.most}",
-            f"{one.naive} ({one.naive / one.splits:.1%})",
+            f"{one.naive} ({_share(one.naive, one.splits)})",
             "sound" if one.sound else "NOT SOUND",
         )
         for one in daily
@@ -216,3 +216,7 @@ def _daily_table(daily: Sequence[DailyAlarms], alpha: float) -> Table:
         "been if each look had been read as if it were the only one."
     )
     return Table("Looked at every day", header, rows, [note])
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %"

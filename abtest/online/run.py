@@ -116,7 +116,7 @@ def _write(
             title = () if single else (f"What follows is variant {one.variant}, replication {one.number}.",)
             head = [study, *report.comparisons(scenario, found), *_recalls(scenario, found)]
             if single:
-                head[0] = replace(head[0], title="The truth beside the test")
+                head[0] = replace(head[0], title="The truth beside the test" if one.truth else "The test in one line")
             head[-1] = replace(head[-1], text=(*head[-1].text, *title))
             if alike := scenario.identical_arms():
                 head[0] = replace(head[0], text=(alike, *head[0].text))

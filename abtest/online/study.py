@@ -242,20 +242,24 @@ def _summary(variant: str, question: Question, runs: Sequence[Replication], alph
 
 
 def lift_figure(primary: Sequence[Summary]) -> list[Block]:
-    """The true lift of every variant."""
-    return [_figure(primary)]
+    """The true lift of every variant; nothing where none is known."""
+    return [_figure(primary)] if any(one.truth is not None for one in primary) else []
 
 
 def _figure(primary: Sequence[Summary]) -> Intervals:
-    several = len({one.question[2] for one in primary}) > 1
+    variants = len({one.variant for one in primary}) > 1
+    treatments = len({one.question[2] for one in primary}) > 1
     rows = []
     for one in primary:
         low, high = one.truth_ci or (None, None)
-        name = f"{one.variant}, {one.question[2]}" if several else one.variant
-        label = f"{one.question[0]}, {name}"
-        rows.append(Row(label, percent(one.truth), one.truth, low, high, mark=one.estimate, tone=tone(one.truth_ci)))
-    caption = "True lift with its interval; the mark is the mean of the experiments."
-    return Intervals("True lift by variant", rows, caption)
+        names = [one.question[0], *([one.variant] if variants else []), *([one.question[2]] if treatments else [])]
+        text = f"{percent(one.truth)} {bounds(one.truth_ci)}".strip()
+        label = ", ".join(names)
+        rows.append(Row(label, text, one.truth, low, high, mark=one.estimate, tone=tone(one.truth_ci)))
+    runs = max((one.runs for one in primary), default=1)
+    measured = f"the mean lift that the {runs} experiments measured" if runs > 1 else "the lift that the test measured"
+    caption = f"The dot is the true lift, with its interval; the diamond is {measured}. To the right is better."
+    return Intervals("True lift by variant" if variants else "True lift", rows, caption)
 
 
 def dose_figures(primary: Sequence[Summary]) -> list[Block]:
@@ -274,29 +278,31 @@ def dose_figures(primary: Sequence[Summary]) -> list[Block]:
             series.append(Series(name, at, [one.truth for one in own], low, high, TONES[place % len(TONES)], "dots"))
         if series:
             key = primary[0].variant.rsplit(" ", 1)[0]
-            found.append(Lines(f"True lift of {metric} by dose", key, "true lift", series, level=(0.0, "no effect")))
+            title, caption = f"True lift of {metric} by dose", "Higher is better."
+            found.append(Lines(title, key, "true lift", series, caption, level=(0.0, "no effect")))
     return found
 
 
 def _table(summaries: Sequence[Summary], title: str, alpha: float) -> Table:
     level = f"{100 * (1 - alpha):.4g} %"
-    rows = [
-        (
-            one.variant,
-            *one.question,
-            str(one.runs),
-            f"{percent(one.truth)} {bounds(one.truth_ci)}".strip(),
-            percent(one.estimate),
-            f"{percent(one.bias)} {bounds(one.bias_ci)}".strip(),
-            _coverage(one),
-            f"{one.significant} of {one.runs}",
-        )
-        for one in summaries
-    ]
-    header = (
-        *("variant", "metric", "slice", "treatment", "runs", f"true lift [{level}]"),
-        *("mean estimate", f"bias [{level}]", "truth in interval", "significant"),
-    )
+    columns: dict[str, list[str]] = {
+        "metric": [one.question[0] for one in summaries],
+        "variant": [one.variant for one in summaries],
+        "slice": [one.question[1] for one in summaries],
+        "treatment": [one.question[2] for one in summaries],
+        "runs": [str(one.runs) for one in summaries],
+        f"true lift [{level}]": [f"{percent(one.truth)} {bounds(one.truth_ci)}".strip() for one in summaries],
+        "mean estimate": [percent(one.estimate) for one in summaries],
+        f"bias [{level}]": [f"{percent(one.bias)} {bounds(one.bias_ci)}".strip() for one in summaries],
+        "truth in interval": [_coverage(one) for one in summaries],
+        "significant": [f"{one.significant} of {one.runs}" for one in summaries],
+    }
+    shown = {
+        name: cells
+        for name, cells in columns.items()
+        if set(cells) != {"–"} and (name not in ("variant", "slice", "treatment") or len(set(cells)) > 1)
+    }
+    header, rows = tuple(shown), list(zip(*shown.values(), strict=True))
     notes = []
     if any(one.judged >= 20 for one in summaries):
         notes.append(

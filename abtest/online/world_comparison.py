@@ -130,7 +130,7 @@ def _differences(
 
 def _blocks(title: str, differences: Sequence[Difference], alpha: float) -> list[Table | Intervals]:
     figure = [
-        Row(one.name, percent(one.lift), one.lift, low, high, tone=tone(one.ci))
+        Row(one.name, f"{percent(one.lift)} {bounds(one.ci)}".strip(), one.lift, low, high, tone=tone(one.ci))
         for one in differences
         if one.metric == METRICS[0]
         for low, high in [one.ci or (None, None)]
@@ -140,7 +140,8 @@ def _blocks(title: str, differences: Sequence[Difference], alpha: float) -> list
         rows.setdefault(one.name, []).append(f"{percent(one.lift)} {bounds(one.ci)}".strip())
     header = ("world", *(f"{name} [{100 * (1 - alpha):.4g} %]" for name in METRICS))
     table = Table(title, header, [(name, *cells) for name, cells in rows.items() if len(cells) == len(METRICS)], [])
-    return [Intervals(f"{title}, clicks per user", figure), table] if figure else [table]
+    caption = "Relative difference in clicks per user, with its interval; left of 0, fewer clicks."
+    return [Intervals(f"{title}, clicks per user", figure, caption), table] if figure else [table]
 
 
 def _notices(found: Sequence[Replication]) -> Table:

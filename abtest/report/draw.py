@@ -9,6 +9,7 @@ from abtest.report.scale import Scale, span, tick_text, ticks
 WIDE, NARROW = 720, 358  # px: a page's column, and a phone's
 _LETTER = 6.4  # px a letter takes at the text size of the figures, about
 _ROW_H, _ROW_H_NARROW, _AXIS_H = 30, 46, 30
+_NUMBERS_W = 188  # px beside a figure of intervals, at least
 
 
 class DrawnMark(NamedTuple):
@@ -51,8 +52,11 @@ def draw(figure: Figure, width: int = WIDE) -> Drawing:
 
 def _intervals(figure: Intervals, width: int) -> Drawing:
     narrow = width < 500
-    left, right = (6, width - 10) if narrow else (_label_width(r.label for r in figure.rows), width - 188)
-    row_h = _ROW_H_NARROW if narrow else _ROW_H
+    longest = max((len(row.text) for row in figure.rows), default=0)
+    side = max(_NUMBERS_W, 16 + round(_LETTER * longest))  # right of the paper, for the numbers
+    left, right = (6, width - 10) if narrow else (_label_width(r.label for r in figure.rows), width - side)
+    stacked = narrow and any(len(row.label) + len(row.text) + 3 > width / _LETTER for row in figure.rows)
+    row_h = (_ROW_H_NARROW + (16 if stacked else 0)) if narrow else _ROW_H
     bottom = 8 + row_h * len(figure.rows)
     x = Scale(*_limits(figure.rows), left + 6, right - 6)
     marks = list(_x_axis(x, 4, bottom, percent=figure.percent, signed=True, about=4 if narrow else 6))
@@ -60,13 +64,13 @@ def _intervals(figure: Intervals, width: int) -> Drawing:
         marks.append(DrawnMark("line", "zero", x(0), 4, x(0), bottom))
     for place, row in enumerate(figure.rows):
         top = 8 + place * row_h
-        y = top + (28 if narrow else row_h / 2)
+        y = top + (row_h - 18 if narrow else row_h / 2)
         line = top + 14 if narrow else y + 4
-        room = int((width - 150 if narrow else left - 8) / _LETTER)
-        marks.append(DrawnMark("text", "label quiet" if row.hollow else "label", 0, line, text=_short(row.label, room)))
-        marks.append(
-            DrawnMark("text", "number quiet" if row.hollow else "number", width, line, text=row.text, anchor="end")
-        )
+        room = int((width if stacked else width - 12 - _LETTER * len(row.text) if narrow else left - 8) / _LETTER)
+        quiet = " quiet" if row.hollow else ""
+        marks.append(DrawnMark("text", f"label{quiet}", 0, line, text=_short(row.label, room)))
+        below = line + 16 if stacked else line
+        marks.append(DrawnMark("text", f"number{quiet}", width, below, text=row.text, anchor="end"))
         marks += _interval(row, x, y)
     return Drawing(width, bottom + _AXIS_H, marks, [])
 
@@ -86,12 +90,21 @@ def _interval(row: Row, x: Scale, y: float) -> Iterator[DrawnMark]:
     if row.mark is not None and x.low <= row.mark <= x.high:
         at = x(row.mark)
         yield DrawnMark("path", "truth", text=f"M{at} {y - 7}L{at + 5} {y}L{at} {y + 7}L{at - 5} {y}Z")
-    if row.value is not None and x.low <= row.value <= x.high:
+    if row.value is None:
+        return
+    if x.low <= row.value <= x.high:
         yield DrawnMark("dot", f"dot {tone}", x(row.value), y, 4.5)
+    else:
+        tip = 1 if row.value > x.high else -1
+        at = x(x.high if tip > 0 else x.low)
+        yield DrawnMark("path", f"tip {tone}", text=f"M{at} {y - 4}L{at + 6 * tip} {y}L{at} {y + 4}Z")
 
 
 def _limits(rows: Iterable[Row]) -> tuple[float, float]:
-    """All intervals but the parts of those far wider than the rest, and 0."""
+    """All intervals but the parts of those far wider than the rest, and 0.
+
+    A value without an interval, which nobody could judge, squeezes the others no more than an interval would.
+    """
     known = [row for row in rows if row.value is not None]
     widths = sorted(row.high - row.low for row in known if row.high is not None and row.low is not None)
     typical = widths[len(widths) // 2] if widths else 0.0
@@ -99,6 +112,9 @@ def _limits(rows: Iterable[Row]) -> tuple[float, float]:
     for row in known:
         assert row.value is not None
         reach = 2.0 * typical
+        if row.low is None and typical:
+            low, high = min(low, max(row.value, -reach)), max(high, min(row.value, reach))
+            continue
         low = min(low, row.value, max(row.value - reach, row.low if row.low is not None else row.value))
         high = max(high, row.value, min(row.value + reach, row.high if row.high is not None else row.value))
         if row.mark is not None:
@@ -134,10 +150,10 @@ def _lines(figure: Lines, width: int) -> Drawing:
     if figure.level:
         at = y(figure.level[0])
         marks.append(DrawnMark("line", "level", left, at, width - 6, at))
-        marks.append(DrawnMark("text", "axis", width - 8, at - 5, text=figure.level[1], anchor="end"))
     for series in figure.series:
         marks += _series(series, x, y)
-    return Drawing(width, height, marks, [(f"{s.tone} {s.style}", s.name) for s in figure.series])
+    legend = [(f"{s.tone} {s.style}", s.name) for s in figure.series]
+    return Drawing(width, height, marks, [*legend, *([("level", figure.level[1])] if figure.level else [])])
 
 
 def _series(series: Series, x: Scale, y: Scale) -> Iterator[DrawnMark]:
@@ -169,7 +185,7 @@ def _bars(figure: Bars, width: int) -> Drawing:
     for place, (label, value, text) in enumerate(figure.rows):
         top = 4 + place * row_h
         line, bar = (top + 13, top + 20) if narrow else (top + 18, top + 6)
-        room = int((width - 120 if narrow else left - 8) / _LETTER)
+        room = int((width - 12 - _LETTER * len(text) if narrow else left - 8) / _LETTER)
         marks.append(DrawnMark("text", "label", 0, line, text=_short(label, room)))
         marks.append(DrawnMark("text", "number", width, line, text=text, anchor="end"))
         marks.append(DrawnMark("rect", "track", left, bar, right, bar + 14))

@@ -4,6 +4,7 @@ Every text goes through Jinja's autoescape; figures are SVG drawn twice, for a p
 shows one of them. No script, no request.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from abtest.report.draw import NARROW, WIDE, Drawing, draw
 from abtest.report.figures import Figure
 from abtest.report.pages.experiment_page import Page, page_of
+from abtest.report.tables import Table
+
+_LONG = 40  # characters from which a cell is text to be read, not a number to be compared
 
 
 def html_report(results: Mapping[str, Any]) -> str:
@@ -20,7 +24,24 @@ def html_report(results: Mapping[str, Any]) -> str:
 
 def render(page: Page) -> str:
     """A page as HTML."""
-    return str(_environment().get_template("report.html.j2").render(page=page, drawings=_drawings))
+    return str(_environment().get_template("report.html.j2").render(page=page, drawings=_drawings, text_columns=text_columns))
+
+
+def text_columns(table: Table) -> list[int]:
+    """Places of the columns, but for the first, that hold sentences: they start at the left and break between words."""
+    return [
+        place for place in range(1, len(table.header)) if any(_is_text(row[place]) for row in table.rows if row[place])
+    ]
+
+
+def unbroken(text: str) -> str:
+    """The text with spaces at which no line may break: within an interval, before a per-cent sign, beside ±."""
+    text = re.sub(r"\[[^\[\]]*\]", lambda found: found.group().replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return re.sub(r" (?=%)| (?=±)|(?<=±) ", "\N{NO-BREAK SPACE}", text)
+
+
+def _is_text(cell: str) -> bool:
+    return len(cell) > _LONG and sum(char.isalpha() for char in cell) > len(cell) / 2
 
 
 def _drawings(figure: Figure) -> list[tuple[str, Drawing]]:
@@ -31,10 +52,12 @@ def _drawings(figure: Figure) -> list[tuple[str, Drawing]]:
 def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("abtest.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = unbroken
+    return environment

@@ -28,6 +28,12 @@ def lift_figure(results: Results) -> Intervals:
     return Intervals("Lift by metric", rows, caption)
 
 
+def _better(results: Results, metric: str) -> str:
+    """Which way a followed metric should go."""
+    down = any(one["metric"] == metric and one["direction"] == "down" for one in results["effects"])
+    return "Lower is better." if down else "Higher is better."
+
+
 def _way(results: Results) -> str:
     """Which side is the good one."""
     families = ("primary", "guardrail", "secondary")
@@ -48,7 +54,8 @@ def slice_figure(results: Results) -> Intervals:
         if mine:
             rows += [_row(effect_name(results, effect), effect)]
             rows += [_row(f"· {effect_name(results, one)} ({_users(one)})", one) for one in mine]
-    return Intervals("Lift by slice", rows, f"{interval(results)}s; in brackets, users of both arms.")
+    caption = f"Relative lift with its {interval(results)}; in brackets, users of both arms. {_way(results)}"
+    return Intervals("Lift by slice", rows, caption)
 
 
 def daily_figures(results: Results) -> list[Lines]:
@@ -89,9 +96,10 @@ def daily_figures(results: Results) -> list[Lines]:
                 "day of the test",
                 "lift",
                 series,
-                caption="A bound that is cut off or missing lies beyond the figure or is not defined yet.",
+                caption=f"{_better(results, metric)} A bound that is cut off or missing lies beyond the figure or is not "
+                "defined yet.",
                 x_ticks={str(look["day"]): float(look["day"]) for look in looks},
-                level=(truth, "true lift") if truth is not None else None,
+                level=(truth, "true lift at the end of the test") if truth is not None else None,
             )
         )
     return figures
@@ -145,7 +153,7 @@ def power_figure(results: Results) -> Lines:
         series,
         caption="For a test of these users, this spread and this level, not adjusted for several metrics.",
         x_percent=True,
-        level=(0.8, "80 %"),
+        level=(0.8, "found 80 % of the time"),
     )
 
 

@@ -109,7 +109,12 @@ def subtitle(results: Results) -> str:
     span = f" over {len(days)} days ({days[0]} to {days[-1]})" if days else ""
     looks = {"final": "read once", "daily": "planned for a look a day", "open": "open-ended"}[scenario["looks"]]
     unit = data["unit"][0].upper() + data["unit"][1:]
-    return f"{data['users']:,} users{span}; {unit}. Level {scenario['alpha']:g}, {looks}."
+    line = f"{data['users']:,} users{span}; {unit}. Level {scenario['alpha']:g}, {looks}."
+    variants = {one["variant"] for one in results.get("study", ())}
+    runs = max((one["runs"] for one in results.get("study", ())), default=1)
+    if len(variants) > 1 or runs > 1:
+        line += " The verdict is that of one run among several; what they find together stands below it."
+    return line
 
 
 def provenance(results: Results) -> list[tuple[str, str]]:

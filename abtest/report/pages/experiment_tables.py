@@ -58,7 +58,7 @@ def effect_table(results: Results, family: str, *, absolute: bool = True) -> Tab
         "outcome",
     )
     notes = [*meanings(effects(results, family)), *reasons(results, effects(results, family))]
-    return Table(FAMILIES[family], header, rows, notes, folded=family == "slice")
+    return Table(FAMILIES[family], header, rows, notes, folded=family in ("secondary", "slice"))
 
 
 def meanings(effects: Iterable[Data]) -> list[str]:
@@ -128,7 +128,8 @@ def balance_table(results: Results) -> Table:
         for check in results["balance"]
     ]
     header = ("before exposure", "control", "treatment", "difference / sd", "Holm p", "balance")
-    return Table("Balance before exposure", header, rows, [])
+    folded = not any(check["alarm"] for check in results["balance"])
+    return Table("Balance before exposure", header, rows, [], folded=folded)
 
 
 def interaction_table(results: Results) -> Table:
