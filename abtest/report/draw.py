@@ -7,7 +7,7 @@ from abtest.report.figures import Bars, Figure, Intervals, Lines, Row, Series
 from abtest.report.scale import Scale, span, tick_text, ticks
 
 WIDE, NARROW = 720, 358  # px: a page's column, and a phone's
-_LETTER = 6.4  # px a letter takes at the text size of the figures, about
+_LETTER = 6.8  # px a letter takes at the text size of the figures, about
 _ROW_H, _ROW_H_NARROW, _AXIS_H = 30, 46, 30
 _NUMBERS_W = 188  # px beside a figure of intervals, at least
 

@@ -24,7 +24,9 @@ def html_report(results: Mapping[str, Any]) -> str:
 
 def render(page: Page) -> str:
     """A page as HTML."""
-    return str(_environment().get_template("report.html.j2").render(page=page, drawings=_drawings, text_columns=text_columns))
+    return str(
+        _environment().get_template("report.html.j2").render(page=page, drawings=_drawings, text_columns=text_columns)
+    )
 
 
 def text_columns(table: Table) -> list[int]:
@@ -35,9 +37,15 @@ def text_columns(table: Table) -> list[int]:
 
 
 def unbroken(text: str) -> str:
-    """The text with spaces at which no line may break: within an interval, before a per-cent sign, beside ±."""
+    """The text with spaces at which no line may break: within an interval, before a per-cent sign, behind ±."""
     text = re.sub(r"\[[^\[\]]*\]", lambda found: found.group().replace(" ", "\N{NO-BREAK SPACE}"), text)
-    return re.sub(r" (?=%)| (?=±)|(?<=±) ", "\N{NO-BREAK SPACE}", text)
+    text = re.sub(r" (?=%)|(?<=±) ", "\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(?<=[0-9]e-)(?=[0-9])", "\N{WORD JOINER}", text)
+
+
+def breakable(name: str) -> str:
+    """A name with places at which a line may break, behind each underscore."""
+    return name.replace("_", "_\N{ZERO WIDTH SPACE}")
 
 
 def _is_text(cell: str) -> bool:
@@ -59,5 +67,5 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["unbroken"] = unbroken
+    environment.filters |= {"unbroken": unbroken, "breakable": breakable}
     return environment

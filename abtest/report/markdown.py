@@ -1,22 +1,22 @@
-"""report.md: the verdict first, then every table with the switches that were on, then how to repeat and read it."""
+"""report.md: the verdict first, then every table, the keys that were on, and how to read and repeat it."""
 
 import re
 from collections.abc import Iterator
 
-from abtest.report.pages.two_arm_verdict import verdict
-from abtest.report.tables import Results, Table, arm_label, report_tables, switch_lines
+from abtest.report.pages.two_arm_verdict import verdicts
+from abtest.report.tables import Results, Table, arm_label, report_tables, switch_lines, turned
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~$])")
 
 HOW_TO_READ = (
-    "A lift is the treatment's mean over the control's, minus 1. Two kinds of luck are judged apart.",
-    "**Over seeds**: the unit is a training seed, the same seeds in every arm; the paired t-test and its Fieller "
-    "interval say what other seeds would do on these test users. Welch's test ignores the pairing.",
-    "**Over users**: the unit is a test user, whose hits are averaged over the seeds; the interval says what these "
-    "trained models would do for other users of the same kind.",
-    "Holm's adjustment is made within each table and test. Significant means: adjusted p below alpha. "
-    "Intervals are not adjusted, so one may "
-    "exclude 0 where the adjusted p is not below alpha. What is undefined reads n/a, with the reason below the table.",
+    "A lift is the treatment's mean divided by the control's, minus 1. Chance enters twice, and is tested twice.",
+    "**Over seeds**: how would the lift change with other training seeds, on these test users? Every arm is trained "
+    "with the same seeds, so the test is a paired t-test with a Fieller interval. Welch's test ignores the pairing.",
+    "**Over users**: how would the lift change for other users of the same kind, with these trained models? Each "
+    "user's hits are averaged over the seeds first.",
+    "P-values are adjusted by Holm within each table and each kind of test; significant means an adjusted p below "
+    "alpha. Intervals are not adjusted, so an interval may exclude 0 although the adjusted p is above alpha.",
+    "n/a means undefined; the reason stands below the table.",
 )
 
 
@@ -48,11 +48,12 @@ def _lines(results: Results) -> Iterator[str]:
         f"{dataset['clicks']:,} clicks (hash {code(dataset['hash'])}). "
         f"Seeds {results['seeds'][0]} to {results['seeds'][-1]}."
     )
-    yield from ("", "## Verdict", "")
-    yield from (f"- {escape(line)}" for line in verdict(results))
+    yield from ("", "## Verdict")
+    for headline, *reasons in verdicts(results).values():
+        yield from ("", f"**{escape(headline)}**", "", *(f"- {escape(line)}" for line in reasons))
     for table in report_tables(results):
         yield from ("", f"## {escape(table.title)}", "")
-        yield from table_lines(table)
+        yield from table_lines(turned(table) if table.title.startswith("Models") else table)
     yield from ("", "## What was on", "")
     yield from (f"- {escape(who)}: {code(keys)}" for who, keys in switch_lines(results))
     yield from ("", "## How to read this", "")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from abtest.report import formatting
+from micrec.baselines import BASELINES
 from micrec.shares import share_lines
 
 Results = Mapping[str, Any]  # the contents of results.json
@@ -54,7 +55,7 @@ def report_tables(results: Results) -> list[Table]:
 
 
 def model_table(results: Results) -> Table:
-    """Floors and arms by metric, mean ± standard deviation over seeds."""
+    """Baselines and arms by metric, mean ± standard deviation over seeds."""
     metrics = metric_names(results)
     rows = [
         (label, *(formatting.mean_sd(*mean_of(models, metric)) for metric in metrics))
@@ -111,6 +112,15 @@ def seed_table(results: Results) -> Table:
     return Table("Every run", ("model", "seed", *metrics), rows, [])
 
 
+def turned(table: Table) -> Table:
+    """A table of many columns and few rows with its rows as columns; any other as it is."""
+    if len(table.header) - 1 <= len(table.rows):
+        return table
+    header = ("metric", *(row[0] for row in table.rows))
+    rows = [(name, *(row[place] for row in table.rows)) for place, name in enumerate(table.header) if place]
+    return table._replace(header=header, rows=rows)
+
+
 def metric_names(results: Results) -> list[str]:
     """Primary and secondary metrics, without repeats."""
     metrics = results["scenario"]["metrics"]
@@ -122,8 +132,12 @@ def models_by_label(results: Results) -> dict[str, list[Mapping[str, Any]]]:
     labels = [arm["label"] for arm in results["scenario"]["arms"].values()]
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for model in results["models"]:
-        unique = model["arm"] is None or labels.count(model["model"]) == 1
-        groups.setdefault(model["model"] if unique else f"{model['model']} ({model['arm']})", []).append(model)
+        name = model["model"]
+        if model["arm"] is None:
+            name = baseline_label(name)
+        elif labels.count(name) > 1:
+            name = f"{name} ({model['arm']})"
+        groups.setdefault(name, []).append(model)
     return groups
 
 
@@ -139,6 +153,12 @@ def mean_of(models: Sequence[Model], metric: str, slice_: str = "all") -> tuple[
 def keys_text(values: Mapping[str, Any]) -> str:
     """Config keys as ``key=value`` text."""
     return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items()) or "nothing more"
+
+
+def baseline_label(name: str) -> str:
+    """What a baseline is called in tables: ``item_knn (baseline)`` of results.json is item-kNN (baseline)."""
+    key, bracket, rest = name.partition(" (")
+    return f"{BASELINES[key].label}{bracket}{rest}" if key in BASELINES else name
 
 
 def arm_label(results: Results, arm: str) -> str:
@@ -171,8 +191,8 @@ def _name(effect: Mapping[str, Any], results: Results, *, several: bool) -> str:
 
 def _seed_cells(effect: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        formatting.mean_sd(effect["control"]["mean"], effect["control"]["sd"]),
-        formatting.mean_sd(effect["treatment"]["mean"], effect["treatment"]["sd"]),
+        formatting.value(effect["control"]["mean"]),
+        formatting.value(effect["treatment"]["mean"]),
         formatting.percent(effect["lift"]),
         formatting.percent_interval(effect["lift_ci"]),
         formatting.p_value(effect["p"]),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from abtest.report import formatting
-from abtest.report.pages.diagnosis_questions import QUESTIONS, DiagnosisQuestion, name_of
+from abtest.report.pages.diagnosis_questions import QUESTIONS, DiagnosisQuestion, name_of, way_of
 from abtest.report.tables import Results, Table, arm_label
 from micrec.gradients import FIGURES
 from micrec.item_loss_kinds import ITEM_LOSSES
@@ -41,11 +41,15 @@ def treatments(results: Results) -> list[str]:
 
 def answer_tables(results: Results) -> list[Table]:
     """One table per question: the control's mean, then each treatment's difference from it with its interval."""
-    header = ("metric", *(arm_label(results, arm) for arm in ("control", *treatments(results))))
+    header = ("metric (what it means)", *(arm_label(results, arm) for arm in ("control", *treatments(results))))
     tables = []
     for question, found in answers(results):
         rows = [
-            (name, formatting.value(effects[0]["control"]["mean"]), *(difference(effect) for effect in effects))
+            (
+                f"{name} ({way_of(name)})",
+                formatting.value(effects[0]["control"]["mean"]),
+                *(difference(effect) for effect in effects),
+            )
             for name, effects in found
             if any(effect["difference"] is not None for effect in effects)
         ]
@@ -75,11 +79,12 @@ def pull_table(results: Results) -> Table:
             if any(cell != formatting.UNDEFINED for cell in cells):
                 rows.append((f"{arm_label(results, arm)}: {loss}", *cells))
     reading = (
-        "First to last epoch. Pull: length of the loss's gradient on the item embeddings over that of the matching "
-        "loss. Agreement: cosine of the two. Row share: its mean share of the two lengths over the rows touched, which "
-        "is what Adam, scaling every number by itself, is nearer to."
+        "From the first epoch to the last. Size: length of the loss's gradient on the item embeddings, divided by that "
+        "of the matching loss. Agreement: cosine of the two gradients. Gradient share: the loss's mean share of the "
+        "two lengths over the rows that both touch; Adam, which scales every number by itself, is nearer to it."
     )
-    return Table("How hard does each loss pull?", ("arm: loss", "pull", "agreement", "row share"), rows, [reading])
+    header = ("arm: loss", "size", "agreement", "gradient share")
+    return Table("How large is the gradient of each loss?", header, rows, [reading])
 
 
 def diagnosis_tables(results: Results) -> list[Table]:

@@ -1,9 +1,13 @@
-"""The picture of a diagnosis: a panel per metric, a dot with its interval per treatment, the control at 0."""
+"""The picture of a diagnosis: a panel per metric, a dot with its interval per treatment, the control at 0.
+
+Full dots are significant; each panel says what a higher or lower value means.
+"""
 
 import io
 from typing import Any
 
 from abtest.report.pages.diagnosis_answers import DiagnosisAnswer, answers, treatments
+from abtest.report.pages.diagnosis_questions import way_of
 from abtest.report.tables import Results, arm_label
 
 COLOURS = ("#1f5f99", "#a8560f", "#6b4a94", "#0b7261", "#b5391f", "#4b6b1f", "#94650a", "#c27ba0")
@@ -46,7 +50,7 @@ def _drawn(results: Results) -> Any:
     panels = [panel for panel in panels if any(effect["difference"] is not None for effect in panel.effects)]
     labels = [arm_label(results, arm) for arm in treatments(results)]
     lines = -(-len(panels) // _COLUMNS)
-    figure = Figure(figsize=(2.7 * _COLUMNS, (0.55 + 0.24 * len(labels)) * lines + 0.3), layout="constrained")
+    figure = Figure(figsize=(2.7 * _COLUMNS, (0.75 + 0.24 * len(labels)) * lines + 0.3), layout="constrained")
     grid = figure.subplots(lines, _COLUMNS, squeeze=False)
     for place in range(lines * _COLUMNS):
         axis = grid[place // _COLUMNS][place % _COLUMNS]
@@ -70,6 +74,7 @@ def _panel(axis: Any, answer: DiagnosisAnswer, labels: list[str], *, first: bool
     axis.set_yticks(range(len(labels)), labels if first else [""] * len(labels))
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.set_title(answer.name, fontsize=8.5)
+    axis.set_xlabel(way_of(answer.name), fontsize=7, color="#5f646d")
     axis.tick_params(axis="x", labelsize=7)
     axis.locator_params(axis="x", nbins=4)
     axis.margins(x=0.15)

@@ -60,6 +60,25 @@ QUESTIONS = (
     ),
 )
 
+_WAYS = {  # by how a metric's name starts: what a higher or lower value means
+    "uniformity": "lower: more spread out",
+    "alignment_": "lower: closer",
+    "nearer_": "higher: closer",
+    "anisotropy": "lower: more spread out",
+    "effective_rank": "higher: more spread out",
+    "norm_popularity": "higher: longer where popular",
+    "gini@": "lower: more even",
+    "popularity_percentile@": "lower: less popular",
+    "coverage@": "higher: more of the catalogue",
+    "tail_coverage@": "higher: more rare items",
+    "tail_exposure@": "higher: more rare items",
+}
+
+
+def way_of(name: str) -> str:
+    """What a higher or lower value of a metric means; of a metric behind its slice, higher is better."""
+    return next((way for start, way in _WAYS.items() if name.startswith(start)), "higher: better")
+
 
 def is_diagnosis(results: Mapping[str, Any]) -> bool:
     """Whether a run asked for any figure of the geometry."""

@@ -96,8 +96,8 @@ def daily_figures(results: Results) -> list[Lines]:
                 "day of the test",
                 "lift",
                 series,
-                caption=f"{_better(results, metric)} A bound that is cut off or missing lies beyond the figure or is not "
-                "defined yet.",
+                caption=f"{_better(results, metric)} A bound that is cut off or missing lies beyond the figure, or is "
+                "not defined yet.",
                 x_ticks={str(look["day"]): float(look["day"]) for look in looks},
                 level=(truth, "true lift at the end of the test") if truth is not None else None,
             )

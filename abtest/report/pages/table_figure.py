@@ -8,8 +8,8 @@ from abtest.report.pages.table_latex import metric_title
 from abtest.report.pages.table_layout import groups, label_of
 from abtest.report.tables import Results
 
+_REFERENCE = "#8f959e"  # grey: what the others are compared with
 _COLOURS = (
-    "#8f959e",
     "#1f5f99",
     "#a8560f",
     "#6b4a94",
@@ -18,7 +18,8 @@ _COLOURS = (
     "#4b6b1f",
     "#94650a",
     "#c27ba0",
-    "#565b64",
+    "#3f9fc4",
+    "#d9a441",
 )
 _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
@@ -38,12 +39,14 @@ class FigurePanel(NamedTuple):
         groups: Name of each group.
         bars: Name of each bar in a group.
         values: One list of numbers per group and bar, one number per seed.
+        reference: Place of the bar that the others are compared with; None: none of them.
     """
 
     title: str
     groups: Sequence[str]
     bars: Sequence[str]
     values: Sequence[Sequence[Sequence[float]]]
+    reference: int | None = 0
 
 
 def figure_files(results: Results) -> dict[str, bytes]:
@@ -92,6 +95,7 @@ def panels_of(results: Results) -> list[FigurePanel]:
             list(names.values()),
             bars,
             [[_values(models[name][row], metric) for row in rows] for name in names],
+            rows.index(results["reference"]) if results["reference"] in rows else None,
         )
         for metric in metrics
     ]
@@ -121,17 +125,25 @@ def _axis_start(values: Sequence[float]) -> float:
     """Where the axis begins: 0, unless all values lie far above it and close together."""
     if not values or min(values) <= 0 or min(values) == max(values):
         return 0.0
-    return max(0.0, min(values) - 0.5 * (max(values) - min(values)) - 1e-9)
+    start = min(values) - 0.5 * (max(values) - min(values)) - 1e-9
+    return start if start > 0.3 * max(values) else 0.0
+
+
+def _colours(panel: FigurePanel) -> list[str]:
+    """A colour per bar: grey for the reference alone, so that no model under test is the grey one."""
+    others = iter(_COLOURS * len(panel.bars))
+    return [_REFERENCE if bar == panel.reference else next(others) for bar in range(len(panel.bars))]
 
 
 def _draw(axis: Any, panel: FigurePanel) -> None:
     width = 0.8 / len(panel.bars)
+    colours = _colours(panel)
     lowest = _axis_start([value for group in panel.values for bar in group for value in bar])
     for bar, name in enumerate(panel.bars):
         at = [group + (bar - (len(panel.bars) - 1) / 2) * width for group in range(len(panel.groups))]
         values = [group[bar] for group in panel.values]
         means = [sum(v) / len(v) if v else 0.0 for v in values]
-        colour = _COLOURS[bar % len(_COLOURS)]
+        colour = colours[bar]
         if lowest > 0:  # a bar's length would mislead
             axis.plot(at, means, "D", color=colour, markersize=6, label=name)
         else:

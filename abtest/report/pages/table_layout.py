@@ -5,10 +5,21 @@ from typing import Any
 
 from abtest.report import formatting
 from abtest.report.sections import Section
-from abtest.report.tables import Model, Results, Table, costs_of, hit_cutoffs, keys_text, mean_of
+from abtest.report.tables import Model, Results, Table, baseline_label, costs_of, hit_cutoffs, keys_text, mean_of
 from micrec.shares import share_lines
 
 STEPS = "Claims, step by step"  # the section in which a page draws each claim
+SLICES = {  # what the parts of the test clicks are called, by their keys
+    "head": "clicks on popular items",
+    "tail": "clicks on the least clicked items",
+    "cold_users": "clicks of users with few training clicks",
+    "warm_users": "clicks of all other users",
+    "new_users": "clicks of users without training clicks",
+    "cold_items": "clicks on items with few training clicks",
+    "new_items": "clicks on items without training clicks",
+    "repeats": "clicks on items that the user had clicked before",
+    "discoveries": "clicks on items that were new to the user",
+}
 
 
 def groups(results: Results, dataset: str) -> dict[str, list[Model]]:
@@ -21,9 +32,9 @@ def groups(results: Results, dataset: str) -> dict[str, list[Model]]:
 
 
 def label_of(results: Results, row: str) -> str:
-    """A row's name in tables; a baseline's is its own."""
+    """A row's name in tables; that of a baseline if it is none of the scenario's rows."""
     rows = results["scenario"]["rows"]
-    return str(rows[row]["label"]) if row in rows else row
+    return str(rows[row]["label"]) if row in rows else baseline_label(row)
 
 
 def paper_number(results: Results, dataset: str, row: str, metric: str) -> float | None:
@@ -130,7 +141,8 @@ def slice_table(results: Results, dataset: str, slice_: str) -> Table:
         size = models[0]["slices"].get(slice_, {})
         if not notes and {"users", "lines"} <= set(size):
             notes.append(f"{size['users']:,.0f} users, {size['lines']:,.0f} clicks.")
-    return Table(f"Slice: {slice_}", ("model", *metrics), rows, notes)
+    title = f"The same on {SLICES.get(slice_, slice_)}"
+    return Table(title, ("model", *metrics), rows, notes, folded=True)
 
 
 def ordering_table(results: Results) -> Table:
@@ -138,7 +150,7 @@ def ordering_table(results: Results) -> Table:
     several = len(results["datasets"]) > 1
     rows = [
         (
-            f"{label_of(results, step['lower'])} < {label_of(results, step['higher'])}",
+            f"{label_of(results, step['higher'])} over {label_of(results, step['lower'])}",
             *((results["datasets"][step["dataset"]]["label"],) if several else ()),
             step["metric"],
             formatting.percent(step["lift"]),

@@ -12,11 +12,13 @@ from abtest.report.figures import Intervals, Row, Tone
 from abtest.report.formatting import percent, percent_interval
 from abtest.report.markdown import code, escape, table_lines
 from abtest.report.pages.experiment_page import Page, PagePart
-from abtest.report.pages.table_layout import STEPS, claim_table, main_table, sections, switch_lines
-from abtest.report.sections import Section
+from abtest.report.pages.table_latex import metric_title
+from abtest.report.pages.table_layout import STEPS, claim_table, label_of, main_table, sections, switch_lines
+from abtest.report.sections import Block, Section
 from abtest.report.tables import Results, Table
 from abtest.report.terminal import plain_console
 
+FOLDED = {STEPS, "Cost", "Every run", "Switches that were on"}  # sections that open on a click, and stay off paper
 _TONES: dict[str, Tone] = {"holds": "gain", "does not hold": "loss", "not shown": "even"}
 
 
@@ -33,7 +35,13 @@ def html_page(results: Results, parts: list[Section]) -> str:
 def page_of(results: Results, parts: list[Section]) -> Page:
     """A page of sections under the scenario's title."""
     placed = [
-        PagePart(f"s{place}-{_anchor(part.title)}", part.title, part.text, [*_figures(results, part), *part.blocks])
+        PagePart(
+            f"s{place}-{_anchor(part.title)}",
+            part.title,
+            part.text,
+            [*_figures(results, part), *(_opened(block) if part.title in FOLDED else block for block in part.blocks)],
+            part.title in FOLDED,
+        )
         for place, part in enumerate(parts, start=1)
     ]
     return Page(
@@ -86,7 +94,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         ("Data", ", ".join(data)),
         ("Command", results["command"] or "called from Python"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-        ("Run time", f"{results['runtime_s']:,.1f} s of training and tests"),
+        *([("Run time", f"{results['runtime_s']:,.1f} s of training and tests")] if "models" in results else []),
     ]
 
 
@@ -97,16 +105,25 @@ def _figures(results: Results, part: Section) -> list[Intervals]:
     found = []
     for one in results["orderings"]:
         for name, facts in results["datasets"].items():
-            rows = [_row(step) for step in one["steps"] if step["dataset"] == name]
+            rows = [_row(results, step) for step in one["steps"] if step["dataset"] == name]
             title = f"{one['claim']} ({facts['label']})" if len(results["datasets"]) > 1 else one["claim"]
-            caption = "Lift of a row over the one it is to beat, with its interval over training seeds (not adjusted)."
+            caption = (
+                "Lift of a model over the one it is to beat, with its interval over training seeds, which is not "
+                "adjusted. To the right of 0 the claim holds."
+            )
             found.append(Intervals(title, rows, caption))
     return found
 
 
-def _row(step: Mapping[str, Any]) -> Row:
+def _opened(block: Block) -> Block:
+    """A table as part of a section that is folded itself."""
+    return block._replace(folded=False) if isinstance(block, Table) else block
+
+
+def _row(results: Results, step: Mapping[str, Any]) -> Row:
     low, high = step["lift_ci"] or (None, None)
-    label = f"{step['metric']} {step['higher']} > {step['lower']}"
+    names = f"{label_of(results, step['higher'])} over {label_of(results, step['lower'])}"
+    label = f"{metric_title(step['metric'])}: {names}"
     text = f"{percent(step['lift'])} {percent_interval(step['lift_ci'])}"
     return Row(label, text, step["lift"], low, high, tone=_TONES[step["verdict"]])
 

@@ -19,12 +19,17 @@ _KINDS = {  # what significance() says of an effect, in a sentence
 
 def verdict(results: Results) -> list[str]:
     """One headline and its reasons for every treatment, as sentences of plain text."""
-    lines = []
+    return [line for lines in verdicts(results).values() for line in lines]
+
+
+def verdicts(results: Results) -> dict[str, list[str]]:
+    """The headline and the reasons of each treatment that has primary metrics, by arm."""
+    found = {}
     for arm in results["scenario"]["arms"]:
         effects = [e for e in results["effects"] if e["treatment"]["arm"] == arm and e["family"] == "primary"]
         if effects:
-            lines += [_headline(results, arm, effects), *_by_kind(effects), *_baselines(results, arm)]
-    return lines
+            found[arm] = [_headline(results, arm, effects), *_by_kind(effects), *_baselines(results, arm)]
+    return found
 
 
 def _headline(results: Results, arm: str, effects: list[Mapping[str, Any]]) -> str:
@@ -68,17 +73,21 @@ def _measured(effect: Mapping[str, Any]) -> str:
 
 
 def _baselines(results: Results, arm: str) -> list[str]:
-    """Where the treatment's mean does not pass a baseline: a model that learns nothing."""
-    groups = models_by_label(results)
+    """Which baselines, models without training, the treatment's mean passes on every primary metric, and which not."""
     mine = [model for model in results["models"] if model["arm"] == arm]
-    lines = []
-    for label, models in groups.items():
+    passed, ahead = [], []
+    for label, models in models_by_label(results).items():
         if models[0]["arm"] is not None or not label.endswith("(baseline)"):
             continue  # nothing passes a ceiling
+        name = label.removesuffix(" (baseline)")
         below = [m for m in results["scenario"]["metrics"]["primary"] if not _mean(mine, m) > _mean(models, m)]
-        verb = f"does not pass {label} on {', '.join(below)}" if below else f"passes {label} on every primary metric"
-        lines.append(f"{arm_label(results, arm)} {verb} (by mean over seeds).")
-    return lines
+        if below:
+            ahead.append(f"{name} on {', '.join(below)}")
+        else:
+            passed.append(name)
+    treatment = arm_label(results, arm)
+    lines = [f"{treatment} passes these baselines on every primary metric: {', '.join(passed)}."] if passed else []
+    return lines + ([f"{treatment} does not pass these baselines: {'; '.join(ahead)}."] if ahead else [])
 
 
 def _mean(models: list[Mapping[str, Any]], metric: str) -> float:

@@ -62,7 +62,7 @@ def test_differences_and_intervals_are_those_of_scipy(run):
 
 def test_the_page_says_what_is_known_and_escapes_the_rest(run):
     text = (run[0] / "diagnosis.md").read_text("utf-8")
-    assert "| uniformity | -2.0000 | -0.0983 \\[" in text
+    assert "| uniformity (lower: more spread out) | -2.0000 | -0.0983 \\[" in text
     assert "nearer\\_links" not in text  # undefined for every arm
     assert "+ session \\*" in text
     assert "| + session \\*: session | 0.20 to 0.50 | n/a | n/a |" in text
@@ -88,7 +88,7 @@ def test_one_seed_has_differences_but_no_intervals(tmp_path):
     sets = [f"metrics.secondary={json.dumps(SECONDARY)}", "seeds=1"]
     run_fake(tmp_path / "run", sets=sets, train=Trainer())
     text = (tmp_path / "run" / "diagnosis.md").read_text("utf-8")
-    assert "| uniformity | -2.0000 | -0.1000 |" in text
+    assert "| uniformity (lower: more spread out) | -2.0000 | -0.1000 |" in text
     assert "one training seed, so there are no intervals" in text
 
 

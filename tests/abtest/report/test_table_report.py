@@ -99,9 +99,9 @@ def test_the_table_has_the_papers_numbers_at_its_side(results):
     paper = {row[0]: row[-1] for row in table.rows}
     assert paper == {
         "popularity (baseline)": "",
-        "recent_popularity (baseline)": "",
-        "ease (baseline)": "",
-        "item_knn (baseline)": "",
+        "recent popularity (baseline)": "",
+        "EASE (baseline)": "",
+        "item-kNN (baseline)": "",
         "Base (1)": "0.2000",
         "RFM* (fea)": "",
         "MicRec": "0.3000",
