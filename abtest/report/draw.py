@@ -1,5 +1,6 @@
 """Figures laid out on paper: lines, shapes and texts with a class each; colours are the style sheet's affair."""
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ from abtest.report.scale import Scale, span, tick_text, ticks
 
 WIDE, NARROW = 720, 358  # px: a page's column, and a phone's
 _LETTER = 6.8  # px a letter takes at the text size of the figures, about
-_ROW_H, _ROW_H_NARROW, _AXIS_H = 30, 46, 30
+_WIDE_LETTER = 7.6  # px in the widest of the usual fonts
+_ROW_H, _ROW_H_NARROW, _LINE_H, _AXIS_H = 30, 46, 16, 30
 _NUMBERS_W = 188  # px beside a figure of intervals, at least
 
 
@@ -56,7 +58,9 @@ def _intervals(figure: Intervals, width: int) -> Drawing:
     side = max(_NUMBERS_W, 16 + round(_LETTER * longest))  # right of the paper, for the numbers
     left, right = (6, width - 10) if narrow else (_label_width(r.label for r in figure.rows), width - side)
     stacked = narrow and any(len(row.label) + len(row.text) + 3 > width / _LETTER for row in figure.rows)
-    row_h = (_ROW_H_NARROW + (16 if stacked else 0)) if narrow else _ROW_H
+    labels = [_label_lines(row, left, width, narrow=narrow, stacked=stacked) for row in figure.rows]
+    above = max((len(lines) for lines in labels), default=1) - 1 + stacked  # lines of text more than one
+    row_h = _ROW_H_NARROW + _LINE_H * above if narrow else _ROW_H
     bottom = 8 + row_h * len(figure.rows)
     x = Scale(*_limits(figure.rows), left + 6, right - 6)
     marks = list(_x_axis(x, 4, bottom, percent=figure.percent, signed=True, about=4 if narrow else 6))
@@ -66,13 +70,23 @@ def _intervals(figure: Intervals, width: int) -> Drawing:
         top = 8 + place * row_h
         y = top + (row_h - 18 if narrow else row_h / 2)
         line = top + 14 if narrow else y + 4
-        room = int((width if stacked else width - 12 - _LETTER * len(row.text) if narrow else left - 8) / _LETTER)
         quiet = " quiet" if row.hollow else ""
-        marks.append(DrawnMark("text", f"label{quiet}", 0, line, text=_short(row.label, room)))
-        below = line + 16 if stacked else line
+        for text in labels[place]:
+            marks.append(DrawnMark("text", f"label{quiet}", 0, line, text=text))
+            line += _LINE_H
+        below = line if stacked else line - _LINE_H
         marks.append(DrawnMark("text", f"number{quiet}", width, below, text=row.text, anchor="end"))
         marks += _interval(row, x, y)
     return Drawing(width, bottom + _AXIS_H, marks, [])
+
+
+def _label_lines(row: Row, left: int, width: int, *, narrow: bool, stacked: bool) -> list[str]:
+    """The label in the room that it has: beside the paper, before the number, or in two lines above it."""
+    if not stacked:
+        room = width - 12 - _LETTER * len(row.text) if narrow else left - 8
+        return [_short(row.label, int(room / _LETTER))]
+    first, *rest = textwrap.wrap(row.label, int(width / _WIDE_LETTER)) or [""]
+    return [first, _short(" ".join(rest), int(width / _WIDE_LETTER))] if rest else [first]
 
 
 def _interval(row: Row, x: Scale, y: float) -> Iterator[DrawnMark]:
@@ -195,9 +209,10 @@ def _bars(figure: Bars, width: int) -> Drawing:
 
 def _x_axis(x: Scale, top: float, bottom: float, *, percent: bool, signed: bool, about: int) -> Iterator[DrawnMark]:
     at = ticks(x.low, x.high, about)
+    named = {tick_text(tick, _step(at), percent=percent, signed=signed): tick for tick in at}
     for tick in at:
-        text = tick_text(tick, _step(at), percent=percent, signed=signed)
         yield DrawnMark("line", "grid", x(tick), top, x(tick), bottom)
+    for text, tick in _spaced(named, x, _LETTER):
         yield DrawnMark("text", "axis", x(tick), bottom + 18, text=text, anchor="middle")
 
 
