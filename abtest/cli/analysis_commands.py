@@ -18,28 +18,46 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
-Log = Annotated[Path, typer.Argument(help="Parquet or CSV file, or a folder of parts: a row per user, day or event.")]
+Log = Annotated[
+    Path,
+    typer.Argument(
+        help="Parquet or CSV file, or a folder of part files, with a row per user, per user and day, or per event."
+    ),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
         metavar="OURS=THEIRS,...",
-        help="Our column by the file's, or by an expression on its columns, such as dwell_s=ms/1000.",
+        help="Which column of the file is one of ours, or an expression on its columns, such as dwell_s=ms/1000.",
     ),
 ]
-Metrics = Annotated[Path | None, typer.Option(help="YAML file of metrics; an example: micrec scenario copy metrics.")]
-Rows = Annotated[str, typer.Option(help="What a row is: users, days, parts (to be summed) or events; auto tells.")]
+Metrics = Annotated[
+    Path | None, typer.Option(help="YAML file of metrics; micrec scenario copy metrics writes an example.")
+]
+Rows = Annotated[
+    str, typer.Option(help="What a row of the log is: users, days, parts (to be summed) or events; auto recognises it.")
+]
 Timezone = Annotated[
-    str, typer.Option(metavar="ZONE", help="Zone in which days are cut, and of times that name none: Europe/Oslo.")
+    str,
+    typer.Option(
+        metavar="ZONE", help="Time zone in which a day begins, and of times without a zone, such as Europe/Oslo."
+    ),
 ]
 Separator = Annotated[
     str | None,
-    typer.Option(help="Between the cells of a CSV file: a character or tab.", show_default="recognised"),
+    typer.Option(
+        help="Separator of the cells of a CSV file: one character, or the word tab.", show_default="recognised"
+    ),
 ]
 ImplausibleTimes = Annotated[
-    str, typer.Option(help="Rows with a time before 1990 or in the future: refuse, or drop and count them.")
+    str,
+    typer.Option(
+        help="What to do with times before 1990 or in the future: refuse the log, or drop these rows and count them."
+    ),
 ]
 Dedupe = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN,...", help="Rows alike in these are repeats; the first is kept.")
+    list[str] | None,
+    typer.Option(metavar="COLUMN,...", help="Rows that are equal in these columns are repeats; the first one is kept."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")]
 EXIT_CODES = {"ship": 0, "hold": 10, "stop": 11, "invalid": 12}
@@ -54,22 +72,32 @@ def analyze(
     columns: Columns = None,
     metrics: Metrics = None,
     slices: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN,...", help="Columns known before exposure.")
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN,...", help="Columns that were known before exposure, to judge slices of users by."
+        ),
     ] = None,
     covariates: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN,...", help="Columns from before exposure, for CUPED.", show_default="all pre_*"),
+        typer.Option(
+            metavar="COLUMN,...", help="Columns measured before exposure, for CUPED.", show_default="all pre_*"
+        ),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="False alarms allowed over all primary metrics together.")] = 0.05,
-    planned_days: Annotated[int, typer.Option(help="Length the test was planned for.")] = 7,
+    alpha: Annotated[
+        float, typer.Option(help="Rate of false alarms allowed over all primary metrics together.")
+    ] = 0.05,
+    planned_days: Annotated[int, typer.Option(help="Number of days that the test was planned for.")] = 7,
     planned_users: Annotated[
-        int | None, typer.Option(help="Users of all arms at the planned end, for looks before it.", show_default="none")
+        int | None,
+        typer.Option(help="Users of all arms expected by the planned end, for looks before it.", show_default="none"),
     ] = None,
     looks: Annotated[
-        str, typer.Option(help="final: read once at the end; daily: a planned look a day; open.")
+        str,
+        typer.Option(help="final: read once, at the end; daily: one planned look a day; open: any number of looks."),
     ] = "final",
     weights: Annotated[
-        list[str] | None, typer.Option(metavar="ARM=SHARE,...", help="Planned shares.", show_default="equal")
+        list[str] | None,
+        typer.Option(metavar="ARM=SHARE,...", help="Planned share of the users in each arm.", show_default="equal"),
     ] = None,
     ignore_arm: Annotated[list[str] | None, typer.Option(help="An arm of the log to leave out; repeatable.")] = None,
     rows: Rows = "auto",
@@ -78,24 +106,30 @@ def analyze(
     separator: Separator = None,
     implausible_times: ImplausibleTimes = "refuse",
     split_by_hash: Annotated[
-        str | None, typer.Option(metavar="SALT", help="Make an A/A of any log: split users by a hash with this salt.")
+        str | None,
+        typer.Option(metavar="SALT", help="Make an A/A test of any log: split its users by a hash with this salt."),
     ] = None,
     min_users: Annotated[int, typer.Option(help="Fewest users per arm for a slice to be judged.")] = 100,
-    checks: Annotated[bool, typer.Option(help="Quantiles, bootstrap and ranks: slower, they read every value.")] = True,
+    checks: Annotated[
+        bool, typer.Option(help="Add quantiles, bootstrap and rank tests; they read every value, so they take longer.")
+    ] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and reports.", show_default="none")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished analysis in --out.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the verdicts alone.")] = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Leave with 0 for SHIP, 10 for HOLD, 11 for STOP, 12 for NOT VALID.")
+        bool,
+        typer.Option(
+            "--exit-code", help="Exit with 0 for SHIP, 10 for HOLD, 11 for STOP, 12 for a comparison that is not valid."
+        ),
     ] = False,
 ) -> None:
     """Judge an experiment from its log: validity, effects, verdict.
 
     For example: micrec analyze log.parquet --control A --treatment B --out report
 
-    Exit codes: 0 after any verdict; 2 where the log or an option is at fault. With --exit-code 0 means SHIP, 10 HOLD,
-    11 STOP and 12 that the comparison is not valid; of several treatments the highest code counts.
+    Exit codes: 0 after any verdict, 2 for a mistake in the log or an option. With --exit-code, 0 means SHIP, 10 HOLD,
+    11 STOP and 12 that the comparison is not valid; with several treatments the highest code counts.
     """
     started_s = time.perf_counter()
     from abtest.analysis.analysis import analyse
@@ -155,22 +189,27 @@ def analyze(
 @app.command()
 @report_errors()
 def power(
-    log: Annotated[Path | None, typer.Argument(help="A log of the past, with or without arms.")] = None,
+    log: Annotated[Path | None, typer.Argument(help="A log of earlier days, with or without arms.")] = None,
     mean: Annotated[float | None, typer.Option(help="Mean per user, where there is no log.")] = None,
     sd: Annotated[float | None, typer.Option(help="Standard deviation per user, where there is no log.")] = None,
-    lift: Annotated[list[str] | None, typer.Option(help="True lift to find, 0.02 or 2%; repeatable.")] = None,
-    target: Annotated[float, typer.Option("--power", help="Chance to find it.")] = 0.8,
-    alpha: Annotated[float, typer.Option(help="Two-sided level.")] = 0.05,
+    lift: Annotated[
+        list[str] | None, typer.Option(help="True lift that the test should find, as 0.02 or 2%; repeatable.")
+    ] = None,
+    target: Annotated[float, typer.Option("--power", help="Probability of finding it.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="Two-sided level of the test.")] = 0.05,
     treatment_share: Annotated[float, typer.Option(help="Share of the users in the treatment.")] = 0.5,
     users: Annotated[
-        int | None, typer.Option(help="Users of both arms, to tell the smallest lift.", show_default="the log's")
+        int | None,
+        typer.Option(help="Users of both arms, to compute the smallest lift they can find.", show_default="the log's"),
     ] = None,
-    users_per_day: Annotated[float | None, typer.Option(help="New users of both arms a day, to tell days.")] = None,
-    looks: Annotated[str, typer.Option(help="final: read once at the end; daily: a planned look a day.")] = "final",
+    users_per_day: Annotated[
+        float | None, typer.Option(help="New users of both arms per day, to compute the number of days.")
+    ] = None,
+    looks: Annotated[str, typer.Option(help="final: read once, at the end; daily: one planned look a day.")] = "final",
     planned_days: Annotated[int, typer.Option(help="Days of the test, for --looks daily.")] = 7,
     columns: Columns = None,
     metrics: Annotated[
-        str | None, typer.Option(help="YAML file of metrics, or how many primary metrics share the level.")
+        str | None, typer.Option(help="YAML file of metrics, or the number of primary metrics that share the level.")
     ] = None,
     rows: Rows = "auto",
     dedupe: Dedupe = None,
@@ -180,7 +219,7 @@ def power(
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the tables without notes.")] = False,
 ) -> None:
-    """Plan a test: users and days for a lift, and the smallest lift that given users find.
+    """Plan a test: how many users and days a lift needs, and the smallest lift that given users can find.
 
     For example: micrec power log.parquet --lift 0.02; micrec power --mean 2.5 --sd 4 --lift 0.02 --users-per-day 20000
     """
@@ -226,10 +265,10 @@ def power(
 @report_errors()
 def aa(
     log: Log,
-    splits: Annotated[int, typer.Option(min=1, help="Random splits.")] = 10_000,
+    splits: Annotated[int, typer.Option(min=1, help="Number of random splits.")] = 10_000,
     alpha: Annotated[float, typer.Option(help="Level of each test.")] = 0.05,
     lift: Annotated[
-        list[str] | None, typer.Option(help="Lift to plant, 0.02 or 2%, for coverage and power; repeatable.")
+        list[str] | None, typer.Option(help="Lift to plant, as 0.02 or 2%, to measure coverage and power; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the A/A splits.")] = 0,
     columns: Columns = None,
@@ -242,12 +281,12 @@ def aa(
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table without notes.")] = False,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Leave with 0 if every metric is sound, 12 otherwise.")
+        bool, typer.Option("--exit-code", help="Exit with 0 if every metric is sound, with 12 otherwise.")
     ] = False,
 ) -> None:
-    """Thousands of A/A splits of a log: do its metrics cry wolf, and do their intervals hold a planted lift?
+    """Split a log at random thousands of times: do its metrics raise false alarms, do intervals hold a planted lift?
 
-    Exit codes: 0 after any result; 2 where the log or an option is at fault; with --exit-code 12 if a metric is not
+    Exit codes: 0 after any result, 2 for a mistake in the log or an option; with --exit-code, 12 if a metric is not
     sound or could not be tested.
     """
     from abtest.analysis.planning import calibration_table, read_history

@@ -23,11 +23,11 @@ from simulator.cli.world_commands import app as world_commands
 
 app = typer.Typer(
     name="micrec",
-    help="MicRec: train it, measure it against its base model, and know which gains are real.",
+    help="Train matching models, simulate platforms, and judge experiments: which gains are real?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 2 a mistake in the command or its files, which is told, 130 interrupted, 1 a fault of "
-    "micrec itself.",
+    epilog="Exit codes: 0 done; 2 a mistake in the command or in its files, which the message names; 130 interrupted; "
+    "1 a bug in micrec.",
 )
 for package in (data_commands, model_commands, map_commands, world_commands, analysis_commands):
     app.registered_commands += package.registered_commands
@@ -55,7 +55,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     pass
@@ -66,14 +66,17 @@ def _options(
 def run(
     scenario: Scenario,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/NAME")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Training seeds, short for --set seeds=N.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that the run is written to.", show_default="runs/NAME")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of training seeds, short for --set seeds=N.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Models trained at a time.", show_default="one per core; 1 on a GPU")
+        int | None,
+        typer.Option(min=1, help="How many models are trained side by side.", show_default="one per core; 1 on a GPU"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
 ) -> None:
-    """Run a scenario and write its report; an interrupted run goes on where it stopped."""
+    """Run a scenario and write its report. The same command resumes an interrupted run."""
     from abtest.run_folder import HTML_FILE
     from abtest.scenario_files import load_scenario
     from abtest.scenario_kinds import SCENARIO_KINDS

@@ -17,8 +17,10 @@ def item_map(
     data: Annotated[Path, typer.Argument(help="The dataset folder they were trained on.")],
     out: Annotated[Path, typer.Option(help="Folder for map.png, map.pdf and map.csv.")],
     method: Annotated[str, typer.Option(help="pca, tsne or both.")] = "pca",
-    untrained: Annotated[bool, typer.Option("--untrained", help="Begin with the first model before training.")] = False,
-    items: Annotated[int, typer.Option(help="Items shown at most, an even sample.")] = 2_000,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Show the first model before training as well.")
+    ] = False,
+    items: Annotated[int, typer.Option(help="Most items that are drawn, an even sample.")] = 2_000,
     seed: Annotated[int, typer.Option(help="Random seed of t-SNE.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace the map in OUT.")] = False,

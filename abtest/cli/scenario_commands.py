@@ -10,7 +10,9 @@ from micrec.console import report_errors, show
 
 app = typer.Typer(help="List, copy, explain and check scenarios.", no_args_is_help=True)
 
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key; repeatable.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the file; repeatable.")
+]
 Scenario = Annotated[
     Path, typer.Argument(metavar="SCENARIO", help="YAML file, or the name of a shipped one: micrec scenario list")
 ]
@@ -19,7 +21,7 @@ Scenario = Annotated[
 @app.command("list")
 @report_errors()
 def list_shipped() -> None:
-    """The scenarios, worlds and metric files that come with micrec."""
+    """List the scenarios, worlds and metric files that come with micrec."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -39,9 +41,9 @@ def list_shipped() -> None:
 @report_errors()
 def copy(
     name: Annotated[str, typer.Argument(help="Name of a shipped scenario, world or metric file.")],
-    file: Annotated[Path | None, typer.Argument(help="Where to.", show_default="NAME.yaml, here")] = None,
+    file: Annotated[Path | None, typer.Argument(help="File to write.", show_default="NAME.yaml, here")] = None,
 ) -> None:
-    """Copy a shipped file here, to be changed and run; what it extends is taken from the package."""
+    """Copy a shipped file, to change it and run it. A file that it extends stays in the package."""
     from micrec.errors import MicrecError
     from micrec.shipped import find_file, shipped_files
 
@@ -73,7 +75,7 @@ def explain(
         typer.Argument(help="A kind, e.g. online_ab, or the start of a key, e.g. base.train; default: all keys."),
     ] = None,
 ) -> None:
-    """Every scenario key with its type, default and meaning."""
+    """Explain every scenario key: its type, its default and its meaning."""
     from abtest.scenario_files import explain_scenario
 
     for setting in explain_scenario(key):
@@ -83,7 +85,7 @@ def explain(
 @app.command()
 @report_errors()
 def check(scenario: Scenario, overrides: Overrides = None) -> None:
-    """Check a scenario, a world or a metric file without running it; what is called valid does run."""
+    """Check a scenario, a world or a metric file without running it. A valid file runs."""
     from abtest.scenario_files import check_inputs, is_world, load_scenario
     from abtest.scenario_kinds import SCENARIO_KINDS
     from simulator.world.files import load_world

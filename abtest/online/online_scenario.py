@@ -57,38 +57,47 @@ class OnlineScenario(Frozen):
     unread: ClassVar[tuple[str, ...]] = tuple(UNREAD_ONLINE)  # config keys that do nothing here
     reserved_arms: ClassVar[tuple[str, ...]] = ("warmup", "experiment")  # worlds that lie beside the arms' own
 
-    kind: str = Field(description="The question.")
+    kind: str = Field(description="Kind of scenario: the question that it asks.")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
     world: WorldConfig = Field(
         default_factory=WorldConfig,
         description="The world; days and window_days follow from history_days, warmup_days and days.",
     )
-    scale: PositiveFloat = Field(1.0, description="Times the users, items and tags of the world.")
-    population: PopulationConfig = Field(
-        default_factory=PopulationConfig, description="How its users respond to slates."
-    )
+    scale: PositiveFloat = Field(1.0, description="Factor on the numbers of users, items and tags of the world.")
+    population: PopulationConfig = Field(default_factory=PopulationConfig, description="How users respond to slates.")
     history_days: Days = Field(14, description="Days of organic clicks before the platform opens.")
-    platform: PlatformConfig = Field(default_factory=PlatformConfig, description="The platform, as production runs it.")
+    platform: PlatformConfig = Field(
+        default_factory=PlatformConfig, description="The platform and its production pipeline."
+    )
     days: Days = Field(7, description="Days of the experiment, after platform.warmup_days.")
     seed: Seed = Field(0, description="Seed of the users' responses, the platform, and the assignment.")
-    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every model; never mixed.")
+    preset: Literal["paper", "modern"] = Field(
+        "paper", description="Defaults of every model: one preset for the whole scenario."
+    )
     base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all models, laid over the preset.")
-    serving: TwoTowerConfig = Field(default_factory=TwoTowerConfig, description="How the models live on the platform.")
+    serving: TwoTowerConfig = Field(
+        default_factory=TwoTowerConfig, description="How models are trained and deployed on the platform."
+    )
     arms: dict[str, OnlineArm] = Field(description="The arms: control, which is production, and treatments.")
     truth: bool = Field(True, description="Whether all-control and all-treatment worlds are run for the true effect.")
-    experiment: bool = Field(True, description="Whether the experiment itself is run; without it only the truth.")
-    variants: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Versions of the scenario by name: keys laid over it, at any depth."
+    experiment: bool = Field(
+        True, description="Whether the experiment is run; if false, only the worlds that give the true effect are."
     )
-    doses: Doses | None = Field(None, description="Variants made of one key at several values.")
-    replications: Repeats = Field(1, description="Runs of each variant with seeds of their own.")
+    variants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Versions of the scenario by name: keys that replace the scenario's own, at any depth.",
+    )
+    doses: Doses | None = Field(None, description="Variants that differ in the value of one key.")
+    replications: Repeats = Field(1, description="Runs of each variant, each with its own seeds.")
     cold_clicks: Rows = Field(3, description="Users with fewer clicks before the experiment are cold.")
     looks: Literal["final", "daily"] = Field("daily", description="Whether the test is read each day, or at its end.")
-    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
-    paper: dict[str, float] = Field(
-        default_factory=dict, description="The paper's own lifts by metric, as shares, shown beside ours for shape."
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        0.05, description="Level of the tests; intervals are at 1 - alpha."
     )
-    keep_logs: bool = Field(True, description="Whether the platform's logs stay in the run folder.")
+    paper: dict[str, float] = Field(
+        default_factory=dict, description="The paper's own lifts by metric, as shares; shown for comparison."
+    )
+    keep_logs: bool = Field(True, description="Whether the platform's logs are kept in the run folder.")
 
     @property
     def treatments(self) -> list[str]:
@@ -293,13 +302,13 @@ class OnlineScenario(Frozen):
 class OnlineAbScenario(OnlineScenario):
     """Is the treatment better than control?"""
 
-    kind: Literal["online_ab"] = Field(description="The question.")
+    kind: Literal["online_ab"] = Field(description="Kind of scenario: the question that it asks.")
 
 
 class AaScenario(OnlineScenario):
     """How often does the test reject when the arms are identical?"""
 
-    kind: Literal["aa"] = Field(description="The question.")
+    kind: Literal["aa"] = Field(description="Kind of scenario: the question that it asks.")
     splits: Splits = Field(200, description="Random assignments of the users that are judged.")
 
     def identical_arms(self) -> str:
@@ -315,25 +324,25 @@ class AaScenario(OnlineScenario):
 class DoseResponseScenario(OnlineScenario):
     """How does the true effect change with one key?"""
 
-    kind: Literal["dose_response"] = Field(description="The question.")
+    kind: Literal["dose_response"] = Field(description="Kind of scenario: the question that it asks.")
 
 
 class InterferenceScenario(OnlineScenario):
     """How far do arms that learn from one log distort the experiment?"""
 
-    kind: Literal["interference"] = Field(description="The question.")
+    kind: Literal["interference"] = Field(description="Kind of scenario: the question that it asks.")
 
 
 class FaultsScenario(OnlineScenario):
     """What do faults of the platform cost, and what does the test make of them?"""
 
-    kind: Literal["faults"] = Field(description="The question.")
+    kind: Literal["faults"] = Field(description="Kind of scenario: the question that it asks.")
 
 
 class MisspecifiedScenario(OnlineScenario):
     """Does the conclusion depend on the model of the users?"""
 
-    kind: Literal["misspecified"] = Field(description="The question.")
+    kind: Literal["misspecified"] = Field(description="Kind of scenario: the question that it asks.")
 
 
 def _model_options(

@@ -37,19 +37,22 @@ def convert(
     source: Annotated[Path, typer.Argument(help="File or folder of the log.")],
     out: Annotated[Path, typer.Argument(help="Dataset folder to write.")],
     options: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Option of the reader; may be repeated.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one option of the reader; repeatable.")
     ] = None,
     columns: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="OURS=THEIRS,...", help="Reader table: files' columns by our names, user_id=CustomerID,item_id=sku."
+            metavar="OURS=THEIRS,...",
+            help="For the reader table: our columns by those of the files, such as user_id=CustomerID,item_id=sku.",
         ),
     ] = None,
     timezone: Annotated[
-        str | None, typer.Option(metavar="ZONE", help="Reader table: zone of times that name none: Europe/Oslo.")
+        str | None,
+        typer.Option(metavar="ZONE", help="For the reader table: time zone of times without one, such as Europe/Oslo."),
     ] = None,
     separator: Annotated[
-        str | None, typer.Option(help="Reader table: between the cells of a CSV line.", show_default="recognised")
+        str | None,
+        typer.Option(help="For the reader table: separator of the cells of a CSV line.", show_default="recognised"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the dataset in OUT.")] = False,
     list_readers: Annotated[
@@ -79,11 +82,15 @@ def convert(
 @report_errors()
 def describe(
     folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
-    test_fraction: Annotated[float | None, typer.Option(help="Last share of the clicks to test; default 0.2.")] = None,
-    test_days: Annotated[int | None, typer.Option(help="Last whole days to test, instead of a share.")] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Share of the clicks, the latest ones, that is the test period; default 0.2.")
+    ] = None,
+    test_days: Annotated[
+        int | None, typer.Option(help="Number of whole days at the end that are the test period, instead of a share.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Print Table 1 of a dataset: users, items, sessions, clicks, train, test, and how they are spread."""
+    """Print the statistics of a dataset as in the paper's Table 1, and how its clicks are distributed."""
     from micrec.api import describe as run
     from micrec.data.describe import table
     from micrec.progress import LineProgress

@@ -31,15 +31,15 @@ Choice = TypeVar("Choice", bound=str)
 def train(
     data: Annotated[Path, typer.Argument(help="Dataset folder.")],
     out: Annotated[Path, typer.Argument(help="Folder for the model and its checkpoint.")],
-    preset: Annotated[str, typer.Option(help="paper or modern.")] = "paper",
-    config: Annotated[Path | None, typer.Option(help="YAML file with config keys.")] = None,
+    preset: Annotated[str, typer.Option(help="Defaults to start from: paper or modern.")] = "paper",
+    config: Annotated[Path | None, typer.Option(help="YAML file of config keys, laid over the preset.")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; repeatable.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda …; short for --set train.device=…")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; short for --set train.device=DEVICE.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
-    """Train one model; an interrupted training in OUT goes on where it stopped."""
+    """Train one model. The same command resumes an interrupted training."""
     from micrec.api import check_model_folder
     from micrec.api import train as run
     from micrec.progress import LineProgress
@@ -59,15 +59,17 @@ def train(
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder that micrec train wrote.")],
     data: Annotated[Path, typer.Argument(help="The dataset folder it was trained on.")],
-    part: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    part: Annotated[str, typer.Option(help="Clicks to rank for: test or valid.")] = "test",
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Evaluation key, e.g. history=rolling.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
-    everything: Annotated[bool, typer.Option("--all", help="Every metric, and HIT by slice.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with all there is, not tables.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    everything: Annotated[bool, typer.Option("--all", help="Print every metric, and HIT by slice.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all results as one JSON object instead of tables.")
+    ] = False,
 ) -> None:
-    """Rank the whole catalogue for every test user: HIT beside its ceiling and simple baselines, and what is judged."""
+    """Rank the whole catalogue for every test user: HIT beside its highest possible value and simple baselines."""
     from micrec import comparison
     from micrec.api import evaluate as run
     from micrec.api import load_model

@@ -23,7 +23,7 @@ HOUR_S = 3_600.0
 class ChannelConfig(ModelOptions):
     """Keys of every channel of plain arrays."""
 
-    hide_recent: bool = Field(True, description="Leave out the items among the latest clicks that a request carries.")
+    hide_recent: bool = Field(True, description="Whether items among the user's latest clicks are left out.")
 
 
 K = TypeVar("K", bound=ChannelConfig)

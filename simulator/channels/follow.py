@@ -22,7 +22,7 @@ class FollowConfig(ChannelConfig):
     providers: Length = Field(20, description="Most followed providers per user, the latest.")
     order: Literal["newest", "popular"] = Field("newest", description="Which of a provider's items come first.")
     half_life_h: PositiveFloat = Field(
-        72.0, description="Hours of age that halve an item's score; or, by popular, that halve a click."
+        72.0, description="Half-life in hours of an item's score, or, for order popular, of a click."
     )
     items: Length = Field(50, description="Most items kept per provider.")
     likes: bool = Field(False, description="Whether a like follows the provider too.")

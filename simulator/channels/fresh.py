@@ -19,12 +19,11 @@ _OFFSET = 1024.0  # makes every score positive for the fixed-point sums
 class FreshConfig(ChannelConfig):
     """Keys of the fresh channel."""
 
-    max_age_h: PositiveFloat = Field(
-        72.0, description="Hours since publication after which an item is no news, at the moment of the request."
-    )
-    half_life_h: PositiveFloat = Field(24.0, description="Hours of age that halve an item's score.")
+    max_age_h: PositiveFloat = Field(72.0, description="Greatest age of an item in hours at the time of the request.")
+    half_life_h: PositiveFloat = Field(24.0, description="Half-life in hours of an item's score.")
     prior_impressions: PositiveFloat = Field(
-        50.0, description="Impressions at the average click rate that each item is credited with."
+        50.0,
+        description="Weight of the prior: each item starts as if shown this often at the average click rate.",
     )
     explore: NonNegativeFloat = Field(
         0.5, description="Gumbel noise on the log score of each item and request; 0 = the same list for everyone."

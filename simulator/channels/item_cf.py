@@ -20,12 +20,12 @@ class ItemCfConfig(ChannelConfig):
     """Keys of the item-CF channel."""
 
     neighbours: Length = Field(50, description="Most similar items kept per item.")
-    session_s: Seconds = Field(3_600, description="Seconds that a session lasts at most.")
+    session_s: Seconds = Field(3_600, description="Longest duration of a session in seconds.")
     shrink: NonNegativeFloat = Field(
-        5.0, description="Similarities are weighted by n / (n + shrink) for n sessions in common: less trust in few."
+        5.0, description="Similarities are multiplied by n / (n + shrink), where n is the number of common sessions."
     )
     recency: OpenShare = Field(0.9, description="Weight of each click of the history relative to the one after it.")
-    recent: Length = Field(20, description="Most clicks of the history that are looked up.")
+    recent: Length = Field(20, description="Number of latest clicks that are looked up.")
     least: PositiveFloat = Field(1e-4, description="Least similarity kept.")
 
 

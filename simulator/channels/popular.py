@@ -15,7 +15,7 @@ from simulator.ports import Candidates, Matcher, ObservedLog, Requests
 class PopularConfig(ChannelConfig):
     """Keys of the popular channel."""
 
-    half_life_h: PositiveFloat = Field(48.0, description="Hours after which a click counts half.")
+    half_life_h: PositiveFloat = Field(48.0, description="Half-life in hours of a click.")
     length: Length = Field(1_000, description="Most items kept.")
 
 

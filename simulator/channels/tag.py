@@ -23,8 +23,8 @@ class TagChannelConfig(ChannelConfig):
     )
     tags: Length = Field(8, description="Strongest tags of a request that are looked up.")
     postings: Length = Field(200, description="Most items kept per tag, the most clicked.")
-    half_life_h: PositiveFloat = Field(48.0, description="Hours after which a click counts half in that order.")
-    order: Share = Field(0.5, description="Share of its weight that the last of an item's tag list loses to the first.")
+    half_life_h: PositiveFloat = Field(48.0, description="Half-life in hours of a click in that order.")
+    order: Share = Field(0.5, description="Share by which the last tag of an item weighs less than its first.")
     recency: OpenShare = Field(0.9, description="Weight of each click of the history relative to the one after it.")
 
     def item_fields(self) -> dict[str, tuple[str, ...]]:

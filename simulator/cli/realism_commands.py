@@ -13,12 +13,13 @@ Without = Annotated[
     str | None,
     typer.Option(
         metavar="NAMES",
-        help="Statistics or groups the real log is not to be trusted on, e.g. sessions,returns. Groups: sessions, "
+        help="Statistics or groups that the real log cannot support, such as sessions,returns. Groups: sessions, "
         "returns, activity, time, popularity, repetition, co_clicks, items, behaviour.",
     ),
 ]
 Offset = Annotated[
-    float, typer.Option("--utc-offset", min=-12.0, max=14.0, help="Hours from UTC to the clock of the real users.")
+    float,
+    typer.Option("--utc-offset", min=-12.0, max=14.0, help="Hours by which the real users' clock is ahead of UTC."),
 ]
 
 
@@ -30,13 +31,16 @@ def realism(
     out: Annotated[Path | None, typer.Option(help="Folder for realism.json, realism.md and the plots.")] = None,
     without: Without = None,
     utc_offset: Offset = 0.0,
-    users: Annotated[int, typer.Option(min=100, help="Most users to read of each, drawn by a key.")] = 20_000,
-    ranking: Annotated[bool, typer.Option(help="Compare the order of recommenders, a minute or two.")] = True,
-    classifier: Annotated[bool, typer.Option(help="Let a classifier try to tell the two apart.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace the check in OUT.")] = False,
+    users: Annotated[
+        int, typer.Option(min=100, help="Most users that are read from each dataset, sampled by a hash of their ids.")
+    ] = 20_000,
+    ranking: Annotated[
+        bool, typer.Option(help="Compare the order in which recommenders come; takes a minute or two.")
+    ] = True,
+    classifier: Annotated[bool, typer.Option(help="Train a classifier to distinguish the two logs.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier check in --out.")] = False,
 ) -> None:
-    """Compare a world with a real log: fixed statistics, a classifier that tries to tell them apart, and whether
-    recommenders come in the same order."""
+    """Compare a world with a real log by 30 statistics, a classifier and the order in which recommenders come."""
     from micrec.destination import check_destination
     from micrec.progress import LineProgress
     from simulator.realism.check import check_realism, load_pair
@@ -68,14 +72,18 @@ def fit(
     out: Annotated[Path, typer.Option(help="World file to write.")],
     base: Annotated[
         Path | None,
-        typer.Option(help="World that gives what the log does not tell of: a file, or a shipped one, e.g. video."),
+        typer.Option(
+            help="World whose keys are kept where the log has no evidence: a file, or a shipped one, such as video."
+        ),
     ] = None,
     without: Without = None,
     utc_offset: Offset = 0.0,
-    users: Annotated[int, typer.Option(min=100, help="Most users to read, drawn by a key.")] = 20_000,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
+    users: Annotated[
+        int, typer.Option(min=100, help="Most users that are read, sampled by a hash of their ids.")
+    ] = 20_000,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier file at --out.")] = False,
 ) -> None:
-    """Write the world file whose moments are those of a real log, and say how near it is."""
+    """Fit a world to a real log: write the world file that matches its moments, and report how close it is."""
     from micrec.progress import LineProgress
     from simulator.fit.fit import fit_folder
     from simulator.realism.report import change_table

@@ -22,14 +22,18 @@ def main() -> None:
 def world(
     file: Annotated[Path, typer.Argument(metavar="WORLD", help="YAML file, or the name of a shipped world, e.g. tiny")],
     out: Annotated[Path, typer.Option(help="Dataset folder to write.")],
-    scale: Annotated[float, typer.Option(help="Times the users, items, tags and providers of the file.")] = 1.0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="one per core")] = None,
+    scale: Annotated[
+        float, typer.Option(help="Factor on the numbers of users, items, tags and providers in the file.")
+    ] = 1.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes.", show_default="one per core")
+    ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key; may be repeated.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key of the file; repeatable.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the dataset in OUT.")] = False,
 ) -> None:
-    """Generate a dataset whose hidden truth is known; a killed run goes on where it stopped."""
+    """Generate a dataset whose hidden truth is known. The same command resumes a run that was killed."""
     from micrec.destination import check_destination
     from micrec.progress import LineProgress
     from simulator.world.files import load_world

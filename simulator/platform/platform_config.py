@@ -22,7 +22,7 @@ class LatencyConfig(FrozenConfig):
     )
     mean_ms: NonNegativeFloat = Field(10.0, description="Mean service time in milliseconds.")
     log_sd: Annotated[float, Field(ge=0.0, le=3.0)] = Field(
-        0.5, description="lognormal: sd of its logarithm; the mean is kept."
+        0.5, description="For lognormal: standard deviation of the logarithm; the mean stays mean_ms."
     )
 
 
@@ -33,12 +33,16 @@ class FaultConfig(FrozenConfig):
     ``platform.pipeline``: an arm's own faults begin at 0 at the earliest.
     """
 
-    from_day: float = Field(description="Day, with fraction, at which it begins; 0 = start of the experiment.")
-    to_day: float = Field(description="Day, with fraction, at which it is over.")
-    down: bool = Field(False, description="Requests are refused at once.")
-    slow: PositiveFloat = Field(1.0, description="Factor on service times.")
+    from_day: float = Field(
+        description="Day at which the fault begins, as a decimal number; 0 is the start of the experiment."
+    )
+    to_day: float = Field(description="Day at which the fault ends, as a decimal number.")
+    down: bool = Field(False, description="Whether all requests are refused at once.")
+    slow: PositiveFloat = Field(1.0, description="Factor on all service times.")
     error_rate: Share = Field(0.0, description="Share of the answers that are errors.")
-    frozen: bool = Field(False, description="No new snapshot is deployed: what served at the beginning goes on.")
+    frozen: bool = Field(
+        False, description="Whether no new snapshot is deployed, so that the model of the beginning goes on serving."
+    )
 
     @model_validator(mode="after")
     def _check_effect(self) -> Self:
@@ -52,22 +56,26 @@ class FaultConfig(FrozenConfig):
 class StageConfig(FrozenConfig):
     """A stage that requests pass: one queue, first come, first served."""
 
-    servers: Annotated[int, Field(ge=1, le=10_000)] = Field(8, description="Servers, each busy with one job at a time.")
+    servers: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        8, description="Number of servers, each of which works on one job at a time."
+    )
     latency: LatencyConfig = Field(default_factory=LatencyConfig, description="Service time of a job.")
     window_ms: NonNegativeFloat = Field(
         0.0,
-        description="Requests that come within such a window make one job, which joins the queue at its end; 0: "
+        description="Requests that arrive within a window of this length form one job, which is queued at its end; 0: "
         "each request is a job.",
     )
-    deadline_ms: PositiveFloat = Field(150.0, description="The platform goes on without an answer after this time.")
-    faults: tuple[FaultConfig, ...] = Field((), description="What goes wrong and when.")
+    deadline_ms: PositiveFloat = Field(
+        150.0, description="Time after which the platform goes on without this stage's answer."
+    )
+    faults: tuple[FaultConfig, ...] = Field((), description="Faults of this stage, and when they occur.")
 
 
 class ModelStageConfig(StageConfig):
     """A stage that serves snapshots of a model, trained each morning on the log up to then."""
 
-    kind: str = Field(description="Kind of model, by the name under which the scenario knows it.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of the kind; it checks them.")
+    kind: str = Field(description="Kind of model, by its registered name.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of this kind of model.")
     every_days: Days = Field(1, description="Days from one training to the next.")
     lag_days: DaysOrNone = Field(0, description="Days from a training until its snapshot is deployed.")
 
@@ -75,14 +83,14 @@ class ModelStageConfig(StageConfig):
 class ChannelStageConfig(ModelStageConfig):
     """A matching channel."""
 
-    k: Length = Field(200, description="Items asked of the channel.")
-    quota: Length = Field(100, description="Most of its items among the candidates (merge.kind quota).")
+    k: Length = Field(200, description="Number of items that the channel is asked for.")
+    quota: Length = Field(100, description="Most items of the channel among the candidates, for merge.kind quota.")
 
 
 class RankingConfig(ModelStageConfig):
     """The ranking stage."""
 
-    kind: str = Field("ctr", description="Kind of model, by the name under which the scenario knows it.")
+    kind: str = Field("ctr", description="Kind of model, by its registered name.")
     latency: LatencyConfig = Field(LatencyConfig(mean_ms=20.0), description="Service time of a job.")
 
 
@@ -90,16 +98,17 @@ class MergeConfig(FrozenConfig):
     """How the channels' lists become one list of distinct items."""
 
     kind: Literal["quota", "snake", "score"] = Field(
-        "quota", description="quota: up to a quota from each; snake: in turns, back and forth; score: by their scores."
+        "quota",
+        description="quota: each channel up to its quota; snake: channels in turns, back and forth; score: by score.",
     )
-    candidates: Length = Field(300, description="Most candidates that go on to ranking.")
+    candidates: Length = Field(300, description="Most candidates that are passed to ranking.")
 
 
 class DiversityConfig(FrozenConfig):
     """Re-ranking of the slate."""
 
-    field: str | None = Field(None, description="Field of the item table to spread over the slate; null: no spreading.")
-    at_most: Length = Field(3, description="Items of one value in a slate, as long as there are others.")
+    field: str | None = Field(None, description="Item field whose values are limited per slate; null: no limit.")
+    at_most: Length = Field(3, description="Most items with the same value in a slate, as long as there are others.")
 
 
 def _channels() -> dict[str, ChannelStageConfig]:
@@ -111,13 +120,11 @@ class PipelineConfig(FrozenConfig):
     """From a request to a slate."""
 
     channels: dict[str, ChannelStageConfig] = Field(default_factory=_channels, description="Matching channels by name.")
-    merge: MergeConfig = Field(default_factory=MergeConfig, description="How their lists become one.")
+    merge: MergeConfig = Field(default_factory=MergeConfig, description="How the channels' lists are merged.")
     ranking: RankingConfig = Field(default_factory=RankingConfig, description="The ranking stage.")
     diversity: DiversityConfig = Field(default_factory=DiversityConfig, description="Re-ranking of the slate.")
-    explore: Share = Field(
-        0.0, description="Chance that the last place of a slate is given to a candidate drawn evenly from the rest."
-    )
-    slate_size: Annotated[int, Field(ge=1, le=100)] = Field(10, description="Items of a slate.")
+    explore: Share = Field(0.0, description="Probability that the last place of a slate goes to a random candidate.")
+    slate_size: Annotated[int, Field(ge=1, le=100)] = Field(10, description="Number of items in a slate.")
     repeats: bool = Field(False, description="Whether an item may be shown again in the same visit.")
 
     @field_validator("channels")
@@ -138,7 +145,7 @@ class ArmConfig(FrozenConfig):
     weight: PositiveFloat = Field(1.0, description="Share of the users, relative to the other arms.")
     pipeline: dict[str, Any] = Field(
         default_factory=dict,
-        description="Keys that replace those of the platform's pipeline, at any depth; a channel set to null is gone.",
+        description="Keys that replace those of the platform's pipeline, at any depth; null removes a channel.",
     )
 
 
@@ -148,31 +155,32 @@ class PlatformConfig(FrozenConfig):
     seed: Seed = Field(0, description="Seed of latencies, errors, exploration, assignment and training.")
     pipeline: PipelineConfig = Field(
         default_factory=PipelineConfig,
-        description="What serves everybody in the warm-up, and each arm but for its keys.",
+        description="Pipeline that serves everybody in the warm-up, and each arm except for the arm's own keys.",
     )
     arms: dict[str, ArmConfig] = Field(
         default_factory=lambda: {"control": ArmConfig()},
-        description="Arms by name; every user belongs to one for good.",
+        description="Arms by name; each user stays in one arm.",
     )
-    salt: str = Field("", description="Salt of the assignment: another salt, another split of the users.")
+    salt: str = Field("", description="Salt of the assignment of users to arms: another salt gives another split.")
     warmup_days: DaysOrNone = Field(3, description="Days before the experiment under the production pipeline.")
     shadow_warm_up: bool = Field(
         True,
-        description="Whether the models that only treatments have are trained all through the warm-up too, on the same "
+        description="Whether models that only treatments use are also trained throughout the warm-up, on the same "
         "log and as often as production's, but serve nobody, so that the first day compares models of one age; false: "
         "they begin untrained on that day.",
     )
     training: Literal["shared", "diverted"] = Field(
-        "shared", description="Whether models learn from the log of all arms, or each arm's from its own users."
+        "shared",
+        description="shared: models learn from all arms' log; diverted: each arm's from its own users.",
     )
     log_days: Days | None = Field(
         14,
-        description="Latest days of the log that trainers see, so that memory stays flat over a long run; older ones "
+        description="Number of latest days of the log that models are trained on, which bounds the memory; older days "
         "stay on disk. null: all.",
     )
     batch_window_s: PositiveFloat | None = Field(
         None,
-        description="Most simulated seconds whose requests are worked on together, for speed alone: the log does not "
+        description="Most simulated seconds whose requests are computed together, for speed only: the log does not "
         "depend on it, and queues serve in the order of arrival; null: as many as bring 4,000 visits.",
     )
 

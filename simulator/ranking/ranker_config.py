@@ -11,7 +11,8 @@ class RankerConfig(ModelOptions):
     """A click model on logged impressions: logistic regression over counts of the log."""
 
     fields: tuple[str, ...] = Field(
-        ("category", "subcategory", "provider"), description="Item fields crossed with what a user has clicked."
+        ("category", "subcategory", "provider"),
+        description="Item fields that are compared with the fields of what the user has clicked.",
     )
     crossed: str = Field("subcategory", description="The one of them that is crossed with the user fields too.")
     tags: str = Field("tags", description="Item field, a list, whose values are matched with the latest clicks.")
