@@ -60,6 +60,26 @@ Dedupe = Annotated[
     typer.Option(metavar="COLUMN,...", help="Rows that are equal in these columns are repeats; the first one is kept."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")]
+Slices = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN,...", help="Columns that were known before exposure, to judge slices of users by."),
+]
+Covariates = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN,...", help="Columns measured before exposure, for CUPED.", show_default="all pre_*"),
+]
+PlannedUsers = Annotated[
+    int | None,
+    typer.Option(help="Users of all arms expected by the planned end, for looks before it.", show_default="none"),
+]
+SplitByHash = Annotated[
+    str | None,
+    typer.Option(metavar="SALT", help="Make an A/A test of any log: split its users by a hash with this salt."),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ARM=SHARE,...", help="Planned share of the users in each arm.", show_default="equal"),
+]
 EXIT_CODES = {"ship": 0, "hold": 10, "stop": 11, "invalid": 12}
 
 
@@ -71,44 +91,25 @@ def analyze(
     treatment: Annotated[list[str] | None, typer.Option(help="Name of a treatment arm; repeatable.")] = None,
     columns: Columns = None,
     metrics: Metrics = None,
-    slices: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN,...", help="Columns that were known before exposure, to judge slices of users by."
-        ),
-    ] = None,
-    covariates: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN,...", help="Columns measured before exposure, for CUPED.", show_default="all pre_*"
-        ),
-    ] = None,
+    slices: Slices = None,
+    covariates: Covariates = None,
     alpha: Annotated[
         float, typer.Option(help="Rate of false alarms allowed over all primary metrics together.")
     ] = 0.05,
     planned_days: Annotated[int, typer.Option(help="Number of days that the test was planned for.")] = 7,
-    planned_users: Annotated[
-        int | None,
-        typer.Option(help="Users of all arms expected by the planned end, for looks before it.", show_default="none"),
-    ] = None,
+    planned_users: PlannedUsers = None,
     looks: Annotated[
         str,
         typer.Option(help="final: read once, at the end; daily: one planned look a day; open: any number of looks."),
     ] = "final",
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ARM=SHARE,...", help="Planned share of the users in each arm.", show_default="equal"),
-    ] = None,
+    weights: Weights = None,
     ignore_arm: Annotated[list[str] | None, typer.Option(help="An arm of the log to leave out; repeatable.")] = None,
     rows: Rows = "auto",
     dedupe: Dedupe = None,
     timezone: Timezone = "UTC",
     separator: Separator = None,
     implausible_times: ImplausibleTimes = "refuse",
-    split_by_hash: Annotated[
-        str | None,
-        typer.Option(metavar="SALT", help="Make an A/A test of any log: split its users by a hash with this salt."),
-    ] = None,
+    split_by_hash: SplitByHash = None,
     min_users: Annotated[int, typer.Option(help="Fewest users per arm for a slice to be judged.")] = 100,
     checks: Annotated[
         bool, typer.Option(help="Add quantiles, bootstrap and rank tests; they read every value, so they take longer.")

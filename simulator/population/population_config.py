@@ -36,7 +36,7 @@ class ExaminationConfig(FrozenConfig):
 
 
 class UtilityConfig(FrozenConfig):
-    """Which properties of an item lead to clicks; weights add to the log odds of a click, or to a choice's log weight."""
+    """Which properties of an item lead to clicks; weights add to the log odds of a click or a choice."""
 
     variant: Literal["balanced", "taste", "popularity", "organic_links"] = Field(
         "balanced",

@@ -147,7 +147,7 @@ def test_a_mark_needs_a_win_over_every_row_by_every_test(results):
 def test_switches_alike_everywhere_are_said_once(results):
     lines = switch_lines(results)
     assert lines[0] == ("preset", "paper")
-    assert lines[1] == ("all rows", "evaluation.cutoffs=[5, 10]")
+    assert lines[1] == ("all rows", 'evaluation.cutoffs=[5, 10], contrast.semantic.encoder="tfidf"')
     assert ("MicRec", "nothing more") in lines
     assert len(lines) == 5
 

@@ -234,7 +234,7 @@ class TestNumbers:
 def test_switches_are_told_per_arm(results):
     lines = dict(switch_lines(results))
     assert lines["preset"] == "paper"
-    assert lines["all arms"] == "evaluation.cutoffs=[5, 10]"
+    assert lines["all arms"] == 'evaluation.cutoffs=[5, 10], contrast.semantic.encoder="tfidf"'
     assert lines["ICAN"].startswith("contrast.feature.weight=0.0, ")
 
 
