@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from simulator.realism.compare import StatisticComparison
+from simulator.realism.compare import RealismVerdict, StatisticComparison
 from simulator.realism.statistics import Kind
 
 COLUMNS = 4
 REAL, SYNTHETIC = "#1f5fa8", "#d9722b"
 BINS = 40
+COLOURS = {  # of the titles
+    RealismVerdict.ALIKE: "#1d1f23",
+    RealismVerdict.NEAR: "#94650a",
+    RealismVerdict.APART: "#b5391f",
+    RealismVerdict.MISSING: "#5f646d",
+}
 
 
 def statistics_png(comparisons: Sequence[StatisticComparison], real: str, synthetic: str) -> bytes:
@@ -27,7 +33,8 @@ def statistics_png(comparisons: Sequence[StatisticComparison], real: str, synthe
         axes = figure.add_subplot(rows, COLUMNS, number + 1)
         (_curve if comparison.statistic.kind is Kind.CURVE else _distribution)(axes, comparison)
         ks = "" if comparison.ks is None else f"KS {comparison.ks:.2f}, "
-        axes.set_title(f"{comparison.statistic.name}\n{ks}distance {comparison.distance:.2f}", fontsize=9)
+        title = f"{comparison.statistic.name}: {comparison.verdict}\n{ks}distance {comparison.distance:.2f}"
+        axes.set_title(title, fontsize=9, color=COLOURS[comparison.verdict])
         axes.tick_params(labelsize=7)
         axes.set_xlabel(comparison.statistic.unit if comparison.statistic.kind is not Kind.CURVE else "", fontsize=7)
         axes.set_ylabel(comparison.statistic.unit if comparison.statistic.kind is Kind.CURVE else "share", fontsize=7)

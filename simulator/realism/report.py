@@ -24,10 +24,10 @@ COLOURS = {
     RealismVerdict.MISSING: "dim",
 }
 READING = (
-    f"KS: largest difference of the distribution functions (for curves of shares: of two points). Distance: "
-    f"Wasserstein over the real standard deviation, on the scale log(1 + x) but for times; for curves the relative "
-    f"difference, 0 … 2. Floor: the same distance between two halves of the real users, the users drawn by a key. "
-    f"alike: KS and distance at most {ALIKE:g}; near: at most {NEAR:g}; apart: above."
+    f"KS: largest difference between the two distribution functions (for curves of shares: between two points). "
+    f"Distance: Wasserstein distance divided by the real standard deviation, on the scale log(1 + x) except for times; "
+    f"for curves the relative difference, 0 to 2. Noise floor: the same distance between two halves of the real users. "
+    f"Less is better. alike: KS and distance at most {ALIKE:g}; near: at most {NEAR:g}; apart: above."
 )
 
 
@@ -117,6 +117,8 @@ def markdown(realism: Realism) -> str:
         "",
         summary(realism),
         "",
+        *(f"- {line}" for line in verdict_lines(realism)),
+        "",
         "| log | users | items | clicks | sessions | sample |",
         "|---|---|---|---|---|---|",
         *(
@@ -135,8 +137,6 @@ def markdown(realism: Realism) -> str:
         "",
         READING,
         "",
-        *(f"- {line}" for line in verdict_lines(realism)),
-        "",
         f"![Statistics]({PLOT_FILE})",
         "",
         "What each statistic is:",
@@ -150,22 +150,22 @@ def verdict_lines(realism: Realism) -> list[str]:
     """What the classifier and the recommenders say, a line each."""
     lines = []
     for test in realism.tests:
-        told = [giveaway for giveaway in test.giveaways[:4] if giveaway.drop > LEAST_DROP]
-        by = ", ".join(f"{g.feature} ({g.drop:.2f}; alone {g.alone:.2f})" for g in told) or "nothing in particular"
+        found = [giveaway for giveaway in test.giveaways[:4] if giveaway.drop > LEAST_DROP]
+        by = ", ".join(f"{g.feature} ({g.drop:.2f}; alone {g.alone:.2f})" for g in found) or "none in particular"
         lines.append(
             f"classifier on {test.rows} ({test.n_real:,} real, {test.n_synthetic:,} synthetic): AUC {test.auc:.3f} "
-            f"[{test.low:.3f}, {test.high:.3f}], .5 = cannot tell them apart; the features that tell: {by}"
+            f"[{test.low:.3f}, {test.high:.3f}], 0.5 means that it cannot distinguish them; features that help it most: {by}"
         )
     if (agreement := realism.ranking) is not None:
-        for order in (agreement.real, agreement.synthetic):
+        for order, name in ((agreement.real, realism.real.name), (agreement.synthetic, realism.synthetic.name)):
             best = sorted(order.hit.items(), key=lambda entry: -entry[1])
             hits = ", ".join(f"{model} {hit:.4f}" for model, hit in best)
-            lines.append(f"HIT@{agreement.cutoff} on {_plain(order.name)} ({order.clicks:,} clicks): {hits}")
-            lines += [f"  {line}" for line in share_lines({order.name: order.shares}, [agreement.cutoff])]
+            lines.append(f"HIT@{agreement.cutoff} on {_plain(name)} ({order.clicks:,} clicks): {hits}")
+            lines += [f"  {line}" for line in share_lines({name: order.shares}, [agreement.cutoff])]
         tau = "undefined (all tied)" if np.isnan(agreement.tau) else f"{agreement.tau:.2f}"
         lines.append(
-            f"order of the recommenders: Kendall tau {tau}; of {agreement.decided} pairs that both logs decide beyond "
-            f"chance, {agreement.agreed} are decided alike"
+            f"order of the recommenders: Kendall tau {tau}; {agreement.decided} pairs differ significantly in both logs, "
+            f"{agreement.agreed} of them in the same direction"
         )
     return lines
 

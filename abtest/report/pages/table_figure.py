@@ -29,6 +29,7 @@ _STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
 }
 _DPI = 160
+_LETTERS = 40  # that fit below a panel side by side
 
 
 class FigurePanel(NamedTuple):
@@ -150,7 +151,9 @@ def _draw(axis: Any, panel: FigurePanel) -> None:
             axis.bar(at, means, 0.92 * width, color=colour, label=name)
         for x, seeds in zip(at, values, strict=True):
             axis.plot([x] * len(seeds), seeds, ".", color="#1d1f23", markersize=2.5, alpha=0.7)
-    axis.set_xticks(range(len(panel.groups)), list(panel.groups))
+    crowded = sum(len(name) + 2 for name in panel.groups) > _LETTERS
+    slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axis.set_xticks(range(len(panel.groups)), list(panel.groups), **slant)
     axis.set_title(panel.title)
     everything = [value for group in panel.values for bar in group for value in bar]
     if everything and min(everything) > 0:

@@ -1,6 +1,8 @@
 """What helps to read a page: directions, colours, axes, texts that neither break badly nor lie over each other."""
 
 import copy
+import itertools
+import math
 
 import pytest
 
@@ -164,3 +166,22 @@ def test_the_page_of_a_table_names_models_as_its_rows_do():
     rows = {"final": {"label": "MicRec"}, "none": {"label": "ICAN"}}
     found = table_page._row({"scenario": {"rows": rows}}, {**copy.deepcopy(step), "verdict": "holds"})
     assert found.label == "HIT@50: MicRec over ICAN"
+
+
+def test_names_below_a_panel_do_not_lie_over_each_other():
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from abtest.report.pages.table_figure import _drawn
+
+    names = ["FM", "YoutubeDNN", "DeepFM", "AutoInt", "ICAN", "MIND", "ComiRec-DR", "ComiRec-SA", "SASRec", "BERT4Rec"]
+    for groups in (["video world", "news world"], names):
+        figure = _drawn([FigurePanel("HIT@50", groups, ["base", "losses"], [[[0.4], [0.5]]] * len(groups))])
+        FigureCanvasAgg(figure).draw()
+        labels = [label for label in figure.axes[0].get_xticklabels() if label.get_text()]
+        for one, other in itertools.pairwise(labels):
+            if one.get_rotation() == 0:
+                assert one.get_window_extent().x1 < other.get_window_extent().x0
+            else:  # slanted lines of text are as far apart as their right ends, seen across them
+                ends = other.get_window_extent().x1 - one.get_window_extent().x1
+                height = one.get_fontsize() * figure.dpi / 72
+                assert ends * math.sin(math.radians(one.get_rotation())) > 0.9 * height
