@@ -154,7 +154,7 @@ def verdict_lines(realism: Realism) -> list[str]:
         by = ", ".join(f"{g.feature} ({g.drop:.2f}; alone {g.alone:.2f})" for g in found) or "none in particular"
         lines.append(
             f"classifier on {test.rows} ({test.n_real:,} real, {test.n_synthetic:,} synthetic): AUC {test.auc:.3f} "
-            f"[{test.low:.3f}, {test.high:.3f}], 0.5 means that it cannot distinguish them; features that help it most: {by}"
+            f"[{test.low:.3f}, {test.high:.3f}], 0.5 means that it cannot distinguish them; features that help it: {by}"
         )
     if (agreement := realism.ranking) is not None:
         for order, name in ((agreement.real, realism.real.name), (agreement.synthetic, realism.synthetic.name)):
@@ -164,7 +164,7 @@ def verdict_lines(realism: Realism) -> list[str]:
             lines += [f"  {line}" for line in share_lines({name: order.shares}, [agreement.cutoff])]
         tau = "undefined (all tied)" if np.isnan(agreement.tau) else f"{agreement.tau:.2f}"
         lines.append(
-            f"order of the recommenders: Kendall tau {tau}; {agreement.decided} pairs differ significantly in both logs, "
+            f"order of the recommenders: Kendall tau {tau}; {agreement.decided} pairs differ beyond chance in both logs, "
             f"{agreement.agreed} of them in the same direction"
         )
     return lines
