@@ -164,7 +164,7 @@ def verdict_lines(realism: Realism) -> list[str]:
             lines += [f"  {line}" for line in share_lines({name: order.shares}, [agreement.cutoff])]
         tau = "undefined (all tied)" if np.isnan(agreement.tau) else f"{agreement.tau:.2f}"
         lines.append(
-            f"order of the recommenders: Kendall tau {tau}; {agreement.decided} pairs differ beyond chance in both logs, "
+            f"order of the recommenders: Kendall tau {tau}; {agreement.decided} pairs differ beyond chance in both, "
             f"{agreement.agreed} of them in the same direction"
         )
     return lines
