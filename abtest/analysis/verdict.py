@@ -107,14 +107,14 @@ def _truths(effects: Sequence[Mapping[str, Any]]) -> list[str]:
     known = [effect for effect in effects if effect.get("truth")]
     if not known:
         return []
-    told = [
+    lifts = [
         f"{effect['metric']} {formatting.percent(effect['truth']['lift'])} "
         + formatting.percent_interval(
             [effect["truth"]["lift"] + sign * 1.96 * effect["truth"]["se"] for sign in (-1, 1)]
         )
         for effect in known
     ]
-    return [f"True lift in these simulated worlds: {'; '.join(told)}."]
+    return [f"True lift in these simulated worlds: {'; '.join(lifts)}."]
 
 
 def guardrail(effect: Mapping[str, Any]) -> str:

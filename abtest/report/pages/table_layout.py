@@ -197,8 +197,9 @@ def seed_table(results: Results, dataset: str) -> Table:
 
 
 CLAIM_LINES = (
-    "For: steps, metrics and datasets on which the claim is significant over training seeds and, for HIT, over test "
-    "users, after Holm's adjustment over the whole table. Against: the opposite is. Open: neither is shown.",
+    "Each claim is tested on every metric and dataset, p-values adjusted by Holm over the whole table.",
+    "For: tests in which the claim is significant, over training seeds and, for HIT, over test users too.",
+    "Against: tests in which the opposite is significant. Open: tests that show neither.",
 )
 
 
@@ -229,10 +230,11 @@ def test_lines(results: Results) -> tuple[str, ...]:
     )
     users = sum(effect["users"] is not None for effect in effects)
     return (
-        f"{len(effects)} tests over training seeds (paired t, Welch's t beside it) and {users} over test users (paired "
-        f"ratio test); each kind is adjusted by Holm {over}, level {results['scenario']['alpha']:g}. "
-        "Intervals are not adjusted. An ordering holds where it is significant over seeds and, for HIT, over users "
-        "too; it does not hold where the opposite is; else it is not shown.",
+        f"{len(effects)} tests over training seeds (paired t-tests; Welch's t-test is shown beside) and {users} over "
+        f"test users (paired ratio tests). P-values of each kind are adjusted by Holm {over}, at level "
+        f"{results['scenario']['alpha']:g}; intervals are not adjusted.",
+        "A claim holds in a test where it is significant over seeds and, for HIT, over users too. It does not hold "
+        "where the opposite is significant. Otherwise it is not shown.",
     )
 
 
