@@ -128,6 +128,7 @@ def test_baselines_have_their_names_and_others_keep_theirs():
 
 def test_a_study_of_one_variant_does_not_name_it():
     from abtest.online.study import Summary, study_section
+    from abtest.online.study_reports import AA, ONLINE_AB
 
     one = Summary(
         variant="main",
@@ -145,16 +146,16 @@ def test_a_study_of_one_variant_does_not_name_it():
         band=(0, 1),
         significant=0,
     )
-    figure, table = study_section("online_ab", [one], 0.05).blocks[:2]
+    figure, table = study_section(ONLINE_AB, [one], 0.05).blocks[:2]
     assert [row.label for row in figure.rows] == ["ACC"]
     assert "To the right is better" in figure.caption
     assert not {"variant", "slice", "treatment"} & set(table.header)
     two = [one, one._replace(variant="other", question=("ACC", "all", "also"))]
-    figure, table = study_section("online_ab", two, 0.05).blocks[:2]
+    figure, table = study_section(ONLINE_AB, two, 0.05).blocks[:2]
     assert [row.label for row in figure.rows] == ["ACC, main, MicRec", "ACC, other, also"]
     assert {"variant", "treatment"} <= set(table.header)
     blind = one._replace(truths=(), truth=None, truth_ci=None, bias=None, judged=0)
-    blocks = study_section("aa", [blind], 0.05).blocks
+    blocks = study_section(AA, [blind], 0.05).blocks
     assert [type(block).__name__ for block in blocks] == ["Table"]  # nothing to draw
     assert not [name for name in blocks[0].header if "truth" in name or "true" in name or "bias" in name]
 
