@@ -143,6 +143,8 @@ class _ClickWalk:
         self._bits = sessions.bits[self.order]
         self._slot = sessions.slot[self.order]
         self._topic, self._epoch = sessions.topic[self.order], sessions.epoch[self.order]
+        self._has_favourites = config.taste.depth.item > 0.0
+        self._own = np.full(len(row), -1)  # interest that the click at hand is a favourite of, -1 = none
         self._stays = config.signals.sessions
         if self._stays:
             self._opening_topic = sessions.opening_topic[self.order]
@@ -157,22 +159,20 @@ class _ClickWalk:
     def step(self, position: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint64]]:
         """Item, cause and bits of the click at ``position`` of the first ``count`` sessions."""
         bits = mixed(self._bits[:count], np.asarray(position))
-        cause, segment, own = self._choose(bits, count)
-        item = self._pick(np.arange(count), segment, own, cause, mixed(bits, _PICK))
+        cause, segment = self._choose(bits, count)
+        item = self._pick(np.arange(count), segment, cause, mixed(bits, _PICK))
         for attempt in range(_TRIES - 1):
             again = np.flatnonzero(self._seen[:count] & _class_bit(item))
             if not len(again):
                 break
             fresh_bits = mixed(bits[again], _RETRY + attempt)
-            item[again] = self._pick(again, segment[again], own[again], cause[again], fresh_bits)
+            item[again] = self._pick(again, segment[again], cause[again], fresh_bits)
         self._seen[:count] |= _class_bit(item)
         self._previous[:count] = item
         return item, cause, bits
 
-    def _choose(
-        self, bits: NDArray[np.uint64], count: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """Why the next item is clicked, its segment, and the interest of which it is a favourite, -1 = none."""
+    def _choose(self, bits: NDArray[np.uint64], count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Why the next item is clicked, and the segment it comes from."""
         draws = self._draws
         link, kind = halves(bits)
         cause = np.zeros(count, np.uint8)
@@ -188,23 +188,20 @@ class _ClickWalk:
             linked = np.flatnonzero((link < follows) & (draws._n_targets[group] > 0))
             cause[linked] = Cause.LINK
         segments = draws._segments
-        segment, own = np.full(count, segments.everything), np.full(count, -1)
+        segment = np.full(count, segments.everything)
         segment[cause == Cause.FRESH] = segments.fresh
         taste = np.flatnonzero(cause == Cause.TASTE)
-        segment[taste], own[taste] = self._taste(taste, bits[taste])
+        segment[taste] = self._taste(taste, bits[taste])
         similar = np.flatnonzero(cause == Cause.SIMILAR)
         segment[similar] = segments.first_group + group[similar]
         if previous[0] >= 0 and len(linked):
             sources = group[linked]
             choice = (link[linked] / follows[linked] * draws._n_targets[sources]).astype(np.int64)
             segment[linked] = segments.first_group + draws._catalogue.link_targets[sources, choice]
-        return cause, segment, own
+        return cause, segment
 
-    def _taste(self, rows: NDArray[np.int64], bits: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Segment of a taste click, and the interest it is a favourite of, -1 = none (:mod:`simulator.world.taste`).
-
-        The interest is that of the session, or one drawn anew.
-        """
+    def _taste(self, rows: NDArray[np.int64], bits: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Segment of a taste click, of the session's interest or of one drawn anew (:mod:`simulator.world.taste`)."""
         shelf = self._draws._taste
         stay, anew = halves(mixed(bits, _SLOT))
         slot = np.where(
@@ -212,7 +209,7 @@ class _ClickWalk:
         )
         topic = self._topic[rows, slot]
         if shelf.plain and not self._stays:
-            return shelf.segment_of_subcategory(topic), np.full(len(rows), -1)
+            return shelf.segment_of_subcategory(topic)
         kind, goes_on = halves(mixed(bits, _DEPTH))
         depth = shelf.depth(kind)
         segment = shelf.segment(depth, topic)
@@ -222,13 +219,15 @@ class _ClickWalk:
             segment = np.where(stays, shelf.numbers.first_topic + self._opening_topic[rows], segment)
             own = np.where(stays, self._opening_own[rows], own)
             slot = np.where(stays, self._slot[rows], slot)
-        return segment, np.where(own, slot, -1)
+        if self._has_favourites:
+            self._own[:] = -1
+            self._own[rows] = np.where(own, slot, -1)
+        return segment
 
     def _pick(
         self,
         rows: NDArray[np.int64],
         segment: NDArray[np.int64],
-        own: NDArray[np.int64],
         cause: NDArray[np.uint8],
         bits: NDArray[np.uint64],
     ) -> NDArray[np.int64]:
@@ -245,16 +244,15 @@ class _ClickWalk:
             segment[staple] = self._staple_segment(rows[staple], key)
             uniform[staple] = to_uniform(mixed(key, _STAPLE))
         item = draws._taste.pick(segment, bucket, uniform, at_last=now)
-        favourite = np.flatnonzero(own >= 0)
-        if len(favourite):
-            item[favourite] = self._favourite(rows[favourite], own[favourite], uniform[favourite])
+        if self._has_favourites:
+            favourite = np.flatnonzero(self._own[rows] >= 0)
+            item[favourite] = self._favourite(rows[favourite], uniform[favourite])
         return item
 
-    def _favourite(
-        self, rows: NDArray[np.int64], slot: NDArray[np.int64], uniform: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
-        """One of the user's own items of an interest, all alike."""
-        draws, users, epoch = self._draws, self._user[rows], self._epoch[rows, slot]
+    def _favourite(self, rows: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+        """One of the user's own items of the interest at hand, all alike."""
+        draws, users, slot = self._draws, self._user[rows], self._own[rows]
+        epoch = self._epoch[rows, slot]
         number = (uniform * draws._config.taste.favourites).astype(np.int64)
         begins_s = draws._users.begins_s(users, slot, epoch)
         return draws._taste.favourite(users, epoch * 16 + slot, self._topic[rows, slot], begins_s, number)
