@@ -5,7 +5,7 @@ et al., 2024), Globo.com news (Moreira et al., 2018), Online Retail (Chen, 2015)
 """
 
 import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,8 @@ OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 Correlation = Annotated[float, Field(ge=-1.0, le=1.0)]
 LogSd = Annotated[float, Field(ge=0.0, le=3.0)]
 Exponent = Annotated[float, Field(ge=0.0, le=3.0)]
+ENGLISH_CATEGORIES, ENGLISH_SUBCATEGORIES, ENGLISH_TOPICS = 30, 10, 5
+"""What the vocabulary of English titles holds: categories, subcategories of each, topics of each."""
 FieldName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 MOST_TOPICS = 200_000  # of a world: each takes some kilobytes for the hours of the log
@@ -234,6 +236,12 @@ class TagConfig(FrozenConfig):
 class TitleConfig(FrozenConfig):
     """How titles are worded."""
 
+    language: Literal["pseudo", "english"] = Field(
+        "pseudo",
+        description="pseudo: made-up words, for any number of topics; english: titles that a person and a pretrained "
+        "encoder understand, for up to 30 categories of 10 subcategories of 5 topics.",
+    )
+    style: Literal["video", "news", "shop"] = Field("video", description="Shape of English titles.")
     words: Annotated[float, Field(ge=2.0, le=30.0)] = Field(7.0, description="Mean words of a title.")
     filler: Share = Field(0.4, description="Share of the words that say nothing of the item.")
 
@@ -329,6 +337,20 @@ class WorldConfig(FrozenConfig):
             raise ValueError(
                 f"links.targets is {self.links.targets}, but only {others} groups lie in other categories: "
                 "raise items.categories, subcategories or groups, or set links.density to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_vocabulary(self) -> Self:
+        limits = {"categories": ENGLISH_CATEGORIES, "subcategories": ENGLISH_SUBCATEGORIES, "topics": ENGLISH_TOPICS}
+        above = [
+            f"items.{name} is {getattr(self.items, name)}, at most {most} have words"
+            for name, most in limits.items()
+            if getattr(self.items, name) > most
+        ]
+        if self.titles.language == "english" and above:
+            raise ValueError(
+                f"titles.language: english: {'; '.join(above)}: lower it, or set titles.language to pseudo"
             )
         return self
 
