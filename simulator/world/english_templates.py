@@ -15,7 +15,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
         "cold January", "lazy holiday", "busy Friday", "single morning",
     ),
     "span": (
-        "ten minutes", "an hour", "a week", "thirty days", "one year", "a single take", 
+        "ten minutes", "an hour", "a week", "thirty days", "one year", "a single take",
         "fifteen minutes", "two days",
     ),
     "place": (
@@ -31,7 +31,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     ),
     "pack": (
         "set of 2", "pack of 3", "box of 6", "twin pack", "assorted", "value bundle", "pack of 12", "gift box",
-        "refill", "family size",
+        "double pack", "trial size",
     ),
     "pages": ("96 pages", "144 pages", "180 pages", "224 pages", "256 pages", "312 pages", "400 pages"),
     "binding": ("hardback", "paperback", "spiral bound", "second edition", "third edition", "illustrated"),

@@ -129,7 +129,9 @@ class _Chosen(NamedTuple):
         category = subjects.subcategory // per_category
         section = category * ENGLISH_SUBCATEGORIES + subjects.subcategory % per_category
         kind, which = Draws(config.seed, "English section").two_uniforms(ids)
-        form = np.where(kind < SECTION_SHARE, (which * len(_FORMS)).astype(np.int64), len(_FORMS))
+        first = 1 if config.titles.style == "shop" else 0  # a shop puts the section behind
+        which = first + (which * (len(_FORMS) - first)).astype(np.int64)
+        form = np.where(kind < SECTION_SHARE, which, len(_FORMS))
         small = Draws(config.seed, "English small word").uniform(ids[:, None], np.arange(_FIELDS))
         lured = Draws(config.seed, "English lure").uniform(ids) < LURE_SHARE
         pool = np.where(subjects.lies & lured, 2, np.where(shapes.words.sold[category], 1, 0))
