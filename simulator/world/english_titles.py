@@ -17,8 +17,8 @@ from simulator.world.english_words import OF_SUBCATEGORY, PHRASES, WordNumbers, 
 from simulator.world.world_config import ENGLISH_SUBCATEGORIES, WorldConfig
 
 MOST_PHRASES = 4
-WORDS_PER_PHRASE = 1.6
-SECTION_SHARE = 0.6  # of titles that name their subcategory as a channel or a column would
+WORDS_PER_PHRASE = 1.5
+SECTION_SHARE = 0.5  # of titles that name their subcategory as a channel or a column would
 LURE_SHARE = 0.7  # of clickbait titles, whose template is a lure
 _ATTEMPTS = 6
 _FORMS = ("{section}: {title}", "{title} | {section}", "{title} ({section})")
@@ -151,12 +151,9 @@ class _Chosen(NamedTuple):
 
 def _phrases_in(config: WorldConfig, ids: NDArray[np.int64], attempt: int) -> NDArray[np.int64]:
     """Telling phrases of each title, 1 … 4, in the mean as many as ``titles.words`` and ``titles.filler`` ask for."""
-    from scipy.special import bdtr
-
     mean = config.titles.words * (1.0 - config.titles.filler) / WORDS_PER_PHRASE
-    chance = float(np.clip((mean - 1.0) / (MOST_PHRASES - 1), 0.0, 1.0))
-    below = bdtr(np.arange(MOST_PHRASES - 1), MOST_PHRASES - 1, chance)
-    return 1 + np.searchsorted(below, Draws(config.seed, "English phrases").uniform(ids, attempt))
+    about = mean - 0.5 + 2.0 * Draws(config.seed, "English phrases").uniform(ids, attempt)
+    return np.clip(about.astype(np.int64), 1, MOST_PHRASES)
 
 
 def _draw_phrases(
