@@ -32,6 +32,7 @@ def test_the_wheel_holds_every_scenario_and_data_file(wheel):
     }
     assert scenarios <= names
     others = [path for path in ROOT.glob("abtest/**/*") if path.suffix in (".j2", ".json")]
+    others += (ROOT / "simulator").rglob("*.txt")
     assert {path.relative_to(ROOT).as_posix() for path in others} <= names
     assert not [name for name in names if name.startswith(("tests", "docs"))]
 
