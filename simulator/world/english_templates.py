@@ -88,7 +88,7 @@ VIDEO: dict[int, tuple[str, ...]] = {
         "{a} and {b}, plus {c} and {d}",
         "{a}, {b}, {c}, {d}: a {when} well spent",
         "{a} and {b} for {who}, with {c} and {d}",
-        "{span}: {a}, {b}, {c} and {d}",
+        "{span} with {a}, {b}, {c} and {d}",
     ),
 }
 
@@ -176,19 +176,19 @@ SHOP: dict[int, tuple[str, ...]] = {
 GOODS: dict[int, tuple[str, ...]] = {
     1: (
         "{brand} {a}, {pack}",
-        "{a}, {colour}, {pack}",
-        "{a} by {brand}, {size}",
-        "{brand} {a}, {size}, {colour}",
+        "{a}, imported, {pack}",
+        "{a} by {brand}, {pack}",
+        "Assorted {a} by {brand}",
         "{brand} guide to {a}, {binding}",
     ),
     2: (
         "{brand} {a} with {b}, {pack}",
         "{a} and {b}, {pack}",
         "{brand} kit for {a} and {b}",
-        "{a} plus {b}, {colour}",
+        "{a} plus {b}, mixed",
         "Everything for {a} and {b}, {pack}",
         "{a} and {b} by {brand}",
-        "{brand} {a} and {b}, {size}",
+        "{brand} {a} and {b}, hand-picked",
     ),
     3: (
         "{brand} bundle: {a}, {b} and {c}",

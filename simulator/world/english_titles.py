@@ -134,7 +134,7 @@ class _Chosen(NamedTuple):
         form = np.where(kind < SECTION_SHARE, which, len(_FORMS))
         small = Draws(config.seed, "English small word").uniform(ids[:, None], np.arange(_FIELDS))
         lured = Draws(config.seed, "English lure").uniform(ids) < LURE_SHARE
-        pool = np.where(subjects.lies & lured, 2, np.where(shapes.words.sold[category], 1, 0))
+        pool = np.where(subjects.lies & lured, 2, np.where(shapes.words.sold[section], 1, 0))
         chosen = cls(np.zeros(len(ids), np.int64), np.zeros((len(ids), MOST_PHRASES), np.int64), small, section, form)
         rows = np.arange(len(ids))
         for attempt in range(_ATTEMPTS + 1):

@@ -1,7 +1,7 @@
 """The vocabulary of English titles: categories, subcategories, topics and their telling phrases, of our own writing.
 
-One file a category in ``english/``: its name, then for each subcategory a line ``= name`` and one line per topic with
-its phrases, separated by commas.
+One file a category in ``english/``: its name, then for each subcategory a line ``= name``, or ``+ name`` where its
+phrases are things that a shop sells as such, and one line per topic with its phrases, separated by commas.
 """
 
 import re
@@ -16,10 +16,6 @@ from simulator.world.world_config import ENGLISH_CATEGORIES, ENGLISH_SUBCATEGORI
 
 PHRASES = 5  # of each topic
 OF_SUBCATEGORY = ENGLISH_TOPICS * PHRASES
-SOLD = frozenset(
-    ("Food", "Gardening", "Pets", "Outdoors", "Fashion", "Beauty", "Crafts", "Home", "Gadgets", "Fitness", "Games")
-)
-"""Categories of things that a shop sells as such; of the others it sells books, posters and games."""
 
 
 class EnglishWords(NamedTuple):
@@ -27,7 +23,7 @@ class EnglishWords(NamedTuple):
 
     sections: list[str]  # name of each subcategory, capitalised
     phrases: list[str]  # of subcategory i: from i * OF_SUBCATEGORY, its topics one after the other
-    sold: NDArray[np.bool_]  # (categories,)
+    sold: NDArray[np.bool_]  # (subcategories,) whether the phrases are goods
 
 
 @cache
@@ -40,22 +36,24 @@ def english_words() -> EnglishWords:
     sections: list[str] = []
     phrases: list[str] = []
     sold: list[bool] = []
+    categories = 0
     folder = files("simulator.world").joinpath("english")
     for path in sorted((one for one in folder.iterdir() if one.name.endswith(".txt")), key=lambda one: one.name):
-        name, *lines = path.read_text(encoding="utf-8").splitlines()
-        sold.append(name in SOLD)
+        _, *lines = path.read_text(encoding="utf-8").splitlines()
+        categories += 1
         if len(lines) != ENGLISH_SUBCATEGORIES * (ENGLISH_TOPICS + 1):
             raise ValueError(f"{path.name}: {len(lines)} lines after the first")
         for number, line in enumerate(lines):
             if number % (ENGLISH_TOPICS + 1) == 0:
-                sections.append(_capital(line.removeprefix("= ")))
+                sections.append(_capital(line[2:]))
+                sold.append(line.startswith("+ "))
             else:
                 found = line.split(", ")
-                if line.startswith("=") or len(found) != PHRASES:
+                if line[:2] in ("= ", "+ ") or len(found) != PHRASES:
                     raise ValueError(f"{path.name}, line {number + 2}: not {PHRASES} phrases")
                 phrases += found
-    if len(sold) != ENGLISH_CATEGORIES:
-        raise ValueError(f"{folder}: {len(sold)} categories, not {ENGLISH_CATEGORIES}")
+    if categories != ENGLISH_CATEGORIES:
+        raise ValueError(f"{folder}: {categories} categories, not {ENGLISH_CATEGORIES}")
     return EnglishWords(sections, phrases, np.array(sold))
 
 

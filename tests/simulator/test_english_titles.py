@@ -32,7 +32,7 @@ def read_vocabulary() -> list[tuple[str, list[list[str]]]]:
     found: list[tuple[str, list[list[str]]]] = []
     for path in sorted(FOLDER.glob("*.txt")):
         for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-            if line.startswith("= "):
+            if line[:2] in ("= ", "+ "):
                 found.append((line[2:], []))
             else:
                 found[-1][1].append(line.split(", "))
