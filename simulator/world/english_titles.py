@@ -18,7 +18,7 @@ from simulator.world.world_config import ENGLISH_SUBCATEGORIES, WorldConfig
 
 MOST_PHRASES = 4
 WORDS_PER_PHRASE = 1.5
-SECTION_SHARE = 0.5  # of titles that name their subcategory as a channel or a column would
+SECTION_SHARE = 0.6  # of titles that name their subcategory as a channel or a column would
 LURE_SHARE = 0.7  # of clickbait titles, whose template is a lure
 _ATTEMPTS = 6
 _FORMS = ("{section}: {title}", "{title} | {section}", "{title} ({section})")
