@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from polars.testing import assert_frame_equal
 from scipy.stats import mannwhitneyu
 
 from micrec.data.titles import encode_titles
 from micrec.errors import MicrecError
+from simulator.api import make_world
 from simulator.world.english_templates import CHANGES, FIELDS, GOODS, LURES, STYLES
 from simulator.world.generate import generate_world
 from simulator.world.item_table import ground_truth_items, item_frame
@@ -220,3 +222,12 @@ def test_it_sees_no_topics_at_0_and_some_halfway():
     assert nothing[0] == pytest.approx(0.5, abs=0.02)
     assert nothing[0] + 0.05 < some[0] < 0.9
     assert min(nothing[1], some[1]) >= 0.8
+
+
+def test_the_titles_in_the_documentation_are_those_of_its_command():
+    page = (Path(__file__).parents[2] / "docs" / "worlds.md").read_text(encoding="utf-8")
+    section = page.split("## Titles a person believes")[1]
+    command, printed = re.findall(r"```\w+\n(.*?)```", section, re.DOTALL)[:2]
+    keys = dict(one.split("=") for one in re.findall(r"--set (\S+)", command))
+    world = make_world("tiny", settings={key: yaml.safe_load(value) for key, value in keys.items()})
+    assert printed.splitlines() == world.dataset.items.frame["title"].to_list()[7::150]
