@@ -130,8 +130,8 @@ class _Chosen(NamedTuple):
         section = category * ENGLISH_SUBCATEGORIES + subjects.subcategory % per_category
         kind, which = Draws(config.seed, "English section").two_uniforms(ids)
         first = 1 if config.titles.style == "shop" else 0  # a shop puts the section behind
-        which = first + (which * (len(_FORMS) - first)).astype(np.int64)
-        form = np.where(kind < SECTION_SHARE, which, len(_FORMS))
+        shape = first + (which * (len(_FORMS) - first)).astype(np.int64)
+        form = np.where(kind < SECTION_SHARE, shape, len(_FORMS))
         small = Draws(config.seed, "English small word").uniform(ids[:, None], np.arange(_FIELDS))
         lured = Draws(config.seed, "English lure").uniform(ids) < LURE_SHARE
         pool = np.where(subjects.lies & lured, 2, np.where(shapes.words.sold[section], 1, 0))
