@@ -139,7 +139,7 @@ def _way_table(results: dict[str, EvalResult]) -> list[RenderableType]:
     cutoffs = next(iter(results.values())).cutoffs
     table = _cutoff_table("way from popularity to the ceiling", cutoffs)
     for name, shares in way.items():
-        table.add_row(escape(_name(name)), *(f"{shares[n]:.1%}" if n in shares else "" for n in cutoffs))
+        table.add_row(escape(_name(name)), *(f"{100 * shares[n]:.1f} %" if n in shares else "" for n in cutoffs))
     return [table]
 
 

@@ -88,3 +88,8 @@ def _of(share: float) -> str:
 def _number(metrics: Mapping[str, object], name: str, missing: float) -> float:
     value = metrics.get(name)
     return float(value) if isinstance(value, int | float) else missing
+
+
+def share_of_the_way(value: float, low: float, high: float) -> float:
+    """Where a value lies between two others: 0 at ``low``, 1 at ``high``."""
+    return (value - low) / (high - low)

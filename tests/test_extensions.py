@@ -91,7 +91,8 @@ class TestTable:
         """In worker processes, which know of the other package by its name alone."""
         command("run", table(tmp_path), "--out", tmp_path / "run", "--workers", 2)
         models = {model["model"]: model for model in results_of(tmp_path / "run")["models"]}
-        assert list(models) == ["by_id (baseline)", "ICAN", "mean", "spread"]
+        own = [name for name in models if not name.endswith("(ceiling)")]  # the dataset is a generated world
+        assert own == ["by_id (baseline)", "ICAN", "mean", "spread"]
         for model in models.values():
             assert model["half_hit@5"] == pytest.approx(0.5 * model["hit@5"])
         assert models["mean"]["parameters"] < models["ICAN"]["parameters"]

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 from abtest.report import formatting
 from micrec.baselines import BASELINES
-from micrec.shares import share_lines
+from micrec.shares import share_lines, share_of_the_way
 
 Results = Mapping[str, Any]  # the contents of results.json
 Model = Mapping[str, Any]  # one of its models
 
+WAY = "Share of the way from popularity to the ceiling"
+POPULARITY = "popularity (baseline)"  # the row at which that way begins
 COST_NOTE = (
     "Seconds in all: training and test of one model; of a row without training, its fit, its scores and its test."
 )
@@ -45,6 +47,7 @@ def report_tables(results: Results) -> list[Table]:
     """All tables, in the order of the report; empty ones are left out."""
     tables = [
         model_table(results),
+        way_table(models_by_label(results), metric_names(results)),
         effect_table(results, "primary", "Primary metrics"),
         effect_table(results, "secondary", "Secondary metrics"),
         effect_table(results, "slice", "Primary metrics by slice"),
@@ -66,6 +69,28 @@ def model_table(results: Results) -> Table:
         hit_cutoffs(metrics),
     )
     return Table("Models (mean ± standard deviation over training seeds)", ("model", *metrics), rows, notes)
+
+
+def way_table(found: Mapping[str, Sequence[Model]], metrics: Sequence[str]) -> Table:
+    """Where ceilings are known, how far each row comes on the way from popularity to the highest; else empty.
+
+    Args:
+        found: Models by the label of their row.
+        metrics: Those of the tables; HIT@N count.
+    """
+    hits = [f"hit@{n}" for n in hit_cutoffs(metrics)]
+    ceilings = [row for row in found if row.endswith("(ceiling)")]
+    if not ceilings or POPULARITY not in found:
+        return Table(WAY, (), [], [])
+    means = {row: [mean_of(models, metric)[0] or 0.0 for metric in hits] for row, models in found.items()}
+    low, best = means[POPULARITY], max(ceilings, key=lambda row: sum(means[row]))
+    rows = []
+    for row in (one for one in found if one not in (POPULARITY, best)):
+        ends = list(zip(means[row], low, means[best], strict=True))
+        shares = [share_of_the_way(*end) if end[2] > end[1] else None for end in ends]
+        cells = [formatting.UNDEFINED if share is None else f"{100 * share:.1f} %" for share in shares]
+        rows.append((row, *cells))
+    return Table(WAY, ("model", *hits), rows, [f"0 % is popularity, 100 % is {best}; means over training seeds."])
 
 
 def hit_cutoffs(metrics: Sequence[str]) -> list[int]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from micrec.baselines import BASELINES
 from micrec.config import EvalConfig
 from micrec.evaluation.metrics import EvalResult
+from micrec.shares import share_of_the_way
 
 START = "popularity"
 
@@ -40,8 +41,3 @@ def way_to_ceiling(results: Mapping[str, EvalResult]) -> dict[str, dict[int, flo
         for name, result in results.items()
         if name not in (START, best)
     }
-
-
-def share_of_the_way(value: float, low: float, high: float) -> float:
-    """Where a value lies between two others: 0 at ``low``, 1 at ``high``."""
-    return (value - low) / (high - low)

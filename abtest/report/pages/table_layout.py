@@ -5,7 +5,17 @@ from typing import Any
 
 from abtest.report import formatting
 from abtest.report.sections import Section
-from abtest.report.tables import Model, Results, Table, baseline_label, costs_of, hit_cutoffs, keys_text, mean_of
+from abtest.report.tables import (
+    Model,
+    Results,
+    Table,
+    baseline_label,
+    costs_of,
+    hit_cutoffs,
+    keys_text,
+    mean_of,
+    way_table,
+)
 from micrec.shares import share_lines
 
 STEPS = "Claims, step by step"  # the section in which a page draws each claim
@@ -50,7 +60,7 @@ def sections(results: Results) -> list[Section]:
     claims = _filled([claim_table(results)])
     parts = [Section("Do the orderings hold?", CLAIM_LINES if claims else (), claims)]
     for name in datasets:
-        blocks = [main_table(results, name), lift_table(results, name), *_more(results, name)]
+        blocks = [main_table(results, name), _way(results, name), lift_table(results, name), *_more(results, name)]
         title = f"{results['datasets'][name]['label']}"
         parts.append(Section(title, dataset_lines(results, name), _filled(blocks)))
     parts += [search_section(results, name) for name in results.get("search", ())]
@@ -275,6 +285,11 @@ def beaten(results: Results, dataset: str) -> set[tuple[str, str]]:
             won = all(test["significant"] and test["difference"] > 0 for test in tests)
             found.setdefault((effect["treatment"]["arm"], effect["metric"]), []).append(won)
     return {key for key, wins in found.items() if len(wins) > 1 and all(wins)}
+
+
+def _way(results: Results, dataset: str) -> Table:
+    found = {label_of(results, row): models for row, models in groups(results, dataset).items()}
+    return way_table(found, results["scenario"]["metrics"])
 
 
 def _more(results: Results, dataset: str) -> Iterator[Table]:

@@ -11,6 +11,7 @@ from abtest.report.pages.experiment_page import Page, PagePart
 from abtest.report.pages.two_arm_verdict import verdicts
 from abtest.report.sections import Section
 from abtest.report.tables import (
+    WAY,
     Results,
     Table,
     arm_label,
@@ -76,12 +77,13 @@ def sections_of(results: Results) -> list[Section]:
     models, *rest = report_tables(results)
     rest = [table._replace(folded=_on_demand(table)) for table in rest]
     effects = [table for table in rest if table.title.startswith(("Primary metrics", "Secondary"))]
-    others = [table for table in rest if table not in effects]
+    way = [table for table in rest if table.title == WAY]
+    others = [table for table in rest if table not in (*effects, *way)]
     level = f"{100 * (1 - results['scenario']['alpha']):g} %"
     switches = Table("Config keys", ("who", "keys"), switch_lines(results), [])
     return [
         Section("What changed", LUCK[:2], [lift_figure(results), *effects]),
-        Section("Models", (), [turned(models)]),
+        Section("Models", (), [turned(models), *way]),
         Section("Costs and single runs", (), others),
         Section("What was on", ("Keys that differ from the preset, or between the arms.",), [switches]),
         offline_glossary(metric_names(results), level),
