@@ -32,7 +32,8 @@ from simulator.world.world import World
 from simulator.world.world_config import WorldConfig
 
 GENERATOR = "micrec world"
-MOST_ITEMS = 200_000  # a ceiling holds a few arrays of queries times items
+MOST_ITEMS = 200_000  # a block of queries is a few arrays of this width
+MOST_PAIRS = 2_000_000_000  # of users and items: some ten minutes a ceiling if a third of the users are judged
 _SPANS = 4  # of the judged period, each with its own shares of items
 _ROWS = 64  # users scored together
 
@@ -54,6 +55,9 @@ def missing_ground_truth(dataset: Dataset) -> str | None:
         return "its folder holds no ground_truth"
     if len(dataset.items) > MOST_ITEMS:
         return f"{len(dataset.items):,} items are more than its {MOST_ITEMS:,}"
+    pairs = len(dataset.users) * len(dataset.items)
+    if pairs > MOST_PAIRS:
+        return f"{pairs:,} pairs of user and item are more than its {MOST_PAIRS:,}"
     try:
         world = known_world(dataset)
     except (ValidationError, KeyError, ValueError):

@@ -104,7 +104,7 @@ class TestRun:
         results = run_fake(tmp_path / "run", sets=sets, read=None)
         assert clicks.stat().st_mtime_ns == drawn
         assert results["dataset"]["users"] == 40
-        assert len(results["models"]) == 10
+        assert len(results["models"]) == 12  # four baselines, two ceilings, two arms of three seeds
         changed = run_fake(tmp_path / "run", sets=[*sets, "world.users.count=41"], read=None, force=True)
         assert changed["dataset"]["users"] == 41
 
