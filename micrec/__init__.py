@@ -25,24 +25,26 @@ from micrec.lazy_exports import lazy_exports
 from micrec.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from micrec.api import Evaluation, TrainedModel, convert, describe, evaluate, load, load_model, train
+    from micrec.api import Evaluation, TrainedModel, convert, describe, evaluate, headroom, load, load_model, train
     from micrec.data.dataset import Dataset
     from micrec.data.describe import DatasetStatistics
     from micrec.errors import MicrecError
     from micrec.progress import LineProgress
     from micrec.retrieval.retriever import Recommendation, Retriever
+    from micrec.signals.headroom_result import Headroom
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "micrec.api": (
-                *("convert", "describe", "evaluate", "load", "load_model", "train"),
+                *("convert", "describe", "evaluate", "headroom", "load", "load_model", "train"),
                 *("Evaluation", "TrainedModel"),
             ),
             "micrec.data.dataset": ("Dataset",),
             "micrec.data.describe": ("DatasetStatistics",),
             "micrec.errors": ("MicrecError",),
             "micrec.progress": ("LineProgress",),
+            "micrec.signals.headroom_result": ("Headroom",),
             "micrec.retrieval.retriever": ("Recommendation", "Retriever"),
         },
     )
@@ -51,6 +53,7 @@ __all__ = [
     "Dataset",
     "DatasetStatistics",
     "Evaluation",
+    "Headroom",
     "LineProgress",
     "MicrecError",
     "Recommendation",
@@ -59,6 +62,7 @@ __all__ = [
     "convert",
     "describe",
     "evaluate",
+    "headroom",
     "load",
     "load_model",
     "train",

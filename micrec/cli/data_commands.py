@@ -80,6 +80,29 @@ def convert(
 
 @app.command()
 @report_errors()
+def headroom(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Last share of the clicks to predict; default 0.2.")
+    ] = None,
+    test_days: Annotated[int | None, typer.Option(help="Last whole days to predict, instead of a share.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample of users and of the items compared with.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """What a log holds for each loss, before anything is trained: do titles, tags, fields, sessions predict clicks?"""
+    from micrec.api import headroom as run
+    from micrec.progress import LineProgress
+    from micrec.signals.headroom_result import shown
+
+    found = run(folder, test_fraction=test_fraction, test_days=test_days, seed=seed, progress=LineProgress())
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        show(*shown(found))
+
+
+@app.command()
+@report_errors()
 def describe(
     folder: Annotated[Path, typer.Argument(help="Dataset folder.")],
     test_fraction: Annotated[
