@@ -1,6 +1,8 @@
 """One trained model next to the baselines, on the same test clicks."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich import box
@@ -10,7 +12,7 @@ from rich.table import Table
 
 from micrec.baselines import BASELINES
 from micrec.baselines.baseline_inputs import BaselineInputs
-from micrec.baselines.baseline_scores import affordable
+from micrec.baselines.baseline_scores import affordable, left_out
 from micrec.config import Config, model_label
 from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
@@ -21,7 +23,7 @@ from micrec.evaluation.notes import judged_lines, notes
 from micrec.evaluation.standing import label, standings, verdict
 from micrec.evaluation.task import Part
 from micrec.evaluation.way_to_ceiling import way_to_ceiling, without_ceilings
-from micrec.experiment import evaluate_baseline, evaluate_model
+from micrec.experiment import evaluate_baseline, evaluate_model, told_settings
 from micrec.fitting import Fitted
 from micrec.presets import PRESETS
 from micrec.settings import differences
@@ -54,7 +56,8 @@ def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test"
     task = evaluation_task(dataset, split, config.evaluation, part)
     inputs = BaselineInputs.of(task, dataset, config)
     links = read_links(dataset)
-    results = {model_label(config): evaluate_model(fitted, task, links)}
+    trained_s = sum(entry["seconds"] for entry in fitted.state.log)
+    results = {model_label(config): replace(evaluate_model(fitted, task, links), seconds=trained_s or None)}
     return results | {
         name: evaluate_baseline(name, inputs, links=links)
         for name in without_ceilings(affordable(BASELINES, inputs.dataset), config.evaluation)
@@ -78,10 +81,12 @@ def results_as_dict(results: dict[str, EvalResult], part: Part = "test") -> dict
         "way_to_ceiling": way_to_ceiling(results),
         "warnings": warnings(model.reach.shares(), f"{_PARTS[part]} clicks"),
         "notes": notes(results),
+        "seconds": {name: result.seconds for name, result in results.items()},
         "models": {
             name: {
                 "users": result.users,
                 "lines": result.lines,
+                "settings": dict(result.settings),
                 "metrics": result.metrics,
                 "slices": {
                     part: {"users": found.users, "lines": found.lines, "metrics": found.metrics}
@@ -100,22 +105,37 @@ def summary(results: dict[str, EvalResult], part: Part) -> list[RenderableType]:
     more = [f"warning: {text}" for text in warnings(model.reach.shares(), f"{_PARTS[part]} clicks")]
     more += [f"note: {text}" for text in notes(results)]
     return [
-        _by_cutoff("HIT@N", results, "hit", ceilings),
+        _by_cutoff("HIT@N", results, "hit", ceilings, timed=True),
         _by_cutoff("coverage@N", results, "coverage", {}),
         *_way_table(results),
         f"Verdict: {verdict(standings(results), model)}.",
         "",
         "What is judged",
         *(f"  {line}" for line in judged_lines(model.reach, _PARTS[part])),
+        *setting_lines(results),
         *([""] if more else []),
         *more,
         "",
     ]
 
 
+def setting_lines(results: Mapping[str, EvalResult]) -> list[str]:
+    """What the baselines chose on the validation slice, as lines under a heading; none where none chose anything."""
+    told = {name: told_settings(result.settings) for name, result in results.items() if result.settings}
+    lines = [f"  {_name(name)}: {text}" for name, text in told.items()]
+    return ["", "Settings of the baselines, chosen on validation clicks where there are some", *lines] if lines else []
+
+
+def left_out_lines(dataset: Dataset) -> list[str]:
+    """Which baselines are not asked on a dataset, and why."""
+    return [f"left out: {label(name)}: {reason}" for name, reason in left_out(BASELINES, dataset).items()]
+
+
 def everything(results: dict[str, EvalResult]) -> list[RenderableType]:
-    """The other metrics in sections, one column per model, and the model's HIT by slice."""
-    return [_metrics_table(results), _slices_table(next(iter(results.values())))]
+    """The other metrics in sections, one column per model, four to a table, and the model's HIT by slice."""
+    names, sections = list(results), other_metrics(results)
+    parts = [{name: results[name] for name in names[first : first + 4]} for first in range(0, len(names), 4)]
+    return [*(_metrics_table(part, sections) for part in parts), _slices_table(next(iter(results.values())))]
 
 
 def other_metrics(results: dict[str, EvalResult]) -> dict[str, list[str]]:
@@ -144,13 +164,21 @@ def _way_table(results: dict[str, EvalResult]) -> list[RenderableType]:
 
 
 def _by_cutoff(
-    title: str, results: dict[str, EvalResult], kind: str, more: Mapping[str, Mapping[int, float]]
+    title: str,
+    results: dict[str, EvalResult],
+    kind: str,
+    more: Mapping[str, Mapping[int, float]],
+    *,
+    timed: bool = False,
 ) -> RenderableType:
     cutoffs = next(iter(results.values())).cutoffs
     rows = {_name(name): {n: found.metrics[f"{kind}@{n}"] for n in cutoffs} for name, found in results.items()}
     table = _cutoff_table(title, cutoffs)
+    if timed:
+        table.add_column("seconds", justify="right")
+    seconds = {_name(name): found.seconds for name, found in results.items()}
     for name, values in {**rows, **more}.items():
-        table.add_row(escape(name), *(f"{values[n]:.4f}" for n in cutoffs))
+        table.add_row(escape(name), *(f"{values[n]:.4f}" for n in cutoffs), *([told_s(seconds.get(name))] * timed))
     return table
 
 
@@ -162,12 +190,17 @@ def _cutoff_table(title: str, cutoffs: Sequence[int]) -> Table:
     return table
 
 
-def _metrics_table(results: dict[str, EvalResult]) -> Table:
+def told_s(seconds: float | None) -> str:
+    """Seconds of a training, or of a baseline's fit and ranking, for a table."""
+    return "" if seconds is None else f"{seconds:,.1f}"
+
+
+def _metrics_table(results: dict[str, EvalResult], sections: Mapping[str, Sequence[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for name in results:
         table.add_column(escape(_name(name)), justify="right")
-    for section, metrics in other_metrics(results).items():
+    for section, metrics in sections.items():
         table.add_section()
         table.add_row(f"[bold]{section}[/]")
         for metric in metrics:

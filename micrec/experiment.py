@@ -2,7 +2,9 @@
 
 import resource
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +75,15 @@ def run_baseline(name: str, dataset: Dataset, config: Config) -> ModelResult:
     split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
     task = evaluation_task(dataset, split, config.evaluation, "test")
     links = read_links(dataset)
-    return _result(evaluate_baseline(name, BaselineInputs.of(task, dataset, config), links=links), {})
+    evaluated = evaluate_baseline(name, BaselineInputs.of(task, dataset, config), links=links)
+    return _result(evaluated, {"settings": told_settings(evaluated.settings)} if evaluated.settings else {})
+
+
+def told_settings(settings: Mapping[str, float | str]) -> str:
+    """Settings that a baseline chose, in words: ``ridge 500, drift 0.0002``."""
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()
+    )
 
 
 def optional_metrics(cutoffs: Sequence[int]) -> set[str]:
@@ -105,10 +115,11 @@ def evaluate_model(
 
 
 def evaluate_baseline(name: str, inputs: BaselineInputs, *, links: Links | None = None) -> EvalResult:
-    """Metrics of a baseline on the task of its inputs."""
-    task, config = inputs.task, inputs.config
+    """Metrics of a baseline on the task of its inputs, with its time and settings."""
+    task, config, started_s = inputs.task, inputs.config, time.perf_counter()
     scores = BASELINES.get_named(name, where="baselines").load()(inputs)
     result = evaluate(scores.users, task, config.evaluation)
+    result = replace(result, seconds=time.perf_counter() - started_s, settings=dict(scores.settings))
     if links is not None and scores.neighbours is not None:
         _add_link_recall(result, scores.neighbours, links, task, config)
     return result

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PositiveFloat
 
-from micrec.baselines import BASELINES
+from micrec.baselines import BASELINES, IN_TABLES
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
 from micrec.item_loss_kinds import ITEM_LOSSES
@@ -19,7 +19,7 @@ from simulator.world.world_config import WorldConfig
 Loss = Annotated[str, NameIn(ITEM_LOSSES)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 BaselineNames = tuple[Annotated[str, NameIn(BASELINES)], ...]
-DEFAULT_BASELINES = ("popularity", "recent_popularity", "item_knn", "ease")
+DEFAULT_BASELINES = IN_TABLES
 Family = Literal["primary", "secondary", "slice"]  # effects whose p-values Holm's method adjusts together
 ALL = "all"  # the slice that is everybody
 

@@ -41,6 +41,9 @@ class BaselineModel:
         return None if self.missing is None else loaded(self.missing)(dataset)
 
 
+IN_TABLES = ("popularity", "recent_popularity", "item_knn", "ease", "title_knn", "field_counts")
+"""Baselines of tables and offline tests that name none; ``micrec evaluate`` asks all."""
+
 BASELINES: Registry[BaselineModel] = Registry(
     "baseline",
     "baselines",
@@ -48,6 +51,26 @@ BASELINES: Registry[BaselineModel] = Registry(
         "popularity": BaselineModel("popularity", "micrec.baselines.popularity:popularity"),
         "recent_popularity": BaselineModel("recent popularity", "micrec.baselines.recent_popularity:recent_popularity"),
         "item_knn": BaselineModel("item-kNN", "micrec.baselines.item_knn:item_knn"),
-        "ease": BaselineModel("EASE", "micrec.baselines.ease:ease", most_items=20_000),
+        "item_knn_bm25": BaselineModel("item-kNN with BM25", "micrec.baselines.item_knn_bm25:item_knn_bm25"),
+        "ease": BaselineModel("EASE", "micrec.baselines.ease:ease", most_items=200_000),
+        "ials": BaselineModel("iALS", "micrec.baselines.ials:ials", missing="micrec.baselines.ials:not_installed"),
+        "title_knn": BaselineModel(
+            "title-kNN",
+            "micrec.baselines.title_knn:title_knn",
+            most_items=100_000,
+            missing="micrec.baselines.title_knn:no_titles",
+        ),
+        "tag_knn": BaselineModel(
+            "tag-kNN",
+            "micrec.baselines.tag_knn:tag_knn",
+            most_items=100_000,
+            missing="micrec.baselines.tag_knn:no_tags",
+        ),
+        "field_counts": BaselineModel(
+            "counts of a field",
+            "micrec.baselines.field_counts:field_counts",
+            missing="micrec.baselines.field_counts:no_fields",
+        ),
+        "transitions": BaselineModel("transitions", "micrec.baselines.transitions:transitions"),
     },
 )

@@ -1,6 +1,7 @@
 """What a baseline answers: a score of every item for every user, and of every item beside another."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,12 @@ class BaselineScores(NamedTuple):
     Attributes:
         users: Scores of all items for the task's queries, a block of queries at a time, float32, shape (B, N).
         neighbours: Scores of all items as neighbours of given ones, shape (B, N), for link recall; None: it has none.
+        settings: What was chosen on the validation slice, by name; empty where nothing is chosen.
     """
 
     users: ScoreBlock
     neighbours: NeighbourScores | None = None
+    settings: Mapping[str, float | str] = MappingProxyType({})
 
 
 def affordable(names: Iterable[str], dataset: Dataset) -> list[str]:

@@ -90,6 +90,7 @@ def evaluate(
     show(
         f"{found.dataset}, {part} part",
         *comparison.summary(results, chosen),
+        *comparison.left_out_lines(model.dataset),
         *more,
         found.switches,
         f"next: micrec index {folder} {data} BUNDLE",

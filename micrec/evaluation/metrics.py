@@ -19,7 +19,8 @@ With frozen histories a query is a user. With rolling histories it is a click, s
 user's targets are all his clicks. ``hit@N_optimistic`` and ``hit@N_pessimistic`` appear where ties make them differ.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ class EvalResult:
         user_ids: Evaluated users (V,), ascending; the unit of significance tests.
         user_hits: Lines of each user in the top N, shape (V, cutoffs): the numerators of hit@N.
         user_lines: Lines of each user, shape (V,): the denominators.
+        seconds: Wall time of a training, or of a baseline's fit and ranking; None: not measured.
+        settings: What a baseline chose on the validation slice, by name.
     """
 
     metrics: dict[str, float]
@@ -78,6 +81,8 @@ class EvalResult:
     user_ids: NDArray[np.int32]
     user_hits: NDArray[np.int64]
     user_lines: NDArray[np.int64]
+    seconds: float | None = None
+    settings: Mapping[str, float | str] = field(default_factory=dict)
 
 
 def evaluate(

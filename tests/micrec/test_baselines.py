@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -39,11 +38,12 @@ def make_task(train: list[tuple[int, int]], test: list[tuple[int, int]], n_items
     return evaluation_task(dataset, Split(len(train), len(train), len(users)), config, "test")
 
 
-def inputs_of(task: EvalTask, clicks: Clicks, items: EntityTable | None = None, **schema: Any) -> BaselineInputs:
+def inputs_of(task: EvalTask, clicks: Clicks, **split: float) -> BaselineInputs:
     """What a baseline is given on a task whose train clicks are these."""
-    table = items or EntityTable(pl.Series(range(len(task.candidates))), {}, pl.DataFrame())
+    table = EntityTable(pl.Series(range(len(task.candidates))), {}, pl.DataFrame())
     users = EntityTable(pl.Series(range(int(clicks.user_ids.max()) + 1)), {}, pl.DataFrame())
-    return BaselineInputs(task, Dataset(DatasetSchema(name="tiny", **schema), users, table, clicks), Config())
+    dataset = Dataset(DatasetSchema(name="tiny"), users, table, clicks)
+    return BaselineInputs(task, dataset, Config.model_validate({"split": split}))
 
 
 TRAIN = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 1)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from micrec.baselines.ease import DRIFT, HALF_LIFE_DAYS, LAMBDA, SELF_WEIGHT, ease, item_weights, user_item_counts
+from micrec.baselines.ease import EaseSettings, ease, item_gram
 from micrec.baselines.recent_popularity import recent_popularity
 from micrec.config import EvalConfig
 from micrec.data.dataset import Clicks
@@ -30,7 +30,7 @@ def test_each_column_solves_the_regression_without_its_own_item():
     """B_j minimises |x_j - X b|² + lambda |b|² with b_j = 0: ridge on the other items alone (Steck 2019, section 3)."""
     rng = np.random.default_rng(0)
     x = rng.poisson(1.0, (40, 5)).astype(np.float32)
-    weights = item_weights(sp.csr_array(x), 3.0, 0.25)
+    weights = item_gram(sp.csr_array(x), 5).solve(3.0).rows(np.arange(5), 0.25)
     for j in range(5):
         others = [i for i in range(5) if i != j]
         a = x[:, others].astype(float)
@@ -47,23 +47,27 @@ def test_scores_are_those_of_the_formula_in_loops(log):
     for user, item, time in zip(clicks.user_ids, clicks.item_ids, clicks.time_ms, strict=True):
         days = (now - time) / DAY_MS
         x[user, item] += 1
-        faded[user, item] += 2 ** (-days / HALF_LIFE_DAYS)
+        faded[user, item] += 2 ** (-days / EaseSettings().half_life_days)
         recent[item] += 2 ** (-days / 14)
     x, faded = np.log(1 + x[:, :6]), np.log(1 + faded[:, :6])
-    p = np.linalg.inv(x.T @ x + LAMBDA * np.eye(6))
+    p = np.linalg.inv(x.T @ x + 500.0 * np.eye(6))
     b = -p / np.diag(p)[None, :]
-    np.fill_diagonal(b, SELF_WEIGHT)
-    expected = faded @ b + DRIFT * recent[:6] / recent[:6].mean() * faded.sum(axis=1)[:, None]
-    scores = ease(inputs_of(task, clicks)).users(0, len(task)).numpy()
+    np.fill_diagonal(b, 0.3)
+    expected = faded @ b + 2e-4 * recent[:6] / recent[:6].mean() * faded.sum(axis=1)[:, None]
+    scores = ease(inputs_of(task, clicks, valid_fraction=0.0)).users(0, len(task)).numpy()
     assert scores[:, :6] == pytest.approx(expected[task.user_ids], rel=1e-4)
     assert (scores[:, 6] < expected.min()).all()  # nobody has clicked it
 
 
 def test_neighbours_are_the_rows_of_the_weights(log):
     clicks, task = log
-    near = ease(inputs_of(task, clicks)).neighbours(np.array([2, 6])).numpy()
-    weights = item_weights(user_item_counts(clicks, np.array([0, 1, 2, 3, 4, 5, -1])), LAMBDA, SELF_WEIGHT)
-    assert near[0, :6] == pytest.approx(weights[2])
+    near = ease(inputs_of(task, clicks, valid_fraction=0.0)).neighbours(np.array([2, 6])).numpy()
+    x = np.zeros((30, 6))
+    np.add.at(x, (clicks.user_ids, clicks.item_ids), 1)
+    p = np.linalg.inv(np.log1p(x).T @ np.log1p(x) + 500.0 * np.eye(6))
+    b = -p / np.diag(p)[None, :]
+    np.fill_diagonal(b, 0.3)
+    assert near[0, :6] == pytest.approx(b[2], rel=1e-4)
     assert near[1, :6] == pytest.approx(np.zeros(6))
 
 
@@ -72,5 +76,5 @@ def test_recent_popularity_halves_in_two_weeks():
     times = np.array([0, 0, 0, 28]) * DAY_MS
     clicks = Clicks(np.zeros(4, np.int32), np.array([0, 0, 0, 1], np.int32), times.astype(np.int64))
     task = make_task([(0, 0)] * 3 + [(0, 1)], [(0, 1)], 3, EvalConfig(cutoffs=(1,)))
-    scores = recent_popularity(inputs_of(task, clicks)).users(0, 1)[0].tolist()
+    scores = recent_popularity(inputs_of(task, clicks, valid_fraction=0.0)).users(0, 1)[0].tolist()
     assert scores[1] > scores[0] > scores[2]

@@ -62,7 +62,8 @@ def sections(results: Results) -> list[Section]:
     for name in datasets:
         blocks = [main_table(results, name), _way(results, name), lift_table(results, name), *_more(results, name)]
         title = f"{results['datasets'][name]['label']}"
-        parts.append(Section(title, dataset_lines(results, name), _filled(blocks)))
+        lines = (*dataset_lines(results, name), *passed_lines(results, name))
+        parts.append(Section(title, lines, _filled(blocks)))
     parts += [search_section(results, name) for name in results.get("search", ())]
     tested = [effect_table(results, name) for name in datasets]
     parts.append(Section(STEPS, (), _filled([ordering_table(results)])))
@@ -257,6 +258,33 @@ def dataset_lines(results: Results, dataset: str) -> tuple[str, ...]:
         f"{facts['sessions']:,} sessions, {facts['clicks']:,} clicks, of which {facts['test']:,} test; "
         f"{len(facts['fields'])} fields.{links}",
     )
+
+
+def passed_lines(results: Results, dataset: str) -> tuple[str, ...]:
+    """Which simple baselines each row does not pass on some metric, by its mean over seeds; rows alike share a line."""
+    found, metrics = groups(results, dataset), results["scenario"]["metrics"]
+    simple = {row: models for row, models in found.items() if _is_simple(models[0])}
+    missed: dict[str, list[str]] = {}
+    for row in _rows(results):
+        below = [
+            name.removesuffix(" (baseline)")
+            for name, models in simple.items()
+            if any(not _passes(mean_of(found[row], metric)[0], mean_of(models, metric)[0]) for metric in metrics)
+        ]
+        missed.setdefault(", ".join(below), []).append(label_of(results, row))
+    if not simple:
+        return ()
+    heads = {names: f"Does not pass {names} on every metric" if names else "Passes every baseline" for names in missed}
+    return tuple(f"{heads[names]}: {', '.join(who)} (by mean over seeds)." for names, who in missed.items())
+
+
+def _is_simple(model: Model) -> bool:
+    return model["arm"] is None and str(model["model"]).endswith(" (baseline)")
+
+
+def _passes(ours: float | None, theirs: float | None) -> bool:
+    """Whether a mean is above another; where either is undefined there is nothing to pass."""
+    return ours is None or theirs is None or ours > theirs
 
 
 def switch_lines(results: Results) -> list[tuple[str, str]]:

@@ -142,15 +142,18 @@ class TestEvaluate:
         """30 items and 120 test clicks: what is above and below is read from the rows, and said in words."""
         lines = run("evaluate", shop.out, shop.data).splitlines()
         rows = [line.split() for line in lines]
-        table = rows[rows.index(["HIT@N", "5", "10"]) + 2 :][:7]
-        names = ["ican + feature, semantic, session", "popularity", "recent popularity", "item-kNN", "EASE"]
-        names += ["random lists", "highest possible"]
-        assert [" ".join(row[:-2]) for row in table] == names
-        hits = np.array([row[-2:] for row in table], dtype=float)
-        assert (hits[:6] <= hits[6]).all()
+        table = rows[rows.index(["HIT@N", "5", "10", "seconds"]) + 2 :][:13]
+        names = ["ican + feature, semantic, session", "popularity", "recent popularity", "item-kNN"]
+        names += ["item-kNN with BM25", "EASE", "iALS", "title-kNN", "tag-kNN", "counts of a field", "transitions"]
+        assert [" ".join(row[:-3]) for row in table[:11]] == names
+        assert [" ".join(row[:-2]) for row in table[11:]] == ["random lists", "highest possible"]
+        assert all(float(row[-1]) >= 0 for row in table[:11])
+        hits = np.array([*(row[-3:-1] for row in table[:11]), *(row[-2:] for row in table[11:])], dtype=float)
+        assert (hits[:12] <= hits[12]).all()
         assert (hits[:, 0] <= hits[:, 1]).all()
-        coverage = rows[rows.index(["coverage@N", "5", "10"]) + 2 :][:5]
-        assert [" ".join(row[:-2]) for row in coverage] == names[:5]
+        coverage = rows[rows.index(["coverage@N", "5", "10"]) + 2 :][:11]
+        assert [" ".join(row[:-2]) for row in coverage] == names
+        assert any(line.startswith("  counts of a field: field ") for line in lines)
         assert any(line.startswith("Verdict: ") and "popularity" in line and "item-kNN" in line for line in lines)
         place = lines.index("What is judged")
         assert lines[place + 1].startswith("  100.0 % of the 120 test clicks are judged (120).")
@@ -202,8 +205,15 @@ class TestEvaluate:
             "popularity",
             "recent_popularity",
             "item_knn",
+            "item_knn_bm25",
             "ease",
+            "ials",
+            "title_knn",
+            "tag_knn",
+            "field_counts",
+            "transitions",
         ]
+        assert all(found["seconds"][name] > 0 for name in models)
         for result in models.values():
             assert result["lines"] == 120
             assert all(0 <= value <= 1 for value in result["metrics"].values())

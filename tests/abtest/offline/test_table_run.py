@@ -217,5 +217,5 @@ class TestNumbers:
         assert float(mine["mean"]) == pytest.approx(np.mean([m["hit@5"] for m in models]))
         assert (mine["seeds"], mine["paper"]) == ("3", "0.3")
         cells = list(csv.DictReader(io.StringIO((out / "trials.csv").read_text("utf-8"))))
-        assert len(cells) == 2 * (4 + 9)
+        assert len(cells) == 2 * (5 + 9)
         assert float(cells[2]["tail.hit@5"]) == results["models"][2]["slices"]["tail"]["hit@5"]

@@ -74,6 +74,7 @@ class TestRun:
             ("recent_popularity (baseline)", None),
             ("item_knn (baseline)", None),
             ("ease (baseline)", None),
+            ("title_knn (baseline)", None),
             *[("ICAN", seed) for seed in range(3)],
             *[("MicRec", seed) for seed in range(3)],
         ]

@@ -12,7 +12,15 @@ from abtest.report.html import render
 from abtest.report.pages.table_csv import csv_text
 from abtest.report.pages.table_figure import figure_files, panels_of
 from abtest.report.pages.table_latex import latex_table
-from abtest.report.pages.table_layout import beaten, claim_table, lift_table, main_table, sections, switch_lines
+from abtest.report.pages.table_layout import (
+    beaten,
+    claim_table,
+    lift_table,
+    main_table,
+    passed_lines,
+    sections,
+    switch_lines,
+)
 from abtest.report.pages.table_page import html_report, markdown_report, page_of
 
 from ..offline.table_fakes import run_fake_table
@@ -102,6 +110,7 @@ def test_the_table_has_the_papers_numbers_at_its_side(results):
         "recent popularity (baseline)": "",
         "EASE (baseline)": "",
         "item-kNN (baseline)": "",
+        "title-kNN (baseline)": "",
         "Base (1)": "0.2000",
         "RFM* (fea)": "",
         "MicRec": "0.3000",
@@ -131,6 +140,21 @@ def test_the_table_says_what_can_be_hit_on_each_dataset(results):
     assert line.format("40.0", "0.2000", "0.4000") in notes
     assert any(note.startswith("Warning: only 40.0 % of the judged clicks can be hit at all") for note in notes)
     assert not any("can be hit" in note for note in main_table(results, "video", metrics=["coverage@5"]).notes)
+
+
+def test_a_line_says_which_baselines_a_row_does_not_pass(results):
+    told = copy.deepcopy(results)
+    means = {"popularity (baseline)": 0.25, "item-kNN (baseline)": 0.9, "EASE (baseline)": 0.35}
+    rows = {"Base (1)": 0.3, "RFM* (fea)": 0.3, "MicRec": 0.95}
+    told["models"] = [model for model in told["models"] if model["model"] in {**means, **rows}]
+    for model in told["models"]:
+        model["hit@5"] = model["hit@10"] = {**means, **rows}[model["model"]]
+    assert passed_lines(told, "video") == (
+        "Does not pass item-kNN, EASE on every metric: Base (1), RFM* (fea) (by mean over seeds).",
+        "Passes every baseline: MicRec (by mean over seeds).",
+    )
+    told["models"] = [model for model in told["models"] if model["arm"] is not None]
+    assert passed_lines(told, "video") == ()
 
 
 def test_a_mark_needs_a_win_over_every_row_by_every_test(results):
