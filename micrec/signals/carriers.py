@@ -65,10 +65,8 @@ def taxonomy(dataset: Dataset) -> list[str]:
     fields, role = code_fields(dataset), dataset.schema.roles.category
     if role not in fields:
         return []
-    levels = [role]
-    for name in fields:
-        if name != role and (refines(dataset, name, role) or refines(dataset, role, name)):
-            levels.append(name)
+    others = [name for name in fields if refines(dataset, name, role) or refines(dataset, role, name)]
+    levels = [role, *others]
     levels.sort(key=lambda name: dataset.items.columns[name].size)
     return [name for name in levels if len(dataset.items) >= MIN_ITEMS * (dataset.items.columns[name].size - 1)]
 

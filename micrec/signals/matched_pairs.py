@@ -161,7 +161,7 @@ def share(values: NDArray[np.float64], users: NDArray[np.int64], items: NDArray[
 
 
 def _cluster_sums(values: NDArray[np.float64], keys: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.bincount(np.unique(keys, return_inverse=True)[1], values)
+    return np.bincount(np.unique(keys, return_inverse=True)[1], values).astype(np.float64)
 
 
 def _latest(train: Clicks, users: NDArray[np.int64]) -> Clicks:

@@ -79,7 +79,7 @@ class TestRun:
             *[("MicRec", seed) for seed in range(3)],
         ]
         expected = draw_result(2 * 1 + 1, (0.3, 0.4))
-        micrec = models[8]
+        micrec = models[9]
         assert {name: micrec[name] for name in expected.metrics} == expected.metrics
         assert (micrec["slices"], micrec["parameters"]) == (expected.slices, 12)
         assert "log" not in micrec
@@ -105,7 +105,7 @@ class TestRun:
         results = run_fake(tmp_path / "run", sets=sets, read=None)
         assert clicks.stat().st_mtime_ns == drawn
         assert results["dataset"]["users"] == 40
-        assert len(results["models"]) == 12  # four baselines, two ceilings, two arms of three seeds
+        assert len(results["models"]) == 14  # six baselines, two ceilings, two arms of three seeds
         changed = run_fake(tmp_path / "run", sets=[*sets, "world.users.count=41"], read=None, force=True)
         assert changed["dataset"]["users"] == 41
 
