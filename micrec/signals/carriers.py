@@ -16,7 +16,7 @@ from micrec.data.dataset import Clicks, Dataset
 from micrec.data.schema import FieldType
 
 Loss = Literal["semantic", "feature", "session", "none"]
-REFINES = 0.8  # share of items whose value of the finer field lies in one value of the coarser
+REFINES = 0.8  # of the items beyond the commonest coarser value, those that the finer value places
 MIN_ITEMS = 8  # mean per value of the finest level, so that there is something to compare with
 
 
@@ -66,8 +66,10 @@ def taxonomy(dataset: Dataset) -> list[str]:
     if role not in fields:
         return []
     others = [name for name in fields if refines(dataset, name, role) or refines(dataset, role, name)]
-    levels = [role, *others]
-    levels.sort(key=lambda name: dataset.items.columns[name].size)
+    levels: list[str] = []
+    for name in sorted([role, *others], key=lambda name: dataset.items.columns[name].size):
+        if not levels or refines(dataset, name, levels[-1]):
+            levels.append(name)
     return [name for name in levels if len(dataset.items) >= MIN_ITEMS * (dataset.items.columns[name].size - 1)]
 
 
@@ -81,7 +83,8 @@ def refines(dataset: Dataset, fine: str, coarse: str) -> bool:
     pairs, counts = np.unique(first[known] * sizes[1] + second[known], return_counts=True)
     most = np.zeros(sizes[0])
     np.maximum.at(most, pairs // sizes[1], counts)
-    return bool(most.sum() >= REFINES * known.sum())
+    commonest = np.bincount(second[known]).max()
+    return bool(most.sum() - commonest >= REFINES * (known.sum() - commonest) > 0)
 
 
 def one_hot(dataset: Dataset, field: str) -> sp.csr_array:

@@ -131,19 +131,20 @@ class Headroom(Displayed):
         ]
 
     def _tables(self) -> list[ResultTable]:
-        header = ("signal", "beyond", "items with it", "all", *BINS)
+        header = ("signal", "beyond", "items with it", "all", "95 %", *BINS)
         rows = [
             (
                 one.name,
                 one.beyond,
                 percent(one.coverage),
-                _cell(one.everything, interval=True),
+                _cell(one.everything),
+                _interval(one.everything),
                 *(_cell(one.by_clicks[name]) if name in one.by_clicks else "" for name in BINS),
             )
             for one in self.signals
         ]
-        rows.append(("share of the items", "", "", "", *(percent(self.item_shares[name]) for name in BINS)))
-        title = "How often a later click is nearer than its match, by its item's earlier clicks"
+        rows.append(("share of items", "", "", "", "", *(percent(self.item_shares[name]) for name in BINS)))
+        title = "How often a later click is nearer than its match: all, and by its item's earlier clicks"
         return [ResultTable(title, header, rows, NOTES)]
 
 
@@ -268,11 +269,12 @@ def _plain(found: Share) -> dict[str, float | None]:
     return {name: None if value != value else value for name, value in found._asdict().items()}
 
 
-def _cell(found: Share, *, interval: bool = False) -> str:
-    if found.auc != found.auc:
-        return "n/a"
-    text = f"{found.auc:.3f}" + ("*" if found.tells else "")
-    return f"{text} [{found.lower:.3f}, {found.upper:.3f}]" if interval and found.lower == found.lower else text
+def _cell(found: Share) -> str:
+    return f"{found.auc:.3f}" + ("*" if found.tells else "") if found.auc == found.auc else "n/a"
+
+
+def _interval(found: Share) -> str:
+    return f"{found.lower:.3f}-{found.upper:.3f}" if found.lower == found.lower else ""
 
 
 def _semantic(one: Headroom) -> str:
@@ -280,7 +282,7 @@ def _semantic(one: Headroom) -> str:
     if not any(signal.loss == "semantic" for signal in one.signals):
         return "Semantic loss: the log has no titles, tags or content vectors for it."
     if not told:
-        return "Semantic loss: titles, tags and content tell nothing beyond the coarser level: no gain expected."
+        return "Semantic loss: titles, tags and content are not shown to tell anything more: no gain expected."
     best = max(told, key=lambda signal: signal.everything.auc)
     others = next(signal for signal in one.signals if signal.name == OTHERS)
     first, *_ = BINS
@@ -289,7 +291,7 @@ def _semantic(one: Headroom) -> str:
     if few.auc == few.auc and rival.auc == rival.auc:
         where = f"on items with fewer than 5 earlier clicks {few.auc:.3f}, the clicks of others {rival.auc:.3f}"
     return (
-        f"Semantic loss: {best.name} tell most beyond {best.beyond} (AUC {best.everything.auc:.3f}); {where}. "
+        f"Semantic loss: {best.name}, the strongest, at {best.everything.auc:.3f} beyond {best.beyond}; {where}. "
         f"{percent(one.few_clicks[5])} of the clicks of known users go to such items: that is what it can gain on."
     )
 
@@ -301,7 +303,7 @@ def _feature(one: Headroom) -> str:
     if not fields:
         return "Feature loss: the log has no categorical item field for it."
     if not told:
-        return "Feature loss: no field tells anything beyond popularity and the coarser levels: no gain expected."
+        return "Feature loss: no field is shown to tell anything beyond the coarser levels: no gain expected."
     return f"Feature loss: what tells: {', '.join(told)}; towers that read it can gain, most where clicks are few."
 
 
@@ -314,4 +316,5 @@ def _session(one: Headroom) -> str:
             f"Session loss: items of one session belong together beyond their user and the coarser level (AUC "
             f"{found.auc:.3f}): it has something to gain."
         )
-    return f"Session loss: a session tells nothing beyond its user (AUC {found.auc:.3f}): no gain expected."
+    between = f"[{found.lower:.3f}, {found.upper:.3f}]"
+    return f"Session loss: a session is not shown to tell more than its user ({found.auc:.3f} {between}): no gain."

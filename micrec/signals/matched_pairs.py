@@ -19,7 +19,7 @@ from micrec.signals.carriers import Carrier
 MOST_USERS, MOST_CLICKS, OTHERS = 2_000, 20, 4
 TRIES, WINDOW = 16, 10  # draws of others, and how far they are looked for in the order of clicks
 MOST_HISTORY = 200
-BINS = {"fewer than 5": (0, 5), "5 to 19": (5, 20), "20 to 99": (20, 100), "100 or more": (100, 2**62)}
+BINS = {"<5": (0, 5), "5-19": (5, 20), "20-99": (20, 100), ">=100": (100, 2**62)}  # earlier clicks of an item
 
 
 class Share(NamedTuple):

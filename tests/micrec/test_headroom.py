@@ -198,6 +198,17 @@ def test_levels_are_fields_nested_with_the_category():
     assert taxonomy(log(9)) == ["kind"]
 
 
+def test_a_field_within_the_category_but_across_its_subcategories_is_no_level():
+    """Shops stay in one kind and sell all its brands."""
+    dataset = log(9, strays=0.0)
+    shops = (np.arange(ITEMS) // 72) * 8 + np.arange(ITEMS) % 8
+    frame = dataset.items.frame.with_columns(shop=pl.Series([f"s{s}" for s in shops]))
+    fields = {**dataset.schema.items, "shop": FieldType.CATEGORICAL}
+    schema = dataset.schema.model_copy(update={"items": fields})
+    table = encode_table(frame, "item_id", fields)
+    assert taxonomy(Dataset(schema, dataset.users, table, dataset.clicks)) == ["kind", "brand"]
+
+
 def test_the_command_and_the_function_say_the_same(tmp_path):
     import simulator
 
