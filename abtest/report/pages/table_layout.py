@@ -267,7 +267,7 @@ def passed_lines(results: Results, dataset: str) -> tuple[str, ...]:
     missed: dict[str, list[str]] = {}
     for row in _rows(results):
         below = [
-            name.removesuffix(" (baseline)")
+            label_of(results, name).removesuffix(" (baseline)")
             for name, models in simple.items()
             if any(not _passes(mean_of(found[row], metric)[0], mean_of(models, metric)[0]) for metric in metrics)
         ]
