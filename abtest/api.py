@@ -92,7 +92,7 @@ def analyze(
         The verdicts, effects, sample ratios and notes; ``save(folder)`` writes the reports.
 
     Raises:
-        MicrecError: If the log or the plan breaks a rule; all faults at once.
+        MicrecError: If the log or the plan breaks a rule; all errors at once.
 
     Examples:
         >>> import abtest, numpy as np
@@ -190,7 +190,7 @@ def power(
         ``to_frame()``: users and days for each metric and lift; ``smallest_lift``: what given users find.
 
     Raises:
-        MicrecError: If a number is out of range or the log breaks a rule; all faults at once.
+        MicrecError: If a number is out of range or the log breaks a rule; all errors at once.
 
     Examples:
         >>> import abtest
@@ -262,7 +262,7 @@ def aa(
         ``sound``: whether false alarms come at the level; ``to_frame()`` has rates, coverage and power.
 
     Raises:
-        MicrecError: If a number is out of range or the log breaks a rule; all faults at once.
+        MicrecError: If a number is out of range or the log breaks a rule; all errors at once.
 
     Examples:
         >>> import abtest, numpy as np
@@ -312,7 +312,7 @@ def run_scenario(
         Verdicts, effects and models; ``report`` is the path of the HTML report.
 
     Raises:
-        MicrecError: If a key is at fault (all faults at once), ``out`` is taken, the data are at fault, or a training
+        MicrecError: If a key is invalid (all errors at once), ``out`` is taken, the data are invalid, or a training
             fails.
 
     Examples:

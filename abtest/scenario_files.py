@@ -39,7 +39,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> tuple[Any, dict[
 
     Raises:
         MicrecError: If a file cannot be read, the kind is unknown, or any key of the scenario or of an arm's config
-            is at fault; all faults at once.
+            is invalid; all errors at once.
     """
     path = find_file(path)
     return checked_scenario(apply_overrides(read_extended(path, _worlds), overrides), str(path), _name_of(path))
@@ -99,7 +99,7 @@ def check_inputs(scenario: Any) -> None:
     Generated worlds need no look: what models and pipelines name of them is checked with the scenario's keys.
 
     Raises:
-        MicrecError: If a dataset folder is missing or at fault, or a model cannot be trained on it.
+        MicrecError: If a dataset folder is missing or invalid, or a model cannot be trained on it.
     """
     SCENARIO_KINDS[scenario.kind].preflight(scenario)
 

@@ -50,7 +50,7 @@ class ScenarioKind:
         run: Runs a scenario into a folder and returns the contents of ``results.json``.
         show: Prints these results on the terminal.
         describe: What a run will do, in one line.
-        check: From the schema and plain data to the scenario (None if its keys are at fault) and all faults, each
+        check: From the schema and plain data to the scenario (None if its keys are invalid) and all faults, each
             beginning with the key as the user wrote it.
         preflight: Looks at what a run would read, such as dataset folders; raises MicrecError where a run would stop.
         notes: What the user may have overlooked, as sentences.

@@ -53,7 +53,7 @@ def load(folder: StrPath, *, progress: Progress | None = None) -> Dataset:
         The dataset: encoded user and item tables, and the clicks in time order.
 
     Raises:
-        MicrecError: Naming every fault found, with file, column, count, first rows, and cure.
+        MicrecError: Naming every error found, with file, column, count, first rows, and cure.
 
     Examples:
         >>> import micrec, simulator
@@ -96,7 +96,7 @@ def convert(
         The dataset. What was left out and assumed stands in its ``repr``, and in ``schema.provenance``.
 
     Raises:
-        MicrecError: If a table is at fault, all faults at once, an option is unknown, or ``out`` is taken.
+        MicrecError: If a table is invalid, all errors at once, an option is unknown, or ``out`` is taken.
 
     Examples:
         >>> import micrec, numpy as np
@@ -502,7 +502,7 @@ def evaluate(
         The metrics of the model and of every baseline.
 
     Raises:
-        MicrecError: If the model was trained on clicks of the part, does not belong to the data, or a key is at fault.
+        MicrecError: If the model was trained on clicks of the part, does not belong to the data, or a key is invalid.
 
     Examples:
         >>> import micrec, simulator

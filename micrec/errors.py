@@ -11,7 +11,7 @@ class MicrecError(Exception):
 
     @classmethod
     def of(cls, heading: str, faults: Sequence[str]) -> "MicrecError":
-        """One error for all ``faults`` found, one line each, below ``heading``."""
+        """One exception that lists every error in ``faults``, one line each, below ``heading``."""
         if len(faults) == 1:
             return cls(f"{heading}: {faults[0]}")
-        return cls("\n".join([f"{heading}: {len(faults)} faults", *(f"  - {fault}" for fault in faults)]))
+        return cls("\n".join([f"{heading}: {len(faults)} errors", *(f"  - {fault}" for fault in faults)]))

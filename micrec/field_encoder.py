@@ -64,7 +64,7 @@ class FieldEncoder:
                 list of them, or text with ``|`` between them; None is missing.
 
         Raises:
-            MicrecError: If a name is no field of the model, or a value is of another type; all faults at once.
+            MicrecError: If a name is no field of the model, or a value is of another type; all errors at once.
         """
         if not isinstance(values, Mapping):
             raise MicrecError(
@@ -92,7 +92,7 @@ class FieldEncoder:
             n: Number of rows, which a frame without columns cannot tell.
 
         Raises:
-            MicrecError: If a column is no field of the model, or holds values of the wrong kind; all faults at once.
+            MicrecError: If a column is no field of the model, or holds values of the wrong kind; all errors at once.
         """
         faults = self._unknown_fields(frame.columns)
         columns = FieldColumns(n=n, single={}, multi={}, numbers={})

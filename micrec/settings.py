@@ -179,7 +179,7 @@ def validate(model: type[Model], data: Mapping[str, Any], *, where: str, at: str
         at: Path of ``data`` inside it, put before every key of the error.
 
     Raises:
-        MicrecError: All faults at once, one per key, with the rule, the value, and the nearest known key.
+        MicrecError: All errors at once, one per key, with the rule, the value, and the nearest known key.
     """
     checked, faults = check(model, data, at=at)
     if checked is None:
@@ -200,7 +200,7 @@ def build_config(preset: str, overrides: Mapping[str, Any], *, where: str = "con
     """The config of ``preset`` with the given keys laid over it.
 
     Raises:
-        MicrecError: If the preset is unknown, ``overrides`` names another preset, or a key is at fault.
+        MicrecError: If the preset is unknown, ``overrides`` names another preset, or a key is invalid.
     """
     if preset not in PRESETS:
         raise MicrecError(f"{where}: preset: must be one of {', '.join(PRESETS)}, got {preset}.")
@@ -258,7 +258,7 @@ def check_numbers(**given: Any) -> None:
     """Refuse what is no number where one is needed; None stands for one that was not given.
 
     Raises:
-        MicrecError: All faults at once, each with its name.
+        MicrecError: All errors at once, each with its name.
     """
     faults = [
         f"{name}: must be a number, got {value!r}."

@@ -184,7 +184,7 @@ def world_config(world: WorldLike, *, scale: float = 1.0, settings: Settings | N
     """The whole config of a world; see ``make_world``.
 
     Raises:
-        MicrecError: If there is no such world, or keys are at fault; all faults at once, each with its path.
+        MicrecError: If there is no such world, or keys are invalid; all errors at once, each with its path.
     """
     if isinstance(world, WorldConfig):
         where, data = world.name, world.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""What a log must be before anything is computed of it; every fault at once, with count, first ids and cure."""
+"""What a log must be before anything is computed of it; every error at once, with count, first ids and cure."""
 
 import reprlib
 import shlex
@@ -37,10 +37,10 @@ class Facts(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """Rows that break it are faults.
+    """One rule for the rows of a log; rows that break it are reported as errors.
 
     Attributes:
-        column: The column at fault.
+        column: The column that is checked.
         broken: True for rows that break it.
         problem: What they do, after their count.
         cure: What to do.
@@ -56,7 +56,7 @@ def check_rows(rows: pl.LazyFrame, layout: ColumnRoles, plan: AnalysisPlan, wher
     """Check values row by row, arms and, where a row is a user, ids.
 
     Raises:
-        MicrecError: All faults at once.
+        MicrecError: All errors at once.
     """
     schema = rows.collect_schema()
     faults = [_with_first_texts(fault, rows, schema) for fault in _wrong_types(schema, layout)]
@@ -98,7 +98,7 @@ def check_users(users: pl.LazyFrame, rows: pl.LazyFrame, layout: ColumnRoles, wh
     """Sums that can be, one row a day, one arm, one slice and one covariate per user, after rows were summed to users.
 
     Raises:
-        MicrecError: All faults at once.
+        MicrecError: All errors at once.
     """
     repeats = layout.kind == "days" and users.select(pl.col(REPEATS).any()).collect().item()
     flags = [name for name in users.collect_schema().names() if name.startswith(VARIES)]
@@ -139,7 +139,7 @@ def check_metrics(users: pl.LazyFrame, metrics: Sequence[Metric], where: str) ->
     """That every metric with an expression is a number for every user; plain columns were checked row by row.
 
     Raises:
-        MicrecError: All faults at once.
+        MicrecError: All errors at once.
     """
     values = {metric.name: metric.value for metric in metrics}
     values |= {f"{metric.name} (denominator)": metric.per for metric in metrics if metric.per}

@@ -127,7 +127,7 @@ def load_metrics(path: Path) -> tuple[list[Metric], list[str]]:
     """Metrics and slice columns of a YAML file.
 
     Raises:
-        MicrecError: All faults at once: unknown keys, expressions that do not parse, names that no metric has.
+        MicrecError: All errors at once: unknown keys, expressions that do not parse, names that no metric has.
     """
     path = find_file(path)
     return metrics_of(load_yaml(path), str(path))

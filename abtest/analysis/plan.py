@@ -30,7 +30,7 @@ def plan_from_text(
     """A plan from what the command line holds: lists with commas, and ``name=value`` pairs.
 
     Raises:
-        MicrecError: If a pair has no ``=``, a share is no number, or the plan is at fault.
+        MicrecError: If a pair has no ``=``, a share is no number, or the plan is invalid.
     """
     shares: dict[str, float] = {}
     by_arm, faults = parse_pairs("--weights", weights)

@@ -72,7 +72,7 @@ class PowerQuestion(NamedTuple):
         """Refuse what no test can be planned from.
 
         Raises:
-            MicrecError: All faults at once.
+            MicrecError: All errors at once.
         """
         faults = [
             f"--lift {lift:g}: must be a number above -1 (-100 %) and at least {_EXTREME:g} from 0."
@@ -126,7 +126,7 @@ def read_history(log: Path | pl.DataFrame, plan: AnalysisPlan) -> History:
     """A log in files or in memory, with or without arms, all users together.
 
     Raises:
-        MicrecError: If it cannot be read, or breaks a rule; all faults at once.
+        MicrecError: If it cannot be read, or breaks a rule; all errors at once.
     """
     together = replace(plan, split_salt=TOGETHER)
     if isinstance(log, Path):

@@ -49,7 +49,7 @@ def read_log(path: Path, plan: AnalysisPlan) -> UserLog:
     """Read a Parquet or CSV file, or a folder of parts, for an analysis.
 
     Raises:
-        MicrecError: If it cannot be read, or breaks a rule; all faults at once.
+        MicrecError: If it cannot be read, or breaks a rule; all errors at once.
     """
     table = open_table(path, separator=plan.separator, spelled=("user_id", plan.columns.get("user_id", "")))
     with ThreadPoolExecutor(2) as beside:  # reading the bytes again for the hash hides behind the checks
@@ -75,7 +75,7 @@ def log_of(
         tell_unused: Whether a note names the columns of numbers that no metric reads.
 
     Raises:
-        MicrecError: If the table breaks a rule; all faults at once.
+        MicrecError: If the table breaks a rule; all errors at once.
     """
     source = source or LogSource("table in memory", hash_frame(rows.lazy().collect()))
     where = source.name

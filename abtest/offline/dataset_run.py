@@ -48,7 +48,7 @@ def open_datasets(chosen: Sequence[Chosen], out: Path, options: RunOptions, chec
         check: Raises what is wrong with a dataset, given its name.
 
     Raises:
-        MicrecError: If the folder holds a finished run or no run at all, or a dataset is at fault; of datasets that lie
+        MicrecError: If the folder holds a finished run or no run at all, or a dataset is invalid; of datasets that lie
             in folders before anything is written.
     """
     check_run(out, force=options.force, data=[keys.data for _, keys in chosen if keys.data is not None])

@@ -37,7 +37,7 @@ def run_table(scenario: TableScenario, out: Path, **given: Any) -> dict[str, Any
         The contents of ``results.json``.
 
     Raises:
-        MicrecError: If the folder holds a finished run or no run at all, a dataset is at fault, a row cannot be
+        MicrecError: If the folder holds a finished run or no run at all, a dataset is invalid, a row cannot be
             trained on it, a metric does not exist, or a training fails.
     """
     options = RunOptions(**given)

@@ -21,7 +21,7 @@ _BLOCK_ITEMS = 4096  # items whose similarities are counted together
 
 @dataclass(frozen=True)
 class ItemKNN:
-    """Items are alike if the same baskets hold them; a user gets what is most like his latest clicks.
+    """Items are alike if the same baskets hold them; a user gets what is most like their latest clicks.
 
     Attributes:
         similarity: Cosine of the basket incidence of two items, c_ij / sqrt(c_i c_j), where c_ij counts baskets that

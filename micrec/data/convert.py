@@ -196,7 +196,7 @@ def convert(
         overwrite: Replace an existing dataset.
 
     Raises:
-        MicrecError: If the reader or an option is unknown, the source is missing or at fault, or ``out`` is taken.
+        MicrecError: If the reader or an option is unknown, the source is missing or invalid, or ``out`` is taken.
     """
     name, chosen, checked = choose_reader(reader, source, options or {})
     check_out(out, source, checked)

@@ -169,7 +169,7 @@ class ClickEncoder:
         return Clicks(user_ids, item_ids, time_ms, dwell_s, like, follow)
 
     def check_times(self) -> None:
-        """After the last chunk: times before 1990 beside later ones are faults, such as zeros or another unit."""
+        """After the last chunk: times before 1990 beside later ones are errors, such as zeros or another unit."""
         if self._has_later:
             for text in self._early.texts():
                 self._faults.add(text)

@@ -57,7 +57,7 @@ def write_dataset(
         validate: Refuse what ``read_dataset`` would refuse. Switch off only for data known to be valid.
 
     Raises:
-        MicrecError: If the folder is taken, the data are at fault (all faults at once), or the disk is.
+        MicrecError: If the folder is taken, the data are invalid (all errors at once), or the disk is.
     """
     with new_folder(folder, overwrite=overwrite) as partial:
         write_tables(partial, schema, users, items, clicks, validate=validate)
@@ -75,7 +75,7 @@ def write_tables(
     """``write_dataset`` into an existing empty folder, such as one of ``new_folder`` that gets further files.
 
     Raises:
-        MicrecError: If the data are at fault, all faults at once, or the disk is; files may then be left behind.
+        MicrecError: If the data are invalid, all errors at once, or the disk is; files may then be left behind.
     """
     faults = Faults()
     encoder = _check_tables(schema, {"users": users, "items": items}, faults) if validate else None
@@ -232,7 +232,7 @@ def read_dataset(
     Memory stays near the size of the encoded columns: clicks are decoded in chunks. ``progress`` counts them.
 
     Raises:
-        MicrecError: Naming every fault found, with file, column, count, first rows, and cure.
+        MicrecError: Naming every error found, with file, column, count, first rows, and cure.
     """
     if not folder.is_dir():
         raise MicrecError(f"{folder}: there is no such dataset folder: {_cure_of_missing(folder)}.")
@@ -264,7 +264,7 @@ def dataset_of_frames(schema: DatasetSchema, users: pl.DataFrame, items: pl.Data
         clicks: ``user_id, item_id, timestamp`` and any of ``dwell_s, like, follow``.
 
     Raises:
-        MicrecError: Naming every fault found, with table, column, count, first rows, and cure.
+        MicrecError: Naming every error found, with table, column, count, first rows, and cure.
     """
     faults = Faults()
     tables = {"users": users, "items": items}

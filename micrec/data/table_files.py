@@ -123,7 +123,7 @@ def kind_of(path: Path) -> str | None:
 
 @contextmanager
 def readable_as(path: Path, kind: str, files: Sequence[Path] = ()) -> Iterator[None]:
-    """Turn any fault of reading a table into one MicrecError."""
+    """Turn any error in reading a table into one MicrecError."""
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeError) as fault:

@@ -417,7 +417,7 @@ def _compact_range(digits: int) -> tuple[int, int]:
 def _mixed(
     rows: pl.LazyFrame, name: str, value: pl.Expr, is_of: dict[Unit, pl.Expr], found: dict[str, int], units: list[Unit]
 ) -> list[str]:
-    """One fault for each unit but the most frequent."""
+    """One error for each unit but the most frequent."""
     main = max(units, key=lambda unit: found[unit])
     cure = f"write all in one unit; most are {_UNIT_WORDS[main]}"
     others = [unit for unit in units if unit != main]
@@ -461,7 +461,7 @@ def _since_epoch(value: pl.Expr, unit: Unit) -> pl.Expr:
 
 
 def _judged(rows: pl.LazyFrame, name: str, times: Times, implausible: Implausible, option: str, now: datetime) -> Times:
-    """Single implausible times are faults or dropped; a whole log of them is noted."""
+    """Single implausible times are reported as errors or dropped; a whole log of them is noted."""
     moment = times.instants
     early, late, far = moment < EARLIEST, moment > now + AHEAD, moment > now + FAR_AHEAD
     none = moment.is_null() & pl.col(name).is_not_null()

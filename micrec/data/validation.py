@@ -37,14 +37,14 @@ class _BrokenRule:
 
 
 class Faults:
-    """Collects faults; a rule broken by rows of many chunks of a log is one fault, with its first rows."""
+    """Collects errors of input; a rule that rows of many chunks of a log break is one error, with its first rows."""
 
     def __init__(self) -> None:
         self._texts: dict[str, None] = {}
         self._rules: dict[tuple[str, str, str], _BrokenRule] = {}
 
     def add(self, text: str) -> None:
-        """Add a fault once, however often it is met."""
+        """Add an error once, however often it occurs."""
         self._texts.setdefault(text)
 
     def rows(self, source: TableSource, values: pl.Series, bad: pl.Series, rule: str, cure: str) -> None:
@@ -60,7 +60,7 @@ class Faults:
             )
 
     def texts(self) -> list[str]:
-        """One line per fault, in the order in which they were first looked for."""
+        """One line per error, in the order in which they were first looked for."""
         found = list(self._texts)
         for (place, rule, cure), broken in self._rules.items():
             if broken.count:
@@ -72,7 +72,7 @@ class Faults:
         """Raise what was found, if anything.
 
         Raises:
-            MicrecError: All faults, one line each.
+            MicrecError: All errors, one line each.
         """
         if texts := self.texts():
             raise MicrecError.of(f"{heading} (rows count from 0)", texts)

@@ -16,7 +16,7 @@ coverage@N       distinct items in any query's top N over the number of candidat
 ===============  ======================================================================================
 
 With frozen histories a query is a user. With rolling histories it is a click, so that hit_pairs equals hit, and a
-user's targets are all his clicks. ``hit@N_optimistic`` and ``hit@N_pessimistic`` appear where ties make them differ.
+user's targets are all their clicks. ``hit@N_optimistic`` and ``hit@N_pessimistic`` appear where ties make them differ.
 """
 
 from collections.abc import Mapping

@@ -21,7 +21,7 @@ _CHUNK = 1 << 22  # train clicks looked at together
 class EvalTask:
     """Queries with their histories and targets. Dense ids throughout; Q queries, T targets, U users, N items.
 
-    With frozen histories a query is a user, his targets are the distinct items he clicked in the part, and
+    With frozen histories a query is a user, their targets are the distinct items clicked in the part, and
     ``target_counts`` says how often; queries with more targets come first. With rolling histories a query is one
     click with one target; queries are ordered by user and time.
 

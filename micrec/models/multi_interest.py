@@ -56,7 +56,7 @@ class MultiInterest(TwoTower):
         return interests if allowed is None else torch.where(allowed.unsqueeze(2), interests, interests[:, :1])
 
     def existing(self, history: Ragged) -> Tensor | None:
-        """Which of the K interests a user has, bool, shape (B, K); None = all: max(1, min(K, log2 of his clicks))."""
+        """Which of the K interests a user has, bool, shape (B, K); None = all: max(1, min(K, log2 of their clicks))."""
         if not self.options.adaptive_interests:
             return None
         least = 2 ** torch.arange(1, self.interests + 1, device=history.offsets.device)  # clicks for the k-th interest
@@ -113,7 +113,7 @@ class ComiRecDR(RoutedInterests):
 class ComiRecSA(MultiInterest):
     """Self-attention: softmax over the clicks of W2 tanh(W1 (e + position)), a row for each interest (Cen et al. 2020).
 
-    A user without clicks has K times the interest that the MLP makes of his fields alone, as in all models here.
+    A user without clicks has K times the interest that the MLP makes of their fields alone, as in all models here.
     """
 
     options: ComiRecSAConfig

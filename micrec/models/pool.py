@@ -67,5 +67,5 @@ class ItemPool:
         return take_rows(self.tower_out, self._index.rows(item_ids))
 
     def scores(self, user_emb: Tensor, item_ids: Tensor) -> Tensor:
-        """Dot products of each user (B, D) with his items (B, K), shape (B, K)."""
+        """Dot products of each user (B, D) with their items (B, K), shape (B, K)."""
         return row_scores(user_emb, self.tower_out, self._index.rows(item_ids))

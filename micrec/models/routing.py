@@ -1,4 +1,4 @@
-"""Behaviour-to-interest dynamic routing: capsules of a user from his clicks (Li et al. 2019, Algorithm 1)."""
+"""Behaviour-to-interest dynamic routing: capsules of a user from their clicks (Li et al. 2019, Algorithm 1)."""
 
 import torch
 from torch import Tensor

@@ -127,7 +127,7 @@ class TwoTower(nn.Module):
 
         Args:
             users: Encoded user fields, B rows.
-            history: For each user the rows of ``item_fields`` he clicked, oldest first; B rows.
+            history: For each user the rows of ``item_fields`` they clicked, oldest first; B rows.
             item_fields: Raw field vectors of the items that occur in the histories, shape (n, F, D).
         """
         user_fields = self.user_fields(users, generator=self.noise if self.training else None)

@@ -46,7 +46,7 @@ class Change(NamedTuple):
         """Change the catalogue of a retriever.
 
         Raises:
-            MicrecError: If a file is at fault, or items cannot be added or taken out.
+            MicrecError: If a file is invalid, or items cannot be added or taken out.
         """
         gone = [*self.remove, *(read_item_ids(self.remove_file, self.files) if self.remove_file else [])]
         notes: list[str] = []

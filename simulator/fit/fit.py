@@ -74,7 +74,7 @@ def fit_folder(
         progress: Where to report.
 
     Raises:
-        MicrecError: If the folder, the base or ``without`` is at fault, ``out`` is taken, or the log holds no moments.
+        MicrecError: If the folder, the base or ``without`` is invalid, ``out`` is taken, or the log holds no moments.
     """
     check_destination(out, real, *([base] if base is not None and base.is_file() else []), what="the world file")
     if out.exists() and not (overwrite and out.is_file()):

@@ -53,7 +53,7 @@ class Engine:
         progress: Told of days and rates.
 
     Raises:
-        MicrecError: If the keys are at fault, ``folder`` holds another run, or ``base`` does not fit.
+        MicrecError: If the keys are invalid, ``folder`` holds another run, or ``base`` does not fit.
     """
 
     def __init__(

@@ -101,7 +101,7 @@ class ModelRegistry:
         """Make every trainer once, so that a wrong kind or option is found before the first day.
 
         Raises:
-            MicrecError: All faults at once.
+            MicrecError: All errors at once.
         """
         check_trainers(plan, self._makers)
 

@@ -65,7 +65,7 @@ def load_pair(real: Path, synthetic: Path, *, users: int = MOST_USERS, utc_offse
         utc_offset_h: Hours to add to the clock of the real one; a world's clock is the users' own.
 
     Raises:
-        MicrecError: If a folder is at fault or its log is too small to say anything.
+        MicrecError: If a folder is invalid or its log is too small to say anything.
     """
     sizes = [size for folder in (real, synthetic) if (size := count_users(folder))]
     most = min([users, *sizes])

@@ -169,7 +169,7 @@ def load_sample(folder: Path, most_users: int) -> tuple[Dataset, tuple[int, int]
     The click files are checked and decoded chunk by chunk; only clicks of chosen users are kept in memory.
 
     Raises:
-        MicrecError: If the folder is at fault, or nobody chosen has a click.
+        MicrecError: If the folder is invalid, or nobody chosen has a click.
     """
     n = count_users(folder) or 0
     if n <= most_users:

@@ -21,7 +21,7 @@ def load_world(path: Path, overrides: Sequence[str] = (), *, scale: float = 1.0)
         scale: Times the users, items, tags and providers, after the overrides.
 
     Raises:
-        MicrecError: If the file cannot be read or keys are at fault; all faults at once, each with its path.
+        MicrecError: If the file cannot be read or keys are invalid; all errors at once, each with its path.
     """
     path = find_file(path, below=WORLDS)
     data = apply_overrides(read_extended(path), overrides)

@@ -130,7 +130,7 @@ def test_all_faults_of_a_dataset_are_told_at_once(data, tmp_path):
     for case in ("an unknown item id", "text in a numeric field", "a role without a field"):
         BROKEN_DATA[case][0](data)
     lines = error_of(tmp_path, "train", data, tmp_path / "out").splitlines()
-    assert lines[0].endswith(": 3 faults")
+    assert lines[0].endswith(": 3 errors")
     assert [line[: line.index(":", 4)] for line in lines[1:]] == [
         "  - dataset.yaml",
         "  - items.parquet",

@@ -100,7 +100,7 @@ class TestRefusals:
             "world": {"usrs": 3},
         }
         text = faults_of(write(tmp_path, data), "arms.treatment.config.contrast.temprature=1")
-        assert text.splitlines()[0].endswith("mine.yaml: 6 faults")
+        assert text.splitlines()[0].endswith("mine.yaml: 6 errors")
         for part in (
             "- seed: unknown key, did you mean seeds?",
             "- alpha: must be < 0.5, got 2",

@@ -41,7 +41,7 @@ def clicks_of(dataset: Dataset, user: int) -> list[int]:
 
 
 def all_scores(fitted: Fitted, dataset: Dataset, user: int) -> NDArray[np.float64]:
-    """Scores of all items for one dense user by the towers alone, the best interest's where he has several, (N,)."""
+    """Scores of all items for one dense user by the towers alone, the best interest's where they have several, (N,)."""
     items, item_emb = encode_items(fitted.model, fitted.fields.items)
     recent = torch.tensor(clicks_of(dataset, user)[-L:], dtype=torch.int64)
     with torch.no_grad():

@@ -141,7 +141,7 @@ def test_fields_of_another_type_are_told(fitted, dataset):
     retriever = Retriever.build(fitted, dataset, k=5)
     with pytest.raises(MicrecError, match=r"user fields: country: takes text such as 'k\d' or 'k\d', got 3 \(int\)"):
         retriever.recommend_unseen({"country": 3}, [], 5)
-    with pytest.raises(MicrecError, match=r"user fields: 2 faults\n  - country: takes one.*\n  - age: must be a f"):
+    with pytest.raises(MicrecError, match=r"user fields: 2 errors\n  - country: takes one.*\n  - age: must be a f"):
         retriever.recommend_unseen({"country": ["k1"], "age": {}}, [], 5)
     for k in ("5", 2.0, True):
         with pytest.raises(ValueError, match="k must be an integer"):

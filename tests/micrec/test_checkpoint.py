@@ -266,7 +266,7 @@ def test_a_manifest_of_something_else_is_told(tmp_path: Path) -> None:
 def test_a_manifest_may_not_point_outside_its_folder(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, example(), {})
     edit_manifest(tmp_path, file="../secret.safetensors", sha256="0")
-    with pytest.raises(MicrecError, match=r"2 faults\n.*checkpoint\.file must be the name(.|\n)*sha256 must be 64 hex"):
+    with pytest.raises(MicrecError, match=r"2 errors\n.*checkpoint\.file must be the name(.|\n)*sha256 must be 64 hex"):
         load_checkpoint(tmp_path)
 
 

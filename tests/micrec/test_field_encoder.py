@@ -109,7 +109,7 @@ def test_all_faults_at_once():
     with pytest.raises(MicrecError) as caught:
         tiny_encoder().encode(frame, 1)
     assert str(caught.value).splitlines() == [
-        "item fields: 4 faults",
+        "item fields: 4 errors",
         "  - colour: unknown field: the model reads kind, tags, price: leave it out",
         "  - item_id: unknown field: the model reads kind, tags, price: leave it out",
         "  - kind: takes one value, got a list: give one, or leave the field out",
@@ -223,7 +223,7 @@ def test_values_of_the_right_type_are_read():
 
 
 def test_all_values_of_another_type_are_told_at_once():
-    with pytest.raises(MicrecError, match=r"user fields: 3 faults\n  - contry: unknown(.|\n)*country: (.|\n)*age: "):
+    with pytest.raises(MicrecError, match=r"user fields: 3 errors\n  - contry: unknown(.|\n)*country: (.|\n)*age: "):
         numbered_encoder().row({"contry": "uk", "country": 3, "age": []})
     with pytest.raises(MicrecError, match=r"user fields: must be a mapping of values by field, got \['uk'\] \(list\)"):
         numbered_encoder().row(["uk"])

@@ -45,7 +45,7 @@ def slow_capsules(clicks, maps, logits, n_interests, rounds):
 
 
 def slow_interests(model, w, clicks):
-    """Capsules of one user by the equations; ``clicks`` are the tokens of his clicks, oldest first."""
+    """Capsules of one user by the equations; ``clicks`` are the tokens of their clicks, oldest first."""
     k, dim = model.interests, model.config.embedding_dim
     if model.config.name == "comirec_sa":
         if not clicks:

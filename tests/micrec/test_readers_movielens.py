@@ -139,7 +139,7 @@ def test_broken_lines_are_told_all_at_once(ml_100k: Path):
     (ml_100k / "u.data").write_text("2\t20\t3\t100\n1\tten\t5\t200\n1\t30\n\n")
     with pytest.raises(MicrecError) as fault:
         read_movielens(ml_100k, MovieLensConfig())
-    assert "u.data: 3 faults" in str(fault.value)
+    assert "u.data: 3 errors" in str(fault.value)
     assert "item_id: 1 values are not of type Int64 (row 2: 'ten')" in str(fault.value)
     assert "rating: 1 values are not of type Float64 (row 3: None)" in str(fault.value)
     assert "timestamp: 1 values" in str(fault.value)

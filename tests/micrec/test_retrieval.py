@@ -169,7 +169,7 @@ class TestUnseenUsers:
         with pytest.raises(MicrecError) as caught:
             retriever.recommend_unseen({"contry": "k1", "age": "old"}, [], 4)
         assert str(caught.value).splitlines() == [
-            "user fields: 2 faults",
+            "user fields: 2 errors",
             "  - contry: unknown field: the model reads country, age: leave it out",
             "  - age: must be a finite number, got 'old': give a number, or leave the field out",
         ]

@@ -305,7 +305,7 @@ class TestSemanticPositives:
 
     def test_all_faults_are_told_at_once(self):
         config = SemanticConfig(source="taxonomy", same_title="exclude")
-        with pytest.raises(MicrecError, match="2 faults") as caught:
+        with pytest.raises(MicrecError, match="2 errors") as caught:
             semantic_positives(self.ITEMS, Roles(taxonomy="nmae"), config)
         assert "roles.taxonomy: 'nmae' is not a column of items.parquet (name)" in str(caught.value)
         assert "exclude has no effect on source taxonomy" in str(caught.value)

@@ -116,7 +116,7 @@ class TestOverrides:
         with pytest.raises(MicrecError) as caught:
             apply_overrides({"a": 1}, ["novalue", "a.b=2", "x..y=1", "c=[1", "d={e: 1, e: 2}"])
         text = str(caught.value)
-        assert text.startswith("--set: 5 faults")
+        assert text.startswith("--set: 5 errors")
         for part in (
             "novalue: must read key=value",
             "a.b=2: a is 1, which has no keys",

@@ -171,7 +171,7 @@ def test_types_that_nothing_holds_are_refused_with_file_and_column(tmp_path: Pat
     pl.DataFrame({"v": [[1]], "t": [datetime(2026, 11, 1)]}).write_parquet(tmp_path / "a.parquet")
     zoned = pl.Series([datetime(2026, 11, 1)]).dt.replace_time_zone("UTC")
     pl.DataFrame({"v": [1], "t": zoned}).write_parquet(tmp_path / "b.parquet")
-    with pytest.raises(MicrecError, match="2 faults") as fault:
+    with pytest.raises(MicrecError, match="2 errors") as fault:
         open_table(tmp_path)
     for part in ("v: is List(Int64) in a.parquet, Int64 in b.parquet", "no type holds both", "t: is Datetime"):
         assert part in str(fault.value)

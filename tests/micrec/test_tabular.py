@@ -294,7 +294,7 @@ def test_faults_of_several_files_are_told_at_once(tmp_path: Path) -> None:
     paths = write(tmp_path, clicks=f"{HEADER}\n1,a,x\n", users="user_id,since\n1,2020-01-01\n2,then\n")
     (tmp_path / "schema.yaml").write_text("users: {since: timestamp}")
     with pytest.raises(
-        MicrecError, match=r"2 faults\n.*users.csv: since: text that is no ISO date|2 faults\n.*clicks.csv"
+        MicrecError, match=r"2 errors\n.*users.csv: since: text that is no ISO date|2 errors\n.*clicks.csv"
     ):
         read_tabular(**paths, schema=tmp_path / "schema.yaml")
 

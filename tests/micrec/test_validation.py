@@ -297,7 +297,7 @@ def test_a_file_that_is_not_parquet(tmp_path: Path, spoil: Callable[[Path], None
     spoil(folder / name)
     text = faults_of(folder)
     assert f"{name}: no readable Parquet file, perhaps cut short (" in text
-    assert "faults" not in text, "a table that cannot be read is not blamed on the clicks"
+    assert " errors" not in text, "a table that cannot be read is not blamed on the clicks"
 
 
 def test_missing_files(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_missing_files(tmp_path: Path) -> None:
     for name in ("dataset.yaml", "users.parquet", "items.parquet", "clicks.parquet"):
         (folder / name).unlink()
     assert faults_of(folder) == (
-        f"{folder}: not a valid dataset (rows count from 0): 4 faults\n"
+        f"{folder}: not a valid dataset (rows count from 0): 4 errors\n"
         "  - dataset.yaml: the file is missing: write one with the name and the fields of the dataset\n"
         "  - users.parquet: the file is missing: put it into the folder\n"
         "  - items.parquet: the file is missing: put it into the folder\n"
@@ -339,7 +339,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         clicks=clicks(timestamp=[None, 1, 2, 3, 4, 5], dwell_s=[-1.0, 0, 0, 0, 0, 0]),
     )
     text = faults_of(folder)
-    assert text.splitlines()[0].endswith("6 faults")
+    assert text.splitlines()[0].endswith("6 errors")
     for place in ("roles.title", "age", "items.parquet: item_id", "clicks.parquet: item_id", ": timestamp", "dwell_s"):
         assert text.count(place) == 1, place
 

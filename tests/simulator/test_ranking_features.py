@@ -65,7 +65,7 @@ def test_item_features(setting):
 
 
 def test_the_click_rate_knows_organic_clicks_by_kind_and_what_impressions_led_to():
-    """Clicks that followed impressions are no organic ones, and the user's own click does not count for his taste."""
+    """Clicks that followed impressions are no organic ones, and the user's own click does not count for their taste."""
     log = random_log(9, n_clicks=900)
     shown = log.impressions.with_columns(pl.lit(True).alias("clicked"))[:300]
     led_to = shown.select("user_id", "item_id", "timestamp").with_columns(

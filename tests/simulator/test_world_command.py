@@ -195,7 +195,7 @@ def test_a_bad_option_gets_one_clear_error_and_nothing_is_written(tmp_path, argu
 def test_all_faults_are_told_at_once(tmp_path):
     result = run(tmp_path, {"seed": -1, "links": {"strength": 2}, "itmes": {}})
     assert result.exit_code == 2
-    assert "bad.yaml: 3 faults" in result.stderr
+    assert "bad.yaml: 3 errors" in result.stderr
     assert all(key in result.stderr for key in ("seed: ", "links.strength: ", "itmes: "))
 
 

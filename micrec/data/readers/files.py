@@ -13,7 +13,7 @@ Dtypes = Mapping[str, type[pl.DataType]]
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn any fault of reading ``path`` into one MicrecError."""
+    """Turn any error in reading ``path`` into one MicrecError."""
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeError) as fault:

@@ -112,7 +112,7 @@ def read_tabular(
         roles: Roles of item fields, instead of the guessed ones.
 
     Raises:
-        MicrecError: If a file cannot be read, lacks a column, or holds text that does not parse (all such faults at
+        MicrecError: If a file cannot be read, lacks a column, or holds text that does not parse (all such errors at
             once, rows counted from 0 without the header).
     """
     columns, faults, report = dict(columns or {}), Faults(), _Report()
@@ -205,7 +205,7 @@ def _check_mapping(columns: Mapping[str, str], files: Mapping[str, _File], fault
 
 
 def _wanted(name: str, file: _File, declared: TabularSchema | None, faults: Faults) -> list[str]:
-    """Our names of the columns to take from a file; the required ones are a fault if they are missing."""
+    """Our names of the columns to take from a file; a required one that is missing is an error."""
     if name == "clicks":
         required, optional = list(CLICK_COLUMNS[:3]), list(CLICK_COLUMNS[3:])
     elif declared is None:

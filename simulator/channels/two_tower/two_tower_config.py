@@ -44,7 +44,7 @@ class TwoTowerChannelConfig(ModelOptions):
 
     @model_validator(mode="after")
     def _is_a_config(self) -> Self:
-        """The keys of the training make a config of the preset; every fault is reported."""
+        """The keys of the training make a config of the preset; every error is reported."""
         own = nested(self.config)
         faults = check(Config, merge(PRESETS[self.preset].model_dump(), own), at="config")[1]
         if own.get("preset", self.preset) != self.preset:

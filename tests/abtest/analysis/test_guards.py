@@ -61,7 +61,7 @@ def test_all_faults_at_once():
     table = spoiled("arm", [5], "Z", table)
     table = pl.concat([table, table.slice(7, 2)])
     text = refusal(table)
-    assert "4 faults" in text
+    assert "4 errors" in text
     for part in ("clicks: 1 row is below 0", "dwell_s: 2 rows are NaN", "user_id: 2 users have more", "arm 'Z'"):
         assert part in text
 

@@ -67,7 +67,7 @@ metrics:
         load_metrics(path)
     text = str(fault.value)
     for part in (
-        "4 faults",
+        "4 errors",
         "metrics.broken: expression 'clicks +'",
         "primary: no metric 'NOPE'",
         "secondary: 'ACC' stands twice",

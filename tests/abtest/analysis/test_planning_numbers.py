@@ -122,5 +122,5 @@ def test_a_lift_that_no_users_find_says_so():
 
 
 def test_faults_come_all_at_once():
-    with pytest.raises(MicrecError, match="3 faults"):
+    with pytest.raises(MicrecError, match="3 errors"):
         plan_from_numbers(1.0, 1.0, PowerQuestion(lifts=(0.0,), users=1, treatment_share=2.0))

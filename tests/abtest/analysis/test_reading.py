@@ -162,7 +162,7 @@ def test_arms_that_nobody_named_are_one_fault_with_the_flags(labels: tuple[str, 
     with pytest.raises(MicrecError) as fault:
         log_of(table, AnalysisPlan("control", ("treatment",)))
     assert f"use {flags}." in str(fault.value)
-    assert "faults" not in str(fault.value)
+    assert " errors" not in str(fault.value)
 
 
 def test_ids_that_look_alike_are_one_user_and_counted() -> None:

@@ -110,7 +110,7 @@ class TestFaults:
             "datasets.video.wrld={}",
         )
         for line in (
-            "tiny.yaml: 6 faults",
+            "tiny.yaml: 6 errors",
             "- base.train.epochs: must be >= 1, got 0",
             "- rows.fea.config.contrast.temprature: unknown key, did you mean temperature?",
             "- rows.final.config.split: all rows share one split",
