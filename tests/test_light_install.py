@@ -107,7 +107,7 @@ def test_these_commands_do_without(folder, args, said):
 
 @pytest.mark.parametrize(
     "args",
-    [["train", "shop", "model"], ["run", "quickstart"], ["run", "table1"], ["recommend", "model", "--user", "u1"]],
+    [["train", "shop", "model"], ["run", "quickstart"], ["run", "table2"], ["recommend", "model", "--user", "u1"]],
 )
 def test_the_others_name_the_package_in_one_line_and_write_nothing(folder, args):
     before = sorted(folder.rglob("*"))

@@ -213,7 +213,7 @@ class TestVerdict:
     def test_baselines_are_judged(self, results):
         lines = verdict(results)
         assert "MicRec passes these baselines on every primary metric: popularity." in lines
-        missed = "recent popularity on hit@10; item-kNN on hit@10; EASE on hit@10"
+        missed = "recent popularity on hit@10; item-kNN on hit@10; EASE on hit@10; title-kNN on hit@10"
         assert f"MicRec does not pass these baselines: {missed}." in lines
 
 
