@@ -247,7 +247,7 @@ def aa(
     separator: str | None = None,
     implausible_times: "Implausible" = "refuse",
 ) -> AaResult:
-    """Split a log's users at random thousands of times: do its metrics cry wolf, do intervals hold a planted lift?
+    """Split a log's users at random thousands of times: false alarms of its metrics, coverage of their intervals.
 
     Args:
         log: As for ``analyze``, with or without arms.
@@ -259,7 +259,7 @@ def aa(
             ``implausible_times``.
 
     Returns:
-        ``sound``: whether false alarms come at the level; ``to_frame()`` has rates, coverage and power.
+        ``sound``: whether false alarms are as frequent as alpha; ``to_frame()`` has rates, coverage and power.
 
     Raises:
         MicrecError: If a number is out of range or the log breaks a rule; all errors at once.

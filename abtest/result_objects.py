@@ -202,7 +202,7 @@ class PowerResult(Displayed):
 
 @dataclass(frozen=True, repr=False)
 class AaResult(Displayed):
-    """Thousands of A/A splits of a log: whether its metrics cry wolf, and whether their intervals hold the truth.
+    """Thousands of A/A splits of a log: false alarms of its metrics and coverage of their intervals.
 
     Attributes:
         table: As ``micrec aa`` prints it.

@@ -153,7 +153,7 @@ def headroom(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> "Headroom":
-    """What a log holds for each loss before anything is trained: do titles, tags, fields and sessions predict clicks.
+    """Measure, before any training, how well titles, tags, fields and sessions of a log predict later clicks.
 
     Args:
         data: The dataset, or its folder.

@@ -310,7 +310,7 @@ class Platform:
         arm_pipelines(self.config)
 
     def run(self) -> "PlatformLog":
-        """Live through the warm-up and the days of the experiment.
+        """Simulate the warm-up and the days of the experiment.
 
         Returns:
             The platform's log; ``to_frame()`` is ready for ``abtest.analyze``.

@@ -1,16 +1,16 @@
-"""The structure of the code in numbers: rooms, arrows between them, circles, lengths.
+"""The structure of the code in numbers: parts of each package, imports between them, import cycles, lengths.
 
     python tests/structure.py            # of this checkout
     python tests/structure.py --root ../other
 
-A room is a folder of modules or a single module at the top of a package; an arrow is drawn where any module of one room
-imports from another, also inside functions.
+A part is a folder of modules or a single module at the top of a package. One part imports another if any of its modules
+imports one of the other's modules, also inside functions.
 """
 
 import argparse
 import ast
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +71,8 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
-def room(name: str) -> str:
-    """The folder a module lies in, below its package; a module at the top of a package is a room of its own."""
+def part(name: str) -> str:
+    """The folder a module lies in, below its package; a module at the top of a package is a part of its own."""
     return ".".join(name.split(".")[:2])
 
 
@@ -90,23 +90,31 @@ def main() -> None:
     known = modules(parser.parse_args().root)
     graph = {name: imports(name, path, known) for name, path in known.items()}
     for package in PACKAGES:
-        rooms = {room(name) for name in known if name.startswith(f"{package}.")}
-        arrows = {
-            (room(name), room(other))
-            for name, others in graph.items()
-            for other in others
-            if name.startswith(f"{package}.") and other.startswith(f"{package}.") and room(name) != room(other)
+        inside = [name for name in known if name.startswith(f"{package}.")]
+        parts = {part(name) for name in inside}
+        folders = {part(name) for name in inside if name.count(".") > 1}
+        links = {
+            (part(name), part(other))
+            for name in inside
+            for other in graph[name]
+            if other.startswith(f"{package}.") and part(name) != part(other)
         }
-        print(f"{package}: {len(rooms)} rooms, {len(arrows)} arrows between them")
+        print(
+            f"{package}: {len(parts)} parts ({len(folders)} folders, {len(parts) - len(folders)} single modules), "
+            f"{len(links)} imports between them"
+        )
     for circle in circles(graph):
-        print(f"circle: {', '.join(circle)}")
+        print(f"import cycle: {', '.join(circle)}")
     files = [len(path.read_text(encoding="utf-8").splitlines()) for path in known.values()]
-    lengths = sorted(length for path in known.values() for _, length in functions(path))
-    print(f"{len(files)} modules: median {statistics.median(files):.0f} lines, longest {max(files)}")
-    print(
-        f"{len(lengths):,} functions: median {statistics.median(lengths):.0f} lines, "
-        f"19 of 20 below {lengths[int(0.95 * len(lengths))] + 1}, longest {lengths[-1]}"
-    )
+    print(f"{_lengths(files)} in {len(files):,} modules")
+    lengths = [length for path in known.values() for _, length in functions(path)]
+    print(f"{_lengths(lengths)} in {len(lengths):,} functions")
+
+
+def _lengths(lines: Sequence[int]) -> str:
+    ordered = sorted(lines)
+    middle, high = statistics.median(ordered), ordered[int(0.95 * len(ordered))]
+    return f"lines: median {middle:.0f}, 19 of 20 at most {high}, longest {ordered[-1]}"
 
 
 if __name__ == "__main__":

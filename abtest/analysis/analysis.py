@@ -35,11 +35,11 @@ class Analysis:
     """All findings on one log.
 
     Attributes:
-        log: What was read.
-        plan: What was asked.
+        log: The log as it was read.
+        plan: The plan of the analysis.
         users: Users by arm.
         validity: Sample ratios and balance.
-        effects: Judged.
+        effects: Every effect, with its significance.
         interactions: Slices against the rest.
         looks: Day by day, empty where the log has no days.
         novelty: First days against later ones.
@@ -68,11 +68,11 @@ class Analysis:
 def analyse(
     log: UserLog, plan: AnalysisPlan, truth: Truth | None = None, *, started_s: float | None = None
 ) -> Analysis:
-    """Everything there is to say about a log.
+    """Analyse a log: validity, effects, interactions, daily looks, power and checks.
 
     Args:
         log: From ``read_log`` or ``log_of`` with the same plan.
-        plan: What was to be compared.
+        plan: The planned comparison.
         truth: True lifts, where a simulator knows them.
         started_s: ``time.perf_counter`` when reading began, for the run time.
 

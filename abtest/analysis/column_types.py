@@ -36,7 +36,7 @@ def as_number(name: str, kind: pl.DataType) -> pl.Expr:
 
 
 def not_numbers(name: str, kind: pl.DataType) -> str:
-    """That a column holds no numbers, and what to do."""
+    """Error message that a column holds no numbers, with the cure."""
     what = "lists" if kind.is_nested() else "times" if kind.is_temporal() else "text" if _is_text(kind) else "other"
     return f"{name}: holds {kind}, must hold numbers: {_NUMBERS_CURE[what]}."
 

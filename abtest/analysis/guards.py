@@ -1,4 +1,4 @@
-"""What a log must be before anything is computed of it; every error at once, with count, first ids and cure."""
+"""Checks of a log before anything is computed from it; all errors at once, each with count, first ids and cure."""
 
 import reprlib
 import shlex
@@ -23,7 +23,7 @@ REPEATS = "\x1frepeats"  # the roll-up's flag of users with several rows for one
 
 
 class Facts(NamedTuple):
-    """What the check of the rows found out on its way.
+    """Facts about the rows that their check collects.
 
     Attributes:
         rows: Rows of the log.
@@ -95,7 +95,7 @@ def check_rows(rows: pl.LazyFrame, layout: ColumnRoles, plan: AnalysisPlan, wher
 
 
 def check_users(users: pl.LazyFrame, rows: pl.LazyFrame, layout: ColumnRoles, where: str) -> None:
-    """Sums that can be, one row a day, one arm, one slice and one covariate per user, after rows were summed to users.
+    """Check users after rows were summed: plausible sums, one row a day, and one arm, slice and covariate per user.
 
     Raises:
         MicrecError: All errors at once.
@@ -136,7 +136,7 @@ def _wrong_sums(users: pl.LazyFrame, layout: ColumnRoles) -> Iterator[str]:
 
 
 def check_metrics(users: pl.LazyFrame, metrics: Sequence[Metric], where: str) -> None:
-    """That every metric with an expression is a number for every user; plain columns were checked row by row.
+    """Check that every expression gives a number for every user; plain columns were checked row by row.
 
     Raises:
         MicrecError: All errors at once.
@@ -241,9 +241,10 @@ def _sentence(rows: pl.LazyFrame, rule: Rule, count: int, noun: str = "rows") ->
 def _repeated(rows: pl.LazyFrame, keys: tuple[str, ...]) -> str:
     groups = rows.group_by(keys).len().filter(pl.col("len") > 1).sort(keys)
     count, first = pl.collect_all([groups.select(pl.len()), groups.head(FIRST)])
-    of = "users have" if len(keys) == 1 else "pairs of user and day have"
+    n, first = count.item(), first["user_id"].to_list()
+    what = ("user", "users") if len(keys) == 1 else ("pair of user and day", "pairs of user and day")
     return (
-        f"user_id: {count.item():,} {of} more than one row ({_users(first['user_id'].to_list(), count.item())}): "
+        f"user_id: {n:,} {f'{what[0]} has' if n == 1 else f'{what[1]} have'} more than one row ({_users(first, n)}): "
         f"the unit of the test is the user, so {_cure_of_repeats(rows.collect_schema())}."
     )
 

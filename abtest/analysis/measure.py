@@ -1,4 +1,4 @@
-"""Everything that the tests need of the users, taken in as few passes over the log as there are questions."""
+"""Moments of the users by arm and slice, from which all tests are computed, in few passes over the log."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce

@@ -1,4 +1,4 @@
-"""Before a test: how many users a lift needs, what given users can find, and whether a log's metrics cry wolf."""
+"""Planning of a test: users that a lift needs, lifts that given users can detect, and A/A checks of a log's metrics."""
 
 import math
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ class PowerQuestion(NamedTuple):
         return sample_growth(shares, alpha=self.level(primaries), power=self.power)
 
     def check(self) -> None:
-        """Refuse what no test can be planned from.
+        """Check the numbers that a plan rests on.
 
         Raises:
             MicrecError: All errors at once.

@@ -1,4 +1,4 @@
-"""Looks at the users' distribution that a mean hides, and checks that assume less than the plain test."""
+"""Quantiles of the users' distribution, which a mean hides, and checks that assume less than Welch's test."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What a test of these users could have found: power by true lift, and the smallest lift that is found mostly.
+"""What a test of these users could have found: power by true lift, and the minimum detectable lift.
 
 A metric counts as found where the report would say so: with m primary comparisons at the level alpha / m of Holm's
 first step, which is what decides if nothing else differs. At the planned end of a test with looks all of them count,

@@ -91,7 +91,7 @@ def renamed(rows: pl.LazyFrame, columns: Mapping[str, str], where: str) -> tuple
 
 
 def no_column(name: str, there: Sequence[str]) -> str:
-    """That a column is missing, with the one that is probably meant."""
+    """Error message that a column is missing, with the column that is probably meant."""
     proposed = propose_column(name, there)
     cure = f"did you mean {proposed}?" if proposed else f"the columns are {', '.join(there[:20])}."
     return f"no column {name!r}, {cure}"

@@ -1,4 +1,4 @@
-"""Is the comparison itself sound? Asked before any effect is read."""
+"""Validity of the comparison, checked before any effect is read: sample ratios, and balance before exposure."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -49,7 +49,7 @@ class BalanceCheck(NamedTuple):
 
 
 class Validity(NamedTuple):
-    """All checks, and what they forbid.
+    """All checks, and the slices that they invalidate.
 
     Attributes:
         ratios: Everybody, then slices, then days.
@@ -71,7 +71,7 @@ def check_validity(
 
     Args:
         measured: Moments by arm and slice.
-        plan: Promised shares and thresholds.
+        plan: Planned shares and thresholds.
         new_users: Label of each day and the users per arm first seen on it, if the log has days.
     """
     ratios = [_ratio(measured, plan, where) for where in (EVERYBODY, *measured.slices)]

@@ -1,4 +1,4 @@
-"""Table 1: how large each dataset is, beside the paper's, and what they have in common whatever their size."""
+"""Table 1: counts of each dataset beside the paper's, and ratios that can be compared between sizes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ from micrec.data.dataset import Dataset
 from micrec.data.describe import describe
 
 COUNTS = ("users", "items", "sessions", "clicks", "train", "test")  # the columns of the paper's Table 1
-_SHAPES: dict[str, tuple[str, str]] = {  # what does not depend on the size of a dataset
+_SHAPES: dict[str, tuple[str, str]] = {  # ratios, which can be compared between datasets of different size
     "sessions per user": ("sessions", "users"),
     "clicks per user": ("clicks", "users"),
     "clicks per item": ("clicks", "items"),
@@ -74,14 +74,14 @@ def _write_files(out: Path, results: Results) -> None:
 
 
 def print_statistics(results: Results) -> None:
-    """The counts and what can be compared across sizes, on the terminal."""
+    """Print the counts and the ratios on the terminal."""
     console = plain_console()
     for table in (count_table(results), shape_table(results)):
         print_table(table, console)
 
 
 def statistics_sections(results: Results) -> list[Section]:
-    """Counts as in the paper, then what can be compared across sizes, then the fields."""
+    """Counts as in the paper, then ratios that do not depend on the size, then the fields."""
     shape = shape_table(results)
     fields = [
         Table(
@@ -103,13 +103,13 @@ def statistics_sections(results: Results) -> list[Section]:
     ]
     return [
         Section("Counts", (), [count_table(results)]),
-        Section("Whatever the size", ("Where a dataset is small these may still be those of a large one.",), [shape]),
+        Section("Ratios", ("A small dataset can have the same ratios as a large one.",), [shape]),
         Section("Fields", (), fields),
     ]
 
 
 def count_table(results: Results) -> Table:
-    """The paper's Table 1: ours above, its own below."""
+    """Counts in the layout of the paper's Table 1: our datasets, then the paper's."""
     rows = [
         (facts["label"], *(f"{facts[count]:,}" for count in COUNTS), str(len(facts["fields"])))
         for facts in results["datasets"].values()
@@ -117,20 +117,20 @@ def count_table(results: Results) -> Table:
     for paper in results["scenario"]["paper"].values():
         counts = paper["counts"]
         rows.append((f"{paper['label']} (the paper's)", *(_count(counts.get(name)) for name in (*COUNTS, "fields"))))
-    header = ("dataset", *(f"# {name.removesuffix('s')}" for name in COUNTS), "# field")
-    notes = ["Train: clicks before the test period, validation included. Fields: titles and times included in ours."]
+    header = ("dataset", *COUNTS, "fields")
+    notes = ["Train: clicks before the test period, validation clicks included. Our fields include titles and times."]
     return Table(results["scenario"]["title"], header, rows, notes)
 
 
 def shape_table(results: Results) -> Table:
-    """Ratios, ours and the paper's, and what the paper does not print."""
+    """Ratios of our datasets and the paper's, and further figures of ours that the paper does not print."""
     known = [(facts["label"], facts) for facts in results["datasets"].values()]
     known += [(f"{one['label']} (the paper's)", one["counts"]) for one in results["scenario"]["paper"].values()]
     rows = [
         (label, *(_ratio(counts, *pair) for pair in _SHAPES.values()), *(_figure(counts.get(key)) for key in _MORE))
         for label, counts in known
     ]
-    return Table("Ratios", ("dataset", *_SHAPES, *_MORE.values()), rows, [])
+    return Table("Ratios and distributions", ("dataset", *_SHAPES, *_MORE.values()), rows, [])
 
 
 def _latex(results: Results) -> str:

@@ -1,4 +1,4 @@
-"""A grid: settings tried on validation clicks, trial by trial, the best of them tested with the other rows."""
+"""A grid search: settings are compared on validation clicks, and the best one is tested with the other rows."""
 
 import math
 import statistics
@@ -23,7 +23,7 @@ from micrec.settings import merge
 
 
 class GridTrial(NamedTuple):
-    """A setting that was tried: its metric on the validation slice, one value per seed."""
+    """One setting and its metric on the validation clicks, one value per seed."""
 
     setting: Setting
     values: list[float]
@@ -40,7 +40,7 @@ class GridTrial(NamedTuple):
 
 
 class Searched(NamedTuple):
-    """All trials on one dataset, in the order they were made, and the best of them."""
+    """All trials on one dataset, in the order in which they ran, and the best setting."""
 
     start: Setting
     chosen: Setting

@@ -1,6 +1,6 @@
-"""A/A calibration on one's own log: would these metrics cry wolf, and do their intervals hold the truth as promised?
+"""A/A calibration on your own log: how often are metrics significant by chance, and how often are intervals right?
 
-Users are dealt to two arms at random thousands of times; each split is a row of zeros and ones times the table of
+Users are split into two arms at random, thousands of times; each split is a row of zeros and ones times the table of
 bucket sums, so 10,000 splits of a log of any size are one matrix product. Every split is tested by Welch's test as a
 report would be, on means and linearised ratios. A planted lift multiplies the treatment's values by 1 + lift; as the
 interval inverts the test, its coverage is then the test's own, up to rounding, and it is counted all the same.

@@ -1,4 +1,4 @@
-"""Poisson bootstrap: intervals that trust no formula, as a check of those that do.
+"""Poisson bootstrap: intervals without a variance formula, as a check of those with one.
 
 Each replicate weighs every user by a Poisson(1) number. Users with the same value need not be told apart: the weight of
 c users is Poisson(c), so a count metric is resampled from its histogram however many users it has. Values that are too

@@ -209,7 +209,7 @@ def critical_t(alpha: float, df: float) -> float:
 
 
 def check_alpha(alpha: float) -> None:
-    """Refuse a level that is none.
+    """Check a significance level.
 
     Raises:
         ValueError: If alpha is not within (0, 1).

@@ -1,4 +1,4 @@
-"""CUPED: the part of a metric that pre-exposure covariates foretell is taken out before the arms are compared.
+"""CUPED: the part of a metric that pre-exposure covariates predict is subtracted before the arms are compared.
 
     D = (Y_T - Y_C) - theta . (X_T - X_C),   theta = Cov(X)^-1 Cov(X, Y) over the users of both arms together
 

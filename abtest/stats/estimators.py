@@ -1,4 +1,4 @@
-"""Estimators by name: other means to the question that Welch's test answers, each shown beside it in a report.
+"""Estimators by name: further estimates of the effect that Welch's test judges, each shown beside it in a report.
 
 All have one signature, so that one more is a function and a line here. Another package calls ``ESTIMATORS.register`` or
 declares an entry point of the group ``micrec.estimators``.
@@ -17,7 +17,7 @@ from micrec.registry import Registry
 
 
 class ArmMoments(NamedTuple):
-    """What an estimator gets of one arm.
+    """Moments of one arm, as estimators receive them.
 
     Attributes:
         users: Moments of its users, of the metric, the covariates and the capped metric together.

@@ -1,4 +1,4 @@
-"""Guardrails: is the treatment not worse than the control by more than a margin that one is ready to give up?"""
+"""Guardrails: is the treatment worse than the control by no more than an accepted margin?"""
 
 import math
 from typing import Literal, NamedTuple

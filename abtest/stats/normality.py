@@ -1,4 +1,4 @@
-"""When the t-test of a mean may be believed: enough events, and arms whose skewness cancels or fades.
+"""When the t-test of a mean is reliable: enough events, and skewness that cancels between the arms or is small.
 
 Two rules, both about users of both arms together, so that the arm in which an effect shows cannot decide:
 
@@ -56,7 +56,7 @@ class DistributionShape(NamedTuple):
 
 
 def why_not_normal(control: DistributionShape, treatment: DistributionShape) -> str | None:
-    """Why a t-test of these arms is not to be believed; None where it is."""
+    """Reason why a t-test of these arms is not reliable; None where it is."""
     both = control.plus(treatment)
     if not both.n or not min(control.n, treatment.n):
         return None

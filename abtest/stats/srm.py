@@ -1,4 +1,4 @@
-"""Sample ratio mismatch: did each arm get the share of users it was promised? If not, no effect can be believed.
+"""Sample ratio mismatch: did each arm get its planned share of the users? If not, no effect can be trusted.
 
 ``srm`` is Pearson's chi-square on users, for one look; ``anytime_srm`` is a Dirichlet-multinomial Bayes factor, whose
 reciprocal stays a valid p however often one looks (Lindon, Malek 2020), for daily checks.
@@ -14,11 +14,11 @@ THRESHOLD = 0.001  # alarms are rare, and each stops a report
 
 
 class Srm(NamedTuple):
-    """Users per arm against what was promised.
+    """Users per arm against the planned shares.
 
     Attributes:
         counts: Users per arm.
-        expected: Users per arm at the promised shares.
+        expected: Users per arm at the planned shares.
         chi2: Pearson's statistic; None for the anytime form and where undefined.
         dof: Arms with a share above 0, minus 1.
         p: Never 0; None where undefined.
@@ -42,7 +42,7 @@ def srm(counts: Mapping[str, int], weights: Mapping[str, float] | None = None, *
 
     Args:
         counts: Users (not events) per arm.
-        weights: Promised shares in any unit, equal if None; arms of weight 0 must be empty and do not count.
+        weights: Planned shares in any unit, equal if None; arms of weight 0 must be empty and do not count.
         threshold: Alarm below this p.
 
     Raises:

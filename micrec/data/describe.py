@@ -1,4 +1,4 @@
-"""Table 1 of the paper for any dataset, and the figures that tell how hard it is."""
+"""Table 1 of the paper for any dataset, and further statistics that show how hard its prediction task is."""
 
 import dataclasses
 from dataclasses import dataclass

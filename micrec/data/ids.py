@@ -1,4 +1,4 @@
-"""Ids as text or whole numbers, alike wherever they are spelt alike to the eye."""
+"""Ids as text or whole numbers; ids that look the same are read as the same."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _EXACT_FLOAT = float(2**53)
 
 
 class Ids(NamedTuple):
-    """A column of ids, understood.
+    """A column of ids, cleaned.
 
     Attributes:
         value: The ids: Int64 or another integer, or text without white space around it.
@@ -30,7 +30,7 @@ class Ids(NamedTuple):
 
 
 def read_ids(rows: pl.LazyFrame, name: str, *, spelling: Spelling = "as_written", warn_of_case: bool = True) -> Ids:
-    """Understand a column of ids; text and fractions are read once or twice, in a stream.
+    """Read a column of ids; text and fractions are read once or twice, in a stream.
 
     Text loses white space around it, zero-width characters, and differences of Unicode composition. Floats and
     decimals that are whole numbers become integers. Ids that differ by upper case alone stay two, and a note says so.

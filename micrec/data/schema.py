@@ -1,4 +1,4 @@
-"""``dataset.yaml``: what a dataset folder says of itself."""
+"""``dataset.yaml``: the description of a dataset folder."""
 
 import re
 from enum import StrEnum

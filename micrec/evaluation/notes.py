@@ -1,4 +1,4 @@
-"""What a reader must know before they read a HIT: what was judged, what can be hit, where N says nothing."""
+"""Notes that qualify a HIT: clicks that are judged, clicks that can be hit, and N that are too large to inform."""
 
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +35,7 @@ def judged_lines(reach: Reach, part: str) -> list[str]:
 
 
 def notes(results: Mapping[str, EvalResult]) -> list[str]:
-    """What the numbers say less than they seem to: seen items in lists, N near the catalogue, ties; the model first."""
+    """Notes where numbers are less informative than they seem: seen items in lists, N near the catalogue size, ties."""
     model = next(iter(results.values()))
     metrics = {label(name): {**result.metrics, **result.reach.shares()} for name, result in results.items()}
     shortest = min(model.cutoffs)

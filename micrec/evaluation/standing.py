@@ -1,4 +1,4 @@
-"""Whether a model's HIT is above that of the simple baselines, over the test users, and what to conclude from it."""
+"""Whether a model's HIT is above that of the simple baselines, with intervals over the test users, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""What an evaluation asks: which users, which clicks to find, among which items, from which history."""
+"""The task of an evaluation: users, clicks to find, candidate items, and the histories that models may use."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple

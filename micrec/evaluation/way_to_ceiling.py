@@ -1,4 +1,4 @@
-"""How far each model comes on the way from popularity to the best possible result, where that is known."""
+"""Share of the way from popularity to the best possible result that each model covers, where that result is known."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""All that serving needs, in memory and as one folder: user tower, item vectors, index, fields, clicks, id maps."""
+"""Everything that serving needs, in memory or as a folder: user tower, item vectors, index, fields, clicks, ids."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What ``micrec recommend`` is asked: changes of the catalogue, then one list."""
+"""Requests of ``micrec recommend``: changes of the catalogue, then one list."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ NAMED = 5  # most unknown values that a note lists
 
 
 class Changed(NamedTuple):
-    """What a change did."""
+    """Result of a change of the catalogue."""
 
     added: int
     removed: int
@@ -65,7 +65,7 @@ class Change(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A list, and what is to be told beside it."""
+    """A list, and the notes to print beside it."""
 
     found: Recommendation
     notes: list[str]

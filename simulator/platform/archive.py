@@ -1,4 +1,4 @@
-"""The days on disk, and what of them trainers may see.
+"""Finished days on disk, and the part of their logs that trainers may see.
 
 Each finished day is a folder ``day-0007`` with its tables, models, and the state to go on from; it appears whole when
 the day is over. A run may start from the last day of another one, whose folders it then reads but never writes.

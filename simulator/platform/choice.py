@@ -1,4 +1,4 @@
-"""From ranked candidates to the places of a slate: the best, spread over values of a field, now and then another."""
+"""From ranked candidates to the places of a slate: the best ones, diversified by a field, with some exploration."""
 
 import numpy as np
 from numpy.typing import NDArray

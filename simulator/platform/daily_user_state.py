@@ -1,4 +1,4 @@
-"""Hidden truth of the users each evening: how pleased they are, and who has left for good. No trainer sees it."""
+"""Hidden truth of the users each evening: their satisfaction, and who has left for good. No trainer sees it."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def daily_user_state(
     satisfaction: NDArray[np.float64],
     left: NDArray[np.bool_],
 ) -> pl.DataFrame:
-    """One row per user to whom the day has done something; of the others, the row of an earlier day still holds.
+    """One row per user whose state changed on this day; for all others the row of an earlier day is still valid.
 
     Args:
         day: Number of the day.

@@ -1,4 +1,4 @@
-"""The daily loop: train on the log, deploy, serve the day's visits, write the day down; taken up after a kill."""
+"""The daily loop: train on the log, deploy, serve the day's visits, write the day to disk; resumed after a kill."""
 
 import json
 import os
@@ -48,9 +48,9 @@ class Engine:
         setting: The tables it may see, and its history.
         users: The population on its first morning.
         makers: Trainers by kind.
-        folder: Where days are written; a run found there is taken up.
+        folder: Where days are written; a run found there is resumed.
         base: Folder of a run of the same platform whose warm-up this one shares, whatever its arms.
-        progress: Told of days and rates.
+        progress: Receives the days and rates.
 
     Raises:
         MicrecError: If the keys are invalid, ``folder`` holds another run, or ``base`` does not fit.
@@ -280,7 +280,7 @@ class Engine:
 
 
 def popular_items(log: ObservedLog) -> NDArray[np.int64]:
-    """Published items by clicks, ties by id, shape (n,): served where no channel gives anything."""
+    """Published items by clicks, ties by id, shape (n,): served where no channel answers."""
     counts = log.clicks.group_by("item_id").len().join(log.items.select("item_id"), on="item_id", how="semi")
     return counts.sort(["len", "item_id"], descending=[True, False])["item_id"].head(_POPULAR_ITEMS).to_numpy()
 

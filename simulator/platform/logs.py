@@ -1,6 +1,6 @@
 """Logs as Parquet tables: rows wait in memory in columns and are written in order of time, part after part.
 
-What is written does not depend on how requests were gathered, only where one part ends and the next begins.
+The rows do not depend on how requests were batched; only the borders between the parts do.
 """
 
 from collections.abc import Mapping, Sequence

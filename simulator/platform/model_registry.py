@@ -1,4 +1,4 @@
-"""Versions of models: trained each morning, deployed after their lag, the last good one where the newest is not."""
+"""Versions of models: trained each morning and deployed after their lag; if the newest is broken, the last good one."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -79,7 +79,7 @@ class ModelRegistry:
         seed: Seed of the platform.
         folder_of: Folder of a day, under way or finished.
         experiment_day: First day after the warm-up.
-        progress: Told what went wrong.
+        progress: Receives messages about what went wrong.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Where a platform stands: the tables it may see, and the log from before its first day."""
+"""Inputs of a platform: the tables that it may see, and the log from before its first day."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -24,7 +24,7 @@ CLICKS = {
 
 @dataclass(frozen=True)
 class PlatformInputs:
-    """What is given to a platform on its first morning; nothing of the hidden truth.
+    """What a platform knows on its first morning, without any hidden truth.
 
     Attributes:
         users: ``user_id`` 0 … U - 1 and the fields of the user table: what users say of themselves.

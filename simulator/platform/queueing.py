@@ -1,4 +1,4 @@
-"""A queue with several servers, first come, first served, worked out for many jobs at once.
+"""A queue with several servers, first come, first served, computed for many jobs at once.
 
 A job that joins takes the server that is free first: with servers free at F_1 <= ... <= F_c it starts at
 max(arrival, F_1), and F_1 becomes its end (Kiefer & Wolfowitz, 1955). Where nobody waits, which one comparison of
@@ -38,7 +38,7 @@ def starts(arrive_s: Floats, service_s: Floats, free_s: Floats) -> Floats:
 
 
 class QueueState(NamedTuple):
-    """All that a queue knows; arrays are never changed in place, so that a state can be kept and taken up again."""
+    """State of a queue; arrays are never changed in place, so that a state can be kept and restored."""
 
     free_s: Floats  # (c,) when each server is free of settled jobs
     arrive_s: Floats  # (n,) of jobs that are not settled

@@ -7,7 +7,7 @@ from simulator.ports import HISTORY
 
 
 class RecentItems:
-    """Latest items by user that something was done with, a click or a follow, newest first.
+    """Latest clicked or followed items of each user, newest first.
 
     Args:
         users: Users 0 … ``users`` - 1.

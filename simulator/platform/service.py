@@ -27,7 +27,7 @@ _NONE, _PARTIAL, _POPULAR = range(3)  # logs.FALLBACKS
 
 
 class PlatformUsers(Protocol):
-    """What the platform asks of its users; :class:`simulator.population.population.Population` says more.
+    """Interface of the users to the platform; :class:`simulator.population.population.Population` describes it.
 
     Attributes:
         satisfaction: Satisfaction of each user, shape (U,): hidden, for the tables of the ground truth alone.
@@ -64,13 +64,13 @@ class PlatformUsers(Protocol):
         """Let visits (B,) be as they were when they were remembered."""
 
     def end_day(self, day: int) -> None:
-        """The day is over."""
+        """End the day."""
 
     def state(self) -> dict[str, NDArray]:
-        """All that must be kept between days."""
+        """State that must be kept between days."""
 
     def restore(self, state: dict[str, NDArray]) -> None:
-        """Take up from a state."""
+        """Restore a state."""
 
 
 class Replies(NamedTuple):

@@ -1,4 +1,4 @@
-"""Who serves whom: the distinct stages and models behind all arms, so that what arms have in common is common."""
+"""Which stages and models serve which arm; arms with equal keys share one stage and one model."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ class ServedArm(NamedTuple):
 
 
 class SlateShape(NamedTuple):
-    """All that decides how a pipeline treats lists and scores; arms of one shape are worked on together."""
+    """The keys that decide how a pipeline treats lists and scores; arms with equal keys are computed together."""
 
     channels: tuple[tuple[str, int, int], ...]  # name, k, quota
     merge: MergeConfig
@@ -89,7 +89,7 @@ def make_plan(pipelines: Mapping[str, PipelineConfig], *, diverted: bool) -> Ser
 
 
 def shadows(pipelines: Mapping[str, PipelineConfig], production: ServingPlan) -> Models:
-    """The models of these arms that production has not: trained beside it in the warm-up, to serve nobody yet."""
+    """Models of these arms that production lacks: trained in the warm-up as well, but not deployed."""
     models = make_plan(pipelines, diverted=False).models
     return {model: found for model, found in models.items() if model not in production.models}
 

@@ -11,7 +11,7 @@ _WIDTH = 8_192
 
 
 class VisitImpressions:
-    """Items shown by visit; visits take a slot when they begin and give it back when they end."""
+    """Items shown by visit; a visit takes a slot when it begins and frees it when it ends."""
 
     def __init__(self) -> None:
         self._flags = np.zeros((0, _WIDTH), bool)

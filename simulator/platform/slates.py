@@ -1,4 +1,4 @@
-"""From a batch of requests to their slates: retrieve, merge, rank, spread. When each is ready, the timetable says."""
+"""From a batch of requests to their slates: retrieve, merge, rank, diversify. The timetable has the times."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Slates(NamedTuple):
 
 @dataclass
 class SlateBuilder:
-    """All that slates are made of, for a day.
+    """Builds the slates of one day.
 
     Attributes:
         plan: Who serves whom.

@@ -15,7 +15,7 @@ _ERROR = np.asarray(1)
 
 
 class Outcome(IntEnum):
-    """What came of a request to a stage."""
+    """Outcome of a request at a stage."""
 
     ANSWERED = 0
     LATE = 1  # no answer by the deadline
@@ -74,11 +74,11 @@ class Stage:
 
     @property
     def state(self) -> tuple[QueueState, NDArray[np.int64], Floats]:
-        """All that the stage knows of its jobs, to be taken up again by ``restore``."""
+        """State of the stage's jobs, for ``restore``."""
         return self.queue.state, self._windows, self._window_start_s
 
     def restore(self, state: tuple[QueueState, NDArray[np.int64], Floats]) -> None:
-        """Take up a former ``state``."""
+        """Restore an earlier ``state``."""
         self.queue.state, self._windows, self._window_start_s = state
         self.queue.revised = False
 

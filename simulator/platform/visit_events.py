@@ -21,7 +21,7 @@ _ROUNDING_S = 1e-6  # the clock may miss a moment by the rounding of a differenc
 
 
 class Arrival(NamedTuple):
-    """A visit to come."""
+    """A future visit."""
 
     visit: int  # row of the day's visits
     start_s: float  # seconds since the start of the log
@@ -30,7 +30,7 @@ class Arrival(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A request to come, or made and not worked on yet."""
+    """A request that is due in the future, or made but not processed yet."""
 
     at_s: float
     visit: int
