@@ -241,10 +241,10 @@ def _sentence(rows: pl.LazyFrame, rule: Rule, count: int, noun: str = "rows") ->
 def _repeated(rows: pl.LazyFrame, keys: tuple[str, ...]) -> str:
     groups = rows.group_by(keys).len().filter(pl.col("len") > 1).sort(keys)
     count, first = pl.collect_all([groups.select(pl.len()), groups.head(FIRST)])
-    n, first = count.item(), first["user_id"].to_list()
+    n, users = count.item(), first["user_id"].to_list()
     what = ("user", "users") if len(keys) == 1 else ("pair of user and day", "pairs of user and day")
     return (
-        f"user_id: {n:,} {f'{what[0]} has' if n == 1 else f'{what[1]} have'} more than one row ({_users(first, n)}): "
+        f"user_id: {n:,} {f'{what[0]} has' if n == 1 else f'{what[1]} have'} more than one row ({_users(users, n)}): "
         f"the unit of the test is the user, so {_cure_of_repeats(rows.collect_schema())}."
     )
 
