@@ -12,14 +12,13 @@ from micrec.progress import Progress
 from micrec.settings import merge, validate
 from simulator.fit.field_moments import fit_fields
 from simulator.fit.findings import Findings
-from simulator.fit.item_moments import fit_categories, fit_items, power_law_exponent
+from simulator.fit.item_moments import fit_categories, fit_items, fit_popularity
 from simulator.fit.refine import refine
 from simulator.fit.response_moments import fit_responses
 from simulator.fit.session_moments import fit_clock, fit_sessions, fit_visits, span
 from simulator.fit.simulate import world_log
 from simulator.fit.tag_moments import fit_tags
 from simulator.fit.world_file import world_yaml
-from simulator.realism.catalogue_statistics import item_gini
 from simulator.realism.compare import StatisticComparison, compare, mean_distance
 from simulator.realism.fixed_statistics import statistics
 from simulator.realism.log import Log, load_sample, log_of
@@ -157,8 +156,7 @@ def fit_world(
         fit_tags(real, _config(base, findings), findings)
     if "popularity" not in without:
         fit_items(real, start_s, days, findings)
-        exponent = min(power_law_exponent(float(item_gini(real)[0])), 1.9)
-        findings.set("items.popularity_exponent", round(exponent, 3), "Gini of clicks over items")
+        fit_popularity(real, findings)
     if "behaviour" not in without:
         fit_responses(real, findings)
     start = _config(base, findings)

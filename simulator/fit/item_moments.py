@@ -4,12 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.fit.findings import Findings
+from simulator.fit.structure_moments import HEAD, popularity_drift, top_share
 from simulator.realism.log import DAY_S, HOUR_S, Log
+from simulator.realism.statistics import Missing
 from simulator.world.items import CATEGORY_EXPONENT
 
 Floats = NDArray[np.float64]
 
 LEAST_SUBCATEGORY, LEAST_GROUP = 20, 10  # mean items, so that one interest or link does not mean one item
+MOST_TOPICS = 8  # of a subcategory
 _LEAST_NEW = 20
 _LEAST_CLICKS = 5  # of an item whose start is guessed from its clicks
 _RATES = np.geomspace(np.log(2.0) / 8_760.0, np.log(2.0), 80)  # fading per hour: half-lives of a year … an hour
@@ -111,6 +114,8 @@ def fit_categories(log: Log, base_groups: tuple[int, int], findings: Findings) -
     findings.set("items.subcategories", subcategories, source.format(LEAST_SUBCATEGORY))
     groups = max(1, min(base_groups[1], log.n_items // (LEAST_GROUP * categories * subcategories)))
     findings.set("items.groups", groups, source.format(LEAST_GROUP))
+    topics = max(1, min(MOST_TOPICS, log.n_items // (LEAST_GROUP * categories * subcategories)))
+    findings.set("items.topics", topics, f"up to {MOST_TOPICS}, so that each holds {LEAST_GROUP} items on average")
 
 
 def _even_categories(shares: Floats) -> float:
@@ -129,6 +134,20 @@ def _even_categories(shares: Floats) -> float:
     return float(np.exp(brentq(short, 0.0, np.log(1e4)))) if 0.0 < target < 9.0 else 1.0
 
 
-def power_law_exponent(gini: float) -> float:
-    """Exponent a of an appeal u^-a, u uniform, whose Gini coefficient is a / (2 - a)."""
-    return 2.0 * gini / (1.0 + gini)
+def fit_popularity(log: Log, findings: Findings) -> None:
+    """Set where the search for steepness and fading of popularity starts; call it after :func:`fit_items`."""
+    exponent = min(power_law_exponent(top_share(log), HEAD), 1.9)
+    findings.set("items.popularity_exponent", round(exponent, 3), "share of the clicks on the most clicked items")
+    findings.set("items.rare_share", 0.0, "where the search for it starts")
+    if findings.found["items.new_share"].value > 0.0 and "items.evergreen_share" in findings.found:
+        try:
+            lasting = max(0.0, 1.0 - popularity_drift(log)) / 2.0
+        except Missing:
+            return
+        old = float(findings.found["items.evergreen_share"].value)
+        findings.set("items.evergreen_share", round(min(old, lasting), 3), "drift of popularity, half of what lasts")
+
+
+def power_law_exponent(share: float, head: float) -> float:
+    """Exponent a of an appeal u^-a, u uniform, of which the most appealing ``head`` take ``share``: head^(1 - a)."""
+    return max(0.0, 1.0 - float(np.log(share) / np.log(head)))

@@ -1,8 +1,9 @@
 """Whether a world puts recommenders in the order that the real log does: what a simulator is for, in the end.
 
-Four models, popularity, item-kNN, FM and a two-tower network, are measured on both datasets under one small budget.
-Kendall's tau compares the orders of their hit rates; because four models are few, the pairs of models whose order each
-dataset decides beyond chance are counted too.
+Recommenders without training, FM and a two-tower network are measured on both datasets under one small budget; those
+that either dataset cannot have, such as title-kNN where there are no titles, are left out on both sides and named.
+Kendall's tau compares the orders of their hit rates; because near ties come in any order, the pairs of recommenders
+whose order each dataset decides beyond chance, by users' paired differences, are counted too.
 """
 
 import dataclasses
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from micrec.baselines import BASELINES
+from micrec.baselines.baseline_scores import left_out
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
@@ -20,9 +23,18 @@ from micrec.progress import NoProgress, Progress
 from micrec.settings import validate
 from simulator.realism.log import keyed_share
 
-BASELINES = {"popularity": "popularity", "item_knn": "item-kNN"}
-TOWERS = {"fm": "FM", "youtube_dnn": "two-tower"}
-MODELS = (*BASELINES.values(), *TOWERS.values())
+SIMPLE = (
+    "popularity",
+    "recent_popularity",
+    "item_knn",
+    "item_knn_bm25",
+    "ease",
+    "transitions",
+    "title_knn",
+    "tag_knn",
+    "field_counts",
+)
+TOWERS = {"fm": "FM", "ican": "ICAN"}
 CUTOFFS = (20, 50)
 MANY_ITEMS = 1_000  # from here on the deeper cutoff
 MOST_CLICKS = 60_000  # of a dataset; of larger ones, users are drawn by a key
@@ -50,6 +62,7 @@ class Agreement(NamedTuple):
     tau: float  # Kendall's tau-b of the two orders, -1 … 1; NaN if one dataset ties all models
     decided: int  # pairs of models whose order both datasets decide beyond chance
     agreed: int  # of which they decide alike
+    left_out: dict[str, str]  # recommender -> why, as "retail: it has no titles"
 
 
 def ranking_agreement(real: Dataset, synthetic: Dataset, progress: Progress | None = None) -> Agreement:
@@ -63,8 +76,10 @@ def ranking_agreement(real: Dataset, synthetic: Dataset, progress: Progress | No
     progress = progress or NoProgress()
     real, synthetic = _thinned(real), _thinned(synthetic)
     cutoff = CUTOFFS[min(len(real.items), len(synthetic.items)) >= MANY_ITEMS]
-    first, second = (_order(data, cutoff, progress) for data in (real, synthetic))
-    tau = float(kendalltau([first.hit[m] for m in MODELS], [second.hit[m] for m in MODELS]).statistic)
+    missing = _missing(real, synthetic)
+    names = [name for name in SIMPLE if name not in missing]
+    first, second = (_order(data, names, cutoff, progress) for data in (real, synthetic))
+    tau = float(kendalltau(list(first.hit.values()), list(second.hit.values())).statistic)
     sure = [pair for pair in first.z if min(abs(first.z[pair]), abs(second.z[pair])) > _NORMAL_95]
     return Agreement(
         cutoff=cutoff,
@@ -73,13 +88,24 @@ def ranking_agreement(real: Dataset, synthetic: Dataset, progress: Progress | No
         tau=tau,
         decided=len(sure),
         agreed=sum(first.z[pair] * second.z[pair] > 0 for pair in sure),
+        left_out={BASELINES[name].label: reason for name, reason in missing.items()},
     )
 
 
-def _order(dataset: Dataset, cutoff: int, progress: Progress) -> Order:
+def _missing(*datasets: Dataset) -> dict[str, str]:
+    """Which of the simple recommenders one of the datasets cannot have, and why."""
+    reasons: dict[str, str] = {}
+    for dataset in datasets:
+        for name, reason in left_out(SIMPLE, dataset).items():
+            reasons.setdefault(name, f"{dataset.name}: {reason}")
+    return reasons
+
+
+def _order(dataset: Dataset, names: list[str], cutoff: int, progress: Progress) -> Order:
     results: dict[str, ModelResult] = {}
-    progress.start(f"models on {dataset.name}", len(MODELS), "models")
-    for name, label in BASELINES.items():
+    progress.start(f"models on {dataset.name}", len(names) + len(TOWERS), "models")
+    for name in names:
+        label = BASELINES[name].label
         results[label] = run_baseline(name, dataset, _config("fm", dataset, cutoff))
         progress.advance(1, label)
     for name, label in TOWERS.items():
@@ -96,7 +122,7 @@ def _order(dataset: Dataset, cutoff: int, progress: Progress) -> Order:
         clicks=len(dataset.clicks),
         hit={label: float(result.metrics[f"hit@{cutoff}"]) for label, result in results.items()},
         shares={name: alike[name] for name in ("judged_share", "hittable_share", f"hit_ceiling@{cutoff}")},
-        z={pair: _z(hits[pair[0]] - hits[pair[1]]) for pair in itertools.combinations(MODELS, 2)},
+        z={pair: _z(hits[pair[0]] - hits[pair[1]]) for pair in itertools.combinations(results, 2)},
     )
 
 
