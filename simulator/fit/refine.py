@@ -18,13 +18,14 @@ from simulator.fit.findings import Findings
 from simulator.fit.simulate import world_log
 from simulator.fit.structure_moments import (
     comes_back,
+    hardly_clicked,
     kept_together,
     linked,
     own_repeats,
     popularity_drift,
     top_share,
 )
-from simulator.realism.catalogue_statistics import category_loyalty, item_gini, same_category_next
+from simulator.realism.catalogue_statistics import category_loyalty, same_category_next
 from simulator.realism.log import Log
 from simulator.realism.statistics import Missing
 from simulator.world.clicks import build_shelf
@@ -98,7 +99,14 @@ DIALS = (
         top_share,
         "share of the clicks on the most clicked hundredth of the items",
     ),
-    Dial("popularity", "items.rare_share", 0.0, 0.95, _first(item_gini), "Gini of clicks over items"),
+    Dial(
+        "popularity",
+        "items.rare_share",
+        0.0,
+        0.95,
+        hardly_clicked,
+        "share of items with fewer clicks than a tenth of the mean",
+    ),
     Dial(
         "popularity",
         "items.evergreen_share",

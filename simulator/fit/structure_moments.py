@@ -18,6 +18,7 @@ from simulator.realism.statistics import Missing
 BINS = 20  # of equal time
 FAR = 10  # bins apart
 HEAD = 0.01  # of the items of the table
+RARE = 0.1  # of the mean clicks
 LEAST_STEPS = 200
 
 Floats = NDArray[np.float64]
@@ -28,6 +29,11 @@ def top_share(log: Log) -> float:
     """Share of the clicks that go to the most clicked hundredth of the items of the table."""
     clicks = np.sort(log.item_clicks)[::-1]
     return float(clicks[: max(1, round(HEAD * len(clicks)))].sum() / clicks.sum())
+
+
+def hardly_clicked(log: Log) -> float:
+    """Share of the items of the table with fewer clicks than a tenth of the mean."""
+    return float((log.item_clicks < RARE * log.item_clicks.mean()).mean())
 
 
 def popularity_drift(log: Log) -> float:

@@ -8,9 +8,9 @@ from simulator.fit.findings import Findings
 from simulator.world.world_config import WorldConfig
 
 _NOT_IDENTIFIABLE = {
-    "taste": "what users like is not told from a log apart from what is popular and what is similar",
+    "taste": "how many interests a user has is not told from a log apart from how they are weighted",
     "signals": "no moment of topics, absent or wrong values is fitted",
-    "links": "links are not told from taste by the log alone",
+    "links": "how many groups are linked is not told apart from how strongly",
     "titles": "no moment of titles is fitted",
     "content": "no moment of embeddings is fitted",
     "choice": "the causes of clicks are not told apart",

@@ -162,6 +162,7 @@ def verdict_lines(realism: Realism) -> list[str]:
             hits = ", ".join(f"{model} {hit:.4f}" for model, hit in best)
             lines.append(f"HIT@{agreement.cutoff} on {_plain(name)} ({order.clicks:,} clicks): {hits}")
             lines += [f"  {line}" for line in share_lines({name: order.shares}, [agreement.cutoff])]
+        lines += [f"left out on both sides: {name} ({_plain(why)})" for name, why in agreement.left_out.items()]
         tau = "undefined (all tied)" if np.isnan(agreement.tau) else f"{agreement.tau:.2f}"
         lines.append(
             f"order of the recommenders: Kendall tau {tau}; {agreement.decided} pairs differ beyond chance in both, "
@@ -176,6 +177,7 @@ def _ranking(agreement: Agreement) -> dict[str, Any]:
         "tau": None if np.isnan(agreement.tau) else agreement.tau,
         "pairs_decided": agreement.decided,
         "pairs_agreed": agreement.agreed,
+        "left_out": agreement.left_out,
         **{
             side: {
                 "clicks": order.clicks,

@@ -1,5 +1,6 @@
 """The check from folders to reports."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,6 +13,8 @@ from micrec.data.store import write_dataset
 from micrec.errors import MicrecError
 from simulator.realism.check import check_realism, load_pair
 from simulator.realism.folder import write_folder
+from simulator.realism.log import load_sample
+from simulator.realism.ranking import ranking_agreement
 from simulator.realism.report import verdict_lines
 from simulator.world.item_table import dataset_schema, item_frame
 from tests.simulator.worlds import small_history, small_world
@@ -80,7 +83,9 @@ def test_recommenders_of_one_log_come_in_one_order(folders):
     agreement = checked.ranking
     assert str(folders[0]) in checked.real.name  # two logs of one name are told apart by their folders
     assert agreement.tau == pytest.approx(1.0)
-    assert agreement.agreed == agreement.decided
+    assert agreement.agreed == agreement.decided > 0
+    assert len(agreement.real.hit) == 11
+    assert agreement.left_out == {}
     assert agreement.real.hit == agreement.synthetic.hit
     highest = agreement.real.shares[f"hit_ceiling@{agreement.cutoff}"]
     assert max(agreement.real.hit.values()) <= highest <= agreement.real.shares["hittable_share"] <= 1
@@ -88,6 +93,20 @@ def test_recommenders_of_one_log_come_in_one_order(folders):
         sum(f"highest possible HIT: {highest:.4f} at {agreement.cutoff}" in line for line in verdict_lines(checked))
         == 2
     )
+
+
+def test_recommenders_that_a_log_cannot_have_are_left_out_on_both_sides_and_named(folders):
+    """Without titles there is no title-kNN; the other simple ones read no title, and hit what they hit."""
+    full = load_sample(folders[0], 10_000)[0]
+    untitled = full.schema.roles.model_copy(update={"title": None})
+    bare = dataclasses.replace(full, schema=full.schema.model_copy(update={"name": "bare", "roles": untitled}))
+    agreement = ranking_agreement(full, bare)
+    assert agreement.left_out == {"title-kNN": "bare: it has no titles (roles.title)"}
+    assert set(agreement.real.hit) == set(agreement.synthetic.hit)
+    assert "title-kNN" not in agreement.real.hit
+    assert len(agreement.real.hit) >= 8
+    same = [name for name in agreement.real.hit if name not in ("FM", "ICAN")]
+    assert {name: agreement.real.hit[name] for name in same} == {name: agreement.synthetic.hit[name] for name in same}
 
 
 def test_errors_for_people(folders, tmp_path):
