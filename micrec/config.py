@@ -86,6 +86,22 @@ class ModelConfig(Frozen):
     id_dropout: Fraction = Field(0.0, description="Share of ids read as unknown in training, for cold users and items.")
     history_length: Length = Field(20, description="Most recent clicks the user tower reads (paper 5.3).")
     history_dropout: Fraction = Field(0.0, description="Share of history clicks hidden at random in training.")
+    half_life_days: PositiveFloat | None = Field(
+        None,
+        description="Age in days at which a click of the history counts half, where clicks are pooled and in the "
+        "personal term; null: clicks do not fade.",
+    )
+    personal: bool = Field(
+        False,
+        description="Add a learned term to the score of every item of the user's own history, by its clicks there; "
+        "served exactly beside the index.",
+    )
+    item_bias: bool = Field(False, description="Add a learned bias for each item to its score.")
+    popularity_half_life_days: PositiveFloat | None = Field(
+        None,
+        description="Add the log of an item's clicks of late, which count half after so many days, with a learned "
+        "weight; training sees it as of the day of each row. null: no such term.",
+    )
     linear_skip: bool = Field(
         False,
         description="Add the FM sums (fields of user, clicks and item) to both towers' outputs; the MLPs' last layers "
@@ -141,6 +157,7 @@ class ModelConfig(Frozen):
             "item_tower id needs item_id true, got false: set item_id to true, or item_tower to mlp": (
                 self.item_tower == "id" and not self.item_id
             ),
+            "item_bias needs item_id true, got false: set one of the two": self.item_bias and not self.item_id,
         }
         return [rule for rule, is_broken in rules.items() if is_broken]
 
@@ -276,11 +293,16 @@ class TrainConfig(Frozen):
     """One training run."""
 
     epochs: Repeats = Field(10, description="Most passes over the training clicks.")
-    batch_size: Length = Field(4096, description="Clicks per step (paper 5.3).")
+    batch_size: Length = Field(4096, description="Rows per step: clicks (paper 5.3), or sessions.")
     context: Literal["rolling", "before_session", "profile", "other_sessions"] = Field(
         "rolling",
         description="History of a training click: the clicks before it; those before its session; the user's other "
         "clicks, before and after; or those of other sessions.",
+    )
+    rows: Literal["click", "session"] = Field(
+        "click",
+        description="What the towers are computed for: each click, or the start of each session against all of its "
+        "clicks, which needs context before_session or other_sessions.",
     )
     reduction: Literal["mean", "sum"] = Field("mean", description="Over rows and anchors (N12).")
     patience: RepeatsOrNone = Field(
@@ -319,6 +341,15 @@ class TrainConfig(Frozen):
             raise ValueError("watch_gradients needs compile false, got true: set one of the two")
         return self
 
+    @model_validator(mode="after")
+    def _sessions_are_not_read(self) -> Self:
+        if self.rows == "session" and self.context not in ("before_session", "other_sessions"):
+            raise ValueError(
+                f"rows session needs context before_session or other_sessions, got {self.context}: the history of a "
+                "row must not hold the clicks that it is to find"
+            )
+        return self
+
 
 class EvalConfig(Frozen):
     """The offline protocol (N25, N26)."""
@@ -338,7 +369,7 @@ class EvalConfig(Frozen):
 class Config(Frozen):
     """Everything about one run of one model."""
 
-    preset: Literal["paper", "modern"] = Field("paper", description="Which defaults the rest started from.")
+    preset: Literal["paper", "modern", "best"] = Field("paper", description="Which defaults the rest started from.")
     split: SplitConfig = Field(default_factory=SplitConfig, description="Train, validation, test.")
     sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="Sessions and co-occurrence.")
     model: ModelConfig = Field(default_factory=ModelConfig, description="The towers.")

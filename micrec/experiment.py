@@ -16,7 +16,7 @@ from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
-from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
+from micrec.evaluation import EvalResult, EvalTask, evaluate, evaluation_task
 from micrec.evaluation.geometry import geometry
 from micrec.evaluation.link_recall import Links, NeighbourScores, cosine_scores, link_recall, read_links
 from micrec.evaluation.pairs import Pairs, positive_pairs
@@ -106,7 +106,7 @@ def evaluate_model(
         pairs: Items that belong together, from ``positive_pairs``: the geometry of the embeddings is included.
     """
     user_emb, item_emb = fitted.embed(task)
-    result = evaluate(embedding_scores(user_emb, item_emb), task, fitted.config.evaluation)
+    result = evaluate(fitted.scores(task, (user_emb, item_emb)), task, fitted.config.evaluation)
     if links is not None:
         _add_link_recall(result, cosine_scores(item_emb), links, task, fitted.config)
     if pairs is not None:

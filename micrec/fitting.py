@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,16 +14,25 @@ from micrec.artifact import whole_artifact
 from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint, tensor_bytes
 from micrec.config import Config, EvalConfig, model_label
 from micrec.data.dataset import Dataset
+from micrec.data.recency import DriftingPopularity, days_of
 from micrec.data.semantics import check_roles
 from micrec.data.split import Split, temporal_split
 from micrec.data.times import coarse_times
 from micrec.destination import bytes_of, check_room
 from micrec.errors import MicrecError
-from micrec.evaluation import EvalResult, EvalTask, embedding_scores, evaluate, evaluation_task
-from micrec.inference import encode_items, encode_users, histories_of
+from micrec.evaluation import (
+    EmbeddingScores,
+    EvalResult,
+    EvalTask,
+    OwnTerms,
+    embedding_scores,
+    evaluate,
+    evaluation_task,
+)
+from micrec.inference import encode_items, encode_users, histories_of, item_priors, join_prior, own_items
 from micrec.loss_requirements import applicable_config
 from micrec.manifest import CheckpointManifest
-from micrec.models.columns import choose_fields
+from micrec.models.columns import Ragged, choose_fields
 from micrec.models.two_tower import TwoTower
 from micrec.progress import NoProgress, Progress
 from micrec.settings import check
@@ -60,17 +70,60 @@ class Fitted:
         return replace(self, config=self.config.model_copy(update={"evaluation": evaluation}))
 
     def embed(self, task: EvalTask) -> tuple[Tensor, Tensor]:
-        """User embeddings of the task's queries (Q, D) and embeddings of all items (N, D)."""
-        device = self.device
+        """Outputs of the towers: for the task's queries (Q, D) and for all items (N, D)."""
         item_fields, item_emb = encode_items(self.model, self.fields.items)
-        history = histories_of(task.histories.items, task.begin, task.end, self.model.config.history_length, device)
-        users = self.fields.users.take(torch.from_numpy(task.user_ids).long().to(device))
-        return encode_users(self.model, users, history, item_fields), item_emb
+        users = self.fields.users.take(torch.from_numpy(task.user_ids).long().to(self.device))
+        return encode_users(self.model, users, self._histories(task), item_fields), item_emb
+
+    def scores(self, task: EvalTask, embeddings: tuple[Tensor, Tensor] | None = None) -> EmbeddingScores:
+        """The scores that rank the items: dot products, and what the model adds to them.
+
+        Args:
+            task: The queries.
+            embeddings: What ``embed`` gave for the task, where it is known.
+        """
+        user_emb, item_emb = self.embed(task) if embeddings is None else embeddings
+        model = self.model
+        if model.prior is not None:
+            popularity, place = self._popularity(task)
+            prior = item_priors(model, self.fields.items, popularity)
+            assert prior is not None
+            user_emb, item_emb = join_prior(user_emb, item_emb, prior, place)
+        own = None
+        if model.personal is not None:
+            counted = own_items(model, self._histories(task), len(item_emb))
+            assert counted is not None
+            assert counted.weights is not None
+            own = OwnTerms(counted.offsets, counted.values, counted.weights)
+        return embedding_scores(user_emb, item_emb, own)
 
     def evaluate(self, task: EvalTask, *, coverage: bool = True) -> EvalResult:
         """All offline metrics of the model on a task."""
-        user_emb, item_emb = self.embed(task)
-        return evaluate(embedding_scores(user_emb, item_emb), task, self.config.evaluation, coverage=coverage)
+        return evaluate(self.scores(task), task, self.config.evaluation, coverage=coverage)
+
+    def _histories(self, task: EvalTask) -> Ragged:
+        config, clock = self.model.config, task.clock
+        return histories_of(
+            task.histories.items,
+            task.begin,
+            task.end,
+            config.history_length,
+            self.device,
+            click_ms=None if clock is None else clock.click_ms,
+            now_ms=None if clock is None else clock.query_ms,
+            half_life_days=config.half_life_days,
+        )
+
+    def _popularity(self, task: EvalTask) -> tuple[Tensor | None, Tensor | None]:
+        """Popularity of all items on the days that the task asks on, (N, m), and the day of each query among them."""
+        half_life, clock = self.model.config.popularity_half_life_days, task.clock
+        if half_life is None or clock is None:
+            return None, None
+        days, place = np.unique(clock.query_days, return_inverse=True)
+        popularity = DriftingPopularity(
+            task.histories.items, days_of(clock.click_ms), len(task.candidates), half_life
+        ).grid(torch.from_numpy(days))
+        return popularity.T.to(self.device), torch.from_numpy(place).to(self.device)
 
 
 def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progress: Progress | None = None) -> Fitted:

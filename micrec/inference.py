@@ -5,7 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from micrec.models.columns import FieldColumns, Ragged, gather_ranges
+from micrec.data.recency import faded
+from micrec.models.columns import FieldColumns, Ragged, range_places
+from micrec.models.counted import count_items
 from micrec.models.two_tower import TwoTower
 
 BLOCK = 16_384  # rows per forward pass
@@ -33,26 +35,88 @@ def encode_users(model: TwoTower, users: FieldColumns, history: Ragged, item_fie
     latest clicks.
     """
     model.eval()
-    length = model.config.history_length
-    stops = history.offsets[1:]
-    starts = torch.maximum(history.offsets[:-1], stops - length)
     embeddings = []
     for begin in range(0, users.n, BLOCK):
         end = min(begin + BLOCK, users.n)
         rows = torch.arange(begin, end, device=_device(model))
-        clicks = gather_ranges(history.values, starts[begin:end], stops[begin:end])
+        clicks = history.take(rows).latest(model.config.history_length)
         embeddings.append(model.user_tower(users.take(rows), clicks, item_fields).float())
     interests = [] if model.interests is None else [model.interests]
     return torch.cat(embeddings) if embeddings else item_fields.new_zeros(0, *interests, model.output_dim)
 
 
+@torch.no_grad()
+def own_items(model: TwoTower, history: Ragged, n_items: int) -> Ragged | None:
+    """The distinct items of each history, ascending, with the personal term as weights; None without such a term.
+
+    Histories longer than the model's ``history_length`` are cut to their latest clicks.
+    """
+    if model.personal is None:
+        return None
+    counted = count_items(history.latest(model.config.history_length), n_items)
+    assert counted.weights is not None
+    return counted._replace(weights=model.personal(counted.weights))
+
+
+@torch.no_grad()
+def item_priors(model: TwoTower, items: FieldColumns, popularity: Tensor | None) -> Tensor | None:
+    """What the score of every item has beside the dot product, shape (N, m), on m days; None without a prior.
+
+    Args:
+        model: The model.
+        items: Encoded fields of N items.
+        popularity: Their ``DriftingPopularity`` on m days, shape (N, m); None where the model does not read it, m = 1.
+    """
+    if model.prior is None:
+        return None
+    if popularity is None:
+        popularity = torch.zeros(items.n, 1, device=_device(model))
+    return model.prior(model.id_codes(items), popularity).float()
+
+
+def join_prior(user_emb: Tensor, item_emb: Tensor, prior: Tensor, days: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Embeddings whose dot products have the prior in them: one more dimension for each day.
+
+    Args:
+        user_emb: Shape (Q, D) or (Q, K, D).
+        item_emb: Shape (N, D).
+        prior: Shape (N, m).
+        days: Which of the m days each user is asked on, shape (Q,); None: the first.
+
+    Returns:
+        User embeddings (Q, D + m) or (Q, K, D + m), and item embeddings (N, D + m).
+    """
+    m = prior.shape[1]
+    chosen = user_emb.new_zeros(len(user_emb), m)
+    chosen[torch.arange(len(user_emb), device=user_emb.device), 0 if days is None else days] = 1.0
+    if user_emb.dim() == 3:
+        chosen = chosen[:, None].expand(-1, user_emb.shape[1], -1)
+    return torch.cat([user_emb, chosen], dim=-1), torch.cat([item_emb, prior.to(item_emb)], dim=1)
+
+
 def histories_of(
-    items: NDArray[np.int32], begin: NDArray[np.int64], end: NDArray[np.int64], length: int, device: torch.device
+    items: NDArray[np.int32],
+    begin: NDArray[np.int64],
+    end: NDArray[np.int64],
+    length: int,
+    device: torch.device,
+    *,
+    click_ms: NDArray[np.int64] | None = None,
+    now_ms: NDArray[np.int64] | None = None,
+    half_life_days: float | None = None,
 ) -> Ragged:
-    """The latest ``length`` clicks of every range ``items[begin : end]``, on the device."""
+    """The latest ``length`` clicks of every range ``items[begin : end]``, on the device.
+
+    With a half-life they have weights: what each click, made at ``click_ms`` (n,), counts at ``now_ms`` (Q,).
+    """
     starts = torch.from_numpy(np.maximum(begin, end - length))
-    ragged = gather_ranges(torch.from_numpy(items), starts, torch.from_numpy(np.asarray(end)))
-    return Ragged(ragged.values.long().to(device), ragged.offsets.to(device))
+    where, offsets = range_places(starts, torch.from_numpy(np.asarray(end)))
+    history = Ragged(torch.from_numpy(items)[where].long().to(device), offsets.to(device))
+    if half_life_days is None or click_ms is None or now_ms is None:
+        return history
+    rows = history.rows.cpu()
+    age_ms = torch.from_numpy(now_ms)[rows] - torch.from_numpy(click_ms)[where]
+    return history._replace(weights=faded(age_ms, half_life_days).to(device))
 
 
 def _device(model: TwoTower) -> torch.device:

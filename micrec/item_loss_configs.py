@@ -35,6 +35,11 @@ class SemanticConfig(ItemLossConfig):
     """The semantic-level loss L_sem, Eq. 4, and where its positives come from."""
 
     weight: NonNegativeFloat = Field(0.3, description="lambda_2 of Eq. 8; 0 = off.")
+    form: Literal["contrast", "pseudo_clicks"] = Field(
+        "contrast",
+        description="contrast: outputs of the item tower are compared (Eq. 4). pseudo_clicks: somebody who has clicked "
+        "the anchor alone clicks a positive next, by the model's own scores and softmax over all train items.",
+    )
     source: Literal["title", "taxonomy", "content"] = Field(
         "title", description="What makes items similar (paper 3.4)."
     )

@@ -7,20 +7,14 @@ import torch
 from torch import Tensor
 
 from micrec.config import SoftmaxConfig
-from micrec.losses import full_softmax, sampled_softmax, shared_softmax
+from micrec.losses import catalogue_softmax, full_softmax, row_softmax, sampled_softmax, shared_softmax
 from micrec.losses.info_nce import Reduction
 from micrec.models.pool import ItemPool
+from micrec.models.score_terms import ScoreTerms
 from micrec.sampling import PopularitySampler, draw_negatives
-from micrec.train_data import TrainData
+from micrec.train_data import Batch, TrainData
 
 REJECTION_ROUNDS = 8  # redraws of a negative that the user has clicked; what is left after that is masked
-
-
-class Batch(NamedTuple):
-    """B training clicks."""
-
-    users: Tensor  # (B,) int64
-    targets: Tensor  # (B,) int64
 
 
 class NegativeDraw(NamedTuple):
@@ -70,8 +64,10 @@ class MatchingLoss:
         return catalogue[torch.randint(len(catalogue), (count,), generator=generator, device=catalogue.device)]
 
     def __call__(self, user_emb: Tensor, batch: Batch, draw: NegativeDraw, pool: ItemPool) -> Tensor:
-        """Loss of one step, shape (), nats."""
+        """Loss of one step, shape (), nats; ``user_emb`` has a row for each row of the batch, (B, D)."""
         kind = self.config.negatives
+        if batch.rows is not None or batch.terms is not None:
+            return self._by_rows(user_emb, batch, draw, pool)
         common: dict[str, Any] = {"temperature": self.config.temperature, "reduction": self.reduction}
         if kind in ("uniform", "popularity"):
             return self._per_row(user_emb, batch, draw, pool)
@@ -80,9 +76,7 @@ class MatchingLoss:
             rows = torch.searchsorted(draw.items, batch.targets)
             return full_softmax(user_emb, pool.embeddings(draw.items), rows, **common)
         target_emb = pool.embeddings(batch.targets)  # (B, D)
-        columns = [batch.targets] if kind in ("in_batch", "mixed") else []
-        columns += [] if draw.items is None else [draw.items]
-        negatives = torch.cat(columns)
+        negatives = self._columns(batch, draw)
         return shared_softmax(
             user_emb,
             target_emb,
@@ -112,6 +106,68 @@ class MatchingLoss:
             logq=self.config.logq,
             reduction=self.reduction,
         )
+
+    def _by_rows(self, user_emb: Tensor, batch: Batch, draw: NegativeDraw, pool: ItemPool) -> Tensor:
+        """The same where a row has several clicks to find, or its scores have terms beside the dot product."""
+        config, rows = self.config, batch.rows
+        if rows is None:
+            rows = torch.arange(len(batch.targets), device=user_emb.device)
+        terms = batch.terms or ScoreTerms(self.data.n_items)
+        common: dict[str, Any] = {"denominator": config.denominator, "reduction": self.reduction}
+        if config.negatives == "full" and config.denominator == "with_positive" and self.reduction == "mean":
+            assert draw.items is not None
+            return catalogue_softmax(
+                user_emb,
+                pool.embeddings(draw.items),
+                rows,
+                torch.searchsorted(draw.items, batch.targets),
+                temperature=config.temperature,
+                **terms.of_all(draw.items),
+            )
+        if config.negatives == "full":
+            assert draw.items is not None
+            scores = terms.add(user_emb @ pool.embeddings(draw.items).T, draw.items) / config.temperature  # (B, N)
+            columns = torch.searchsorted(draw.items, batch.targets)
+            return row_softmax(scores[rows, columns], scores, rows, own_columns=columns, **common)
+        by_click = user_emb[rows]  # (T, D)
+        positive = (by_click * pool.embeddings(batch.targets)).sum(dim=1) + terms.pairs(rows, batch.targets)
+        corrections: dict[str, Any] = {"positive_log_q": self._log_q(batch.targets, len(batch.targets))}
+        if config.negatives in ("uniform", "popularity"):
+            assert draw.items is not None
+            negative = pool.scores(by_click, draw.items)  # (T, K)
+            negative = negative + terms.pairs(rows[:, None].expand_as(draw.items), draw.items)
+            corrections |= {"negative_mask": draw.mask, "negative_log_q": self._log_q(draw.items, len(batch.targets))}
+            return sampled_softmax(
+                positive, negative, temperature=config.temperature, logq=config.logq, **corrections, **common
+            )
+        columns = self._columns(batch, draw)
+        negative = terms.add(user_emb @ pool.embeddings(columns).T, columns)  # (B, K)
+        corrections |= {"negative_log_q": self._log_q(columns, len(batch.targets))}
+        return row_softmax(
+            positive / config.temperature,
+            negative / config.temperature,
+            rows,
+            negative_mask=~self._to_find(batch, rows, columns, len(user_emb)),
+            logq=config.logq,
+            **corrections,
+            **common,
+        )
+
+    def _columns(self, batch: Batch, draw: NegativeDraw) -> Tensor:
+        """Negatives that all rows share, shape (K,), repeats allowed: the batch's own clicks, those drawn, or both."""
+        columns = [batch.targets] if self.config.negatives in ("in_batch", "mixed") else []
+        return torch.cat(columns + ([] if draw.items is None else [draw.items]))
+
+    def _to_find(self, batch: Batch, rows: Tensor, columns: Tensor, n_rows: int) -> Tensor:
+        """Which columns are no negatives of a row, since it is to find them or its user has clicked them, (B, K)."""
+        if self.config.reject_clicked:
+            return self.data.clicked.grid(batch.tower_users, columns)  # what is to be found has been clicked
+        distinct, place = torch.unique(columns, return_inverse=True)
+        column = torch.searchsorted(distinct, batch.targets).clamp_max(len(distinct) - 1)
+        met = distinct[column] == batch.targets
+        found = torch.zeros(n_rows, len(distinct), dtype=torch.bool, device=columns.device)
+        found[rows[met], column[met]] = True
+        return found[:, place]
 
     def _clicked(self, batch: Batch, columns: Tensor) -> Tensor | None:
         if not self.config.reject_clicked:

@@ -1,11 +1,16 @@
-"""The two sets of defaults a run may start from; rows of different presets never share a table.
+"""The three sets of defaults a run may start from; rows of different presets never share a table.
 
 ``paper`` reads each silent point of the paper as docs/paper.md lists it. ``modern`` is what did best on validation
 clicks of Online Retail (``tests/benchmarks/README.md``): it knows what matrix factorisation knows and the paper's
 towers do not: the whole profile of a user, their id, and, by the linear skip, which items they have bought before.
+
+``best`` is not the paper's model: a linear base that starts from EASE, one state per session, and terms beside the dot
+product for what repeats, for what is popular of late, and for each item. Its settings are the same for every log.
 """
 
-from micrec.config import Config, ContrastConfig, FeatureConfig, ModelConfig, SemanticConfig, SoftmaxConfig, TrainConfig
+from micrec.config import Config, ContrastConfig, ModelConfig, OptimConfig, SoftmaxConfig, TrainConfig
+from micrec.item_loss_configs import FeatureConfig, SemanticConfig, SessionConfig
+from micrec.tower_configs import FismConfig
 
 PAPER = Config()
 
@@ -29,4 +34,29 @@ MODERN = Config(
     train=TrainConfig(batch_size=512, context="profile"),
 )
 
-PRESETS: dict[str, Config] = {"paper": PAPER, "modern": MODERN}
+BEST = Config(
+    preset="best",
+    model=ModelConfig(
+        name="fism",
+        options=FismConfig(start="ease", title_dim=192, id_gate=30.0),
+        item_fields=(),
+        user_fields=(),
+        history_length=10_000,
+        history_dropout=0.1,
+        half_life_days=180.0,
+        personal=True,
+        item_bias=True,
+        popularity_half_life_days=7.0,
+    ),
+    softmax=SoftmaxConfig(negatives="full"),
+    contrast=ContrastConfig(
+        feature=FeatureConfig(weight=0.0),
+        semantic=SemanticConfig(weight=0.0, form="pseudo_clicks", num_positives=5, anchors="uniform"),
+        session=SessionConfig(weight=0.0),
+        uniform_anchors=512,
+    ),
+    optim=OptimConfig(learning_rate=0.003, schedule="linear"),
+    train=TrainConfig(batch_size=512, rows="session", context="before_session", patience=0),
+)
+
+PRESETS: dict[str, Config] = {"paper": PAPER, "modern": MODERN, "best": BEST}

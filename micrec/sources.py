@@ -29,6 +29,7 @@ class ItemSources:
     session: Positives | None
     field_information: Tensor | None
     further: dict[str, Any]  # by the name of a registered loss
+    temperature: float = 1.0  # of the matching loss
 
     def on(self, device: torch.device, data: TrainData) -> ContrastSources:
         """The same on the training device, beside the encoded items."""
@@ -40,6 +41,8 @@ class ItemSources:
             session=None if self.session is None else self.session.to(device),
             field_information=None if self.field_information is None else self.field_information.to(device),
             further={name: found.to(device) for name, found in self.further.items()},
+            temperature=self.temperature,
+            clicked=data.click_counts > 0,
         )
 
 
@@ -59,7 +62,7 @@ def contrast_sources(dataset: Dataset, train: Clicks, config: Config, progress: 
         information = _field_information(dataset, train, names, config) if contrast.feature.mask == "cfm" else None
     prepare = {name: ITEM_LOSSES[name].prepare for name in contrast.on}
     further = {name: make(dataset, train, config) for name, make in prepare.items() if make is not None}
-    return ItemSources(semantic, session, information, further)
+    return ItemSources(semantic, session, information, further, config.softmax.temperature)
 
 
 def session_positives(counts: CoOccurrence) -> Positives:

@@ -1,9 +1,9 @@
 """Keys that only one base model reads, each class for one tower; they are written under ``model.options``."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from micrec.bounds import Depth, Width
 from micrec.frozen import Frozen
@@ -129,3 +129,26 @@ class ComiRecSAConfig(MultiInterestConfig):
         None, description="Hidden width of the self-attention; null: 4 embedding_dim, as in its code."
     )
     positions: bool = Field(True, description="Learned positions of the clicks.")
+
+
+class FismConfig(TowerConfig):
+    """Keys of FISM."""
+
+    alpha: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.5, description="A history of n items is divided by n ** alpha, more exactly by (sum of squares) ** alpha."
+    )
+    start: Literal["random", "ease"] = Field(
+        "random",
+        description="random, or the largest factors of EASE's item-item matrix for the 5,000 items of most clicks.",
+    )
+    ease_lambda: PositiveFloat = Field(500.0, description="Ridge of that EASE.")
+    ease_scale: PositiveFloat = Field(5.0, description="Factor of both of its item vectors.")
+    id_gate: NonNegativeFloat = Field(
+        0.0, description="An item's id vectors count n / (n + id_gate), n being its training clicks; 0 = in full."
+    )
+    title_dim: Annotated[int, Field(ge=0, le=16_384)] = Field(
+        0,
+        description="Fixed numbers of its title that stand beside the embedding of every item: a factor of the "
+        "squared-cosine kernel of TF-IDF titles; 0 = none.",
+    )
+    title_scale: PositiveFloat = Field(1.0, description="Where the learned factor of the title vectors starts.")

@@ -19,6 +19,7 @@ from micrec.tower_configs import (
     ComiRecDRConfig,
     ComiRecSAConfig,
     FactorizationMachineConfig,
+    FismConfig,
     IcanConfig,
     MindConfig,
     SasRecConfig,
@@ -59,6 +60,7 @@ TOWERS: Registry[Tower] = Registry(
         "comirec_sa": Tower("micrec.models.multi_interest:ComiRecSA", ComiRecSAConfig, by_click=True),
         "sasrec": Tower("micrec.models.sequence:SasRec", SasRecConfig, by_click=True),
         "bert4rec": Tower("micrec.models.sequence:Bert4Rec", Bert4RecConfig, by_click=True),
+        "fism": Tower("micrec.models.fism:Fism", FismConfig),
     },
 )
 

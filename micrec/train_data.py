@@ -1,16 +1,21 @@
 """What a training run reads, as contiguous tensors on the training device."""
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
 from micrec.config import Config
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.histories import Histories, group_by_user
+from micrec.data.recency import DAY_MS, DriftingPopularity, days_of, faded
 from micrec.data.sessions import session_starts
+from micrec.data.title_kernel import title_vectors
 from micrec.models.columns import (
+    TITLES,
     FieldColumns,
     FieldSpec,
     Ragged,
@@ -18,7 +23,9 @@ from micrec.models.columns import (
     field_specs,
     gather_ranges,
     load_columns,
+    range_places,
 )
+from micrec.models.score_terms import ScoreTerms
 from micrec.pair_set import PairSet
 from micrec.progress import NoProgress, Progress
 
@@ -49,12 +56,39 @@ def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.d
     item_specs = field_specs(dataset.items, item_names, id_name=ITEM_ID if model.item_id else None)
     known_users = np.bincount(train.user_ids, minlength=len(dataset.users)) > 0
     known_items = np.bincount(train.item_ids, minlength=len(dataset.items)) > 0
+    items = load_columns(dataset.items, item_specs, known=known_items)
+    title_dim, title = getattr(model.options, "title_dim", 0), dataset.schema.roles.title
+    if title_dim:
+        titles = dataset.items.frame[title].cast(pl.String).to_list() if title else [None] * len(dataset.items)
+        items.vectors[TITLES] = torch.from_numpy(title_vectors(titles, title_dim))
     return Fields(
         user_specs=user_specs,
         item_specs=item_specs,
         users=load_columns(dataset.users, user_specs, known=known_users).to(device),
-        items=load_columns(dataset.items, item_specs, known=known_items).to(device),
+        items=items.to(device),
     )
+
+
+class Batch(NamedTuple):
+    """B training rows of T clicks to find; with one row per click T = B."""
+
+    users: Tensor  # (T,) int64, the user of each click
+    targets: Tensor  # (T,) int64, the clicked items
+    rows: Tensor | None = None  # (T,) int64, the row of each click, never falling; None: one row per click
+    row_users: Tensor | None = None  # (B,) int64, the users of the rows; None: ``users``
+    terms: ScoreTerms | None = None  # what the scores of the rows hold beside the dot product
+
+    @property
+    def tower_users(self) -> Tensor:
+        """The users that the user tower is computed for, shape (B,)."""
+        return self.users if self.row_users is None else self.row_users
+
+    def by_click(self) -> "Batch":
+        """The same with a row for each click."""
+        if self.rows is None:
+            return self
+        terms = None if self.terms is None else self.terms.expanded(self.rows)
+        return self._replace(rows=None, row_users=None, terms=terms)
 
 
 @dataclass(frozen=True)
@@ -70,6 +104,8 @@ class TrainData:
         click_counts: Training clicks of every item, shape (N,).
         catalogue: Items with at least one training click, ascending.
         clicked: The (user, item) pairs of the training clicks.
+        time_ms: Moment of each click, shape (n,), int64; None where the model knows no time.
+        popularity: Popularity of the items on each day of the training clicks; None where the model does not read it.
     """
 
     fields: Fields
@@ -81,6 +117,8 @@ class TrainData:
     click_counts: Tensor
     catalogue: Tensor
     clicked: PairSet
+    time_ms: Tensor | None = None
+    popularity: DriftingPopularity | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -93,31 +131,63 @@ class TrainData:
     def device(self) -> torch.device:
         return self.items.device
 
-    def context(self, positions: Tensor, config: Config, generator: torch.Generator) -> Ragged:
+    def rows(self, kind: Literal["click", "session"]) -> Tensor:
+        """The rows of an epoch in order, by the position of their first click, int64: every click, or every session."""
+        positions = torch.arange(len(self), device=self.device)
+        return positions if kind == "click" else positions[self.session_start == positions]
+
+    def batch(self, positions: Tensor, kind: Literal["click", "session"]) -> Batch:
+        """The training rows at ``positions``, shape (B,): their users, and the clicks to find."""
+        users = self.users[positions].long()
+        if kind == "click":
+            return Batch(users=users, targets=self.items[positions].long())
+        clicks = gather_ranges(self.items, positions, self.session_stop[positions].long())
+        rows = clicks.rows
+        return Batch(users=users[rows], targets=clicks.values.long(), rows=rows, row_users=users)
+
+    def days(self, positions: Tensor) -> Tensor:
+        """The day of the click at each position, as ``days_of`` counts, int64."""
+        assert self.time_ms is not None
+        return self.time_ms[positions].div(DAY_MS, rounding_mode="floor")
+
+    def clicks_before(self, positions: Tensor, config: Config, generator: torch.Generator) -> Ragged:
         """Histories of the samples at ``positions``, shape (B,): item ids, oldest first (``train.context``).
 
         - rolling: the latest clicks before the sample.
         - before_session: the latest clicks before the sample's session.
         - profile: the user's other clicks, before and after; of a longer profile an even random thinning.
         - other_sessions: the same without the sample's own session.
+
+        With ``model.half_life_days`` their weights say what each counts at the moment of the sample.
         """
         length = config.model.history_length
         first = self.first[self.users[positions].long()]
         if config.train.context == "profile":
-            history = self._profile(positions, positions, positions + 1, length, generator)
+            where, offsets = self._profile(positions, positions, positions + 1, length, generator)
         elif config.train.context == "other_sessions":
             start, stop = self.session_start[positions].long(), self.session_stop[positions].long()
-            history = self._profile(positions, start, stop, length, generator)
+            where, offsets = self._profile(positions, start, stop, length, generator)
         else:
             before_session = config.train.context == "before_session"
             stop = self.session_start[positions].long() if before_session else positions
-            history = gather_ranges(self.items, torch.maximum(first, stop - length), stop)
-        return drop_clicks(Ragged(history.values.long(), history.offsets), config.model.history_dropout, generator)
+            where, offsets = range_places(torch.maximum(first, stop - length), stop)
+        history = Ragged(self.items[where].long(), offsets)
+        if config.model.half_life_days is None:
+            return history
+        assert self.time_ms is not None
+        age_ms = self.time_ms[positions][history.rows] - self.time_ms[where]
+        return history._replace(weights=faded(age_ms, config.model.half_life_days))
+
+    def context(self, positions: Tensor, config: Config, generator: torch.Generator) -> Ragged:
+        """``clicks_before`` without those that ``model.history_dropout`` hides."""
+        history = self.clicks_before(positions, config, generator)
+        return drop_clicks(history, config.model.history_dropout, generator)
 
     def _profile(
         self, positions: Tensor, hidden_start: Tensor, hidden_stop: Tensor, length: int, generator: torch.Generator
-    ) -> Ragged:
-        """The user's clicks outside [hidden_start, hidden_stop), at most ``length``, one from each of even strata."""
+    ) -> tuple[Tensor, Tensor]:
+        """Places of the user's clicks outside [hidden_start, hidden_stop), at most ``length``, one from each of even
+        strata, and the offsets of the samples among them."""
         users = self.users[positions].long()
         first, hidden = self.first[users], hidden_stop - hidden_start
         others = self.first[users + 1] - first - hidden  # (B,)
@@ -130,7 +200,7 @@ class TrainData:
         stride = (others.double() / kept.clamp_min(1).double())[row]
         picked = ((rank + jitter) * stride).long().clamp_max(others[row] - 1)  # one per stratum, all distinct
         where = first[row] + picked
-        return Ragged(self.items[where + hidden[row] * (where >= hidden_start[row])], offsets)
+        return where + hidden[row] * (where >= hidden_start[row]), offsets
 
 
 def drop_clicks(history: Ragged, ratio: float, generator: torch.Generator) -> Ragged:
@@ -158,7 +228,7 @@ def load_train_data(
     progress.advance(len(train))
     progress.finish()
     histories = histories._replace(rows=rows[:0])  # not needed from here on
-    del rows, is_start
+    del is_start
 
     def put(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)
@@ -173,7 +243,21 @@ def load_train_data(
         click_counts=put(counts),
         catalogue=put(np.flatnonzero(counts)),
         clicked=PairSet.from_keys(put(keys), len(dataset.users), n_items),
+        time_ms=put(train.time_ms[rows]) if reads_time(config) else None,
+        popularity=_popularity(train, n_items, config, device),
     )
+
+
+def reads_time(config: Config) -> bool:
+    """Whether the model needs to know when clicks were."""
+    return config.model.half_life_days is not None or config.model.popularity_half_life_days is not None
+
+
+def _popularity(train: Clicks, n_items: int, config: Config, device: torch.device) -> DriftingPopularity | None:
+    half_life = config.model.popularity_half_life_days
+    if half_life is None:
+        return None
+    return DriftingPopularity(train.item_ids, days_of(train.time_ms), n_items, half_life, tabulate=True).to(device)
 
 
 def _distinct_pairs(histories: Histories, n_items: int) -> np.ndarray:

@@ -16,14 +16,18 @@ from micrec.contrast import ItemContrast
 from micrec.data.dataset import Clicks, Dataset
 from micrec.errors import MicrecError
 from micrec.gradients import gradient_stats, mean_of
-from micrec.matching import Batch, MatchingLoss
+from micrec.matching import MatchingLoss
 from micrec.models import make_model
+from micrec.models.columns import Ragged
+from micrec.models.counted import count_items
 from micrec.models.layers import SeededDropout
 from micrec.models.pool import ItemIndex, ItemPool
+from micrec.models.score_terms import ScoreTerms
+from micrec.models.start import StartValues
 from micrec.optim import RowSparseAdam
 from micrec.progress import Progress
 from micrec.sources import contrast_sources
-from micrec.train_data import TrainData, load_train_data
+from micrec.train_data import Batch, TrainData, drop_clicks, load_train_data
 
 CHECK_EVERY = 50  # steps between looks at the loss; a look waits for the GPU
 _NAMED = 1_000  # of the streams that are told apart by names; numbers below it are those of the fixed purposes
@@ -91,6 +95,7 @@ class Trainer:
             sparse=config.optim.embedding_update != "dense",
             generator=stream(seed, 0),
         ).to(self.device)
+        self.model.start_from(self._start_values())
         self.contrast = ItemContrast(
             config.contrast,
             self.model,
@@ -117,15 +122,31 @@ class Trainer:
         if config.train.compile:
             self.model.encode_item = torch.compile(self.model.encode_item, dynamic=True)  # type: ignore[method-assign]
             self.model.encode_user = torch.compile(self.model.encode_user, dynamic=True)  # type: ignore[method-assign]
+        self._rows = self.data.rows(config.train.rows)
         self.epochs_done = 0
+
+    def _start_values(self) -> StartValues:
+        data = self.data
+        return StartValues(
+            users=data.users.long(),
+            items=data.items.long(),
+            item_clicks=data.click_counts,
+            n_users=len(data.first) - 1,
+            temperature=self.config.softmax.temperature,
+        )
 
     # -- one step ------------------------------------------------------------------------------------------------
 
     def losses(self, positions: Tensor) -> dict[str, Tensor]:
         """The weighted losses of Eq. 8 for the samples at ``positions``, shape (B,), each of shape ()."""
         data, model = self.data, self.model
-        batch = Batch(users=data.users[positions].long(), targets=data.items[positions].long())
-        history = data.context(positions, self.config, self.generators["context"])
+        batch = data.batch(positions, self.config.train.rows)
+        clicks = data.clicks_before(positions, self.config, self.generators["context"])
+        counted = count_items(clicks, data.n_items) if model.counts_clicks or model.personal is not None else None
+        if model.counts_clicks and counted is not None:
+            history = counted  # the tower hides clicks itself
+        else:
+            history = drop_clicks(clicks, self.config.model.history_dropout, self.generators["context"])
         negatives = self.matching.draw(batch, self.generators["negatives"])
         tower = [batch.targets] if negatives.items is None else [batch.targets, negatives.items]
         draw = None
@@ -135,14 +156,40 @@ class Trainer:
             tower += draw.item_ids()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16):
             pool = ItemPool(model, data.fields.items, self.index, tower, history)
-            users = data.fields.users.take(batch.users)
+            users = data.fields.users.take(batch.tower_users)
             user_emb = model.user_tower(users, pool.history, pool.all_fields)
         pool.tower_out = pool.tower_out.float()
-        user_emb = model.readout(user_emb.float(), pool.embeddings(batch.targets), pool.history)
+        batch = batch._replace(terms=self._terms(positions, counted, pool))
+        user_emb, batch = self._read_out(user_emb.float(), batch, pool)
         losses = {"matching": self.matching(user_emb, batch, negatives, pool)}
         if draw is not None:
             losses |= self.contrast(draw, pool, model, self.generators)
         return losses
+
+    def _terms(self, positions: Tensor, counted: Ragged | None, pool: ItemPool) -> ScoreTerms | None:
+        """What the scores of a step hold beside the dot product; None where the model has nothing of the kind."""
+        model, data = self.model, self.data
+        if model.personal is None and model.prior is None:
+            return None
+        own = None
+        if model.personal is not None and counted is not None and counted.weights is not None:
+            own = counted._replace(weights=model.personal(counted.weights))
+        drift = None if model.prior is None else model.prior.drift
+        return ScoreTerms(
+            n_items=data.n_items,
+            counted=own,
+            biases=pool.biases,
+            drift=drift,
+            popularity=data.popularity,
+            days=None if drift is None else data.days(positions),
+        )
+
+    def _read_out(self, user_emb: Tensor, batch: Batch, pool: ItemPool) -> tuple[Tensor, Batch]:
+        """One vector per row, (B, D); of several interests one per click, since each click meets its own."""
+        history = pool.history
+        if self.model.interests is not None and batch.rows is not None:
+            user_emb, history, batch = user_emb[batch.rows], history.take(batch.rows), batch.by_click()
+        return self.model.readout(user_emb, pool.embeddings(batch.targets), history), batch
 
     def step(self, positions: Tensor, *, watch: list[dict[str, float]] | None = None) -> Tensor:
         """One optimiser step; the losses as one detached tensor, in the order of ``loss_names``.
@@ -165,9 +212,10 @@ class Trainer:
     # -- one epoch -----------------------------------------------------------------------------------------------
 
     def order(self, epoch: int) -> Tensor:
-        """Sample order of an epoch, from (seed, epoch) alone."""
-        shuffled = torch.randperm(len(self.data), generator=stream(self.config.train.seed, 100, epoch))
-        return shuffled.to(self.device)
+        """Rows of an epoch in their order, from (seed, epoch) alone, by the positions of their first clicks."""
+        rows = self._rows
+        shuffled = torch.randperm(len(rows), generator=stream(self.config.train.seed, 100, epoch))
+        return rows[shuffled.to(self.device)]
 
     def epoch(self, progress: Progress, *, label: str = "train") -> EpochLog:
         """One pass over the training clicks.

@@ -45,7 +45,9 @@ class OfflineScenario(Frozen):
     world: WorldConfig = Field(default_factory=WorldConfig, description="The generated world, used if data is null.")
     seeds: Repeats = Field(5, description="Training seeds; every arm uses the same ones.")
     first_seed: Seed = Field(0, description="The seeds are first_seed, first_seed + 1 …")
-    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every arm; never mixed in one table.")
+    preset: Literal["paper", "modern", "best"] = Field(
+        "paper", description="Defaults of every arm; never mixed in one table."
+    )
     base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all arms, laid over the preset.")
     arms: dict[str, Arm] = Field(description="The models: control, and one or more treatments.")
     metrics: Metrics = Field(default_factory=Metrics, description="What is tested.")

@@ -138,7 +138,9 @@ class TableScenario(Frozen):
         description="Whose validation clicks pick the number of epochs: each model's own, or the row's with its first "
         "seed, after which all its seeds train that long on everything before the test.",
     )
-    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every row; never mixed in one table.")
+    preset: Literal["paper", "modern", "best"] = Field(
+        "paper", description="Defaults of every row; never mixed in one table."
+    )
     base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all rows, laid over the preset.")
     rows: dict[Name, RowConfig] = Field(min_length=1, description="The models, in the order of the table.")
     reference: str | None = Field(None, description="The row that lifts are relative to; null = the first.")

@@ -71,7 +71,7 @@ class OnlineScenario(Frozen):
     )
     days: Days = Field(7, description="Days of the experiment, after platform.warmup_days.")
     seed: Seed = Field(0, description="Seed of the users' responses, the platform, and the assignment.")
-    preset: Literal["paper", "modern"] = Field(
+    preset: Literal["paper", "modern", "best"] = Field(
         "paper", description="Defaults of every model: one preset for the whole scenario."
     )
     base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all models, laid over the preset.")

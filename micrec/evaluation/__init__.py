@@ -4,7 +4,7 @@ from micrec.evaluation.coverage import CoverageCounter
 from micrec.evaluation.metrics import EvalResult, SliceMetrics, evaluate, hit_metrics
 from micrec.evaluation.ranking import TargetRanks, rank_targets
 from micrec.evaluation.reach import Reach, reach
-from micrec.evaluation.scores import EmbeddingScores, ScoreBlock, embedding_scores
+from micrec.evaluation.scores import EmbeddingScores, OwnTerms, ScoreBlock, embedding_scores
 from micrec.evaluation.task import EvalTask, evaluation_task
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "EmbeddingScores",
     "EvalResult",
     "EvalTask",
+    "OwnTerms",
     "Reach",
     "ScoreBlock",
     "SliceMetrics",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,21 @@ _ROWS = 256  # queries per tile where a row of candidates does not fit one
 _ALIGN = 64  # tile sides; at ragged edges some kernels add in another order, and equal embeddings would not tie
 
 
+class OwnTerms(NamedTuple):
+    """What is added to the scores of a query's own items: items ascending and distinct within each query."""
+
+    offsets: Tensor  # (Q + 1,) int64
+    items: Tensor  # (m,) int64
+    terms: Tensor  # (m,) float32
+
+    def block(self, start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows from 0, items and terms of queries [start, stop)."""
+        offsets = self.offsets[start : stop + 1]
+        part = slice(int(offsets[0]), int(offsets[-1]))
+        rows = torch.repeat_interleave(torch.arange(stop - start, device=offsets.device), offsets.diff())
+        return rows, self.items[part], self.terms[part]
+
+
 @dataclass(frozen=True)
 class EmbeddingScores:
     """Dot products of query and item embeddings; ``rank_targets`` never holds more of them than one tile.
@@ -24,18 +39,24 @@ class EmbeddingScores:
 
     user_emb: Tensor  # (Q, D) or (Q, K, D)
     item_emb: Tensor  # (N, D)
+    own: OwnTerms | None = None
 
     def __call__(self, start: int, stop: int) -> Tensor:
         scores = self.user_emb[start:stop] @ self.item_emb.T
-        return scores if scores.dim() == 2 else scores.amax(dim=1)
+        scores = scores if scores.dim() == 2 else scores.amax(dim=1)
+        if self.own is not None:
+            rows, items, terms = self.own.block(start, stop)
+            scores[rows, items] += terms
+        return scores
 
 
-def embedding_scores(user_emb: Tensor, item_emb: Tensor) -> EmbeddingScores:
+def embedding_scores(user_emb: Tensor, item_emb: Tensor, own: OwnTerms | None = None) -> EmbeddingScores:
     """Scores of a two-tower model.
 
     Args:
         user_emb: One row per query of the task, shape (Q, D), or K interests per query, shape (Q, K, D).
         item_emb: One row per item of the catalogue, shape (N, D), on the same device.
+        own: Terms of the queries' own items, on the same device; None: none.
 
     Raises:
         ValueError: If the shapes or devices do not fit.
@@ -47,7 +68,7 @@ def embedding_scores(user_emb: Tensor, item_emb: Tensor) -> EmbeddingScores:
         )
     if user_emb.device != item_emb.device:
         raise ValueError(f"user_emb is on {user_emb.device}, item_emb on {item_emb.device}: move one of them.")
-    return EmbeddingScores(user_emb.detach().float(), item_emb.detach().float())
+    return EmbeddingScores(user_emb.detach().float(), item_emb.detach().float(), own)
 
 
 class Tiles(Protocol):
@@ -105,15 +126,20 @@ class EmbeddingTiles:
         self._users = items.new_zeros(len(self._user_emb), self.rows, items.shape[1])
         self._tile = items.new_empty(self.rows, self.width)
         self._other = torch.empty_like(self._tile) if len(self._user_emb) > 1 else None
+        self._own = None if scores.own is None else _OwnColumns(scores.own, len(scores.item_emb), candidates)
 
     def score(
         self, start: int, stop: int, rows: Tensor, columns: Tensor
     ) -> tuple[Tensor, Iterator[tuple[int, Tensor]]]:
         rows, columns = rows.to(self._tile.device), columns.to(self._tile.device)
         self._users.zero_()[:, : stop - start] = self._user_emb[:, start:stop]
+        own = None if self._own is None else self._own.block(start, stop)
         if self.n > self.width:
-            return self._gather(rows, columns), self._sweep(stop - start)
+            found = self._gather(rows, columns)
+            return found if own is None else found + own.at(rows, columns), self._sweep(stop - start, own)
         tile = self._multiply(self._items)[: stop - start, : self.n]
+        if own is not None:
+            own.add_to(tile, 0)
         return tile[rows, columns], iter([(0, tile)])
 
     def _multiply(self, items: Tensor) -> Tensor:
@@ -135,11 +161,56 @@ class EmbeddingTiles:
             found[here] = tile[rows[here], where[here] - first]
         return found
 
-    def _sweep(self, n_rows: int) -> Iterator[tuple[int, Tensor]]:
+    def _sweep(self, n_rows: int, own: "_OwnBlock | None") -> Iterator[tuple[int, Tensor]]:
         for first in range(0, self.n, self.width):
             start = min(first, self.n - self.width)
-            tile = self._multiply(self._items[start : start + self.width])
-            yield first, tile[:n_rows, first - start :]
+            tile = self._multiply(self._items[start : start + self.width])[:n_rows, first - start :]
+            if own is not None:
+                own.add_to(tile, first)
+            yield first, tile
+
+
+class _OwnBlock(NamedTuple):
+    """Terms of a block of queries, ordered by column, over C candidates."""
+
+    n: int  # C
+    rows: Tensor
+    columns: Tensor
+    terms: Tensor
+
+    def add_to(self, tile: Tensor, first: int) -> None:
+        """Add the terms of the columns of a tile that begins at ``first``."""
+        start, stop = torch.searchsorted(self.columns, self.columns.new_tensor([first, first + tile.shape[1]])).tolist()
+        part = slice(start, stop)
+        tile[self.rows[part], self.columns[part] - first] += self.terms[part]
+
+    def at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Terms at (row, column), 0 where there is none, in the shape of both."""
+        if not len(self.terms):
+            return torch.zeros(rows.shape, device=rows.device)
+        keys, order = torch.sort(self.rows * self.n + self.columns)
+        wanted = rows * self.n + columns
+        place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+        return torch.where(keys[place] == wanted, self.terms[order[place]], 0.0)
+
+
+class _OwnColumns:
+    """Own terms with the columns of candidates instead of items."""
+
+    def __init__(self, own: OwnTerms, n_items: int, candidates: Tensor | None) -> None:
+        device = own.items.device
+        chosen = torch.arange(n_items, device=device) if candidates is None else candidates.to(device)
+        self._own, self._n = own, len(chosen)
+        self._columns = torch.full((n_items,), -1, device=device)
+        self._columns[chosen] = torch.arange(len(chosen), device=device)
+
+    def block(self, start: int, stop: int) -> _OwnBlock:
+        """Terms of queries [start, stop) for candidates."""
+        rows, items, terms = self._own.block(start, stop)
+        columns, order = torch.sort(self._columns[items], stable=True)
+        known = columns >= 0
+        order = order[known]
+        return _OwnBlock(self._n, rows[order], columns[known], terms[order])
 
 
 def _tile_shape(n: int, floats: int) -> tuple[int, int]:

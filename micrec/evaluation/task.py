@@ -9,12 +9,25 @@ from numpy.typing import NDArray
 from micrec.config import EvalConfig
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.histories import Histories, group_by_user
+from micrec.data.recency import days_of
 from micrec.data.split import Split
 from micrec.errors import MicrecError
 
 Part = Literal["valid", "test"]
 
 _CHUNK = 1 << 22  # train clicks looked at together
+
+
+class TaskClock(NamedTuple):
+    """When the clicks of an ``EvalTask`` were, and when it asks.
+
+    With frozen histories all queries are asked at the last click of the train part, and know the popularity of the next
+    morning; with rolling ones at the click to be found, and know that of the morning of its day.
+    """
+
+    click_ms: NDArray[np.int64]  # (n,) moment of each position of the histories
+    query_ms: NDArray[np.int64]  # (Q,)
+    query_days: NDArray[np.int64]  # (Q,) day whose morning's popularity is known
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class EvalTask:
             items are kept.
         skipped_users: Users of the part left out because they have no train clicks.
         skipped_lines: Their clicks.
+        clock: Times, for models that read them.
     """
 
     part: Part
@@ -60,6 +74,7 @@ class EvalTask:
     seen: Histories | None
     skipped_users: int
     skipped_lines: int
+    clock: TaskClock | None = None
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -88,6 +103,7 @@ class _Queries(NamedTuple):
     offsets: NDArray[np.int64]
     items: NDArray[np.int32]
     counts: NDArray[np.int64]
+    rolling: bool
 
 
 def evaluation_task(dataset: Dataset, split: Split, config: EvalConfig, part: Part) -> EvalTask:
@@ -127,7 +143,17 @@ def evaluation_task(dataset: Dataset, split: Split, config: EvalConfig, part: Pa
         seen=grouped if config.seen == "filter" else None,
         skipped_users=len(np.unique(clicks.user_ids[~evaluated])),
         skipped_lines=int((~evaluated).sum()),
+        clock=_clock(dataset.clicks, queries, train),
     )
+
+
+def _clock(clicks: Clicks, queries: "_Queries", train: Clicks) -> TaskClock:
+    click_ms = clicks.time_ms[queries.histories.rows]
+    if queries.rolling:
+        query_ms = click_ms[queries.end]
+        return TaskClock(click_ms, query_ms, days_of(query_ms))
+    query_ms = np.full(len(queries.user_ids), train.time_ms[-1] if len(train) else 0)
+    return TaskClock(click_ms, query_ms, days_of(query_ms) + 1)
 
 
 def _check(part: Part, n_clicks: int, n_evaluated: int) -> None:
@@ -160,6 +186,7 @@ def _frozen_queries(histories: Histories, clicks: Clicks, n_items: int) -> _Quer
         offsets=np.concatenate([[0], np.cumsum(sizes[by_size])]),
         items=(keys[targets] % n_items).astype(np.int32),
         counts=counts[targets],
+        rolling=False,
     )
 
 
@@ -173,6 +200,7 @@ def _rolling_queries(histories: Histories, first_row: int, wanted: NDArray[np.bo
         offsets=np.arange(len(end) + 1),
         items=histories.items[end],
         counts=np.ones(len(end), dtype=np.int64),
+        rolling=True,
     )
 
 

@@ -29,6 +29,8 @@ class ContrastSources:
     session: Positives | None = None
     field_information: Tensor | None = None  # (F, F) mutual information between item fields, for CFM masks
     further: dict[str, Any] = field(default_factory=dict)  # what registered losses prepared, by their names
+    temperature: float = 1.0  # of the matching loss
+    clicked: Tensor | None = None  # which items are among ``negatives``, bool, (n_items,)
 
 
 class Drawn(Protocol):

@@ -15,9 +15,17 @@ from micrec.losses.correlated_masking import (
     mutual_information,
 )
 from micrec.losses.info_nce import grouped_scores, info_nce
-from micrec.losses.sampled_softmax import full_softmax, in_batch_softmax, sampled_softmax, shared_softmax
+from micrec.losses.sampled_softmax import (
+    full_softmax,
+    in_batch_softmax,
+    row_softmax,
+    sampled_softmax,
+    shared_softmax,
+)
+from micrec.losses.softmax_parts import catalogue_softmax
 
 __all__ = [
+    "catalogue_softmax",
     "correlated_masks",
     "drop_tags",
     "element_dropout",
@@ -32,6 +40,7 @@ __all__ = [
     "keep_values",
     "mutual_information",
     "random_halves",
+    "row_softmax",
     "sampled_softmax",
     "shared_softmax",
 ]

@@ -20,6 +20,7 @@ The correction comes after the division by the temperature: the other order scal
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from micrec.losses.info_nce import Denominator, Reduction, check_choice, check_temperature, softmax_loss, widen
@@ -231,6 +232,66 @@ def full_softmax(
         denominator=denominator,
         reduction=reduction,
     )
+
+
+def row_softmax(
+    positive: Tensor,
+    negative: Tensor,
+    rows: Tensor,
+    *,
+    negative_mask: Tensor | None = None,
+    own_columns: Tensor | None = None,
+    positive_log_q: Tensor | None = None,
+    negative_log_q: Tensor | None = None,
+    denominator: Denominator = "with_positive",
+    logq: LogQ = "none",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Cross-entropy of several clicked items of each row against the negatives of the row (Eq. 7 for each click).
+
+    A row is a user at one moment, such as the start of a session, whose scores are computed once for all T clicks.
+
+    Args:
+        positive: Scores of the clicked items, divided by the temperature, shape (T,).
+        negative: Scores of the negatives of each row, likewise, shape (B, K).
+        rows: Row of each clicked item, int64, shape (T,).
+        negative_mask: True where ``negative`` counts, shape (B, K); mask the clicked items of the row.
+        own_columns: Where ``negative`` holds the scores of all items, the clicked items among them: the column of each,
+            int64, shape (T,). An item then meets all others, the row's other clicks too; without a mask.
+        positive_log_q: As in ``sampled_softmax``, shape (T,).
+        negative_log_q: As in ``sampled_softmax``, shape (K,).
+        denominator: As in ``sampled_softmax``.
+        logq: As in ``sampled_softmax``.
+        reduction: ``mean`` over the clicked items, or ``sum``.
+
+    Returns:
+        Loss in nats, shape ().
+
+    Raises:
+        ValueError: If shapes disagree, a choice is unknown, or ``logq`` needs a ``log_q`` that is missing.
+    """
+    if positive.ndim != 1 or rows.shape != positive.shape or negative.ndim != 2:
+        raise ValueError(
+            f"positive {tuple(positive.shape)}, rows {tuple(rows.shape)} and negative {tuple(negative.shape)} must "
+            "have shapes (T,), (T,) and (B, K): pass the row of each clicked item."
+        )
+    check_choice("denominator", denominator, get_args(Denominator))
+    positive_log_q, negative_log_q = _corrections(logq, positive_log_q, negative_log_q)
+    positive = _subtract("positive", widen(positive), positive_log_q)
+    negative = _subtract("negative", widen(negative), negative_log_q)
+    if own_columns is not None and denominator == "with_positive":
+        losses = torch.logsumexp(negative, dim=1)[rows] - positive
+        return losses.sum() if reduction == "sum" else losses.mean()
+    if own_columns is not None or denominator == "negatives_only":  # each click has negatives of its own, (T, K)
+        used = torch.ones_like(negative, dtype=torch.bool) if negative_mask is None else negative_mask
+        used = used[rows] if own_columns is None else used[rows].scatter(1, own_columns[:, None], False)
+        return softmax_loss(
+            positive[:, None], negative[rows], negative_mask=used, denominator=denominator, reduction=reduction
+        )
+    lowest = torch.finfo(negative.dtype).min
+    others = torch.logsumexp(negative if negative_mask is None else negative.masked_fill(~negative_mask, lowest), dim=1)
+    losses = F.softplus(others[rows] - positive, threshold=40.0)
+    return losses.sum() if reduction == "sum" else losses.mean()
 
 
 def _softmax_loss(

@@ -1,7 +1,7 @@
 """Encoded fields of users or items as device tensors; a batch is a row slice of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -14,30 +14,55 @@ from micrec.data.schema import EMBEDDABLE, FieldType
 from micrec.errors import MicrecError
 from micrec.losses.augment import keep_values
 
+TITLES = "titles"  # name of the title vectors among the items' columns
+
 
 class Ragged(NamedTuple):
     """Rows of unequal length (CSR): row i is ``values[offsets[i] : offsets[i + 1]]``."""
 
     values: Tensor  # (nnz,)
     offsets: Tensor  # (n + 1,) int64
+    weights: Tensor | None = None  # (nnz,) what each value counts; None: all alike
 
     def take(self, rows: Tensor) -> "Ragged":
         """The given rows, shape (k,), as a new Ragged of k rows; repeats allowed."""
-        starts = self.offsets[rows]
-        return gather_ranges(self.values, starts, self.offsets[rows + 1])
+        return self.ranges(self.offsets[rows], self.offsets[rows + 1])
+
+    def ranges(self, starts: Tensor, stops: Tensor) -> "Ragged":
+        """The values from ``starts[i]`` to before ``stops[i]`` for every i, with their weights."""
+        where, offsets = range_places(starts, stops)
+        return Ragged(self.values[where], offsets, None if self.weights is None else self.weights[where])
+
+    def latest(self, length: int) -> "Ragged":
+        """The last ``length`` values of every row."""
+        stops = self.offsets[1:]
+        return self.ranges(torch.maximum(self.offsets[:-1], stops - length), stops)
 
     def keep(self, mask: Tensor) -> "Ragged":
         """The values where ``mask``, bool, shape (nnz,), is True, in their rows."""
-        return Ragged(*keep_values(self.values, self.offsets, mask))
+        values, offsets = keep_values(self.values, self.offsets, mask)
+        return Ragged(values, offsets, None if self.weights is None else self.weights[mask])
+
+    @property
+    def rows(self) -> Tensor:
+        """The row of each value, shape (nnz,), int64."""
+        lengths = self.offsets.diff()
+        return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+
+
+def range_places(starts: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
+    """The places ``starts[i] .. stops[i] - 1`` of all i in a row, int64, and the offsets of each i among them."""
+    lengths = stops - starts
+    offsets = torch.zeros(len(starts) + 1, dtype=torch.int64, device=starts.device)
+    torch.cumsum(lengths, 0, out=offsets[1:])
+    shift = torch.repeat_interleave(starts - offsets[:-1], lengths)  # (nnz,)
+    return shift + torch.arange(len(shift), device=starts.device), offsets
 
 
 def gather_ranges(values: Tensor, starts: Tensor, stops: Tensor) -> Ragged:
     """``values[starts[i] : stops[i]]`` for every i, as a Ragged of len(starts) rows."""
-    lengths = stops - starts
-    offsets = torch.zeros(len(starts) + 1, dtype=torch.int64, device=values.device)
-    torch.cumsum(lengths, 0, out=offsets[1:])
-    shift = torch.repeat_interleave(starts - offsets[:-1], lengths)  # (nnz,)
-    return Ragged(values[shift + torch.arange(len(shift), device=values.device)], offsets)
+    where, offsets = range_places(starts, stops)
+    return Ragged(values[where], offsets)
 
 
 @dataclass(frozen=True)
@@ -65,13 +90,14 @@ class FieldColumns:
     """n rows of encoded fields on one device.
 
     ``single[name]``: codes (n,); ``multi[name]``: codes as Ragged of n rows; both int32 where a whole table is kept;
-    ``numbers[name]``: standardised float32 (n,), 0 where missing.
+    ``numbers[name]``: standardised float32 (n,), 0 where missing; ``vectors[name]``: float32 (n, D), not embedded.
     """
 
     n: int
     single: dict[str, Tensor]
     multi: dict[str, Ragged]
     numbers: dict[str, Tensor]
+    vectors: dict[str, Tensor] = field(default_factory=dict)
 
     def take(self, rows: Tensor) -> Self:
         """The given rows, shape (k,), int64, with codes widened to int64."""
@@ -81,6 +107,7 @@ class FieldColumns:
             single={name: codes[rows].long() for name, codes in self.single.items()},
             multi={name: Ragged(ragged.values.long(), ragged.offsets) for name, ragged in multi.items()},
             numbers={name: numbers[rows] for name, numbers in self.numbers.items()},
+            vectors={name: vectors[rows] for name, vectors in self.vectors.items()},
         )
 
     def to(self, device: torch.device | str) -> Self:
@@ -91,10 +118,11 @@ class FieldColumns:
                 name: Ragged(ragged.values.to(device), ragged.offsets.to(device)) for name, ragged in self.multi.items()
             },
             numbers={name: numbers.to(device) for name, numbers in self.numbers.items()},
+            vectors={name: vectors.to(device) for name, vectors in self.vectors.items()},
         )
 
     def concat(self, other: Self) -> Self:
-        """These rows followed by the other's."""
+        """These rows followed by the other's; vectors that the other lacks are zero."""
         return type(self)(
             n=self.n + other.n,
             single={name: torch.cat([codes, other.single[name]]) for name, codes in self.single.items()},
@@ -106,6 +134,10 @@ class FieldColumns:
                 for name, ragged in self.multi.items()
             },
             numbers={name: torch.cat([numbers, other.numbers[name]]) for name, numbers in self.numbers.items()},
+            vectors={
+                name: torch.cat([vectors, other.vectors.get(name, vectors.new_zeros(other.n, vectors.shape[1]))])
+                for name, vectors in self.vectors.items()
+            },
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -113,6 +145,7 @@ class FieldColumns:
         named = {f"single.{name}": codes for name, codes in self.single.items()}
         named |= {f"values.{name}": ragged.values for name, ragged in self.multi.items()}
         named |= {f"offsets.{name}": ragged.offsets for name, ragged in self.multi.items()}
+        named |= {f"vectors.{name}": vectors for name, vectors in self.vectors.items()}
         return named | {f"numbers.{name}": numbers for name, numbers in self.numbers.items()}
 
     @classmethod
@@ -124,7 +157,7 @@ class FieldColumns:
 
         offsets = part("offsets.")
         multi = {name: Ragged(values, offsets[name]) for name, values in part("values.").items()}
-        return cls(n=n, single=part("single."), multi=multi, numbers=part("numbers."))
+        return cls(n=n, single=part("single."), multi=multi, numbers=part("numbers."), vectors=part("vectors."))
 
 
 def choose_fields(table: EntityTable, wanted: Sequence[str] | None, *, key: str) -> list[str]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micrec.models.columns import Ragged
-from micrec.models.lookups import mean_rows
+from micrec.models.lookups import mean_rows, sum_rows
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "linear": nn.Identity}
 
@@ -117,12 +117,25 @@ def _key_mask(mask: Tensor) -> Tensor:
 
 
 def mean_pool(history: Ragged, vectors: Tensor) -> Tensor:
-    """Mean over each user's clicks of ``vectors[click]``: history into (n, ...) gives (B, ...), zeros where empty."""
+    """Mean over each user's clicks of ``vectors[click]``: history into (n, ...) gives (B, ...), zeros where empty.
+
+    Clicks with weights count in proportion to them.
+    """
     flat = vectors.flatten(1)
     if len(history.values) == 0:
         return flat.new_zeros(len(history.offsets) - 1, *vectors.shape[1:])
-    pooled = mean_rows(flat, history.values, history.offsets)
+    if history.weights is None:
+        pooled = mean_rows(flat, history.values, history.offsets)
+    else:
+        pooled = sum_rows(flat, history.values, history.offsets, _shares(history, history.weights))
     return pooled.unflatten(1, vectors.shape[1:]) if vectors.dim() > 2 else pooled
+
+
+def _shares(history: Ragged, weights: Tensor) -> Tensor:
+    """Each click's share of the weights of its row, shape (nnz,)."""
+    rows = history.rows
+    totals = weights.new_zeros(len(history.offsets) - 1).index_add_(0, rows, weights)
+    return weights / totals.clamp_min(torch.finfo(weights.dtype).tiny)[rows]
 
 
 def pad_history(history: Ragged, vectors: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -152,7 +165,14 @@ class AttentionPool(nn.Module):
         scores = self.score(torch.tanh(self.hidden(fields))).squeeze(-1)  # (n, F): depends on the item only
         weights = torch.exp(scores - scores.max(dim=0, keepdim=True).values.detach())
         weighted = torch.cat([fields * weights.unsqueeze(-1), weights.unsqueeze(-1)], dim=-1).flatten(1)
-        sums = F.embedding_bag(history.values, weighted, history.offsets, mode="sum", include_last_offset=True)
+        sums = F.embedding_bag(
+            history.values,
+            weighted,
+            history.offsets,
+            mode="sum",
+            per_sample_weights=history.weights,
+            include_last_offset=True,
+        )
         sums = sums.unflatten(1, (fields.shape[1], fields.shape[2] + 1))
         return sums[..., :-1] / sums[..., -1:].clamp_min(1e-12)
 

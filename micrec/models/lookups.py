@@ -38,6 +38,21 @@ def mean_rows(vectors: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
     return pooled
 
 
+def sum_rows(vectors: Tensor, rows: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Sum of ``weights[k] * vectors[rows[k]]`` over k = ``offsets[i] .. offsets[i + 1] - 1`` for every i, shape (B, D).
+
+    Args:
+        vectors: Shape (n, D).
+        rows: Rows of all bags in a row, shape (nnz,), int64.
+        offsets: Where each bag starts and the last one ends, shape (B + 1,), int64.
+        weights: Shape (nnz,); no gradient flows to them.
+    """
+    if not vectors.requires_grad or torch.compiler.is_compiling():
+        return _sum_bag(vectors, rows, offsets, weights)
+    pooled: Tensor = _SumBag.apply(vectors, rows, offsets, weights)
+    return pooled
+
+
 def row_scores(user_emb: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:
     """Dot products ``user_emb[b] . vectors[rows[b, k]]``, shape (B, K).
 
@@ -88,6 +103,28 @@ class _MeanBag(torch.autograd.Function):
         bags = torch.repeat_interleave(torch.arange(len(sizes), device=rows.device), sizes)  # (nnz,)
         shares = grad / sizes.clamp_min(1)[:, None].to(grad.dtype)  # (B, D)
         return _spread(*sum_by_code(rows, shares, bags), ctx.shape), None, None
+
+
+def _sum_bag(vectors: Tensor, rows: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    return F.embedding_bag(
+        rows, vectors, offsets, mode="sum", per_sample_weights=weights.to(vectors.dtype), include_last_offset=True
+    )
+
+
+class _SumBag(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, rows: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, offsets, weights)
+        ctx.shape = vectors.shape
+        return _sum_bag(vectors, rows, offsets, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, offsets, weights = ctx.saved_tensors
+        sizes = offsets.diff()  # (B,)
+        bags = torch.repeat_interleave(torch.arange(len(sizes), device=rows.device), sizes)  # (nnz,)
+        return _spread(*sum_by_code(rows, grad.contiguous(), bags, weights.to(grad.dtype)), ctx.shape), None, None, None
 
 
 class _RowScores(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """The items of one training step, each embedded once however often it occurs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -53,9 +53,21 @@ class ItemPool:
         item_ids, n_tower = index.distinct(tower, history.values)
         self._index = index
         self.item_ids = item_ids
-        self.all_fields = model.embed_items(items.take(item_ids))  # (n, F, D)
+        columns = items.take(item_ids)
+        self.all_fields = model.embed_items(columns)  # (n, F, D)
         self.tower_out = model.item_tower(self.all_fields[:n_tower])  # (n_tower, D)
-        self.history = Ragged(index.rows(history.values), history.offsets)
+        self.history = history._replace(values=index.rows(history.values))
+        self._biases = None if model.prior is None else model.prior.biases(model.id_codes(columns))  # (n,)
+
+    @property
+    def biases(self) -> Callable[[Tensor], Tensor] | None:
+        """Biases of items by their ids; None if the model has none."""
+        found = self._biases
+        return None if found is None else lambda item_ids: found[self._index.rows(item_ids)]
+
+    def rows(self, item_ids: Tensor) -> Tensor:
+        """Rows of ``all_fields`` that hold these items, any shape."""
+        return self._index.rows(item_ids)
 
     def fields(self, item_ids: Tensor) -> Tensor:
         """Raw field vectors, shape (*ids.shape, F, D)."""

@@ -16,6 +16,8 @@ from micrec.config import ModelConfig
 from micrec.models.columns import FieldColumns, FieldSpec, Ragged
 from micrec.models.fields import FieldEmbeddings
 from micrec.models.layers import ACTIVATIONS, AttentionPool, initialise, mean_pool, mlp
+from micrec.models.score_terms import ItemPrior, PersonalTerm
+from micrec.models.start import StartValues
 
 
 class TwoTower(nn.Module):
@@ -32,6 +34,7 @@ class TwoTower(nn.Module):
     options: Any
 
     default_item_tower = "mlp"
+    counts_clicks = False  # whether it reads distinct items with counts, in any order, and hides clicks itself
 
     def __init__(
         self,
@@ -57,6 +60,20 @@ class TwoTower(nn.Module):
             for layer in self.output_layers():
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        self.personal = PersonalTerm() if config.personal else None
+        self.prior = self._make_prior(item_specs, sparse)
+
+    def _make_prior(self, item_specs: Sequence[FieldSpec], sparse: bool) -> ItemPrior | None:
+        drifts = self.config.popularity_half_life_days is not None
+        ids = [spec.size for spec in item_specs if spec.own_id and self.config.item_bias]
+        return ItemPrior(ids[0] if ids else None, drifts=drifts, sparse=sparse) if ids or drifts else None
+
+    def start_from(self, values: StartValues) -> None:
+        """Start values, and constants, that come from the training clicks; before training, and never after it."""
+        if self.prior is not None:
+            self.prior.start(values.item_clicks, values.temperature)
+        if self.personal is not None:
+            self.personal.start(values.temperature)
 
     @property
     def field_dim(self) -> int:
@@ -67,6 +84,11 @@ class TwoTower(nn.Module):
     def output_dim(self) -> int:
         """Width of the towers' outputs."""
         return self.config.embedding_dim
+
+    @property
+    def score_dim(self) -> int:
+        """Numbers of an item in an index: the tower's output, and the prior if there is one."""
+        return self.output_dim + int(self.prior is not None)
 
     @property
     def interests(self) -> int | None:
@@ -157,6 +179,11 @@ class TwoTower(nn.Module):
     def embed_items(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Raw field vectors f^d of n items, shape (n, F, D)."""
         return self.item_fields(items, keep=keep, generator=self.noise if self.training else None)
+
+    def id_codes(self, items: FieldColumns) -> Tensor | None:
+        """Codes of the items' own ids, shape (n,), int64, 0 = no training click; None if ids are not embedded."""
+        names = [spec.name for spec in self.item_fields.specs if spec.own_id]
+        return items.single[names[0]].long() if names else None
 
     noise: torch.Generator | None = None  # source of id dropout; set by the trainer
 

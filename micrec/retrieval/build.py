@@ -1,23 +1,27 @@
 """From a fitted model and its dataset to a serving bundle."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from micrec.checkpoint import tensor_bytes
 from micrec.data.dataset import Dataset
 from micrec.data.histories import group_by_user
+from micrec.data.recency import DriftingPopularity, days_of
 from micrec.field_encoder import FieldEncoder
 from micrec.fitting import Fitted
-from micrec.inference import BLOCK
+from micrec.inference import BLOCK, item_priors
 from micrec.model_folder import model_manifest, model_tensors, restore_model
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.two_tower import TwoTower
 from micrec.retrieval.bundle import Bundle
 from micrec.retrieval.index import IndexKind, build_index
+from micrec.train_data import reads_time
 
 Catalogue = Literal["train", "all"]
 CATALOGUES: tuple[Catalogue, ...] = ("train", "all")
@@ -31,8 +35,10 @@ def build_bundle(
     model = restore_model(fitted.config, manifest, model_tensors(fitted.model))
     items = fitted.fields.items.to("cpu")
     candidates = _candidates(dataset, fitted.trained_clicks, catalogue)
-    vectors = item_vectors(model, items, candidates)
     clicks = group_by_user(dataset.clicks, len(dataset.users))
+    click_ms = torch.from_numpy(dataset.clicks.time_ms[clicks.rows]) if reads_time(fitted.config) else None
+    popularity = known_popularity(model, clicks.items, click_ms, len(dataset.items))
+    vectors = item_vectors(model, items, candidates, popularity)
     title = dataset.schema.roles.title
     bundle = Bundle(
         model=model,
@@ -46,22 +52,70 @@ def build_bundle(
         index=build_index(vectors, kind),
         user_encoder=FieldEncoder.of("user", fitted.fields.user_specs, dataset.users),
         item_encoder=FieldEncoder.of("item", fitted.fields.item_specs, dataset.items),
-        manifest=manifest | {"title_field": title},
+        manifest=manifest | {"title_field": title} | _clock(click_ms, len(dataset.items)),
+        click_ms=click_ms,
     )
     return bundle, vectors
 
 
 def bundle_bytes(fitted: Fitted, dataset: Dataset, catalogue: Catalogue) -> int:
     """Bytes that a bundle takes at the least: parameters, vectors and clicks."""
-    vectors = len(_candidates(dataset, fitted.trained_clicks, catalogue)) * fitted.model.output_dim
-    return tensor_bytes(fitted.model.parameters()) + 4 * (vectors + len(dataset.clicks))
+    vectors = len(_candidates(dataset, fitted.trained_clicks, catalogue)) * fitted.model.score_dim
+    times = 2 * len(dataset.clicks) if reads_time(fitted.config) else 0
+    return tensor_bytes(fitted.model.parameters()) + 4 * (vectors + len(dataset.clicks) + times)
 
 
 @torch.no_grad()
-def item_vectors(model: TwoTower, items: FieldColumns, rows: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Outputs of the item tower for some rows of ``items``, shape (M, D), a block at a time."""
+def item_vectors(
+    model: TwoTower, items: FieldColumns, rows: NDArray[np.int32], popularity: "Popularity | None" = None
+) -> NDArray[np.float32]:
+    """What the index holds for some rows of ``items``, shape (M, D), a block at a time.
+
+    These are the outputs of the item tower; with a prior they have it as one number more, as of now.
+    """
     blocks = torch.from_numpy(rows).long().split(BLOCK)
-    return torch.cat([model.item_tower(model.embed_items(items.take(block))) for block in blocks]).float().numpy()
+    return torch.cat([_block_vectors(model, items.take(block), block, popularity) for block in blocks]).numpy()
+
+
+def _block_vectors(model: TwoTower, items: FieldColumns, rows: Tensor, popularity: "Popularity | None") -> Tensor:
+    vectors = model.item_tower(model.embed_items(items)).float()
+    prior = item_priors(model, items, None if popularity is None else popularity(rows))
+    return vectors if prior is None else torch.cat([vectors, prior], dim=1)
+
+
+Popularity = Callable[[Tensor], Tensor]
+"""Popularity of items (M,), as of now, shape (M, 1)."""
+
+
+def known_popularity(
+    model: TwoTower, items: NDArray[np.int32], click_ms: Tensor | None, n_items: int
+) -> Popularity | None:
+    """Popularity by all clicks that are known, as of the morning after the latest; None where the model reads none.
+
+    Args:
+        model: The model.
+        items: Items of the clicks, in any order.
+        click_ms: Their moments.
+        n_items: Items among which an item's share is counted.
+    """
+    half_life = model.config.popularity_half_life_days
+    if half_life is None or click_ms is None:
+        return None
+    days = days_of(click_ms.numpy())
+    popularity = DriftingPopularity(items, days, n_items, half_life)
+    morning = torch.tensor([int(days.max(initial=0)) + 1])
+    return lambda rows: popularity.grid(morning, rows).T
+
+
+def popularity_of(bundle: Bundle) -> Popularity | None:
+    """The popularity that the bundle's own clicks give."""
+    n_items = bundle.manifest.get("counted_items", bundle.items.n)
+    return known_popularity(bundle.model, bundle.clicks.values.numpy(), bundle.click_ms, n_items)
+
+
+def _clock(click_ms: Tensor | None, n_items: int) -> dict[str, int]:
+    """What a manifest says of time, of a model that reads it."""
+    return {} if click_ms is None else {"now_ms": int(click_ms.max()), "counted_items": n_items}
 
 
 def _candidates(dataset: Dataset, trained_clicks: int, catalogue: Catalogue) -> NDArray[np.int32]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from micrec.field_encoder import FieldEncoder
 from micrec.model_folder import ModelManifest, checked_config, model_tensors, read_specs, restore_model
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.two_tower import TwoTower
-from micrec.retrieval.index import IndexKind, IndexReport, present_form
+from micrec.retrieval.index import IndexKind, IndexReport, present_form, stored_vectors
 
 
 class StoredDepth(BaseModel):
@@ -47,6 +48,8 @@ class BundleManifest(ModelManifest):
     title_field: str | None = None
     index: StoredReport | None = None  # a platform's versions are not measured
     lineage: dict[str, NonNegativeInt] | None = None  # but count the trainings behind them
+    now_ms: int | None = None  # the moment that answers are given for, of a model that reads time
+    counted_items: NonNegativeInt | None = None  # items among which an item's popularity is a share
 
     @field_validator("index", mode="before")
     @classmethod
@@ -71,6 +74,7 @@ class Bundle:
         user_encoder: Encodes fields of users who are not here.
         item_encoder: Encodes fields of items that are not here.
         manifest: Config, field specs, dataset, and the index's recall.
+        click_ms: Moments of the clicks, in their order, int64; None where the model reads no times.
     """
 
     model: TwoTower
@@ -85,6 +89,24 @@ class Bundle:
     user_encoder: FieldEncoder
     item_encoder: FieldEncoder
     manifest: dict[str, Any]
+    click_ms: Tensor | None = None
+
+    @property
+    def now_ms(self) -> int:
+        """The moment that answers are given for: that of the latest known click."""
+        return int(self.manifest.get("now_ms", 0))
+
+    @cached_property
+    def index_rows(self) -> NDArray[np.int64]:
+        """The row of the index that holds each item, shape (N,), -1 = none."""
+        rows = np.full(self.items.n, -1, dtype=np.int64)
+        rows[self.candidates] = np.arange(len(self.candidates))
+        return rows
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """The vectors of the index, shape (M, D)."""
+        return stored_vectors(self.index)
 
 
 def save_bundle(bundle: Bundle, folder: Path, *, overwrite: bool = False) -> None:
@@ -107,6 +129,8 @@ def save_bundle(bundle: Bundle, folder: Path, *, overwrite: bool = False) -> Non
         "candidates": torch.from_numpy(bundle.candidates),
         "index": torch.from_numpy(faiss.serialize_index(bundle.index)),
     }
+    if bundle.click_ms is not None:
+        tensors["clicks.time_ms"] = bundle.click_ms
     save_artifact(folder, "bundle", tensors, bundle.manifest, overwrite=overwrite)
 
 
@@ -134,6 +158,7 @@ def load_bundle(folder: Path) -> Bundle:
             user_encoder=FieldEncoder("user", read_specs(manifest["user_specs"]), labels["user"]),
             item_encoder=FieldEncoder("item", read_specs(manifest["item_specs"]), labels["item"]),
             manifest=manifest,
+            click_ms=tensors.get("clicks.time_ms"),
         )
         _check(bundle)
         return bundle
@@ -161,10 +186,15 @@ def _check(bundle: Bundle) -> None:
         IndexReport.of(bundle.manifest["index"])
     if bundle.users.n != len(bundle.clicks.offsets) - 1:
         raise ValueError(f"there are {bundle.users.n:,} users and clicks of {len(bundle.clicks.offsets) - 1:,}")
-    if bundle.index.d != bundle.model.output_dim:
+    if bundle.index.d != bundle.model.score_dim:
         raise ValueError(
-            f"the index holds vectors of {bundle.index.d} numbers, the towers give {bundle.model.output_dim}"
+            f"the index holds vectors of {bundle.index.d} numbers, the towers give {bundle.model.score_dim}"
         )
+    missing = [key for key in ("now_ms", "counted_items") if bundle.manifest.get(key) is None]
+    if bundle.click_ms is not None and missing:
+        raise ValueError(f"{' and '.join(missing)}: missing, though the clicks have times")
+    if bundle.click_ms is not None and len(bundle.click_ms) != len(bundle.clicks.values):
+        raise ValueError(f"there are {len(bundle.clicks.values):,} clicks and {len(bundle.click_ms):,} times")
     _check_columns(bundle.users, bundle.user_encoder)
     _check_columns(bundle.items, bundle.item_encoder)
 

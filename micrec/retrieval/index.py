@@ -142,6 +142,25 @@ def search(index: faiss.Index, queries: NDArray[np.float32], k: int) -> tuple[ND
     return scores, rows
 
 
+def stored_vectors(index: faiss.Index) -> NDArray[np.float32]:
+    """All vectors of an index in the order of its rows, shape (M, D); of ivf a copy, of the others what it holds."""
+    if isinstance(index, faiss.IndexHNSW):
+        index = faiss.downcast_index(index.storage)
+    if isinstance(index, faiss.IndexFlat):
+        flat: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+        return flat.reshape(index.ntotal, index.d)
+    if isinstance(index, faiss.IndexIVF):
+        index = faiss.clone_index(index)
+        index.make_direct_map()  # type: ignore[attr-defined]
+    vectors: NDArray[np.float32] = index.reconstruct_n(0, index.ntotal)
+    return vectors
+
+
+def index_kind(index: faiss.Index) -> IndexKind:
+    """Which kind ``build_index`` was asked for."""
+    return "hnsw" if isinstance(index, faiss.IndexHNSW) else "ivf" if isinstance(index, faiss.IndexIVF) else "flat"
+
+
 def merge_lists(
     scores: NDArray[np.float32], rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from micrec.data.encoding import IdMap
 from micrec.errors import MicrecError
 from micrec.models.columns import FieldColumns
-from micrec.retrieval.build import item_vectors
+from micrec.retrieval.build import item_vectors, popularity_of
 from micrec.retrieval.bundle import Bundle
-from micrec.retrieval.index import IndexKind, build_index
+from micrec.retrieval.index import build_index, index_kind, stored_vectors
 from micrec.retrieval.spelling import listed, listed_with_near
 
 ITEM_ID = "item_id"
@@ -43,7 +43,7 @@ def with_items(bundle: Bundle, frame: pl.DataFrame) -> Bundle:
     columns = bundle.item_encoder.encode(frame.select(given), len(ids))
     items = _merged(bundle.items, columns, rows, given)
     index = faiss.clone_index(bundle.index)
-    index.add(item_vectors(bundle.model, items, rows))
+    index.add(item_vectors(bundle.model, items, rows, popularity_of(bundle)))
     return replace(
         bundle,
         index=index,
@@ -78,7 +78,7 @@ def without_items(bundle: Bundle, ids: Sequence[object]) -> Bundle:
     stays = ~np.isin(bundle.candidates, rows)
     if not stays.any():
         raise MicrecError("items to remove: would leave no item in the index: leave at least one.")
-    index = build_index(_vectors(bundle.index)[stays], _kind(bundle.index))
+    index = build_index(stored_vectors(bundle.index)[stays], index_kind(bundle.index))
     return replace(bundle, index=index, candidates=bundle.candidates[stays])
 
 
@@ -130,13 +130,14 @@ def _merged(items: FieldColumns, added: FieldColumns, rows: NDArray[np.int32], g
     at = items.n + np.arange(len(rows))
     ours[rows] = at
     known[rows[rows >= items.n]] = at[rows >= items.n]
-    names = (*both.single, *both.multi, *both.numbers)
+    names = (*both.single, *both.multi, *both.numbers, *both.vectors)
     take = {name: torch.from_numpy(ours if name in given else known) for name in names}
     return FieldColumns(
         n=n,
         single={name: codes[take[name]] for name, codes in both.single.items()},
         multi={name: ragged.take(take[name]) for name, ragged in both.multi.items()},
         numbers={name: numbers[take[name]] for name, numbers in both.numbers.items()},
+        vectors={name: vectors[take[name]] for name, vectors in both.vectors.items()},
     )
 
 
@@ -152,16 +153,3 @@ def _titles(
         for row, text in zip(rows.tolist(), given.cast(pl.String).to_list(), strict=True):
             texts[row] = text
     return pl.Series(texts, dtype=pl.String)
-
-
-def _vectors(index: faiss.Index) -> NDArray[np.float32]:
-    """All vectors of an index in the order of its rows, shape (M, D)."""
-    if isinstance(index, faiss.IndexIVF):
-        index = faiss.clone_index(index)
-        index.make_direct_map()  # type: ignore[attr-defined]
-    vectors: NDArray[np.float32] = index.reconstruct_n(0, index.ntotal)
-    return vectors
-
-
-def _kind(index: faiss.Index) -> IndexKind:
-    return "hnsw" if isinstance(index, faiss.IndexHNSW) else "ivf" if isinstance(index, faiss.IndexIVF) else "flat"

@@ -20,13 +20,14 @@ from micrec.errors import MicrecError
 from micrec.fitting import Fitted
 from micrec.folder_lock import waiting_for
 from micrec.frames import Frame, as_frame
-from micrec.inference import encode_users
-from micrec.models.columns import FieldColumns, Ragged, gather_ranges
+from micrec.models.columns import Ragged
 from micrec.notebook import ResultTable, table_html
 from micrec.retrieval.build import Catalogue, build_bundle
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
-from micrec.retrieval.index import DEPTHS, IndexKind, IndexReport, measure_recall, search
+from micrec.retrieval.index import DEPTHS, IndexKind, IndexReport, measure_recall
+from micrec.retrieval.new_clicks import with_clicks
 from micrec.retrieval.new_items import positions, with_items, without_items
+from micrec.retrieval.query import Query, answer, query_of, query_of_known
 from micrec.retrieval.spelling import listed_with_near
 
 
@@ -34,7 +35,7 @@ class Recommendation(NamedTuple):
     """A ranked list, best first."""
 
     item_ids: list[Any]  # outside ids
-    scores: list[float]  # inner products of the towers' outputs; of several interests, the highest
+    scores: list[float]  # as the model ranks: inner products, of several interests the highest, and what it adds
     titles: list[str | None] | None  # None if the dataset has no title field
 
     def to_frame(self) -> pl.DataFrame:
@@ -108,7 +109,7 @@ class Retriever:
         bundle, vectors = build_bundle(fitted, dataset, kind=kind, catalogue=catalogue)
         sample = np.linspace(0, len(dataset.users) - 1, min(queries, len(dataset.users))).astype(np.int64)
         depths = DEPTHS if k is None else (*DEPTHS, k)
-        report = measure_recall(bundle.index, kind, vectors, _embed_known(bundle, sample), depths)
+        report = measure_recall(bundle.index, kind, vectors, query_of_known(bundle, sample).embeddings, depths)
         return cls(replace(bundle, manifest=bundle.manifest | {"index": report.as_dict()}))
 
     @classmethod
@@ -171,7 +172,7 @@ class Retriever:
         parts = self._parts
         row = _row_of(parts, user)
         seen = _clicks_of(parts.bundle, row) if hide_seen else None
-        return _top(parts.bundle, _embed_known(parts.bundle, row), k, hidden=seen)
+        return _top(parts.bundle, query_of_known(parts.bundle, row), k, hidden=seen)
 
     def recommend_unseen(
         self, fields: Mapping[str, Any], history: Sequence[object], k: int, *, hide_seen: bool = False
@@ -194,7 +195,7 @@ class Retriever:
         rows = _history_rows(parts, history)
         users = bundle.user_encoder.encode(bundle.user_encoder.row(fields), 1)
         clicks = Ragged(torch.from_numpy(rows), torch.tensor([0, len(rows)]))
-        return _top(bundle, _embed(bundle, users, clicks), k, hidden=rows if hide_seen else None)
+        return _top(bundle, query_of(bundle, users, clicks), k, hidden=rows if hide_seen else None)
 
     def clicked_by(self, user: object) -> list[Any]:
         """Outside ids of what a user of the dataset has clicked, oldest first.
@@ -230,7 +231,7 @@ class Retriever:
         offsets = np.concatenate([[0], np.cumsum(is_click.sum(axis=1))])
         clicks = Ragged(torch.from_numpy(oldest_first[is_click]), torch.from_numpy(offsets))
         users = bundle.users.take(torch.from_numpy(user_ids.astype(np.int64)))
-        _, rows = search(bundle.index, _embed(bundle, users, clicks), k)
+        _, rows = answer(bundle, query_of(bundle, users, clicks), k)
         return np.where(rows >= 0, bundle.candidates[rows], -1).astype(np.int64)
 
     # -- changing the catalogue ----------------------------------------------------------------------------------
@@ -265,6 +266,22 @@ class Retriever:
             MicrecError: If an id is unknown or not in the index, or no item would stay.
         """
         self._change(lambda bundle: without_items(bundle, ids))
+
+    def add_clicks(self, frame: Frame) -> None:
+        """Take in clicks made since: histories go on, and popularity is that of now; all of them, or none at a fault.
+
+        Answers are then given for the moment of the latest click. Where the model reads popularity
+        (``model.popularity_half_life_days``), the index is built anew: once a day is often enough.
+
+        Args:
+            frame: ``user_id``, ``item_id``, ``timestamp`` in seconds since 1970 or as datetimes: a Polars or pandas
+                frame, or columns by name as NumPy arrays.
+
+        Raises:
+            MicrecError: If a column is missing, an id is unknown, or a time is earlier than a known click of its user.
+        """
+        clicks = as_frame(frame, "clicks")
+        self._change(lambda bundle: with_clicks(bundle, clicks))
 
     def _change(self, changed: Callable[[Bundle], Bundle]) -> None:
         """One change at a time; who asks meanwhile sees all of what was before it, or all of what is after it."""
@@ -319,41 +336,14 @@ def _check_dense(bundle: Bundle, user_ids: NDArray[np.int64], recent_items: NDAr
         raise ValueError(f"recent_items must be below {n_items}, got {recent_items.max()}.")
 
 
-# -- the towers --------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _embed(bundle: Bundle, users: FieldColumns, clicks: Ragged) -> NDArray[np.float32]:
-    """Embeddings of B users, (B, D) or (B, K, D), from their encoded fields and clicks, oldest first.
-
-    Only the items of the histories are embedded, each once.
-    """
-    stops = clicks.offsets[1:]
-    latest = torch.maximum(clicks.offsets[:-1], stops - bundle.model.config.history_length)
-    clicks = gather_ranges(clicks.values.long(), latest, stops)
-    items, rows = torch.unique(clicks.values, return_inverse=True)
-    if len(items) == 0:
-        items = items.new_zeros(1)  # the towers want a row to look at, even if nobody has clicked it
-    fields = bundle.model.embed_items(bundle.items.take(items))
-    return encode_users(bundle.model, users, Ragged(rows, clicks.offsets), fields).numpy()
-
-
-def _embed_known(bundle: Bundle, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The same for dense user ids, from the bundle's own fields and clicks."""
-    at = torch.from_numpy(rows)
-    return _embed(bundle, bundle.users.take(at), bundle.clicks.take(at))
-
-
-def _top(
-    bundle: Bundle, embedding: NDArray[np.float32], k: int, *, hidden: NDArray[np.integer] | None
-) -> Recommendation:
-    """The list for one user, embedding (1, D) or (1, K, D), without the dense items ``hidden``."""
+def _top(bundle: Bundle, query: Query, k: int, *, hidden: NDArray[np.integer] | None) -> Recommendation:
+    """The list for one user without the dense items ``hidden``."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
         raise ValueError(f"k must be an integer, got {k!r}.")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
     hidden = np.unique(hidden) if hidden is not None else np.empty(0, dtype=np.int64)
-    scores, rows = search(bundle.index, embedding, min(int(k) + len(hidden), bundle.index.ntotal))
+    scores, rows = answer(bundle, query, min(int(k) + len(hidden), bundle.index.ntotal))
     items = bundle.candidates[rows[0]]
     kept = np.flatnonzero(~np.isin(items, hidden))[:k]
     chosen, titles = items[kept].tolist(), bundle.titles

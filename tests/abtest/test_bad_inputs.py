@@ -204,7 +204,7 @@ def test_vectors_that_no_field_holds(data, tmp_path):
 
 def test_an_unknown_preset(data, tmp_path):
     message = error_of(tmp_path, "train", data, tmp_path / "out", "--preset", "papr")
-    assert message == "config: preset: must be one of paper, modern, got papr."
+    assert message == "config: preset: must be one of paper, modern, best, got papr."
 
 
 @pytest.mark.parametrize("command", ["describe", "train", "evaluate", "index"])

@@ -128,7 +128,7 @@ class TestRefusals:
                 "kind=offline",
                 f'{KINDS_RULE}, got "offline"',
             ),
-            ("preset=old", 'preset: must be one of paper, modern, got "old"'),
+            ("preset=old", 'preset: must be one of paper, modern, best, got "old"'),
             (
                 "metrics.primary=[hit@7]",
                 "metrics.primary: hit@7 needs 7 among base.evaluation.cutoffs (50, 100, 200, 500)",

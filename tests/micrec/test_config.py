@@ -179,6 +179,9 @@ def test_explained_keys_name_their_towers():
     assert "model.heads" not in told
 
 
+FISM = [f"model.options.{key}" for key in ("alpha", "ease_lambda", "ease_scale", "id_gate", "title_scale")]
+
+
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_numbers_are_finite(value):
     """Every number of the config, but for those whose infinity has a meaning."""
@@ -192,6 +195,8 @@ def test_numbers_are_finite(value):
         if key == "sessions.category_boost" and value == math.inf:
             assert build_config("paper", overrides).sessions.category_boost == math.inf
             continue
+        if key in FISM:
+            overrides["model"]["name"] = "fism"
         if key == "model.options.label_attention_power":
             overrides["model"]["name"] = "mind"
             if value == math.inf:

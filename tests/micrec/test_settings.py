@@ -224,7 +224,7 @@ class TestPresets:
         assert PRESETS[preset].preset == preset
 
     def test_unknown_or_second_preset(self):
-        with pytest.raises(MicrecError, match=r"preset: must be one of paper, modern, got old"):
+        with pytest.raises(MicrecError, match=r"preset: must be one of paper, modern, best, got old"):
             build_config("old", {})
         with pytest.raises(MicrecError, match=r"arms\.x\.preset: is modern, but the preset chosen is paper"):
             build_config("paper", {"preset": "modern"}, at="arms.x")

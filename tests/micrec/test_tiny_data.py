@@ -104,7 +104,7 @@ def test_any_preset_with_any_negatives_trains_on_tiny_logs(datasets, preset, neg
         fitted = fit(dataset, config)
         assert len(fitted.state.log) == 1, name
         losses = fitted.state.log[0]["losses"]
-        assert set(losses) == {"matching", "feature", "session"}, name
+        assert set(losses) == ({"matching"} if preset == "best" else {"matching", "feature", "session"}), name
         assert np.isfinite(list(losses.values())).all(), (name, losses)
         weights = [tensor for tensor in fitted.model.state_dict().values() if tensor.is_floating_point()]
         assert all(tensor.isfinite().all() for tensor in weights), name

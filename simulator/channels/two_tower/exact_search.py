@@ -15,6 +15,10 @@ _LEAST = np.finfo(np.float32).min
 SCORES = 1 << 21  # held at a time, 8 MB, if not for PAD rows
 
 
+OwnRows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""Queries, rows and terms of the pairs whose scores are raised or lowered."""
+
+
 class ExactSearch:
     """Search among vectors (M, D) of items with distinct ids (M,)."""
 
@@ -23,13 +27,17 @@ class ExactSearch:
         self._ids = ids
         self._rows = max(PAD, SCORES // max(len(ids), 1) // PAD * PAD)
 
-    def top(self, queries: NDArray[np.float32], k: int, hidden: NDArray[np.int64]) -> Candidates:
+    def top(
+        self, queries: NDArray[np.float32], k: int, hidden: NDArray[np.int64], own: OwnRows | None = None
+    ) -> Candidates:
         """The ``k`` best for each query.
 
         Args:
             queries: Shape (B, D), or (B, K, D): of K interests the highest product counts.
             k: K.
             hidden: Rows of ``vectors`` that must not be found, -1 as padding, shape (B, H).
+            own: What is added to the scores of some pairs: queries, never falling, rows of ``vectors``, and terms,
+                shape (m,) each; no pair twice.
         """
         batch = len(queries)
         padded = np.concatenate([queries, np.zeros((-batch % PAD, *queries.shape[1:]), np.float32)])
@@ -37,6 +45,9 @@ class ExactSearch:
         for start in range(0, batch, self._rows):
             block = slice(start, min(start + self._rows, batch))
             scores = self._scores(padded[start : start + self._rows])[: block.stop - start]
+            if own is not None:
+                part = slice(*np.searchsorted(own[0], [block.start, block.stop]))
+                scores[own[0][part] - start, own[1][part]] += own[2][part]
             row, column = np.nonzero(hidden[block] >= 0)
             scores[row, hidden[block][row, column]] = -np.inf
             self._fill(scores, k, lists.items[block], lists.scores[block])

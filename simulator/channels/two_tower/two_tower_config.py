@@ -38,7 +38,7 @@ class TwoTowerConfig(FrozenConfig):
 class TwoTowerChannelConfig(ModelOptions):
     """Options of a two-tower channel: its model, and how it lives on the platform."""
 
-    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of the config.")
+    preset: Literal["paper", "modern", "best"] = Field("paper", description="Defaults of the config.")
     config: dict[str, Any] = Field(default_factory=dict, description="Keys of the training, laid over the preset.")
     serving: TwoTowerConfig = Field(default_factory=TwoTowerConfig, description="How it lives on the platform.")
 

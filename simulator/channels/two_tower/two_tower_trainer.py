@@ -18,11 +18,13 @@ from micrec.data.dataset import Dataset, EntityTable
 from micrec.errors import MicrecError
 from micrec.field_encoder import FieldEncoder
 from micrec.fitting import Fitted, RunState
-from micrec.inference import encode_items, encode_users
+from micrec.inference import encode_items, encode_users, item_priors, own_items
 from micrec.model_folder import model_manifest, model_tensors
 from micrec.models.columns import Ragged
 from micrec.progress import NoProgress
-from micrec.retrieval import Bundle, build_index, load_bundle, save_bundle, search
+from micrec.retrieval import Bundle, build_index, load_bundle, save_bundle
+from micrec.retrieval.build import known_popularity
+from micrec.retrieval.query import Query, answer
 from micrec.settings import build_config, nested
 from micrec.training import Trainer
 from simulator.channels.lists import Lookup, no_candidates
@@ -34,6 +36,8 @@ from simulator.ports import Candidates, ObservedLog, Requests
 
 SERVING, PROJECTORS = "serving", "projectors"
 PAD = 8  # user embeddings are computed for whole multiples: BLAS treats smaller products in another way
+BIAS = "model.prior.bias.weight"  # a row for each item, as of the items' ids
+GATES = "model.gates"  # follow from the clicks of the day's own log
 DAY_MS = 86_400_000
 
 
@@ -102,8 +106,14 @@ class TwoTowerTrainer:
             raise MicrecError(
                 f"no item has serving.min_clicks {self.keys.min_clicks} clicks, so none may be retrieved: lower it."
             )
+        popularity = known_popularity(
+            model, dataset.clicks.item_ids, torch.from_numpy(dataset.clicks.time_ms), len(dataset.items)
+        )
         _, embeddings = encode_items(model, fields.items)
-        vectors = embeddings.cpu().numpy()[candidates]
+        rows = torch.arange(len(dataset.items))
+        prior = item_priors(model, fields.items, None if popularity is None else popularity(rows).to(trainer.device))
+        joined = embeddings if prior is None else torch.cat([embeddings, prior], dim=1)
+        vectors = joined.cpu().numpy()[candidates]
         with faiss_threads(1):  # a graph built by several threads may differ in a few links
             index = build_index(vectors, "flat" if self.keys.index == "exact" else self.keys.index)
         return Bundle(
@@ -132,11 +142,14 @@ def _warm_start(trainer: Trainer, dataset: Dataset, previous: Path) -> dict[str,
     bundle = load_bundle(previous / SERVING)
     projectors, _ = load_checkpoint(previous / PROJECTORS)
     old = model_tensors(bundle.model) | projectors
+    old.pop(GATES, None)
     fields = trainer.data.fields
     labels = table_labels("user", fields.user_specs, dataset.users.ids, _field_labels(dataset.users))
     labels |= table_labels("item", fields.item_specs, dataset.items.ids, _field_labels(dataset.items))
+    labels[BIAS] = dataset.items.ids.to_list()
     old_labels = table_labels("user", bundle.user_encoder.specs, bundle.user_ids, bundle.user_encoder.labels)
     old_labels |= table_labels("item", bundle.item_encoder.specs, bundle.item_ids, bundle.item_encoder.labels)
+    old_labels[BIAS] = bundle.item_ids.to_list()
     trainer.load_parameters(carry_over(trainer.parameters(), old, labels, old_labels))
     lineage: dict[str, int] = bundle.manifest["lineage"]
     return lineage
@@ -189,15 +202,18 @@ class TwoTowerMatcher:
             return no_candidates(batch, k)
         recent = requests.recent_items
         hidden = recent if self.keys.hide_recent else recent[:, :0]
-        users = self.embed(requests)
+        query = self.query(requests)
         if self._exact is not None:
-            return self._exact.top(users, k, self._candidate_rows.rows(hidden))
-        return self._approximate(users, k, hidden)
+            return self._exact.top(query.embeddings, k, self._candidate_rows.rows(hidden), self._own_rows(query))
+        return self._approximate(query, k, hidden)
 
     @torch.no_grad()
-    def embed(self, requests: Requests) -> NDArray[np.float32]:
-        """User embeddings, shape (B, D), or (B, K, D) of a model with K interests."""
-        batch = len(requests.user_ids)
+    def query(self, requests: Requests) -> Query:
+        """Users as they ask: embeddings, (B, D), or (B, K, D) with K interests, and the terms of their own items.
+
+        A request does not say when its clicks were: all of them count as fresh.
+        """
+        model, batch = self._bundle.model, len(requests.user_ids)
         padding = -batch % PAD
         rows = np.append(self._user_rows.rows(requests.user_ids), np.full(padding, -1))
         rows = np.where(rows < 0, self._users.n - 1, rows)
@@ -207,13 +223,25 @@ class TwoTowerMatcher:
         history = Ragged(torch.from_numpy(clicks[seen]), torch.from_numpy(np.append(0, np.cumsum(counts))))
         with threads(1):
             users = self._users.take(torch.from_numpy(rows))
-            return encode_users(self._bundle.model, users, history, self._item_fields)[:batch].numpy()
+            embeddings = encode_users(model, users, history, self._item_fields)[:batch]
+        if model.prior is not None:
+            embeddings = torch.cat([embeddings, torch.ones_like(embeddings[..., :1])], dim=-1)
+        own = None if self.keys.hide_recent else own_items(model, history, self._bundle.items.n)
+        return Query(embeddings.numpy(), own)
 
-    def _approximate(self, users: NDArray[np.float32], k: int, hidden: NDArray[np.int64]) -> Candidates:
+    def _own_rows(self, query: Query) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]] | None:
+        """Requests, rows of the index and terms of the users' own items."""
+        if query.own is None or query.own.weights is None:
+            return None
+        rows = self._bundle.index_rows[query.own.values.numpy()]
+        in_index = rows >= 0
+        return query.own.rows.numpy()[in_index], rows[in_index], query.own.weights.numpy()[in_index]
+
+    def _approximate(self, query: Query, k: int, hidden: NDArray[np.int64]) -> Candidates:
         """FAISS finds enough for what is hidden to be left out."""
         width = hidden.shape[1]
         with faiss_threads(1):
-            scores, rows = search(self._bundle.index, users, k + width)
+            scores, rows = answer(self._bundle, query, k + width)
         items = np.where(rows >= 0, self._candidates[rows], -1)
         gone = (items[:, :, None] == hidden[:, None, :]).any(axis=2) | (items < 0)
         order = np.lexsort((items, -scores, gone), axis=1)[:, :k]

@@ -174,7 +174,7 @@ class TestFaults:
             ),
             ("figure={groups: {a: [ican, fea]}, bars: [one]}", "figure.bars: 1 names for 2 bars: name each once"),
             ("datasets={}", "datasets"),
-            ("preset=old", 'preset: must be one of paper, modern, got "old"'),
+            ("preset=old", 'preset: must be one of paper, modern, best, got "old"'),
         ],
     )
     def test_one_fault(self, tmp_path, override, message):

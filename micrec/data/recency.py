@@ -1,0 +1,115 @@
+"""Time in scores: clicks that count less with age, and popularity that fades."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+DAY_MS = 86_400_000
+SMOOTHING = 0.3  # clicks that every item has in addition, so that the logarithm exists
+TABLE_NUMBERS = 1 << 25  # days times items up to which the popularity of every day is kept: 128 MB
+
+
+def faded(age_ms: Tensor, half_life_days: float) -> Tensor:
+    """What a click of this age counts, float32: 1 when it is new, half after the half-life; before or after alike."""
+    return torch.exp2(age_ms.abs().double() / (-half_life_days * DAY_MS)).float()
+
+
+def days_of(time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the UTC day of each moment."""
+    return np.asarray(time_ms, np.int64) // DAY_MS
+
+
+class DriftingPopularity:
+    """log of an item's faded clicks over the mean of all items, as of the morning of any day.
+
+    A click counts 2 ** (-age / half-life), its age being the days from its own day to the day that is asked for; the
+    clicks of that day itself are not known yet. An item x of N has log(N (x + c) / (sum of all x + c N)), c being
+    ``SMOOTHING``: 0 for a mean item, finite for one without clicks.
+
+    Memory follows the pairs of an item and a day with clicks; where days times items are few, the values of all days
+    are kept, which makes a look-up a gather.
+    """
+
+    def __init__(
+        self, item_ids: ArrayLike, days: ArrayLike, n_items: int, half_life_days: float, *, tabulate: bool = False
+    ) -> None:
+        """Take in clicks in any order.
+
+        Args:
+            item_ids: Items of the clicks, shape (n,).
+            days: Their days, such as ``days_of`` gives, shape (n,).
+            n_items: N.
+            half_life_days: Days after which a click counts half, > 0.
+            tabulate: Keep the values of all days where they are few.
+        """
+        items, at = np.asarray(item_ids, np.int64), np.asarray(days, np.int64)
+        self.n_items, self.half_life_days = n_items, half_life_days
+        self.first_day = int(at.min()) if len(at) else 0
+        self.n_days = (int(at.max()) - self.first_day if len(at) else 0) + 2  # the morning after the last click too
+        cells, counts = np.unique(items * self.n_days + (at - self.first_day), return_counts=True)
+        values = _faded_sums(cells, counts.astype(np.float64), self.n_days, half_life_days)
+        totals = np.zeros(self.n_days)
+        np.add.at(totals, cells % self.n_days, counts)
+        mornings = np.zeros(self.n_days)
+        for day in range(1, self.n_days):
+            mornings[day] = (mornings[day - 1] + totals[day - 1]) * 0.5 ** (1.0 / half_life_days)
+        self._cells, self._values = torch.from_numpy(cells), torch.from_numpy(values)
+        self._totals = torch.from_numpy(mornings)
+        self._table: Tensor | None = None
+        if tabulate and self.n_days * n_items <= TABLE_NUMBERS:
+            self._table = self._grid(torch.arange(self.n_days), torch.arange(n_items))
+
+    def to(self, device: torch.device | str) -> "DriftingPopularity":
+        """The same on a device."""
+        moved = object.__new__(DriftingPopularity)
+        moved.__dict__.update(
+            {name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+        )
+        return moved
+
+    def grid(self, days: Tensor, items: Tensor | None = None) -> Tensor:
+        """Values as of each of ``days`` (B,) for each of ``items`` (K,), None = all N, float32, shape (B, K)."""
+        known = (days - self.first_day).clamp(0, self.n_days - 1)
+        if self._table is not None and (days < self.first_day + self.n_days).all():
+            found = self._table[known]
+            return found if items is None else found[:, items]
+        items = torch.arange(self.n_items, device=days.device) if items is None else items
+        distinct, place = torch.unique(days - self.first_day, return_inverse=True)
+        return self._grid(distinct, items)[place]
+
+    def pairs(self, days: Tensor, items: Tensor) -> Tensor:
+        """The value of each item on the day beside it, in the shape of both, float32."""
+        return self._relative(days - self.first_day, items)
+
+    def _grid(self, days: Tensor, items: Tensor) -> Tensor:
+        return torch.stack([self._relative(day.expand(len(items)), items) for day in days])
+
+    def _relative(self, days: Tensor, items: Tensor) -> Tensor:
+        """``days`` counted from the first one."""
+        last = days.clamp(0, self.n_days - 1)  # later than all clicks, everything only fades
+        later = (days - last).double()
+        total = self._totals[last] * torch.exp2(-later.clamp_min(0) / self.half_life_days)
+        if not len(self._cells):
+            return torch.zeros(items.shape, device=items.device)
+        place = torch.searchsorted(self._cells, items * self.n_days + last) - 1  # its latest day before that one
+        cell = self._cells[place.clamp_min(0)]
+        has = (place >= 0) & (cell // self.n_days == items)
+        age = (days - cell % self.n_days).double()
+        clicks = torch.where(has, self._values[place.clamp_min(0)] * torch.exp2(-age / self.half_life_days), 0.0)
+        c, n = SMOOTHING, self.n_items
+        return torch.log(n * (clicks + c) / (total + c * n)).float()
+
+
+def _faded_sums(
+    cells: NDArray[np.int64], counts: NDArray[np.float64], n_days: int, half_life_days: float
+) -> NDArray[np.float64]:
+    """Faded clicks of each cell's item up to its day, its own included; cells ascend by item, then day."""
+    values = counts.copy()
+    items, days = cells // n_days, cells % n_days
+    starts = np.flatnonzero(np.diff(items, prepend=-1))
+    lengths = np.diff(np.append(starts, len(cells)))
+    for rank in range(1, int(lengths.max(initial=0))):  # the rank-th day of every item that has so many
+        at = starts[lengths > rank] + rank
+        values[at] += values[at - 1] * 0.5 ** ((days[at] - days[at - 1]) / half_life_days)
+    return values

@@ -1,0 +1,47 @@
+"""Histories as distinct items with counts."""
+
+import torch
+from torch import Tensor
+
+from micrec.models.columns import Ragged
+
+
+def count_items(history: Ragged, n: int) -> Ragged:
+    """Each row's distinct items, ascending, with how much they were clicked as weights, float32.
+
+    Args:
+        history: Items below ``n``, in any order and with repeats; a click without a weight counts 1.
+        n: Items there are.
+    """
+    weights = history.weights
+    if weights is None:
+        weights = torch.ones(len(history.values), device=history.values.device)
+    n_rows = len(history.offsets) - 1
+    keys = history.rows * n + history.values
+    if len(keys) == 0 or bool((keys.diff() > 0).all()):  # distinct and in order already
+        return Ragged(history.values, history.offsets, weights)
+    ordered, order = torch.sort(keys, stable=True)
+    distinct, lengths = torch.unique_consecutive(ordered, return_counts=True)
+    counts = torch.segment_reduce(weights[order], "sum", lengths=lengths)  # in a fixed order
+    offsets = torch.searchsorted(distinct, torch.arange(n_rows + 1, device=keys.device) * n)
+    return Ragged(distinct % n, offsets, counts)
+
+
+def place_of(counted: Ragged, rows: Tensor, items: Tensor, n: int) -> Tensor:
+    """Where each (row, item) stands in ``counted``, in the shape of both; -1 where the row lacks the item.
+
+    Args:
+        counted: What ``count_items`` gave.
+        rows: Rows, any shape.
+        items: Items beside them.
+        n: Items there are.
+
+    Returns:
+        Places in ``counted.values``, int64.
+    """
+    if len(counted.values) == 0:
+        return torch.full_like(items, -1)
+    keys = counted.rows * n + counted.values
+    wanted = rows * n + items
+    place = torch.searchsorted(keys, wanted).clamp_max(len(keys) - 1)
+    return torch.where(keys[place] == wanted, place, -1)

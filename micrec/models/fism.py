@@ -1,0 +1,119 @@
+"""FISM: a user is the sum of what the items of their history say of the next one (Kabbur, Ning and Karypis 2013).
+
+Each item has two vectors, p for being found and q for being read, as in NSVD and AsySVD before:
+
+    u = s (sum of x_j^2)^-alpha  sum of x_j q_j,   x_j = log(1 + c_j),   d_i = p_i
+
+over the distinct items j of the history, clicked c_j times. With alpha .5 the profile x has unit length. Other item
+fields have two vectors as well, which are added; user fields one each. Unlike the paper's, the sum holds the item
+itself: what repeats is left to the personal term, see ``micrec.models.score_terms``.
+
+With ``title_dim`` an item has fixed numbers t of its title beside both, so that items with few clicks have a place
+among their like, and with ``id_gate`` its id counts the less the fewer clicks n it has:
+
+    p_i = [ g_i P_i ; c t_i ],   q_j = [ g_j Q_j ; t_j ],   g_i = n_i / (n_i + gate)
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from micrec.models.columns import TITLES, FieldColumns, Ragged
+from micrec.models.counted import count_items
+from micrec.models.ease_start import ease_factors
+from micrec.models.lookups import sum_rows
+from micrec.models.start import StartValues
+from micrec.models.table import EmbeddingTable
+from micrec.models.two_tower import TwoTower
+from micrec.tower_configs import FismConfig
+
+
+class Fism(TwoTower):
+    """Two vectors per item in one embedding of twice the width: p first, then q."""
+
+    gates: Tensor | None
+
+    options: FismConfig
+    counts_clicks = True
+
+    @property
+    def field_dim(self) -> int:
+        return 2 * self.config.embedding_dim
+
+    @property
+    def output_dim(self) -> int:
+        return self.config.embedding_dim + self.options.title_dim
+
+    def build_item_tower(self) -> None:
+        """Nothing but the field embeddings, and what goes with titles and rare items."""
+        options = self.options
+        self.title_factor = nn.Parameter(torch.tensor(options.title_scale)) if options.title_dim else None
+        sizes = [spec.size for spec in self.item_fields.specs if spec.own_id]
+        gates = torch.ones(sizes[0]) if sizes and options.id_gate else None
+        self.register_buffer("gates", gates)  # by code of the id
+
+    def build_user_tower(self) -> None:
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def start_from(self, values: StartValues) -> None:
+        super().start_from(values)
+        if self.gates is not None:
+            clicks = values.item_clicks.to(self.gates)
+            self.gates.copy_(torch.cat([clicks.new_zeros(1), clicks / (clicks + self.options.id_gate)]))
+        table = self._id_table()
+        if self.options.start == "ease" and table is not None:
+            p, q, known = ease_factors(values, self.config.embedding_dim, ridge=self.options.ease_lambda)
+            rows = known.nonzero().squeeze(1)
+            factors = self.options.ease_scale * torch.cat([p, q], dim=1)[rows]
+            with torch.no_grad():
+                table.weight[(rows + 1).to(table.weight.device)] = factors.to(table.weight)
+
+    def _id_table(self) -> EmbeddingTable | None:
+        """Vectors of the items' own ids, if they are embedded."""
+        names = [spec.name for spec in self.item_fields.specs if spec.own_id]
+        tables: dict[str, Any] = dict(self.item_fields.tables.items())
+        return tables[names[0]] if names else None
+
+    def embed_items(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
+        """Field vectors (n, F, 2 D), behind them the numbers of the title in as many rows as they fill."""
+        fields = super().embed_items(items, keep=keep)
+        codes = self.id_codes(items)
+        if self.gates is not None and codes is not None:
+            gates = torch.ones(fields.shape[:2], device=fields.device)
+            gates[:, [spec.own_id for spec in self.item_fields.specs].index(True)] = self.gates[codes]
+            fields = fields * gates.unsqueeze(2)
+        dim = self.options.title_dim
+        if not dim:
+            return fields
+        titles = items.vectors.get(TITLES)
+        titles = fields.new_zeros(len(fields), dim) if titles is None else titles
+        padded = F.pad(titles, (0, -dim % self.field_dim))
+        return torch.cat([fields, padded.view(len(fields), -1, self.field_dim)], dim=1)
+
+    def _halves(self, item_fields: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """p and q, shape (n, D) each, and the titles, shape (n, T), or None."""
+        n_fields, dim = len(self.item_fields.specs), self.options.title_dim
+        total = item_fields[:, :n_fields].sum(dim=1)
+        titles = item_fields[:, n_fields:].flatten(1)[:, :dim] if dim else None
+        return total[:, : self.config.embedding_dim], total[:, self.config.embedding_dim :], titles
+
+    def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
+        counted = count_items(history, len(item_fields))
+        assert counted.weights is not None
+        x, rows = torch.log1p(counted.weights), counted.rows
+        squares = x.new_zeros(len(user_fields)).index_add_(0, rows, x * x)
+        x = x * squares.clamp_min(1e-6).pow(-self.options.alpha)[rows]
+        if self.training and self.config.history_dropout and self.noise is not None:
+            kept = 1.0 - self.config.history_dropout
+            x = x * (torch.rand(x.shape, generator=self.noise, device=x.device) < kept) / kept
+        _, q, titles = self._halves(item_fields)
+        q = q if titles is None else torch.cat([q, titles], dim=1)
+        total = self.scale * sum_rows(q, counted.values, counted.offsets, x)
+        fields = user_fields[..., : self.config.embedding_dim].sum(dim=1)
+        return total + F.pad(fields, (0, self.options.title_dim))
+
+    def encode_item(self, item_fields: Tensor) -> Tensor:
+        p, _, titles = self._halves(item_fields)
+        return p if self.title_factor is None or titles is None else torch.cat([p, self.title_factor * titles], dim=1)

@@ -1,0 +1,153 @@
+"""What a score has beside the dot product of the towers: a prior of the item, and a term for the user's own items.
+
+    score(u, i) = <u, d_i> + prior_i(day) + [i in the history of u] (a log(1 + c_ui) + b)
+
+c_ui counts the user's clicks on the item, which fade if ``model.half_life_days`` says so. A prior is one more dimension
+of the item vectors, which users meet with a 1; serving refreshes it. The personal term touches the user's own items
+alone: serving adds them to what the index finds, and the list is exact.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from micrec.data.recency import DriftingPopularity
+from micrec.models.columns import Ragged
+from micrec.models.counted import place_of
+from micrec.models.table import EmbeddingTable
+
+COUNT_START, ONCE_START, DRIFT_START = 2.0, 0.5, 0.5  # in units of the softmax temperature
+BIAS_START = 0.3  # of log(1 + clicks), in the same unit
+
+
+class PersonalTerm(nn.Module):
+    """a log(1 + c) + b for an item that the user has clicked c times; a and b are learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_count = nn.Parameter(torch.tensor(COUNT_START))
+        self.once = nn.Parameter(torch.tensor(ONCE_START))
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """The term for counts of any shape."""
+        return self.by_count * torch.log1p(counts) + self.once
+
+    @torch.no_grad()
+    def start(self, temperature: float) -> None:
+        """Start values for scores that are divided by ``temperature``."""
+        self.by_count.fill_(COUNT_START * temperature)
+        self.once.fill_(ONCE_START * temperature)
+
+
+class ItemPrior(nn.Module):
+    """A learned bias for each item, and a learned weight of its popularity of late; either may be missing.
+
+    Args:
+        ids: Rows of the bias, one per item and row 0 for items without training clicks; None: no bias.
+        drifts: Whether there is a weight of the popularity.
+        sparse: Whether the bias gives row-sparse gradients.
+    """
+
+    def __init__(self, ids: int | None, *, drifts: bool, sparse: bool) -> None:
+        super().__init__()
+        nothing = torch.Generator().manual_seed(0)
+        self.bias = None if ids is None else EmbeddingTable(ids, 1, sparse=sparse, init_scale=0.0, generator=nothing)
+        self.drift = nn.Parameter(torch.tensor(DRIFT_START)) if drifts else None
+
+    def biases(self, codes: Tensor | None) -> Tensor | None:
+        """Biases of n items, shape (n,), by the codes of their ids (n,), int64; None if there are none."""
+        return None if self.bias is None or codes is None else self.bias(codes).squeeze(1)
+
+    def forward(self, codes: Tensor | None, popularity: Tensor) -> Tensor:
+        """Priors on m days, shape (n, m), by the codes of the items' ids (n,) and their popularity (n, m)."""
+        prior = torch.zeros_like(popularity) if self.drift is None else self.drift * popularity
+        biases = self.biases(codes)
+        return prior if biases is None else prior + biases[:, None]
+
+    @torch.no_grad()
+    def start(self, clicks: Tensor, temperature: float) -> None:
+        """Start values from the training clicks of every item, shape (N,)."""
+        if self.bias is not None:
+            logs = torch.log1p(torch.cat([clicks.new_zeros(1), clicks]).float())
+            self.bias.weight.copy_((BIAS_START * temperature * (logs - logs[1:].mean()))[:, None])
+        if self.drift is not None:
+            self.drift.fill_(DRIFT_START * temperature)
+
+
+@dataclass(frozen=True)
+class ScoreTerms:
+    """The terms of B users in one training step, asked for by item ids.
+
+    Attributes:
+        counted: Distinct items of each user's history, with the personal term as weights; None: no such term.
+        biases: Biases of items by their ids, in any shape; None: no bias.
+        drift: The weight of the popularity; None: no such term.
+        popularity: Popularity of the items on any day.
+        days: The day of each user, shape (B,).
+        n_items: N.
+    """
+
+    n_items: int
+    counted: Ragged | None = None
+    biases: Callable[[Tensor], Tensor] | None = None
+    drift: Tensor | None = None
+    popularity: DriftingPopularity | None = None
+    days: Tensor | None = None
+
+    def add(self, scores: Tensor, items: Tensor) -> Tensor:
+        """``scores`` (B, K) of every user with the same items (K,), repeats allowed, plus the terms."""
+        if self.drift is not None and self.popularity is not None and self.days is not None:
+            scores = torch.addcmul(scores, self.drift, self.popularity.grid(self.days, items))
+        if self.biases is not None:
+            scores = scores + self.biases(items)
+        if self.counted is None or len(self.counted.values) == 0:
+            return scores
+        distinct, place = torch.unique(items, return_inverse=True)
+        column = torch.searchsorted(distinct, self.counted.values).clamp_max(len(distinct) - 1)
+        met = distinct[column] == self.counted.values
+        where, terms = (self.counted.rows[met], column[met]), self._own[met]
+        if len(distinct) == len(items) and torch.equal(distinct, items):
+            return scores.index_put(where, terms, accumulate=True)
+        return scores + scores.new_zeros(len(scores), len(distinct)).index_put(where, terms)[:, place]
+
+    def pairs(self, rows: Tensor, items: Tensor) -> Tensor:
+        """The terms of each user, by row, and the item beside it, in the shape of both."""
+        total = torch.zeros(items.shape, device=items.device)
+        if self.drift is not None and self.popularity is not None and self.days is not None:
+            total = total + self.drift * self.popularity.pairs(self.days[rows], items)
+        if self.biases is not None:
+            total = total + self.biases(items)
+        if self.counted is None or len(self.counted.values) == 0:
+            return total
+        place = place_of(self.counted, rows, items, self.n_items)
+        return total + torch.where(place >= 0, self._own[place.clamp_min(0)], 0.0)
+
+    def of_all(self, items: Tensor) -> dict[str, Any]:
+        """The terms with distinct, ascending items (K,), as ``catalogue_softmax`` takes them."""
+        found: dict[str, Any] = {}
+        if self.biases is not None:
+            found["bias"] = self.biases(items)
+        if self.drift is not None and self.popularity is not None and self.days is not None:
+            popularity, days = self.popularity, self.days
+            chosen = None if len(items) == self.n_items else items  # ascending: the whole catalogue
+            found["drift"] = self.drift
+            found["popularity"] = lambda start, stop: popularity.grid(days[start:stop], chosen)
+        if self.counted is not None and len(self.counted.values):
+            column = torch.searchsorted(items, self.counted.values).clamp_max(len(items) - 1)
+            met = items[column] == self.counted.values
+            found["own"] = (self.counted.rows[met], column[met], self._own[met])
+        return found
+
+    @property
+    def _own(self) -> Tensor:
+        assert self.counted is not None
+        assert self.counted.weights is not None
+        return self.counted.weights
+
+    def expanded(self, rows: Tensor) -> "ScoreTerms":
+        """The same for users that stand for the given rows, repeats allowed."""
+        counted = None if self.counted is None else self.counted.take(rows)
+        return replace(self, counted=counted, days=None if self.days is None else self.days[rows])

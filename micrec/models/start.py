@@ -1,0 +1,15 @@
+"""What a model may know of the training clicks before it is trained."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class StartValues(NamedTuple):
+    """Training clicks, for start values; n clicks, U users, N items."""
+
+    users: Tensor  # (n,) user of each click
+    items: Tensor  # (n,) its item
+    item_clicks: Tensor  # (N,) clicks of every item
+    n_users: int
+    temperature: float  # of the matching loss

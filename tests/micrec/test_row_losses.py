@@ -1,0 +1,140 @@
+"""Softmax of rows with several clicks to find: against formulas in float64, and against autograd."""
+
+import numpy as np
+import pytest
+import torch
+
+from micrec.losses import catalogue_softmax, row_softmax
+
+
+def logits_by_hand(user, item, bias, drift, popularity, own, tau):
+    scores = np.zeros((len(user), len(item)))
+    for b in range(len(user)):
+        for i in range(len(item)):
+            scores[b, i] = (np.dot(user[b], item[i]) + bias[i] + drift * popularity[b][i] + own.get((b, i), 0.0)) / tau
+    return scores
+
+
+def cross_entropy_by_hand(scores, rows, columns):
+    found = [np.log(np.sum(np.exp(scores[r]))) - scores[r][c] for r, c in zip(rows, columns, strict=True)]
+    return float(np.mean(found))
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(1)
+    own = {(0, 2): 1.5, (0, 4): -0.5, (2, 0): 0.75, (3, 6): 2.0}
+    return {
+        "user": rng.normal(size=(4, 3)),
+        "item": rng.normal(size=(7, 3)),
+        "bias": rng.normal(size=7),
+        "drift": 0.7,
+        "popularity": rng.normal(size=(4, 7)),
+        "own": own,
+        "rows": [0, 0, 0, 1, 3],
+        "columns": [2, 5, 2, 1, 6],  # a click on one item twice counts twice
+    }
+
+
+@pytest.mark.parametrize("part", [1, 7, 14, 1 << 18])
+@pytest.mark.parametrize("tau", [1.0, 0.5])
+def test_catalogue_softmax_is_the_cross_entropy_of_all_items(case, part, tau, monkeypatch):
+    monkeypatch.setattr("micrec.losses.softmax_parts.PART_NUMBERS", {"cpu": part})
+    scores = logits_by_hand(
+        case["user"], case["item"], case["bias"], case["drift"], case["popularity"], case["own"], tau
+    )
+    expected = cross_entropy_by_hand(scores, case["rows"], case["columns"])
+    leaves = {
+        name: torch.tensor(case[name], dtype=torch.float64, requires_grad=True)
+        for name in ("user", "item", "bias", "drift")
+    }
+    terms = torch.tensor(list(case["own"].values()), dtype=torch.float64, requires_grad=True)
+    pairs = torch.tensor(list(case["own"]))
+    popularity = torch.tensor(case["popularity"])
+    rows, columns = torch.tensor(case["rows"]), torch.tensor(case["columns"])
+    loss = catalogue_softmax(
+        leaves["user"],
+        leaves["item"],
+        rows,
+        columns,
+        bias=leaves["bias"],
+        drift=leaves["drift"],
+        popularity=lambda start, stop: popularity[start:stop],
+        own=(pairs[:, 0], pairs[:, 1], terms),
+        temperature=tau,
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
+    inputs = [*leaves.values(), terms]
+    ours = torch.autograd.grad(3.0 * loss, inputs)
+    plain = leaves["user"] @ leaves["item"].T + leaves["bias"] + leaves["drift"] * popularity
+    plain = plain.index_put((pairs[:, 0], pairs[:, 1]), terms, accumulate=True) / tau
+    reference = torch.nn.functional.cross_entropy(plain[rows], columns)
+    for got, want in zip(ours, torch.autograd.grad(3.0 * reference, inputs), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_catalogue_softmax_without_terms_needs_no_terms(case):
+    user, item = (torch.tensor(case[name], dtype=torch.float64) for name in ("user", "item"))
+    loss = catalogue_softmax(user, item, torch.tensor(case["rows"]), torch.tensor(case["columns"]))
+    scores = logits_by_hand(case["user"], case["item"], np.zeros(7), 0.0, np.zeros((4, 7)), {}, 1.0)
+    assert loss.item() == pytest.approx(cross_entropy_by_hand(scores, case["rows"], case["columns"]))
+
+
+def row_softmax_by_hand(positive, negative, rows, mask, log_q, logq, denominator):
+    found = []
+    for t, row in enumerate(rows):
+        own = positive[t] - (log_q[0][t] if logq == "standard" else 0.0)
+        others = [
+            np.exp(negative[row][k] - (0.0 if logq == "none" else log_q[1][k]))
+            for k in range(negative.shape[1])
+            if mask[row][k]
+        ]
+        total = sum(others) + (np.exp(own) if denominator == "with_positive" else 0.0)
+        found.append(np.log(total) - own)
+    return found
+
+
+@pytest.mark.parametrize("denominator", ["with_positive", "negatives_only"])
+@pytest.mark.parametrize("logq", ["none", "standard", "refined"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_row_softmax_is_a_softmax_for_each_click_of_the_row(denominator, logq, reduction):
+    rng = np.random.default_rng(2)
+    positive, negative, rows = rng.normal(size=5), rng.normal(size=(3, 4)), [0, 0, 1, 2, 2]
+    mask = rng.random((3, 4)) < 0.7
+    mask[:, 0] = True
+    log_q = rng.normal(size=5), rng.normal(size=4)
+    expected = row_softmax_by_hand(positive, negative, rows, mask, log_q, logq, denominator)
+    loss = row_softmax(
+        torch.tensor(positive),
+        torch.tensor(negative),
+        torch.tensor(rows),
+        negative_mask=torch.tensor(mask),
+        positive_log_q=torch.tensor(log_q[0]),
+        negative_log_q=torch.tensor(log_q[1]),
+        denominator=denominator,
+        logq=logq,
+        reduction=reduction,
+    )
+    assert loss.item() == pytest.approx(np.mean(expected) if reduction == "mean" else np.sum(expected))
+
+
+@pytest.mark.parametrize("denominator", ["with_positive", "negatives_only"])
+def test_row_softmax_over_all_items_counts_the_own_column_as_the_positive(denominator):
+    scores, rows, columns = np.random.default_rng(3).normal(size=(2, 5)), [0, 1, 1], [4, 0, 2]
+    expected = []
+    for row, column in zip(rows, columns, strict=True):
+        used = [i for i in range(5) if denominator == "with_positive" or i != column]
+        expected.append(np.log(sum(np.exp(scores[row][i]) for i in used)) - scores[row][column])
+    loss = row_softmax(
+        torch.tensor(scores[rows, columns]),
+        torch.tensor(scores),
+        torch.tensor(rows),
+        own_columns=torch.tensor(columns),
+        denominator=denominator,
+    )
+    assert loss.item() == pytest.approx(np.mean(expected))
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="pass the row of each clicked item"):
+        row_softmax(torch.zeros(3), torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
