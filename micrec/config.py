@@ -158,6 +158,9 @@ class ModelConfig(Frozen):
                 self.item_tower == "id" and not self.item_id
             ),
             "item_bias needs item_id true, got false: set one of the two": self.item_bias and not self.item_id,
+            f"linear_skip does not apply to name {self.name}, whose items have two vectors: leave it out": (
+                self.linear_skip and self.tower.two_sided
+            ),
         }
         return [rule for rule, is_broken in rules.items() if is_broken]
 

@@ -35,11 +35,14 @@ class Tower:
         options: Keys of its own, a frozen pydantic model such as a subclass of ``micrec.tower_configs.TowerConfig``,
             read from ``model.options``; None: it has none.
         by_click: Whether it reads each click, and not behaviour fields that are pooled over the clicks.
+        two_sided: Whether an item has one vector to be found by and another to be read by, so that no sum of its fields
+            can skip the towers.
     """
 
     model: str | type
     options: type[BaseModel] | None = None
     by_click: bool = False
+    two_sided: bool = False
 
     def load(self) -> Any:
         """The class of the model; imports torch."""
@@ -60,7 +63,7 @@ TOWERS: Registry[Tower] = Registry(
         "comirec_sa": Tower("micrec.models.multi_interest:ComiRecSA", ComiRecSAConfig, by_click=True),
         "sasrec": Tower("micrec.models.sequence:SasRec", SasRecConfig, by_click=True),
         "bert4rec": Tower("micrec.models.sequence:Bert4Rec", Bert4RecConfig, by_click=True),
-        "fism": Tower("micrec.models.fism:Fism", FismConfig),
+        "fism": Tower("micrec.models.fism:Fism", FismConfig, two_sided=True),
     },
 )
 

@@ -437,6 +437,7 @@ def test_a_saved_model_answers_alike(fitted, dataset, tmp_path):
     [
         ({"train": {"context": "rolling"}}, "rows session needs context before_session or other_sessions, got rolling"),
         ({"model": {"item_id": False}}, "item_bias needs item_id true, got false"),
+        ({"model": {"linear_skip": True}}, "linear_skip does not apply to name fism, whose items have two vectors"),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(changes, message):
