@@ -152,7 +152,7 @@ class ModelConfig(Frozen):
         """Keys that do not fit the base model or each other."""
         rules = {
             f"behaviour_pooling attention does not apply to name {self.name}: leave it out": (
-                self.behaviour_pooling == "attention" and self.tower.by_click
+                self.behaviour_pooling == "attention" and (self.tower.by_click or self.tower.two_sided)
             ),
             "item_tower id needs item_id true, got false: set item_id to true, or item_tower to mlp": (
                 self.item_tower == "id" and not self.item_id
