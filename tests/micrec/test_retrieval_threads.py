@@ -16,7 +16,7 @@ from micrec.checkpoint import load_checkpoint, save_checkpoint
 from micrec.errors import MicrecError
 from micrec.model_folder import load_model, save_model
 from micrec.retrieval import Retriever
-from micrec.retrieval import retriever as retriever_module
+from micrec.retrieval import query as query_module
 from tests.micrec.serving import fitted_on, small_dataset
 
 
@@ -129,7 +129,7 @@ def test_a_call_works_on_what_there_was_when_it_began(fitted, dataset, monkeypat
     """A change in the middle of a call does not mix new rows with old ids."""
     retriever = Retriever.build(fitted, dataset, catalogue="all", k=5)
     before = retriever.recommend(dataset.users.ids[0], 100)
-    real = retriever_module.search
+    real = query_module.search
 
     def search_while_the_catalogue_changes(index, queries, k):
         found = real(index, queries, k)
@@ -138,7 +138,7 @@ def test_a_call_works_on_what_there_was_when_it_began(fitted, dataset, monkeypat
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(retriever_module, "search", search_while_the_catalogue_changes)
+        patch.setattr(query_module, "search", search_while_the_catalogue_changes)
         assert retriever.recommend(dataset.users.ids[0], 100) == before
     assert len(retriever.recommend(dataset.users.ids[0], 100).item_ids) == 31
 
