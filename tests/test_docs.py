@@ -398,6 +398,17 @@ def test_issue_forms_and_hooks_are_whole():
     assert all(hook["language"] == "system" for repo in hooks for hook in repo["hooks"])
 
 
+def test_the_commands_of_the_workflow_exist():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    lines = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    names = [parse(shlex.split(line)[1:])[0] for line in lines if line.startswith("micrec ")]
+    assert ["run"] in names
+    assert ["power"] in names
+    for line in lines:
+        if "-r " in line:
+            assert (ROOT / line.split("-r ")[1].split()[0]).is_file(), line
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
     assert (ROOT / "docs" / "figures" / "report.png").stat().st_size <= 200_000

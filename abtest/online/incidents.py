@@ -26,7 +26,7 @@ def incident_section(facts: Mapping[str, Any], labels: Mapping[str, str], experi
     found = [*_stages(facts, labels), *_empty_channels(facts, labels), *_slates(facts, labels)]
     found += [
         f"Day {row['day'] - experiment_day + 1}: {row['name']} {_STATUS[row['status']]}."
-        for row in facts.get("troubles", ())
+        for row in facts.get("incidents", ())
     ]
     if not found:
         return None

@@ -184,7 +184,7 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
         "returns": _returns(requests),
     }
     found = {name: table.collect().to_dicts() for name, table in tables.items()}
-    return found | {"models": _ages(folders), "troubles": _troubles(folders)}
+    return found | {"models": _ages(folders), "incidents": _incidents(folders)}
 
 
 def offered_by_channel(serving: pl.LazyFrame) -> pl.LazyFrame:
@@ -218,7 +218,7 @@ def _ages(folders: list[Path]) -> list[dict[str, Any]]:
     return table.sort("name").to_dicts()
 
 
-def _troubles(folders: list[Path]) -> list[dict[str, Any]]:
+def _incidents(folders: list[Path]) -> list[dict[str, Any]]:
     """Mornings on which a model could not be trained or served as it should."""
     snapshots = pl.concat([pl.read_parquet(folder / "snapshots.parquet") for folder in folders])
     bad = snapshots.filter(pl.col("status").is_in(["failed", "restarted", "damaged"]))

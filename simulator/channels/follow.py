@@ -38,21 +38,21 @@ class FollowTrainer(ChannelTrainer[FollowConfig]):
     kind = "follow"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        keys, shelf = self.keys, ItemStats(log)
-        names = shelf.field(keys.provider).cast(pl.String)
+        keys, stats = self.keys, ItemStats(log)
+        names = stats.field(keys.provider).cast(pl.String)
         labels = names.unique().drop_nulls().sort()
         provider = names.cast(pl.Enum(labels)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
-        score = self._scores(shelf)
-        order = np.lexsort((shelf.ids, -score, provider))
+        score = self._scores(stats)
+        order = np.lexsort((stats.ids, -score, provider))
         order = order[provider[order] >= 0]
         place = np.arange(len(order)) - np.searchsorted(provider[order], provider[order])
         kept = order[place < keys.items]
-        users, followed = self._followed(log, np.append(provider, -1)[shelf.lookup.rows(_ids(log.clicks))])
+        users, followed = self._followed(log, np.append(provider, -1)[stats.lookup.rows(_ids(log.clicks))])
         known, counts = np.unique(users, return_counts=True)
         return {
-            "items": shelf.ids[kept],
+            "items": stats.ids[kept],
             "scores": score[kept].astype(np.float32),
-            "known": shelf.ids,
+            "known": stats.ids,
             "provider": provider.astype(np.int32),
             "provider_offsets": np.searchsorted(provider[kept], np.arange(len(labels) + 1)),
             "users": known,
@@ -60,12 +60,12 @@ class FollowTrainer(ChannelTrainer[FollowConfig]):
             "followed": followed.astype(np.int32),
         }
 
-    def _scores(self, shelf: ItemStats) -> NDArray[np.float64]:
+    def _scores(self, stats: ItemStats) -> NDArray[np.float64]:
         """Score of each item in (0, 1], shape (n,)."""
         if self.keys.order == "popular":
-            clicks = shelf.clicks(self.keys.half_life_h)
+            clicks = stats.clicks(self.keys.half_life_h)
             return (clicks + 1.0) / (clicks.max(initial=0.0) + 1.0)
-        return np.maximum(np.exp2(-shelf.age_s / (self.keys.half_life_h * HOUR_S)), 1e-5)
+        return np.maximum(np.exp2(-stats.age_s / (self.keys.half_life_h * HOUR_S)), 1e-5)
 
     def _followed(self, log: ObservedLog, provider: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Users, ascending, and whom they follow, the latest first and at most so many each."""

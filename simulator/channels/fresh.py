@@ -44,14 +44,14 @@ class FreshTrainer(ChannelTrainer[FreshConfig]):
     kind = "fresh"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        keys, shelf = self.keys, ItemStats(log)
-        shown, clicked = shelf.impressions(), shelf.impression_clicks()
+        keys, stats = self.keys, ItemStats(log)
+        shown, clicked = stats.impressions(), stats.impression_clicks()
         average = (clicked.sum() + 1.0) / (shown.sum() + 20.0)
         rate = (clicked + keys.prior_impressions * average) / (shown + keys.prior_impressions)
-        score = np.log(rate) - np.log(2.0) * shelf.age_s / (keys.half_life_h * HOUR_S)
-        young = shelf.age_s <= keys.max_age_h * HOUR_S
-        items, best = best_items(shelf.ids[young], score[young], keys.length)
-        published_s = (log.now_s - shelf.age_s)[shelf.lookup.rows(items)]
+        score = np.log(rate) - np.log(2.0) * stats.age_s / (keys.half_life_h * HOUR_S)
+        young = stats.age_s <= keys.max_age_h * HOUR_S
+        items, best = best_items(stats.ids[young], score[young], keys.length)
+        published_s = (log.now_s - stats.age_s)[stats.lookup.rows(items)]
         return {
             "items": items,
             "scores": best,

@@ -35,16 +35,16 @@ class ItemCfTrainer(ChannelTrainer[ItemCfConfig]):
     kind = "item_cf"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        shelf = ItemStats(log)
-        rows = shelf.lookup.rows(log.clicks["item_id"].to_numpy())
+        stats = ItemStats(log)
+        rows = stats.lookup.rows(log.clicks["item_id"].to_numpy())
         known = rows >= 0
         users = log.clicks["user_id"].to_numpy()[known]
         time_ms = (log.clicks["timestamp"].to_numpy()[known] * 1_000).astype(np.int64)
         config = SessionsConfig(max_s=self.keys.session_s)
         sessions = assign_sessions(users, time_ms, config)
-        similar = similarities(sessions, rows[known], len(shelf), self.keys)
+        similar = similarities(sessions, rows[known], len(stats), self.keys)
         return {
-            "items": shelf.ids,
+            "items": stats.ids,
             "offsets": similar.indptr.astype(np.int64),
             "neighbours": similar.indices.astype(np.int32),
             "similarity": similar.data.astype(np.float32),

@@ -25,10 +25,10 @@ class PopularTrainer(ChannelTrainer[PopularConfig]):
     kind = "popular"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        shelf = ItemStats(log)
-        scores = shelf.clicks(self.keys.half_life_h)
+        stats = ItemStats(log)
+        scores = stats.clicks(self.keys.half_life_h)
         clicked = scores > 0
-        items, best = best_items(shelf.ids[clicked], scores[clicked], self.keys.length)
+        items, best = best_items(stats.ids[clicked], scores[clicked], self.keys.length)
         return {"items": items, "scores": best}
 
     def serve(self, arrays: Mapping[str, NDArray]) -> Matcher:

@@ -42,10 +42,10 @@ class TagTrainer(ChannelTrainer[TagChannelConfig]):
     kind = "tag"
 
     def learn(self, log: ObservedLog) -> dict[str, NDArray]:
-        keys, shelf = self.keys, ItemStats(log)
-        rows, tags, n_tags = _pairs(shelf, keys.fields)
+        keys, stats = self.keys, ItemStats(log)
+        rows, tags, n_tags = _pairs(stats, keys.fields)
         n_items = np.bincount(tags, minlength=n_tags)
-        clicks = shelf.clicks(keys.half_life_h)
+        clicks = stats.clicks(keys.half_life_h)
         order = np.lexsort((rows, -clicks[rows], tags))
         starts = np.cumsum(n_items) - n_items
         place = np.arange(len(order)) - starts[tags[order]]
@@ -53,10 +53,10 @@ class TagTrainer(ChannelTrainer[TagChannelConfig]):
         lengths = np.minimum(n_items, keys.postings)
         by_item = np.lexsort((tags, rows))
         return {
-            "items": shelf.ids,
-            "item_offsets": _offsets(np.bincount(rows, minlength=len(shelf))),
+            "items": stats.ids,
+            "item_offsets": _offsets(np.bincount(rows, minlength=len(stats))),
             "item_tags": tags[by_item].astype(np.int32),
-            "idf": np.log(len(shelf) / np.maximum(n_items, 1)).astype(np.float32),
+            "idf": np.log(len(stats) / np.maximum(n_items, 1)).astype(np.float32),
             "tag_offsets": _offsets(lengths),
             "postings": rows[kept].astype(np.int32),
             "weights": (1.0 - keys.order * place[place < keys.postings] / keys.postings).astype(np.float32),
@@ -66,12 +66,12 @@ class TagTrainer(ChannelTrainer[TagChannelConfig]):
         return _Tag(self, arrays)
 
 
-def _pairs(shelf: ItemStats, fields: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+def _pairs(stats: ItemStats, fields: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Row of each item and number of each of its tags, distinct pairs; and how many tags there are."""
     parts = []
     for name in fields:
-        values = shelf.field(name)
-        frame = pl.DataFrame({"row": np.arange(len(shelf)), "tag": values})
+        values = stats.field(name)
+        frame = pl.DataFrame({"row": np.arange(len(stats)), "tag": values})
         if isinstance(values.dtype, pl.List):
             frame = frame.explode("tag")
         parts.append(frame.drop_nulls().select("row", pl.format("{}\x1f{}", pl.lit(name), "tag").alias("tag")))

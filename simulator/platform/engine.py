@@ -120,7 +120,9 @@ class Engine:
             plan=plan,
             stages=stages,
             missing=deployed.missing,
-            kitchen=SlateBuilder(plan, deployed.matchers, deployed.rankers, popular, self._values, VisitImpressions()),
+            slate_builder=SlateBuilder(
+                plan, deployed.matchers, deployed.rankers, popular, self._values, VisitImpressions()
+            ),
             recent=self._recent,
             follows=self._follows,
             log=log,

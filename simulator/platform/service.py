@@ -104,7 +104,7 @@ class Service:
         plan: Who serves whom.
         stages: By id.
         missing: Ids of models of which there is no good snapshot.
-        kitchen: Makes slates.
+        slate_builder: Builds the slates.
         recent: The feature store: latest clicks.
         follows: The feature store: latest items whose provider was followed.
         log: Where rows go.
@@ -121,7 +121,7 @@ class Service:
     plan: ServingPlan
     stages: Mapping[str, Stage]
     missing: Collection[str]
-    kitchen: SlateBuilder
+    slate_builder: SlateBuilder
     recent: RecentItems
     follows: RecentItems
     log: DayLog
@@ -167,7 +167,7 @@ class Service:
             self.users.put_back(visits, users)
             self.recent.put_back(self.visits.user[visits], recent)
             self.follows.put_back(self.visits.user[visits], follows)
-            self.kitchen.shown.put_back(visits, shown)
+            self.slate_builder.shown.put_back(visits, shown)
         self._undo = []
 
     def ask(self, visits: NDArray[np.int64], requests: NDArray[np.int64], at_s: NDArray[np.float64]) -> None:
@@ -214,10 +214,10 @@ class Service:
         """Keep what is about to change."""
         user = self.visits.user[visits]
         kept = (self.users.remember(visits), self.recent.of(user), self.follows.of(user))
-        self._undo.append((visits, *kept, self.kitchen.shown.remember(visits)))
+        self._undo.append((visits, *kept, self.slate_builder.shown.remember(visits)))
 
     def _slates(self, asked: RequestBatch, timetable: Timetable) -> Slates:
-        return self.kitchen.make(asked, self.recent.of(asked.user), self.follows.of(asked.user), timetable)
+        return self.slate_builder.make(asked, self.recent.of(asked.user), self.follows.of(asked.user), timetable)
 
     def _give_up(self, pending: Pending, rows: NDArray[np.int64]) -> tuple[Pending, Replies]:
         """Users who will not wait until the channels have answered; what the slate would have been made of is kept."""
@@ -242,7 +242,7 @@ class Service:
     def _abandon(self, asked: RequestBatch, until_s: NDArray[np.float64]) -> Replies:
         """Users who get no slate; ``until_s`` (B,) is when they know."""
         left = self.users.abandon(asked.visit, until_s, asked.request)
-        self.kitchen.shown.end(asked.visit[left.leave])
+        self.slate_builder.shown.end(asked.visit[left.leave])
         return Replies(asked.visit, asked.request, until_s + left.busy_s, left.leave)
 
     def _answer(self, ranked: Pending, timetable: Timetable) -> Replies:
@@ -291,9 +291,9 @@ class Service:
             next_s[rows], leave[rows] = now_s + did.busy_s, did.leave
             self.recent.take(asked.user[rows], items, did.clicked)
             self.follows.take(asked.user[rows], items, did.follow)
-            self.kitchen.see(asked, rows, items)
+            self.slate_builder.see(asked, rows, items)
             self._log_slates(asked, rows, now_s, slates, did)
-            self.kitchen.shown.end(asked.visit[rows[did.leave]])
+            self.slate_builder.shown.end(asked.visit[rows[did.leave]])
         return Replies(asked.visit, asked.request, next_s, leave)
 
     def _log_requests(
@@ -320,22 +320,22 @@ class Service:
 
     def _log_serving(self, asked: RequestBatch, timetable: Timetable, counts: Mapping[str, NDArray]) -> None:
         names = (*self.plan.channels, "ranking")
-        for passage in (*timetable.channels, *timetable.ranking):
-            number = names.index(passage.name)
-            ranking = passage.name == "ranking"
+        for result in (*timetable.channels, *timetable.ranking):
+            number = names.index(result.name)
+            ranking = result.name == "ranking"
             offered = counts["candidates"] if ranking else counts["offered"][:, number]
             merged = counts["candidates"] if ranking else counts["merged"][:, number]
             columns = {
-                **self._of_request(asked, passage.rows),
-                "stage": np.full(len(passage.rows), number),
-                "arrived_s": passage.served.arrive_s,
-                "wait_ms": passage.served.wait_s * 1e3,
-                "service_ms": passage.served.service_s * 1e3,
-                "outcome": passage.served.outcome,
-                "offered": offered[passage.rows],
-                "merged": merged[passage.rows],
+                **self._of_request(asked, result.rows),
+                "stage": np.full(len(result.rows), number),
+                "arrived_s": result.served.arrive_s,
+                "wait_ms": result.served.wait_s * 1e3,
+                "service_ms": result.served.service_s * 1e3,
+                "outcome": result.served.outcome,
+                "offered": offered[result.rows],
+                "merged": merged[result.rows],
             }
-            self.log.add("serving", asked.at_s[passage.rows], asked.visit[passage.rows], columns)
+            self.log.add("serving", asked.at_s[result.rows], asked.visit[result.rows], columns)
 
     def _log_slates(
         self, asked: RequestBatch, rows: NDArray[np.int64], now_s: NDArray[np.float64], slates: Slates, did: Responses

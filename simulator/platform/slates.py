@@ -120,21 +120,21 @@ class SlateBuilder:
         return slates._replace(candidates=(pool.items >= 0).sum(axis=1).astype(np.int32), offered=offered)
 
     def _retrieve(
-        self, name: str, k: int, requests: Requests, place: NDArray[np.int64], passages: Sequence[StageResult]
+        self, name: str, k: int, requests: Requests, place: NDArray[np.int64], results: Sequence[StageResult]
     ) -> Candidates | None:
         """The channel's lists, empty for requests that it did not answer; None if it answered none."""
         lists = None
-        for passage in passages:
-            if passage.name != name:
+        for result in results:
+            if result.name != name:
                 continue
-            answered = passage.rows[passage.served.outcome == Outcome.ANSWERED]
+            answered = result.rows[result.served.outcome == Outcome.ANSWERED]
             at = place[answered]
             at = at[at >= 0]
             if not len(at):
                 continue
             whole = len(at) == len(requests.user_ids)
             some = requests if whole else _take(requests, at)
-            found = self.matchers[passage.model].retrieve(some, k)
+            found = self.matchers[result.model].retrieve(some, k)
             if whole:
                 return found
             if lists is None:
@@ -181,22 +181,22 @@ class SlateBuilder:
         return pool
 
     def _rank(
-        self, requests: Requests, items: NDArray[np.int64], place: NDArray[np.int64], passages: Sequence[StageResult]
+        self, requests: Requests, items: NDArray[np.int64], place: NDArray[np.int64], results: Sequence[StageResult]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Scores of the candidates, and which rows have them."""
         ranked = np.zeros(len(items), bool)
         scores = np.full(items.shape, -np.inf, np.float32)
-        for passage in passages:
-            answered = passage.rows[passage.served.outcome == Outcome.ANSWERED]
+        for result in results:
+            answered = result.rows[result.served.outcome == Outcome.ANSWERED]
             at = place[answered]
             at = at[at >= 0]
             if not len(at):
                 continue
             ranked[at] = True
             if len(at) == len(items):
-                return self.rankers[passage.model].score(requests, items), ranked
+                return self.rankers[result.model].score(requests, items), ranked
             some = _take(requests, at)
-            scores[at] = self.rankers[passage.model].score(some, items[at])
+            scores[at] = self.rankers[result.model].score(some, items[at])
         return scores, ranked
 
     def _choose(

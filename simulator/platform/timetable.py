@@ -48,8 +48,8 @@ class Timetable(NamedTuple):
 
     def take(self, rows: NDArray[np.int64]) -> "Timetable":
         """The timetable of some of the requests."""
-        channels = take_passages(self.channels, rows, len(self.ranked))
-        ranking = take_passages(self.ranking, rows, len(self.ranked))
+        channels = take_results(self.channels, rows, len(self.ranked))
+        ranking = take_results(self.ranking, rows, len(self.ranked))
         return Timetable._make([channels, ranking, *(part[rows] for part in self[2:])])
 
 
@@ -76,20 +76,20 @@ class Pending(NamedTuple):
     def take(self, rows: NDArray[np.int64]) -> "Pending":
         """Some of the requests."""
         asked = RequestBatch._make(part[rows] for part in self.asked)
-        channels = take_passages(self.channels, rows, self.n)
+        channels = take_results(self.channels, rows, self.n)
         return Pending._make([asked, channels, *(part[rows] for part in self[2:])])
 
 
-def take_passages(passages: Sequence[StageResult], rows: NDArray[np.int64], n: int) -> list[StageResult]:
-    """The passages of some of ``n`` requests, which are numbered anew."""
+def take_results(results: Sequence[StageResult], rows: NDArray[np.int64], n: int) -> list[StageResult]:
+    """Results of some of ``n`` requests, with the requests renumbered."""
     place = np.full(n, -1)
     place[rows] = np.arange(len(rows))
     found = []
-    for passage in passages:
-        kept = np.flatnonzero(place[passage.rows] >= 0)
+    for result in results:
+        kept = np.flatnonzero(place[result.rows] >= 0)
         if len(kept):
-            served = ServingOutcome._make(part[kept] for part in passage.served)
-            found.append(passage._replace(rows=place[passage.rows[kept]], served=served))
+            served = ServingOutcome._make(part[kept] for part in result.served)
+            found.append(result._replace(rows=place[result.rows[kept]], served=served))
     return found
 
 
@@ -100,9 +100,9 @@ def join_pending(parts: Sequence[Pending], plan: ServingPlan) -> Pending:
     offsets = np.cumsum([0, *(part.n for part in parts)])
     found: dict[tuple[str, str], list[StageResult]] = {}
     for part, offset in zip(parts, offsets[:-1], strict=True):
-        for passage in part.channels:
-            moved = passage._replace(rows=passage.rows + offset)
-            found.setdefault((passage.name, passage.model), []).append(moved)
+        for result in part.channels:
+            moved = result._replace(rows=result.rows + offset)
+            found.setdefault((result.name, result.model), []).append(moved)
     channels = [
         StageResult(
             name,
@@ -112,7 +112,7 @@ def join_pending(parts: Sequence[Pending], plan: ServingPlan) -> Pending:
         )
         for (name, model), same in found.items()
     ]
-    channels.sort(key=lambda passage: plan.channels.index(passage.name))
+    channels.sort(key=lambda result: plan.channels.index(result.name))
     asked = RequestBatch._make(np.concatenate(part) for part in zip(*(part.asked for part in parts), strict=True))
     rest = (np.concatenate(part) for part in zip(*(part[2:] for part in parts), strict=True))
     return Pending._make([asked, channels, *rest])
@@ -136,12 +136,12 @@ def pass_channels(
     channels: list[StageResult] = []
     for name in plan.channels:
         servers = [next((c for c in arm.channels if c.name == name), None) for arm in plan.arms]
-        for passage in _pass(servers, asked, asked.at_s, stages, missing):
-            rows, served = passage.rows, passage.served
+        for result in _pass(servers, asked, asked.at_s, stages, missing):
+            rows, served = result.rows, result.served
             n_asked[rows] += 1
             n_answered[rows] += served.outcome == Outcome.ANSWERED
             ready_s[rows] = np.maximum(ready_s[rows], served.over_s)
-            channels.append(passage)
+            channels.append(result)
     return Pending(
         asked=asked,
         channels=channels,
@@ -164,9 +164,9 @@ def pass_ranking(
     batch = pending.n
     ranked, answered_s = np.zeros(batch, bool), np.empty(batch)
     ranking = list(_pass([arm.ranking for arm in plan.arms], pending.asked, pending.ready_s, stages, missing))
-    for passage in ranking:
-        ranked[passage.rows] = passage.served.outcome == Outcome.ANSWERED
-        answered_s[passage.rows] = passage.served.over_s
+    for result in ranking:
+        ranked[result.rows] = result.served.outcome == Outcome.ANSWERED
+        answered_s[result.rows] = result.served.over_s
     return Timetable(pending.channels, ranking, pending.n_asked, pending.n_answered, ranked, answered_s)
 
 

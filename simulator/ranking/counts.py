@@ -45,66 +45,66 @@ def up_to(log: ObservedLog, now_s: float) -> ObservedLog:
 
 def count(log: ObservedLog, keys: RankerConfig) -> Arrays:
     """Everything that the features need, as plain arrays; n items and U users in order of their ids."""
-    shelf = ItemStats(log)
+    stats = ItemStats(log)
     users = log.users.sort("user_id")
     user_ids = users["user_id"].cast(pl.Int64).to_numpy()
-    item = shelf.lookup.rows(log.clicks["item_id"].cast(pl.Int64).to_numpy())
+    item = stats.lookup.rows(log.clicks["item_id"].cast(pl.Int64).to_numpy())
     user = Lookup(user_ids).rows(log.clicks["user_id"].cast(pl.Int64).to_numpy())
-    arrays: Arrays = {"items": shelf.ids, "users": user_ids}
+    arrays: Arrays = {"items": stats.ids, "users": user_ids}
     known = (item >= 0) & (user >= 0)
     for name in keys.fields:
-        arrays |= _field(name, shelf.field(name), item[known], user[known], len(user_ids))
-    arrays["item_features"] = _item_features(log, shelf, item, arrays, keys)
+        arrays |= _field(name, stats.field(name), item[known], user[known], len(user_ids))
+    arrays["item_features"] = _item_features(log, stats, item, arrays, keys)
     arrays["user_features"] = _user_features(log, user_ids, user, keys)
     arrays |= _crosses(users, arrays, item[known], user[known], keys)
-    arrays |= _tags(shelf.field(keys.tags))
-    return arrays | _neighbours(log, item, len(shelf), keys)
+    arrays |= _tags(stats.field(keys.tags))
+    return arrays | _neighbours(log, item, len(stats), keys)
 
 
 def _item_features(
-    log: ObservedLog, shelf: ItemStats, item: NDArray[np.int64], arrays: Arrays, keys: RankerConfig
+    log: ObservedLog, stats: ItemStats, item: NDArray[np.int64], arrays: Arrays, keys: RankerConfig
 ) -> NDArray[np.float32]:
     """One column per item feature, one row per item and a last one for items that are not known yet."""
     known = item >= 0
-    clicks = np.bincount(item[known], minlength=len(shelf))
+    clicks = np.bincount(item[known], minlength=len(stats))
     dwell = np.log1p(log.clicks["dwell_s"].cast(pl.Float64).to_numpy())
     mean_dwell = dwell.mean() if len(dwell) else 0.0
-    slack = np.bincount(item[known], dwell[known] - mean_dwell, minlength=len(shelf))
-    likes = np.bincount(item[known], log.clicks["like"].cast(pl.Float64).to_numpy()[known], minlength=len(shelf))
+    slack = np.bincount(item[known], dwell[known] - mean_dwell, minlength=len(stats))
+    likes = np.bincount(item[known], log.clicks["like"].cast(pl.Float64).to_numpy()[known], minlength=len(stats))
     columns = [
-        _item_rates(log, shelf, arrays, keys),
+        _item_rates(log, stats, arrays, keys),
         _log_lift(likes, clicks, keys.prior_impressions),
         slack / (clicks + keys.prior_clicks),
-        np.log1p(shelf.age_s / HOUR_S),
-        np.zeros(len(shelf)),
+        np.log1p(stats.age_s / HOUR_S),
+        np.zeros(len(stats)),
     ]
     unknown = np.zeros((1, len(columns)))
     unknown[0, -1] = 1.0
     return np.concatenate([np.stack(columns, axis=1), unknown]).astype(np.float32)
 
 
-def _item_rates(log: ObservedLog, shelf: ItemStats, arrays: Arrays, keys: RankerConfig) -> NDArray[np.float64]:
+def _item_rates(log: ObservedLog, stats: ItemStats, arrays: Arrays, keys: RankerConfig) -> NDArray[np.float64]:
     """How readily items are clicked, shape (n,): see :mod:`simulator.ranking.rates`.
 
     Items are alike in age and in organic clicks, those that followed no impression, against others of their kind.
     """
-    if not len(shelf):
+    if not len(stats):
         return np.zeros(0)
     kind = arrays[f"{keys.crossed}.codes"][:-1]
-    shown = _shown(log, shelf, arrays, keys)
-    led_to = np.bincount(shown.item, shown.clicked * shown.weight, minlength=len(shelf))
-    organic = np.maximum(shelf.clicks(keys.half_life_h) - led_to, 0.0)
+    shown = _shown(log, stats, arrays, keys)
+    led_to = np.bincount(shown.item, shown.clicked * shown.weight, minlength=len(stats))
+    organic = np.maximum(stats.clicks(keys.half_life_h) - led_to, 0.0)
     usual = (np.bincount(kind, organic) / np.maximum(np.bincount(kind), 1))[kind]
     traits = np.stack(
-        [np.log((organic + 1.0) / (usual + 1.0)), np.log1p(usual), np.log1p(shelf.age_s / HOUR_S)], axis=1
+        [np.log((organic + 1.0) / (usual + 1.0)), np.log1p(usual), np.log1p(stats.age_s / HOUR_S)], axis=1
     )
     traits -= traits.mean(axis=0)
     return log_rates(shown, traits, _NO_IMPRESSIONS, positions=keys.positions, most_rows=keys.most_rows)
 
 
-def _shown(log: ObservedLog, shelf: ItemStats, arrays: Arrays, keys: RankerConfig) -> LoggedImpressions:
+def _shown(log: ObservedLog, stats: ItemStats, arrays: Arrays, keys: RankerConfig) -> LoggedImpressions:
     """The impressions of known items, with the share of the user's other clicks that went to the item's kind."""
-    item = shelf.lookup.rows(log.impressions["item_id"].cast(pl.Int64).to_numpy())
+    item = stats.lookup.rows(log.impressions["item_id"].cast(pl.Int64).to_numpy())
     known = item >= 0
     item, impressions = item[known], log.impressions.filter(known)
     user = Lookup(arrays["users"]).rows(impressions["user_id"].cast(pl.Int64).to_numpy())  # -1 is the empty last row
