@@ -1,4 +1,4 @@
-"""Folders that hold one finished thing, a model or a serving bundle: written whole, and told apart by their kind."""
+"""Folders that hold one finished thing, a model or a serving bundle: written whole, and distinguished by their kind."""
 
 import json
 import os

@@ -32,7 +32,7 @@ class Displayed:
 
     @abstractmethod
     def _lines(self) -> Sequence[str]:
-        """What is told first, as sentences."""
+        """The sentences that are shown first."""
 
     def _tables(self) -> Sequence[ResultTable]:
         """The tables below it."""

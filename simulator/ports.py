@@ -54,7 +54,7 @@ class LiveMatcher(Matcher, Protocol):
     """A matching channel's model that also offers what has been published since it was trained."""
 
     def announce(self, announced: Announced) -> None:
-        """Told each morning, before the day's first request; no item may be offered before its moment."""
+        """Called each morning, before the day's first request; no item may be offered before its moment."""
 
 
 class Ranker(Protocol):

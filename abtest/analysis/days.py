@@ -94,7 +94,7 @@ def numbered(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.Laz
 
 
 def other_zones(days: Days, most: int) -> str:
-    """In which zones the log has at most as many days as planned, and how to name one; empty if there are none."""
+    """A sentence on the time zones in which the log has no more days than planned; empty if there are none."""
     if days.moments is None:
         return ""
     ends = pl.DataFrame({"moment": list(days.moments)}, schema={"moment": pl.Datetime("us", "UTC")})

@@ -46,7 +46,7 @@ def write_results(results: Mapping[str, Any], folder: Path) -> None:
 
 
 def check_out(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that holds something else, or a finished analysis unless ``force`` says so.
+    """Refuse a folder that holds something else, or a finished analysis unless ``force`` is given.
 
     Raises:
         MicrecError: With the reason and what to do.

@@ -79,7 +79,7 @@ class AnalysisPlan:
         min_users: Fewest users an arm of a slice must have for its effects to be read.
         ignored_arms: Arms of the log left out on purpose.
         columns: Our column names by what they are in the file: a column or an expression, ``clicks="n_click"``.
-        rows: What one row of the log is; "auto" tells by the columns.
+        rows: What one row of the log is; "auto" recognises it by the columns.
         dedupe: Columns whose equal values make rows repeats of each other; the first is kept.
         split_salt: Makes an A/A of any log: users are split by a hash with this salt into control and treatment.
         checks: Whether quantiles, bootstrap and ranks are computed, which look at every user's value.

@@ -98,7 +98,7 @@ def _plan(plan: AnalysisPlan, analysis: Analysis) -> dict[str, Any]:
 
 
 def estimate_data(estimate: Estimate) -> dict[str, Any]:
-    """The numbers of one test, under the names of the schema."""
+    """The numbers of one test, by their names in the schema."""
     numbers = ("difference", "difference_ci", "lift", "lift_ci", "t", "p", "log10_p")
     df = estimate.df if estimate.df is not None and estimate.df < 1e15 else None
     return {

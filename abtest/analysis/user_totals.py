@@ -113,7 +113,7 @@ class UserTotals:
         return self._of(self._seen)
 
     def active(self) -> NDArray[np.bool_]:
-        """On which days a user was active, shape (days, U): on those with rows, unless the batches told."""
+        """On which days a user was active, shape (days, U): those of ``THERE``, or else those with rows."""
         return self.seen() if self._active is None else self._of(self._active)
 
     def _of(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The offline A/B: a table of two rows, or of one more for each further treatment, told as arms and a verdict."""
+"""The offline A/B: a table with a row per arm, reported as arms and a verdict."""
 
 from pathlib import Path
 from typing import Any

@@ -378,7 +378,7 @@ def _check_models(keys: PlatformConfig, arms: dict[str, PipelineConfig]) -> None
 
 
 def _late_faults(platform: PipelineConfig, arms: dict[str, PipelineConfig], days: int) -> list[str]:
-    """Faults that begin after the last day; those that arms share with the platform are told once."""
+    """Faults that begin after the last day; those that arms share with the platform are listed once."""
     found: dict[str, str] = {}
     for at, pipeline in [("platform.pipeline", platform), *((f"arms.{arm}.pipeline", arms[arm]) for arm in arms)]:
         stages = {f"channels.{name}": channel for name, channel in pipeline.channels.items()}

@@ -1,4 +1,4 @@
-"""Users hashed to buckets: sums that let thousands of re-randomisations be drawn without touching the users again.
+"""Users hashed to buckets: sums from which thousands of re-randomisations are drawn without reading the users again.
 
 A bucket is a random handful of users that move between arms together. Per bucket there are the users, the sums of each
 column and the sums of the products that the metrics' variances need, all around a shift, so that nothing cancels.

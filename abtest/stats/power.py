@@ -1,4 +1,4 @@
-"""Planning: how likely a test finds a lift, which lift it can find, how many users and days that takes.
+"""Planning: the power of a test for a lift, the lift that it can detect, and the users and days that this takes.
 
 Power is that of the two-sided Welch test itself (noncentral t), at the variance that the lift brings along: a lift
 that scales every user's value by 1 + lift scales the treatment's variance by its square, one that shifts everybody

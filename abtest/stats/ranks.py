@@ -1,4 +1,4 @@
-"""Mann-Whitney's rank-sum test, a check of the mean: is a treatment user above a control user more often than not?"""
+"""Mann-Whitney's rank-sum test, a check of the mean: is a treatment user above a control user in most pairs?"""
 
 import math
 from typing import NamedTuple

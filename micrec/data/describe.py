@@ -130,7 +130,7 @@ class DatasetStatistics(Displayed):
 def describe(
     dataset: Dataset, split: SplitConfig, sessions: SessionsConfig, *, progress: Progress | None = None
 ) -> DatasetStatistics:
-    """Count a dataset; ``progress`` is told of it.
+    """Count a dataset and report to ``progress``.
 
     Raises:
         MicrecError: If the split leaves a part empty.

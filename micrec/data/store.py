@@ -385,7 +385,7 @@ def _read_clicks(
 
 
 def _rows_of(path: Path) -> int:
-    """Rows by the file's own footer; 0 where it cannot be read, which is told when its rows are."""
+    """Rows by the file's own footer; 0 where it cannot be read, which is reported when its rows are read."""
     try:
         return int(pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item())
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):

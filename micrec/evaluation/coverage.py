@@ -1,4 +1,4 @@
-"""What the top-N lists of all queries show together: how much of the catalogue (paper 5.6), and how unevenly.
+"""Coverage of the catalogue by the top-N lists of all queries (paper 5.6), and how evenly they show it.
 
 =========================  =========================================================================================
 coverage@N                 distinct items in any query's top N over the number of candidates

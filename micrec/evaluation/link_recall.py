@@ -1,4 +1,4 @@
-"""Link recall@k: does a model place the items of planted links next to each other? Only worlds know.
+"""Link recall@k: does a model place the items of planted links next to each other? For generated worlds only.
 
 A generated world plants links between hidden groups of items of different categories, each from a source to a target
 group, and writes them to ``ground_truth/``, which evaluation alone reads. An item of a source group asks for its k

@@ -1,4 +1,4 @@
-"""Items that belong together, by what the world says and not by a model: the pairs on which alignment is measured.
+"""Pairs of items that belong together according to the data, not to a model: alignment is measured on them.
 
 ==============  ====================================================================================================
 clicks          a query of the task and a test item it clicked, drawn by click lines

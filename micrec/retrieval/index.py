@@ -1,4 +1,4 @@
-"""FAISS indexes by inner product: flat, IVF, HNSW, and how often they find what exact search finds."""
+"""FAISS indexes by inner product (flat, IVF, HNSW), and their recall against exact search."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""Items that come into the index after the training, by their fields alone, and items that leave it."""
+"""Items that are added to the index after the training, from their fields alone, and items that are removed."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace

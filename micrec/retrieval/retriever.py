@@ -1,4 +1,4 @@
-"""Answers from a serving bundle: top items for known users, for unseen ones, and with new items added."""
+"""Recommendations from a serving bundle, for known and unseen users, with new items added."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -256,7 +256,7 @@ class Retriever:
     def remove_items(self, ids: Sequence[object]) -> None:
         """Take items out of the index, so that no list shows them: all of them, or none if there is a fault.
 
-        They stay known: clicks on them still tell of a user, and ``add_items`` puts them back. Each removal builds the
+        They stay known: clicks on them still describe a user, and ``add_items`` puts them back. Each removal builds the
         index anew, so remove many at once.
 
         Args:

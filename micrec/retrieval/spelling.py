@@ -1,4 +1,4 @@
-"""Ids that somebody may have meant."""
+"""Known ids that are similar to an unknown one, for error messages."""
 
 import difflib
 from collections.abc import Iterable

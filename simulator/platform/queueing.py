@@ -51,7 +51,7 @@ class QueueState(NamedTuple):
 class Queue:
     """First come, first served, whatever the order in which jobs are made known within the time that is open.
 
-    Each job is told its start given the jobs known so far. A later one that arrives before it may prove that wrong:
+    Each job gets its start given the jobs known so far. A later one that arrives before it may prove that wrong:
     ``revised`` then says so, and the caller takes up a former ``state`` and makes the jobs known in their order.
 
     Args:

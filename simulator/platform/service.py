@@ -157,7 +157,7 @@ class Service:
         return ServiceState(stages, tuple(self._pending), self.log.mark(), self.n_requests, self.n_over)
 
     def take_back(self, mark: ServiceState) -> None:
-        """Let nothing have happened since the latest mark; what is then told is told in the order of its causes."""
+        """Undo everything since the latest mark; requests are then made known in the order of their causes."""
         for name, state in mark.stages.items():
             self.stages[name].restore(state)
             self.stages[name].queue.behind = True

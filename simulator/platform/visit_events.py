@@ -70,7 +70,7 @@ class _Window(NamedTuple):
 
 
 class RequestBatcher:
-    """Gathers the requests of visits, lets the server work on them a window at a time, and tells visits the outcome.
+    """Collects the requests of visits, has the server process them window by window, and passes visits the outcome.
 
     Args:
         env: The clock, in seconds since the start of the log.

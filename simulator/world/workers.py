@@ -25,7 +25,7 @@ def default_workers() -> int:
 def draw_parts(
     world: World, folder: Path, parts: Sequence[UserRange], workers: int
 ) -> Iterator[tuple[UserRange, Tally]]:
-    """Draw and write the parts; each is told when it is done, in any order.
+    """Draw and write the parts; each is reported when it is done, in any order.
 
     Raises:
         MicrecError: What a worker raised, such as that the disk is full, or that one was killed; the others finish
