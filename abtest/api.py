@@ -358,7 +358,7 @@ def load_run(folder: StrPath) -> ScenarioResult:
     except (OSError, ValueError) as fault:
         raise MicrecError(f"{path}: cannot be read ({fault}): give the folder of a finished run.") from None
     if not isinstance(results, dict) or results.get("schema") != SCHEMA or "scenario" not in results:
-        raise MicrecError(f"{path}: is no results file of this version ({SCHEMA}): give the folder of a finished run.")
+        raise MicrecError(f"{path}: is not a results file of this version ({SCHEMA}): name a finished run.")
     return ScenarioResult(results, Path(folder))
 
 

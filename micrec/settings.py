@@ -86,7 +86,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} is not text: put it in quotes", problem_mark=mark)
             if key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"key {key!r} stands twice, first on line {seen[key]}: keep one", problem_mark=mark
+                    problem=f"key {key!r} appears twice, first on line {seen[key]}: keep one", problem_mark=mark
                 )
             seen[key] = mark.line + 1
         return super().construct_mapping(node, deep)
@@ -106,7 +106,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise MicrecError(f"{path}: is no regular file: give the path of a YAML file.")
+            raise MicrecError(f"{path}: is not a regular file: give the path of a YAML file.")
         if path.stat().st_size > MOST_BYTES:
             raise MicrecError(f"{path}: is larger than {MOST_BYTES >> 20} MB: no YAML file of ours is.")
         data = _parse(path.read_bytes(), where=str(path))

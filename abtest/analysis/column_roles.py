@@ -195,7 +195,7 @@ def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[
     found = rows.group_by(kind.alias("event")).len().collect(engine="streaming")
     events = dict(zip(found["event"].to_list(), found["len"].to_list(), strict=True))
     unknown = sorted(str(name) for name in events if name not in EVENTS)
-    notes = [f"Events {', '.join(unknown)} are activity and no count."] if unknown else []
+    notes = [f"Events {', '.join(unknown)} count as activity only."] if unknown else []
     made = {
         count: (kind == event).fill_null(False).cast(pl.Float64) for event, count in EVENTS.items() if event in events
     }

@@ -10,7 +10,7 @@ import polars as pl
 
 _TICKS_PER_S = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 _NUMBERS_CURE = {
-    "text": "fix the values that are no numbers",
+    "text": "correct the values that are not numbers",
     "times": "make a number of them first, such as seconds since a start",
     "lists": "give one number a row, such as the sum or the length of the list",
     "other": "give a column of numbers",

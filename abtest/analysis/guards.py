@@ -108,10 +108,10 @@ def check_users(users: pl.LazyFrame, rows: pl.LazyFrame, layout: ColumnRoles, wh
     for flag in flags:
         column, count = flag.removeprefix(VARIES), int(counts[flag].item())
         if count and column == "arm":
-            problem, cure = "stand in more than one arm", "find out why; an analysis can only leave them out of the log"
+            problem, cure = "are in more than one arm", "find out why; an analysis can only leave them out of the log"
         else:
             problem = "change their value during the test"
-            cure = "take it from before the first exposure: what the test can change is no slice and no covariate"
+            cure = "take it from before the first exposure: what the test can change is neither a slice nor a covariate"
         if count:
             faults.append(_sentence(users, Rule(column, pl.col(flag), problem, cure), count, noun="users"))
     if faults:

@@ -120,7 +120,7 @@ def default_metrics(columns: set[str]) -> tuple[list[Metric], list[str]]:
             left_out.append(f"{metric.name} ({', '.join(missing)})")
         else:
             found.append(metric)
-    return found, [f"Not measured, for want of columns: {', '.join(left_out)}."] if left_out else []
+    return found, [f"Not measured, because their columns are missing: {', '.join(left_out)}."] if left_out else []
 
 
 def load_metrics(path: Path) -> tuple[list[Metric], list[str]]:
@@ -162,7 +162,7 @@ def metrics_of(data: Mapping[str, Any], where: str) -> tuple[list[Metric], list[
             if name not in known:
                 faults.append(f"{key}: no metric {name!r}: the names are {', '.join(known)}.")
             elif name in metrics:
-                faults.append(f"{key}: {name!r} stands twice: a metric has one role.")
+                faults.append(f"{key}: {name!r} appears twice: a metric has one role.")
             else:
                 metrics[name] = known[name]._replace(role=role)
     unused = [name for name in file.metrics if name not in metrics]

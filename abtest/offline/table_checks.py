@@ -114,7 +114,7 @@ def metric_faults(where: str, metrics: Sequence[str], cutoffs: Sequence[int]) ->
     for metric in metrics:
         name, at, cutoff = metric.partition("@")
         if not name or (at and not cutoff.isdigit()):
-            yield f"{where}: {metric} is no metric: write it as hit@50"
+            yield f"{where}: {metric} is not a metric: write it as hit@50"
         elif at and int(cutoff) not in cutoffs:
             known = ", ".join(map(str, cutoffs))
             yield f"{where}: {metric} needs {cutoff} among base.evaluation.cutoffs ({known})"

@@ -64,6 +64,6 @@ FAULTS = StudyReport(
     comparisons=_fault_costs,
 )
 MISSPECIFIED = StudyReport(
-    lead="The same experiment under other users: what depends on the user model is no conclusion.",
+    lead="The same experiment under other users: a result that depends on the user model is no conclusion.",
     sentences=_agreements,
 )

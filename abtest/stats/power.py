@@ -191,7 +191,7 @@ def users_needed(
         return PowerPlan(lift, None, alpha, None, None, reason=f"even {_MOST_USERS:.0e} users do not reach this power")
     n_control, n_treatment = (max(math.ceil(total * s - 1e-9), 2) for s in (1.0 - treatment_share, treatment_share))
     days = None if users_per_day is None else days_needed(n_control + n_treatment, users_per_day)
-    reason = "so many users will not come" if users_per_day is not None and days is None else None
+    reason = "that many users never arrive" if users_per_day is not None and days is None else None
     reached = power_of(base, lift, n_control, n_treatment, alpha=alpha, effect=effect)
     return PowerPlan(lift, reached, alpha, n_control, n_treatment, days, reason)
 

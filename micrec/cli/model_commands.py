@@ -236,7 +236,7 @@ def _fields(texts: list[str]) -> dict[str, str]:
         if not sign or not name:
             raise MicrecError(f"--field: {text}: must read NAME=VALUE, such as country=uk.")
         if name in fields:
-            raise MicrecError(f"--field: {name}: stands twice: keep one; several values have | between them.")
+            raise MicrecError(f"--field: {name}: appears twice: keep one; several values have | between them.")
         fields[name] = value
     return fields
 

@@ -37,7 +37,7 @@ def parse_pairs(option: str, texts: Sequence[str]) -> tuple[dict[str, str], list
             if not (sign and name.strip() and value.strip()):
                 faults.append(f"{option} {pair!r}: must be NAME=VALUE.")
             elif name.strip() in pairs:
-                faults.append(f"{option} {name.strip()}: stands twice: keep one.")
+                faults.append(f"{option} {name.strip()}: appears twice: keep one.")
             else:
                 pairs[name.strip()] = value.strip()
     return pairs, faults

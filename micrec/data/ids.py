@@ -111,7 +111,7 @@ def _numbers(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:
     if found["bad"] == found["n"]:
         return _text(rows, name, value, warn_of_case=True)  # ids of another kind, such as names
     if found["bad"]:
-        fault = f"{name}: {found['bad']:,} of {found['n']:,} ids are no whole numbers, {found['first']!r} first"
+        fault = f"{name}: {found['bad']:,} of {found['n']:,} ids are not whole numbers, {found['first']!r} first"
         return Ids(value, faults=(f"{fault}: leave the ids as they are written.",))
     return Ids(number)
 
@@ -146,7 +146,7 @@ def _decimal(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:
     }
     n, broken, long = rows.select(**tests).collect(engine="streaming").row(0)
     if broken:
-        return Ids(value, faults=(f"{name}: {broken:,} of {n:,} ids are no whole numbers: write integers or text.",))
+        return Ids(value, faults=(f"{name}: {broken:,} of {n:,} ids are not whole numbers: write integers or text.",))
     return Ids(text if long else text.cast(pl.Int64))
 
 
@@ -160,7 +160,7 @@ def _whole(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:
     return Ids(
         value,
         faults=(
-            f"{name}: is a column of fractions, in which large ids run together ({n - whole:,} of {n:,} are no whole "
+            f"{name}: is a column of fractions, in which large ids run together ({n - whole:,} of {n:,} are not whole "
             "numbers below 2^53): write ids as integers or text.",
         ),
     )

@@ -373,7 +373,7 @@ def _unreadable(rows: pl.LazyFrame, name: str, naive: pl.Expr) -> tuple[str, ...
     if numbers > dates:
         return _fault(rows, name, ~is_number & is_there, "text that is not a number", "write all times in one way")
     cure = "write 2011-12-09 12:50:00 or 2011-12-09T12:50:00+01:00"
-    return _fault(rows, name, naive.is_null() & is_there, "text that is no ISO date", cure)
+    return _fault(rows, name, naive.is_null() & is_there, "text that is not an ISO date", cure)
 
 
 def _from_numbers(rows: pl.LazyFrame, name: str, value: pl.Expr, timezone: str, given: Unit | None) -> Times:
@@ -486,7 +486,7 @@ def _judged(rows: pl.LazyFrame, name: str, times: Times, implausible: Implausibl
         )
     elif n_late:
         share = "all" if n_late == n else f"{n_late / n:.0%} of the"
-        notes.append(f"{name}: {share} times lie in the future: is that meant?")
+        notes.append(f"{name}: {share} times lie in the future: check their unit and the clock.")
     if n_none:
         checks.append((none, "no moment before the year 10000", "such as 20261131"))
     if not checks:

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 from micrec.baselines import BASELINES
 from micrec.evaluation.metrics import EvalResult
 
-Outcome = Literal["above", "below", "not told apart from"]
+Outcome = Literal["above", "below", "not distinguishable from"]
 ALPHA = 0.05
 LABELS = {"title_knn": "title-kNN", "ease": "EASE", "ials": "iALS"}  # of results that hold more than our baselines
 
@@ -87,7 +87,7 @@ def _standing(model: EvalResult, baseline: EvalResult, name: str, column: int) -
     gained = (model.user_hits[:, column] - baseline.user_hits[:, column]).astype(np.float64)
     difference, half = _ratio(gained, model.user_lines.astype(np.float64))
     interval = None if half is None else (difference - half, difference + half)
-    outcome: Outcome = "not told apart from"
+    outcome: Outcome = "not distinguishable from"
     if interval is not None and interval[0] > 0:
         outcome = "above"
     elif interval is not None and interval[1] < 0:

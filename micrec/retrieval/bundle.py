@@ -176,7 +176,7 @@ def _check(bundle: Bundle) -> None:
     if len(candidates) and not 0 <= candidates.min() <= candidates.max() < n:
         raise ValueError(f"the list of items goes beyond the {n:,} item ids")
     if len(np.unique(candidates)) != len(candidates) or bundle.item_ids.n_unique() != n:
-        raise ValueError("an item stands twice")
+        raise ValueError("an item appears twice")
     if bundle.items.n != n or (bundle.titles is not None and len(bundle.titles) != n):
         raise ValueError("items, fields and titles differ in number")
     title = bundle.manifest.get("title_field")

@@ -50,7 +50,7 @@ def missing_ground_truth(dataset: Dataset) -> str | None:
     """Why a dataset has no ceiling; None if it has one."""
     provenance = dataset.schema.provenance
     if dataset.folder is None or provenance.get("generator") != GENERATOR:
-        return "it is no generated world in a folder"
+        return "it is not a generated world in a folder"
     if not (dataset.folder / "ground_truth" / "items.parquet").is_file():
         return "its folder holds no ground_truth"
     if len(dataset.items) > MOST_ITEMS:

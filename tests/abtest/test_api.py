@@ -331,7 +331,7 @@ class TestScenario:
 
     def test_only_a_finished_run_is_loaded(self, tmp_path):
         (tmp_path / "results.json").write_text('{"schema": "other"}')
-        with pytest.raises(micrec.MicrecError, match="is no results file of this version"):
+        with pytest.raises(micrec.MicrecError, match="is not a results file of this version"):
             abtest.load_run(tmp_path)
         with pytest.raises(micrec.MicrecError, match="give the folder of a finished run"):
             abtest.load_run(tmp_path / "none")

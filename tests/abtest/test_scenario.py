@@ -133,7 +133,7 @@ class TestRefusals:
                 "metrics.primary=[hit@7]",
                 "metrics.primary: hit@7 needs 7 among base.evaluation.cutoffs (50, 100, 200, 500)",
             ),
-            ("metrics.secondary=[hit@x]", "metrics.secondary: hit@x is no metric: write it as hit@50"),
+            ("metrics.secondary=[hit@x]", "metrics.secondary: hit@x is not a metric: write it as hit@50"),
             ("metrics.primary=[]", "metrics.primary: must name at least one metric"),
             ("arms={control: {label: a}}", "arms: must hold control and at least one other arm, got control"),
             ("arms={a: {label: a}, b: {label: b}}", "arms: must hold control and at least one other arm, got a, b"),

@@ -56,4 +56,4 @@ def test_decimal_ids_are_exact(values, scale, read):
 
 def test_decimal_ids_with_fractions_are_refused():
     rows = pl.LazyFrame({"u": pl.Series(["1.50", "2.00"]).cast(pl.Decimal(10, 2))})
-    assert read_ids(rows, "u").faults == ("u: 1 of 2 ids are no whole numbers: write integers or text.",)
+    assert read_ids(rows, "u").faults == ("u: 1 of 2 ids are not whole numbers: write integers or text.",)

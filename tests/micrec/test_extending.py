@@ -54,7 +54,7 @@ def test_an_endless_chain_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parent", "message"), [(3, "must be the path"), ("nosuch", "cannot be read"), ("/dev/zero", "no regular file")]
+    ("parent", "message"), [(3, "must be the path"), ("nosuch", "cannot be read"), ("/dev/zero", "not a regular file")]
 )
 def test_a_parent_that_is_none(tmp_path, parent, message):
     with pytest.raises(MicrecError, match=message):

@@ -60,7 +60,7 @@ def test_fractions_are_no_ids(value: float) -> None:
 def test_text_that_is_some_number_and_some_not_stays_text_and_is_refused_as_numbers() -> None:
     rows = pl.LazyFrame({"id": ["007", "x"]})
     assert ids_of(rows.collect()["id"]) == ["007", "x"]
-    assert "1 of 2 ids are no whole numbers, 'x' first" in read_ids(rows, "id", spelling="number").faults[0]
+    assert "1 of 2 ids are not whole numbers, 'x' first" in read_ids(rows, "id", spelling="number").faults[0]
 
 
 def test_case_is_told_or_folded() -> None:

@@ -236,7 +236,7 @@ def test_a_change_that_fails_is_not_saved(fitted, dataset, tmp_path):
 def test_an_index_and_a_list_of_different_lengths_are_refused(fitted, dataset, tmp_path):
     Retriever.build(fitted, dataset, k=5).save(tmp_path / "bundle")
     tensors, manifest = load_checkpoint(tmp_path / "bundle")
-    for rows, words in ((slice(None, -1), "the index holds"), (slice(None), "an item stands twice")):
+    for rows, words in ((slice(None, -1), "the index holds"), (slice(None), "an item appears twice")):
         changed = tensors["candidates"].clone()
         changed[-1] = changed[0]
         save_checkpoint(tmp_path / "bundle", tensors | {"candidates": changed[rows].contiguous()}, manifest)

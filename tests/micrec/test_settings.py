@@ -79,7 +79,7 @@ class TestLoadYaml:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("a: 1\nb:\n  c: 1\n  c: 2\n", r"file\.yaml: line 4, column 3: .*'c' stands twice, first on line 3"),
+            ("a: 1\nb:\n  c: 1\n  c: 2\n", r"file\.yaml: line 4, column 3: .*'c' appears twice, first on line 3"),
             ("a: 1\nb: [1, 2\nc: 3\n", r"file\.yaml: line \d, column \d: not valid YAML"),
             ("a: !!python/object/apply:os.system [ls]\n", r"line 1, column 4: .*could not determine a constructor"),
             ("yes: 1\n", r"key True is not text: put it in quotes"),
@@ -295,7 +295,7 @@ class TestBounds:
         assert apply_overrides({}, [f"count={text}"]) == {"count": value}
 
     def test_only_regular_files_of_a_bearable_size_are_read(self, tmp_path):
-        with pytest.raises(MicrecError, match="/dev/zero: is no regular file"):
+        with pytest.raises(MicrecError, match="/dev/zero: is not a regular file"):
             load_yaml(Path("/dev/zero"))
         (tmp_path / "large.yaml").write_bytes(b"#" * (1 << 21))
         with pytest.raises(MicrecError, match="is larger than 1 MB"):

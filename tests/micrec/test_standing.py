@@ -63,8 +63,8 @@ class TestStandings:
         assert (first.baseline, first.cutoff, first.difference) == ("popularity", 10, 3 / 16)
         # per-user differences 1/4, 1/4, 1/4, 0: mean 3/16, standard error 1/16, t with 3 degrees of freedom 3.182
         assert first.interval == pytest.approx((3 / 16 - 3.182446305 / 16, 3 / 16 + 3.182446305 / 16))
-        assert first.outcome == "not told apart from"
-        assert (second.difference, second.interval, second.outcome) == (0.0, (0.0, 0.0), "not told apart from")
+        assert first.outcome == "not distinguishable from"
+        assert (second.difference, second.interval, second.outcome) == (0.0, (0.0, 0.0), "not distinguishable from")
 
     def test_better_worse_and_alike(self):
         model, better, worse = drawn((0.3, 0.5), 1), drawn((0.5, 0.6), 2), drawn((0.1, 0.5), 3)
@@ -74,7 +74,7 @@ class TestStandings:
             ("item_knn", 10, "below"),
             ("item_knn", 50, "below"),
             ("popularity", 10, "above"),
-            ("popularity", 50, "not told apart from"),
+            ("popularity", 50, "not distinguishable from"),
         ]
         assert verdict(found, model) == (
             "it does not pass item-kNN and popularity: below item-kNN at every N; above popularity at 10, not told "
@@ -103,7 +103,7 @@ class TestStandings:
             lines, rates = rng.geometric(0.2, 60), rng.beta(1, 4, 60)
             first, second = (np.stack([rng.binomial(lines, rates)] * 2, axis=1) for _ in range(2))
             found = standings({"m": result(first, lines), "popularity": result(second, lines)})
-            wrong += found[0].outcome != "not told apart from"
+            wrong += found[0].outcome != "not distinguishable from"
         assert 0.025 < wrong / 600 < 0.085  # 5 %, give or take four standard errors
 
     def test_lists_of_the_whole_catalogue_are_not_compared(self):
@@ -112,14 +112,14 @@ class TestStandings:
         found = standings({"m": model, "popularity": other})
         assert [one.cutoff for one in found] == [10]
         assert verdict(found, model) == (
-            "it does not pass popularity: not told apart from popularity at 10 (each at 95 % over 2 users)"
+            "it does not pass popularity: not distinguishable from popularity at 10 (each at 95 % over 2 users)"
         )
         assert verdict([], model).startswith("none, as there is no baseline, or every list holds the whole catalogue")
 
     def test_one_user_tells_nothing(self):
         model, other = (result(np.array([[hits, 2]]), np.array([2])) for hits in (2, 0))
         (first, _) = standings({"m": model, "popularity": other})
-        assert (first.difference, first.interval, first.outcome) == (1.0, None, "not told apart from")
+        assert (first.difference, first.interval, first.outcome) == (1.0, None, "not distinguishable from")
 
 
 class TestWords:

@@ -250,7 +250,8 @@ TABULAR_FAULTS = [
     ),
     (
         {"clicks": f"{HEADER}\n1,a,2020-01-01\n1,a,01/02/2020\n1,a,2020-13-01\n"},
-        "clicks.csv: timestamp: text that is no ISO date in 2 of 3 rows (row 1: '01/02/2020'; row 2: '2020-13-01'): "
+        "clicks.csv: timestamp: text that is not an ISO date in 2 of 3 rows "
+        "(row 1: '01/02/2020'; row 2: '2020-13-01'): "
         "write 2011-12-09 12:50:00",
     ),
     (
@@ -263,7 +264,8 @@ TABULAR_FAULTS = [
     ),
     (
         {"clicks": CLICKS, "items": ITEMS.replace("2|3", "2|x"), "schema": SCHEMA},
-        "items.csv: embedding: text that is no list of numbers parted by '|' in 1 of 3 rows (row 1: '2|x'): correct it",
+        "items.csv: embedding: text that is not a list of numbers between '|' in 1 of 3 rows "
+        "(row 1: '2|x'): correct it",
     ),
     (
         {"clicks": CLICKS, "items": "item_id,title\na,A\n", "schema": SCHEMA},
@@ -294,7 +296,7 @@ def test_faults_of_several_files_are_told_at_once(tmp_path: Path) -> None:
     paths = write(tmp_path, clicks=f"{HEADER}\n1,a,x\n", users="user_id,since\n1,2020-01-01\n2,then\n")
     (tmp_path / "schema.yaml").write_text("users: {since: timestamp}")
     with pytest.raises(
-        MicrecError, match=r"2 errors\n.*users.csv: since: text that is no ISO date|2 errors\n.*clicks.csv"
+        MicrecError, match=r"2 errors\n.*users.csv: since: text that is not an ISO date|2 errors\n.*clicks.csv"
     ):
         read_tabular(**paths, schema=tmp_path / "schema.yaml")
 

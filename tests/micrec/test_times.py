@@ -167,10 +167,10 @@ S = 1_795_500_000
         ([datetime(2026, 11, 1), datetime(2100, 1, 1)], "in the future in 1 of 2 rows (row 1: 2100-01-01 00:00:00"),
         ([date(2026, 11, 1), date(1900, 1, 1)], "before 1990 in 1 of 2 rows (row 1: 1900-01-01"),
         (["2026-11-01 10:00", "1970-01-01 00:00"], "before 1990 in 1 of 2 rows (row 1: '1970-01-01 00:00'"),
-        (["2026-11-01 10:00", "soon"], "text that is no ISO date in 1 of 2 rows (row 1: 'soon"),
-        (["2026-11-01 10:00", "2026-02-30 10:00"], "text that is no ISO date in 1 of 2 rows (row 1: '2026-02-30"),
+        (["2026-11-01 10:00", "soon"], "text that is not an ISO date in 1 of 2 rows (row 1: 'soon"),
+        (["2026-11-01 10:00", "2026-02-30 10:00"], "text that is not an ISO date in 1 of 2 rows (row 1: '2026-02-30"),
         (["5", "6", "soon"], "text that is not a number in 1 of 3 rows (row 2: 'soon'"),
-        (["24.11.2026 15:00"], "text that is no ISO date in 1 of 1 rows (row 0: '24.11.2026"),
+        (["24.11.2026 15:00"], "text that is not an ISO date in 1 of 1 rows (row 0: '24.11.2026"),
         ([20261124, 20261131, 20261125], "no moment before the year 10000 in 1 of 3 rows (row 1: 20261131"),
         ([float(S), float("inf")], "no moment before the year 10000 in 1 of 2 rows (row 1: inf"),
         ([float(S), float("nan")], "no moment before the year 10000 in 1 of 2 rows (row 1: nan"),
@@ -197,7 +197,7 @@ def test_single_implausible_times_are_dropped_when_asked_and_counted() -> None:
 def test_a_log_that_goes_on_into_the_future_is_told_and_taken() -> None:
     times, found = read([S + day * 86_400 for day in range(-5, 12)])
     assert len(found) == 17
-    assert times.notes == ("t: 29% of the times lie in the future: is that meant?",)
+    assert times.notes == ("t: 29% of the times lie in the future: check their unit and the clock.",)
 
 
 def test_a_log_that_counts_from_its_own_start_is_taken_as_it_is() -> None:

@@ -264,7 +264,7 @@ def test_faults_of_the_schema(tmp_path: Path, changes: dict[str, object], expect
         ("name: x\nmicrec_dataset: 2\n", "dataset.yaml: micrec_dataset: must be 1, got 2"),
         ("name: [x\n", "dataset.yaml: line 2, column 1: not valid YAML"),
         ("- a\n", "dataset.yaml: must hold a mapping"),
-        ("name: x\nname: y\n", "dataset.yaml: line 2, column 1: not valid YAML: key 'name' stands twice"),
+        ("name: x\nname: y\n", "dataset.yaml: line 2, column 1: not valid YAML: key 'name' appears twice"),
         ("name: !!python/object/apply:os.system [echo]\n", "dataset.yaml: line 1, column 7: not valid YAML: could not"),
     ],
 )

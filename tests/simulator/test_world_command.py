@@ -159,7 +159,7 @@ def test_the_space_asked_for_is_enough_and_not_absurd(tmp_path, preset, scale):
         ("users: [", "not valid YAML"),
         ("users: 3", "users: must be a mapping of keys, got 3"),
         ("- users", "must hold a mapping of keys"),
-        ("users: {count: 5}\nusers: {count: 6}", "key 'users' stands twice"),
+        ("users: {count: 5}\nusers: {count: 6}", "key 'users' appears twice"),
     ],
 )
 def test_a_bad_file_gets_one_clear_error_and_nothing_is_written(tmp_path, keys, message):

@@ -29,7 +29,7 @@ SOURCE = (
 class MovieLensConfig(CatalogueConfig):
     """Options of the reader."""
 
-    min_rating: NonNegativeFloat = Field(0.0, description="Ratings below it are no clicks; 0 takes every rating.")
+    min_rating: NonNegativeFloat = Field(0.0, description="Ratings below it are not clicks; 0 takes every rating.")
     tags: bool = Field(
         False,
         description="Read tags.csv as an item field. Users write tags all along, so the field knows the test period.",

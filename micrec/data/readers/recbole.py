@@ -24,7 +24,7 @@ LATEST_S = 100_000_000_000  # a time beyond the year 5000 in seconds is meant in
 class RecBoleConfig(CatalogueConfig):
     """Options of the reader; the defaults are the column names of RecBole's own datasets."""
 
-    min_rating: float | None = Field(None, description="Interactions rated below it are no clicks; null takes all.")
+    min_rating: float | None = Field(None, description="Interactions rated below it are not clicks; null takes all.")
     user: str = Field("user_id", description="Column of the user.")
     item: str = Field("item_id", description="Column of the item.")
     time: str = Field("timestamp", description="Column of the time, in seconds or milliseconds.")

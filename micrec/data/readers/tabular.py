@@ -408,12 +408,12 @@ def _parse_field(
     if kind is FieldType.TIMESTAMP:
         numbers = _numbers(values)
         dates = numbers if parses_everywhere(values, numbers) else iso_dates(values)
-        return _parsed(source, values, dates, "text that is no ISO date", "write 2011-12-09 12:50:00", faults)
+        return _parsed(source, values, dates, "text that is not an ISO date", "write 2011-12-09 12:50:00", faults)
     if kind is FieldType.VECTOR:
         numbers = values.str.split(separator).list.eval(pl.element().str.strip_chars())
         vectors = numbers.cast(pl.List(pl.Float64), strict=False)
         broken = vectors.list.eval(pl.element().is_null().any()).list.first()
-        faults.rows(source, values, broken, f"text that is no list of numbers parted by {separator!r}", "correct it")
+        faults.rows(source, values, broken, f"text that is not a list of numbers between {separator!r}", "correct it")
         return vectors
     return values
 

@@ -118,7 +118,7 @@ def test_durations_are_seconds():
         ("clicks", pl.lit(dt.date(2026, 11, 1)), "clicks: holds Date, must hold numbers: make a number of them first"),
         ("clicks", pl.lit(dt.time(1)), "clicks: holds Time, must hold numbers"),
         ("clicks", pl.lit([1, 2]), "clicks: holds List(Int64), must hold numbers: give one number a row"),
-        ("clicks", pl.col("arm").cast(pl.Categorical), "must hold numbers: fix the values that are no numbers"),
+        ("clicks", pl.col("arm").cast(pl.Categorical), "must hold numbers: correct the values that are not numbers"),
         ("clicks", pl.lit(b"7"), "clicks: holds Binary, must hold numbers"),
         ("clicks", pl.lit(None), "clicks: 100 rows are empty"),
         ("pre_clicks", pl.lit("x"), "pre_clicks: holds String, must hold numbers"),

@@ -209,8 +209,8 @@ def test_columns_that_nobody_judges_are_told_once(tmp_path):
     shown = RUN.invoke(app, args).stdout
     notes = [line for line in shown.splitlines() if line.startswith("note: ")]
     assert notes == [
-        "note: Not measured, for want of columns: ALR (likes), AFR (follows), stay (days), stay-c (days), "
-        "CTR (impressions).",
+        "note: Not measured, because their columns are missing: ALR (likes), AFR (follows), stay (days), "
+        "stay-c (days), CTR (impressions).",
         "note: Not used: revenue, orders; judge them with --metrics.",
     ]
     told = RUN.invoke(app, [*args, "--columns", "dwell_s=revenue * 2"]).stdout

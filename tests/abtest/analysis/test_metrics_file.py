@@ -29,7 +29,7 @@ def test_the_paper_s_metrics_are_there_by_name():
     found, left_out = default_metrics({"clicks", "dwell_s"})
     assert [metric.name for metric in found] == ["ACC", "ADT"]
     (line,) = left_out
-    assert line.startswith("Not measured, for want of columns: ALR (likes), AFR (follows)")
+    assert line.startswith("Not measured, because their columns are missing: ALR (likes), AFR (follows)")
     assert "stay (days)" in line
 
 
@@ -70,7 +70,7 @@ metrics:
         "4 errors",
         "metrics.broken: expression 'clicks +'",
         "primary: no metric 'NOPE'",
-        "secondary: 'ACC' stands twice",
+        "secondary: 'ACC' appears twice",
         "metrics.unused: defined and in no list",
     ):
         assert part in text

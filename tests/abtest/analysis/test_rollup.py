@@ -93,7 +93,7 @@ def test_events_are_counted(unit):
         assert found[user]["clicks"] == found[user]["impressions"] == len(seen)
         assert found[user]["dwell_s"] == 2.5 * len(seen)
         assert (found[user]["next_day_stays"], found[user]["next_day_eligible"]) == STAYS[user]
-    assert "Events share are activity and no count." in log.notes
+    assert "Events share count as activity only." in log.notes
     assert "likes" not in found[1]
 
 

@@ -479,7 +479,7 @@ class TestRecommend:
             (["--history", "i0001,zzz"], "history: zzz: none of the 30 items"),
             (["--history-file", "none.txt"], "none.txt: there is no such file"),
             (["--user", "1003", "--history-file", "x"], "--user: goes without --field and --history"),
-            (["--field", "age=3", "--field", "age=4"], "--field: age: stands twice"),
+            (["--field", "age=3", "--field", "age=4"], "--field: age: appears twice"),
             (["--save"], "--save: there is nothing to keep"),
             (["--remove-item", "zzz"], "items to remove: zzz: none of the 30 items"),
             (["--remove-items", "none.txt"], "none.txt: there is no such file"),

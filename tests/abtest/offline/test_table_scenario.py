@@ -152,7 +152,7 @@ class TestFaults:
             "- orderings.2: must say either rising, or above and below",
             "- orderings.3: sets a row above itself: name another",
             "- metrics: hit@7 needs 7 among base.evaluation.cutoffs (5, 10)",
-            "- metrics: hit@x is no metric: write it as hit@50",
+            "- metrics: hit@x is not a metric: write it as hit@50",
             "- comparisons.2.metrics: coverage@8 needs 8 among base.evaluation.cutoffs (5, 10)",
             "- figure.metrics: coverage@10 is in no table: add it to metrics or details",
         ):

@@ -118,7 +118,7 @@ def test_a_log_of_another_source_has_no_ceiling(data, tmp_path):
     shutil.copytree(data, folder)
     schema = (folder / "dataset.yaml").read_text(encoding="utf-8")
     (folder / "dataset.yaml").write_text(schema.replace("micrec world", "a shop"), encoding="utf-8")
-    assert missing_ground_truth(read_dataset(folder)) == "it is no generated world in a folder"
+    assert missing_ground_truth(read_dataset(folder)) == "it is not a generated world in a folder"
 
 
 def test_lists_for_single_clicks_have_no_ceiling():
