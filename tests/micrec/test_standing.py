@@ -77,8 +77,8 @@ class TestStandings:
             ("popularity", 50, "not distinguishable from"),
         ]
         assert verdict(found, model) == (
-            "it does not pass item-kNN and popularity: below item-kNN at every N; above popularity at 10, not told "
-            "apart from it at 50 (each at 95 % over 400 users)"
+            "it does not pass item-kNN and popularity: below item-kNN at every N; above popularity at 10, not "
+            "distinguishable from it at 50 (each at 95 % over 400 users)"
         )
 
     def test_a_model_above_all(self):
