@@ -389,6 +389,10 @@ def _scenario_tables(results: Data) -> list[ResultTable]:
         from abtest.report.tables import report_tables
 
         found = [table._replace(folded=place >= _MOST_OPEN) for place, table in enumerate(report_tables(results))]
+    elif "squares" in results:
+        from abtest.report.pages.gain_map_page import square_tables
+
+        found = square_tables(results)
     elif results["kind"] == "statistics":
         from abtest.offline.dataset_statistics import count_table, shape_table
 

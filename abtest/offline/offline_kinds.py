@@ -1,10 +1,11 @@
-"""The kinds of scenario that train models on datasets, or only count them: two arms, a table, a grid, statistics."""
+"""The kinds of scenario on datasets: two arms, a table, a grid and a gain map train models, statistics only count."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from abtest.arms import arm_faults, config_faults
 from abtest.offline import table_checks
+from abtest.offline.gain_map_scenario import GainMapScenario, gain_map_faults
 from abtest.offline.grid_scenario import GridScenario, grid_faults
 from abtest.offline.offline_scenario import OfflineScenario
 from abtest.offline.statistics_scenario import StatisticsScenario
@@ -44,6 +45,17 @@ def _check_grid(schema: type[GridScenario], data: Mapping[str, Any]) -> tuple[Ta
     scenario, faults = _check_table(schema, data)
     if isinstance(scenario, GridScenario) and not faults:
         faults += grid_faults(scenario)
+    return scenario, faults
+
+
+def _check_gain_map(schema: type[GainMapScenario], data: Mapping[str, Any]) -> tuple[GainMapScenario | None, list[str]]:
+    scenario, faults = check(schema, data)
+    faults = [*faults, *table_checks.config_faults(data)]
+    if scenario is not None and not faults:
+        faults += gain_map_faults(scenario)
+        if not faults:
+            tables = scenario.tables().values()
+            faults += dict.fromkeys(fault for table in tables for fault in table_checks.scenario_faults(table))
     return scenario, faults
 
 
@@ -90,6 +102,13 @@ GRID = ScenarioKind(
     run=late("abtest.offline.grid:run_grid"),
     show=late("abtest.report.pages.table_page:print_table"),
     describe=GridScenario.work,
+)
+GAIN_MAP = ScenarioKind(
+    schema=GainMapScenario,
+    check=_check_gain_map,
+    run=late("abtest.offline.gain_map:run_gain_map"),
+    show=late("abtest.report.pages.gain_map_page:print_map"),
+    describe=GainMapScenario.work,
 )
 STATISTICS = ScenarioKind(
     schema=StatisticsScenario,

@@ -1,10 +1,11 @@
 """Figures laid out on paper: lines, shapes and texts with a class each; colours are the style sheet's affair."""
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from abtest.report.figures import Bars, Figure, Intervals, Lines, Row, Series
+from abtest.report.figures import Bars, Figure, HeatMap, HeatSquare, Intervals, Lines, Row, Series
 from abtest.report.scale import Scale, span, tick_text, ticks
 
 WIDE, NARROW = 720, 358  # px: a page's column, and a phone's
@@ -12,6 +13,7 @@ _LETTER = 6.8  # px a letter takes at the text size of the figures, about
 _WIDE_LETTER = 7.6  # px in the widest of the usual fonts
 _ROW_H, _ROW_H_NARROW, _LINE_H, _AXIS_H = 30, 46, 16, 30
 _NUMBERS_W = 188  # px beside a figure of intervals, at least
+_SHADES = 5  # of each colour of a heat map
 
 
 class DrawnMark(NamedTuple):
@@ -49,6 +51,8 @@ def draw(figure: Figure, width: int = WIDE) -> Drawing:
         return _intervals(figure, width)
     if isinstance(figure, Lines):
         return _lines(figure, width)
+    if isinstance(figure, HeatMap):
+        return _heat_map(figure, width)
     return _bars(figure, width)
 
 
@@ -205,6 +209,46 @@ def _bars(figure: Bars, width: int) -> Drawing:
         marks.append(DrawnMark("rect", "track", left, bar, right, bar + 14))
         marks.append(DrawnMark("rect", f"bar {figure.tone}", left, bar, max(x(max(value, 0.0)), left), bar + 14))
     return Drawing(width, 8 + row_h * len(figure.rows), marks, [])
+
+
+def _heat_map(figure: HeatMap, width: int) -> Drawing:
+    narrow = width < 500
+    left = 12 + round(_LETTER * max((len(name) for name in figure.rows), default=1))
+    side = (width - left) / max(len(figure.columns), 1)
+    height = 66 if narrow else 58
+    bottom = 24 + height * len(figure.rows)
+    marks = [DrawnMark("text", "axis", 0, 12, text=figure.y_label)]
+    for place, name in enumerate(figure.rows):
+        middle = bottom - (place + 0.5) * height + 4
+        marks.append(DrawnMark("text", "axis", left - 8, middle, text=name, anchor="end"))
+    for place, name in enumerate(figure.columns):
+        middle = round(left + (place + 0.5) * side, 2)
+        marks.append(DrawnMark("text", "axis", middle, bottom + 16, text=name, anchor="middle"))
+    marks.append(DrawnMark("text", "axis", (left + width) / 2, bottom + 36, text=figure.x_label, anchor="middle"))
+    for square in figure.squares:
+        x, y = round(left + square.column * side, 2), bottom - (square.row + 1) * height
+        marks += _square(square, figure.most, (x, y, round(x + side, 2), y + height), two_lines=side < _LETTER * 17)
+    legend = [("gain heat", "gain"), ("loss heat", "loss"), ("even heat", "interval covers 0")]
+    return Drawing(width, bottom + 42, marks, legend)
+
+
+def _square(
+    square: HeatSquare, most: float, place: tuple[float, float, float, float], *, two_lines: bool
+) -> Iterator[DrawnMark]:
+    """A square with its number and interval; ``two_lines``: each end of the interval has its own line."""
+    x, y, x2, y2 = place
+    value = square.value or 0.0
+    strength = min(_SHADES, math.ceil(_SHADES * abs(value) / most)) if most > 0 else 0
+    hue = "gain" if value > 0 else "loss" if value < 0 else "even"
+    sure = "open" if square.tone == "even" else "sure"
+    yield DrawnMark("rect", f"square {hue} {sure} shade-{strength}", x + 2, y + 2, x2 - 2, y2 - 2)
+    middle = round((x + x2) / 2, 2)
+    joined = f"[{', '.join(square.ends)}]" if square.ends else ""
+    lines = [*square.ends] if two_lines else [joined] if joined else []
+    first = (y + y2) / 2 + 4 - 7 * len(lines)
+    yield DrawnMark("text", f"heat-number {sure}", middle, first, text=square.text, anchor="middle")
+    for at, line in enumerate(lines, start=1):
+        yield DrawnMark("text", "heat-ends", middle, first + 15 * at, text=line, anchor="middle")
 
 
 def _x_axis(x: Scale, top: float, bottom: float, *, percent: bool, signed: bool, about: int) -> Iterator[DrawnMark]:

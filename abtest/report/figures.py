@@ -106,7 +106,54 @@ class Bars:
     kind: Literal["bars"] = "bars"
 
 
-Figure = Intervals | Lines | Bars
+@dataclass(frozen=True)
+class HeatSquare:
+    """One square of a heat map.
+
+    Attributes:
+        column: Its place from the left, from 0.
+        row: Its place from below, from 0.
+        value: What colours it, the stronger the further from 0; None where undefined.
+        text: The number in words.
+        ends: The ends of its interval in words, or empty.
+        tone: "gain" or "loss" where the interval lies on one side of 0, else "even".
+    """
+
+    column: int
+    row: int
+    value: float | None
+    text: str
+    ends: Sequence[str] = ()
+    tone: Tone = "even"
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A value over two dials, in squares that are coloured from loss over 0 to gain.
+
+    Attributes:
+        title: Above the figure.
+        x_label: What goes right.
+        y_label: What goes up.
+        columns: Names of the columns, from the left.
+        rows: Names of the rows, from below.
+        squares: The squares, in any order.
+        most: The absolute value that has the strongest colour.
+        caption: Below the figure.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    columns: Sequence[str]
+    rows: Sequence[str]
+    squares: Sequence[HeatSquare]
+    most: float
+    caption: str = ""
+    kind: Literal["heat"] = "heat"
+
+
+Figure = Intervals | Lines | Bars | HeatMap
 
 
 def to_data(figure: Figure) -> dict[str, Any]:
@@ -130,4 +177,6 @@ def from_data(data: Mapping[str, Any]) -> Figure:
         return Lines(**{**plain, "series": series, "level": tuple(level) if level else None})
     if kind == "bars":
         return Bars(**{**plain, "rows": [tuple(row) for row in plain["rows"]]})
+    if kind == "heat":
+        return HeatMap(**{**plain, "squares": [HeatSquare(**square) for square in plain["squares"]]})
     raise ValueError(f"no figure of kind {kind!r}.")
