@@ -64,7 +64,7 @@ def test_scale_1_is_table_1(preset):
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-4, 0.5, 2.0])
-@pytest.mark.parametrize("preset", ["video", "news", "tiny", "grocery", "topics"])
+@pytest.mark.parametrize("preset", ["video", "news", "tiny", "grocery", "topics", "video_topics", "news_topics"])
 def test_any_scale_is_a_world(preset, scale):
     config = load_world(PRESETS / f"{preset}.yaml", scale=scale)
     assert config.users.count == max(1, round(load_world(PRESETS / f"{preset}.yaml").users.count * scale))
@@ -136,3 +136,19 @@ def test_rarely_shown_items_have_a_fiftieth_of_their_appeal():
     ratio = rare.appeal / usual.appeal
     assert set(np.round(ratio, 12)) == {0.02, 1.0}
     assert (ratio < 0.5).mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / len(ratio)))
+
+
+@pytest.mark.parametrize("preset", TABLE_1)
+def test_presets_with_topics_keep_the_shape_of_table_1(preset):
+    """They differ from the preset of that shape in what users like and in what tells it, and in nothing else."""
+    old, new = (load_world(PRESETS / f"{name}.yaml").model_dump() for name in (preset, f"{preset}_topics"))
+    moved = {
+        part: {key for key in old[part] if old[part][key] != new[part][key]} for part in ("items", "taste", "signals")
+    }
+    assert moved == {
+        "items": {"topics"},
+        "taste": {"depth"},
+        "signals": {"titles", "tags", "provider", "sessions", "missing", "noise"},
+    }
+    assert {key for key in old if old[key] != new[key]} == {"name", "items", "taste", "signals"}
+    assert new["taste"]["depth"]["topic"] > new["taste"]["depth"]["subcategory"]

@@ -13,7 +13,7 @@ from abtest.offline.table_scenario import TableScenario
 from abtest.scenario_files import load_scenario
 from micrec.fitting import fit
 from micrec.presets import PAPER
-from micrec.settings import build_config, differences, merge
+from micrec.settings import build_config, differences, flatten, merge
 from tests.micrec.factories import random_dataset, write_random
 
 SCENARIOS = Path(__file__).parents[3] / "scenarios"
@@ -120,6 +120,35 @@ class TestWhatTheTablesTrain:
         for base, full in pairs:
             changed = differences(scenario.config(keys, full, 0), scenario.config(keys, base, 0))
             assert set(changed) == {f"contrast.{loss}.weight" for loss in OFF}
+
+    @pytest.mark.parametrize(
+        ("name", "loss", "keys"),
+        [
+            ("dose_titles", "semantic", ["signals.titles"]),
+            ("dose_fields", "feature", ["signals.tags", "signals.provider"]),
+            ("dose_links", "session", ["links.strength"]),
+        ],
+    )
+    def test_a_dose_moves_what_its_loss_needs_and_its_rows_differ_by_the_loss_alone(self, name, loss, keys):
+        scenario, _ = load_scenario(SCENARIOS / f"{name}.yaml")
+        ((panel, table),) = scenario.tables().items()
+        worlds = [keys_.world.model_dump() for _, keys_ in table.chosen()]
+        assert panel == loss
+        first, last = (flatten(world) for world in (worlds[0], worlds[-1]))
+        assert {key for key in first if first[key] != last[key]} == set(keys)
+        assert {first[key] for key in keys} == {0}
+        configs = [table.config(table.chosen()[0].keys, row, 0) for row in ("base", loss)]
+        assert list(differences(configs[1], configs[0])) == [f"contrast.{loss}.weight"]
+
+    def test_the_map_has_the_three_losses_over_the_same_base_worlds(self):
+        scenario, _ = load_scenario(SCENARIOS / "when.yaml")
+        assert set(scenario.panels) == set(OFF)
+        left = [[one.dataset for one in scenario.squares(name) if one.dial == 0] for name in scenario.panels]
+        assert left[0] == left[1] == left[2]
+
+    def test_the_worlds_of_titles_differ_in_what_titles_tell(self):
+        worlds = [flatten(keys.world_config().model_dump()) for _, keys in load("titles").chosen()]
+        assert {key for key in worlds[0] if worlds[0][key] != worlds[1][key]} == {"name", "signals.titles"}
 
     def test_the_grid_is_the_papers(self):
         scenario, _ = load_scenario(SCENARIOS / "grid.yaml")
