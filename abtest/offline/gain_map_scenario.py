@@ -76,7 +76,9 @@ class GainMapScenario(Frozen):
         3, description="Training seeds; every row uses the same ones."
     )
     first_seed: Seed = Field(0, description="The seeds are first_seed, first_seed + 1 …")
-    preset: Literal["paper", "modern"] = Field("paper", description="Defaults of every row; never mixed in one map.")
+    preset: Literal["paper", "modern", "best"] = Field(
+        "paper", description="Defaults of every row; never mixed in one map."
+    )
     base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all rows, laid over the preset.")
     rows: dict[Name, RowConfig] = Field(min_length=1, description="The models that the maps compare.")
     metrics: tuple[str, ...] = Field(("hit@50",), min_length=1, description="One map each; HIT only.")
