@@ -20,7 +20,7 @@ Setting = dict[str, Value]  # factor -> value
 class Factor(Frozen):
     """One thing that is varied: a value of one config key, or the same value of several."""
 
-    keys: tuple[str, ...] = Field(min_length=1, description="Config keys that get the value.")
+    keys: tuple[str, ...] = Field(min_length=1, description="Config keys that are set to the value.")
     values: tuple[Value, ...] = Field(min_length=2, description="Values tried, in order.")
 
 
@@ -29,15 +29,19 @@ class GridScenario(TableScenario):
 
     kind: Literal["grid"] = Field(description="The question.")  # type: ignore[assignment]
     tune: str = Field(description="The row whose config is searched; it is tested with the chosen setting.")
-    factors: dict[str, Factor] = Field(min_length=1, description="What is varied, by name.")
+    factors: dict[str, Factor] = Field(min_length=1, description="The factors that are varied, by name.")
     search: Literal["coordinate", "factorial"] = Field(
         "coordinate",
         description="factorial: every combination; coordinate: one factor after the other, the others at their best.",
     )
-    rounds: Repeats = Field(1, description="coordinate: passes over the factors; one that changes nothing is last.")
-    search_seeds: Repeats = Field(1, description="Training seeds of each setting; the mean over them decides.")
-    first_search_seed: Seed = Field(100, description="Its seeds are not those of the test.")
-    choose_by: str = Field("hit@100", description="Metric on the validation slice that is maximised.")
+    rounds: Repeats = Field(
+        1, description="For coordinate: largest number of passes over the factors; a pass without a change ends it."
+    )
+    search_seeds: Repeats = Field(1, description="Training seeds of each setting; their mean decides.")
+    first_search_seed: Seed = Field(
+        100, description="First seed of the search; by default its seeds differ from those of the test."
+    )
+    choose_by: str = Field("hit@100", description="Metric that is maximised on the validation clicks.")
 
     @property
     def search_seed_numbers(self) -> range:

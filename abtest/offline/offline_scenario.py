@@ -28,9 +28,11 @@ class Metrics(Frozen):
     """What is tested; each list is one family of Holm's adjustment."""
 
     primary: tuple[str, ...] = Field(
-        ("hit@50", "hit@100", "hit@200", "hit@500"), description="Metrics the verdict rests on."
+        ("hit@50", "hit@100", "hit@200", "hit@500"), description="Metrics that the verdict rests on."
     )
-    secondary: tuple[str, ...] = Field(("coverage@50", "coverage@500"), description="Metrics reported beside them.")
+    secondary: tuple[str, ...] = Field(
+        ("coverage@50", "coverage@500"), description="Further metrics that are reported."
+    )
     slices: tuple[str, ...] | None = Field(
         None, description="Slices on which the primary metrics are reported; null = every slice, [] = none."
     )
@@ -41,18 +43,26 @@ class OfflineScenario(Frozen):
 
     kind: Literal["offline_ab"] = Field(description="The question.")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Name of the run; default: the file's name.")
-    data: Path | None = Field(None, description="Dataset folder, from the working directory; null = a generated world.")
+    data: Path | None = Field(
+        None, description="Dataset folder, relative to the working directory; null = a generated world."
+    )
     world: WorldConfig = Field(default_factory=WorldConfig, description="The generated world, used if data is null.")
     seeds: Repeats = Field(5, description="Training seeds; every arm uses the same ones.")
     first_seed: Seed = Field(0, description="The seeds are first_seed, first_seed + 1 …")
     preset: Literal["paper", "modern", "best"] = Field(
-        "paper", description="Defaults of every arm; never mixed in one table."
+        "paper", description="Preset with the defaults of every arm; one table has one preset."
     )
-    base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all arms, laid over the preset.")
+    base: dict[str, Any] = Field(
+        default_factory=dict, description="Config keys of all arms, which override the preset."
+    )
     arms: dict[str, Arm] = Field(description="The models: control, and one or more treatments.")
-    metrics: Metrics = Field(default_factory=Metrics, description="What is tested.")
-    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
-    baselines: BaselineNames = Field(DEFAULT_BASELINES, description="Models without training that every table shows.")
+    metrics: Metrics = Field(default_factory=Metrics, description="Metrics that are tested.")
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        0.05, description="Level of the tests; intervals have level 1 - alpha."
+    )
+    baselines: BaselineNames = Field(
+        DEFAULT_BASELINES, description="Simple baselines that are evaluated beside the models."
+    )
 
     def table(self) -> "TwoArmTable":
         """The table of which this is a short form: arms as rows, each treatment compared with the control."""

@@ -12,9 +12,9 @@ from micrec.config import Frozen, SessionsConfig, SplitConfig
 class PaperCounts(Frozen):
     """A dataset of the paper's Table 1."""
 
-    label: str = Field(description="Its name in the paper.")
+    label: str = Field(description="Name of the dataset in the paper.")
     counts: dict[Literal["users", "items", "sessions", "clicks", "train", "test", "fields"], int] = Field(
-        description="Its numbers."
+        description="The paper's counts."
     )
 
 
@@ -26,9 +26,11 @@ class StatisticsScenario(Frozen):
     title: str = Field("Statistics of the datasets", description="Heading of the report and caption of the table.")
     datasets: dict[Name, DatasetConfig] = Field(min_length=1, description="The datasets, by name.")
     data: Path | None = Field(None, description="One dataset folder in place of all datasets; null = the datasets.")
-    split: SplitConfig = Field(default_factory=SplitConfig, description="Train, validation, test.")
-    sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="What a session is.")
-    paper: dict[str, PaperCounts] = Field(default_factory=dict, description="The paper's datasets, shown beside.")
+    split: SplitConfig = Field(
+        default_factory=SplitConfig, description="Split into training, validation and test clicks."
+    )
+    sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="Definition of a session.")
+    paper: dict[str, PaperCounts] = Field(default_factory=dict, description="The paper's datasets, shown beside ours.")
 
     def chosen(self) -> list[Chosen]:
         """The datasets in use: ``data`` alone where it is given."""

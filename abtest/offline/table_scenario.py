@@ -27,13 +27,19 @@ ALL = "all"  # the slice that is everybody
 class DatasetConfig(Frozen):
     """One dataset of a table: a folder, or a world that is drawn for it."""
 
-    label: str | None = Field(None, description="Name in tables; null = the dataset's own.")
-    data: Path | None = Field(None, description="Dataset folder, from the working directory; null = a generated world.")
+    label: str | None = Field(None, description="Name of the dataset in tables; null = its own name.")
+    data: Path | None = Field(
+        None, description="Dataset folder, relative to the working directory; null = a generated world."
+    )
     world: WorldConfig = Field(default_factory=WorldConfig, description="The generated world, used if data is null.")
-    scale: PositiveFloat = Field(1.0, description="Times the users, items, tags and providers of the world.")
-    base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all rows here, laid over base.")
+    scale: PositiveFloat = Field(
+        1.0, description="Factor on the numbers of users, items, tags and providers of the world."
+    )
+    base: dict[str, Any] = Field(
+        default_factory=dict, description="Config keys of all rows on this dataset, which override base."
+    )
     rows: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Config keys of single rows here, laid over the row's own."
+        default_factory=dict, description="Config keys of single rows on this dataset, which override the row's own."
     )
     paper: str | None = Field(None, description="Which of the paper's datasets is shown beside it; null = none.")
 
@@ -51,8 +57,10 @@ class RowConfig(Frozen):
     losses: tuple[Loss, ...] | None = Field(
         None, description="The item losses that are on, with the weights of base; the others are off. null = all."
     )
-    config: dict[str, Any] = Field(default_factory=dict, description="Config keys of this row, laid over base.")
-    reference: str | None = Field(None, description="The row its lift is relative to; null = that of the table.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Config keys of this row, which override base.")
+    reference: str | None = Field(
+        None, description="The row that its lift is relative to; null = the reference of the table."
+    )
 
     def keys(self) -> dict[str, Any]:
         """Its config keys, those of the switched-off losses included."""
@@ -63,23 +71,27 @@ class RowConfig(Frozen):
 class RowComparison(Frozen):
     """One row against others."""
 
-    row: str = Field(description="The row of interest.")
+    row: str = Field(description="The row that is compared.")
     against: tuple[str, ...] | None = Field(None, description="The rows it is compared with; null = all others.")
-    metrics: tuple[str, ...] | None = Field(None, description="On which metrics; null = those of the table.")
+    metrics: tuple[str, ...] | None = Field(None, description="Metrics that are compared; null = those of the table.")
     slices: tuple[str, ...] | None = Field(
-        (ALL,), description="On which slices of the test; all = the whole test, null = every slice but the whole."
+        (ALL,),
+        description="Slices that are tested; all = the whole test period, null = every slice except that.",
     )
-    family: Family = Field("primary", description="Effects of one family share Holm's adjustment over the table.")
+    family: Family = Field(
+        "primary",
+        description="Holm's adjustment runs over all effects of one family in the table.",
+    )
 
 
 class Ordering(Frozen):
     """What the paper claims: rows in rising order, or one row above others."""
 
-    claim: str = Field(description="The claim, as the report says it.")
-    rising: tuple[str, ...] = Field((), description="Rows, each to be better than the one before.")
-    above: str | None = Field(None, description="A row to be better than each of below.")
-    below: tuple[str, ...] = Field((), description="The rows that above is to beat.")
-    metrics: tuple[str, ...] | None = Field(None, description="On which metrics; null = those of the table.")
+    claim: str = Field(description="The claim, as the report prints it.")
+    rising: tuple[str, ...] = Field((), description="Rows, each of which is claimed to be better than the one before.")
+    above: str | None = Field(None, description="A row that is claimed to be better than each row of below.")
+    below: tuple[str, ...] = Field((), description="The rows that above is claimed to beat.")
+    metrics: tuple[str, ...] | None = Field(None, description="Metrics that are compared; null = those of the table.")
 
     def steps(self) -> list[tuple[str, str]]:
         """Pairs (lower, higher) that must hold for the claim to hold."""
@@ -90,14 +102,16 @@ class Ordering(Frozen):
 class PaperDataset(Frozen):
     """The paper's own numbers on one of its datasets, which are private: shown for shape, never a target."""
 
-    label: str = Field(description="Its name in the paper.")
-    rows: dict[str, dict[str, float]] = Field(description="Numbers by row and metric.")
+    label: str = Field(description="Name of the dataset in the paper.")
+    rows: dict[str, dict[str, float]] = Field(description="The paper's numbers by row and metric.")
 
 
 class FigureConfig(Frozen):
     """The figure: a panel per metric, a group of bars per dataset or per group of rows."""
 
-    metrics: tuple[str, ...] = Field((), description="One panel each; empty = the first and the last of the table.")
+    metrics: tuple[str, ...] = Field(
+        (), description="Metrics of the figure, one panel each; empty = the first and the last of the table."
+    )
     groups: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Groups of rows by label, bars in the same order in each; empty = all rows."
     )
@@ -139,23 +153,33 @@ class TableScenario(Frozen):
         "seed, after which all its seeds train that long on everything before the test.",
     )
     preset: Literal["paper", "modern", "best"] = Field(
-        "paper", description="Defaults of every row; never mixed in one table."
+        "paper", description="Preset with the defaults of every row; one table has one preset."
     )
-    base: dict[str, Any] = Field(default_factory=dict, description="Config keys of all rows, laid over the preset.")
-    rows: dict[Name, RowConfig] = Field(min_length=1, description="The models, in the order of the table.")
+    base: dict[str, Any] = Field(
+        default_factory=dict, description="Config keys of all rows, which override the preset."
+    )
+    rows: dict[Name, RowConfig] = Field(min_length=1, description="The models by name, in the order of the table.")
     reference: str | None = Field(None, description="The row that lifts are relative to; null = the first.")
     metrics: tuple[str, ...] = Field(
-        ("hit@50", "hit@100", "hit@200", "hit@500"), min_length=1, description="Columns of the table; tested."
+        ("hit@50", "hit@100", "hit@200", "hit@500"),
+        min_length=1,
+        description="Metrics in the columns of the table, which are tested.",
     )
     details: tuple[str, ...] = Field(
-        (), description="Further metrics of a second table, not tested; n/a where a dataset has none."
+        (), description="Metrics of a second table, which are not tested; n/a where a dataset lacks one."
     )
-    slices: tuple[str, ...] = Field((), description="Slices on which the table's metrics are shown, not tested.")
+    slices: tuple[str, ...] = Field((), description="Slices on which the table's metrics are shown but not tested.")
     comparisons: tuple[RowComparison, ...] = Field((), description="Which rows are tested against which.")
-    orderings: tuple[Ordering, ...] = Field((), description="Claims that are tested.")
-    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
-    baselines: BaselineNames = Field(DEFAULT_BASELINES, description="Models without training that every table shows.")
-    paper: dict[str, PaperDataset] = Field(default_factory=dict, description="The paper's own numbers, for shape.")
+    orderings: tuple[Ordering, ...] = Field((), description="Claims about the order of rows, which are tested.")
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        0.05, description="Level of the tests; intervals have level 1 - alpha."
+    )
+    baselines: BaselineNames = Field(
+        DEFAULT_BASELINES, description="Simple baselines that are evaluated beside the models."
+    )
+    paper: dict[str, PaperDataset] = Field(
+        default_factory=dict, description="The paper's own numbers, shown beside ours."
+    )
     figure: FigureConfig = Field(default_factory=FigureConfig, description="The figure of the report.")
 
     @property
