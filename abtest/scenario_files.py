@@ -136,7 +136,9 @@ def explain_scenario(start: str | None = None) -> list[KeyDescription]:
     starts = (start, f"base.{start}")
     if found := [s for s in settings if s.key in starts or s.key.startswith(tuple(f"{key}." for key in starts))]:
         return found
-    names = {name: s.key for s in settings for name in (s.key, s.key.removeprefix("base."), s.key.split(".")[-1])}
+    keys = [setting.key for setting in settings]
+    names = {key.split(".")[-1]: key for key in keys}  # a whole key goes before the last part of another
+    names |= {key.removeprefix("base."): key for key in keys} | {key: key for key in keys}
     near = [names[name] for name in difflib.get_close_matches(start, names, n=3)]
     cure = f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else "leave it out to see all keys."
     raise MicrecError(f"scenario explain: no key {start}: {cure}")

@@ -97,7 +97,10 @@ class TestScenario:
 
     def test_explain(self):
         everything, one = call("scenario", "explain").stdout, call("scenario", "explain", "alpha").stdout
-        assert one == "alpha: number > 0 and < 0.5; default 0.05\n    Level of the tests; intervals have level 1 - alpha.\n"
+        assert (
+            one
+            == "alpha: number > 0 and < 0.5; default 0.05\n    Level of the tests; intervals have level 1 - alpha.\n"
+        )
         assert one in everything
         assert "world.links.strength: " in everything
         wrong = call("scenario", "explain", "alhpa")
