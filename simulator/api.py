@@ -410,7 +410,9 @@ class PlatformLog(Displayed):
             follows=pl.col("follow").cast(pl.Int64).sum(),
         )
         counts = ("clicks", "dwell_s", "likes", "follows")
-        found = shown.join(done, on=keys, how="left").with_columns(pl.col(name).fill_null(0) for name in counts)
+        found = shown.join(done, on=keys, how="left", maintain_order="left").with_columns(
+            pl.col(name).fill_null(0) for name in counts
+        )
         return found.with_columns(day=pl.col("day") - self.first_day + 1).sort("user_id", "day")
 
     def to_dict(self) -> dict[str, Any]:

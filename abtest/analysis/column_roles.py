@@ -219,4 +219,4 @@ def _split(rows: pl.LazyFrame, plan: AnalysisPlan) -> pl.LazyFrame:
     text = ids.cast(pl.String).fill_null("").to_list()
     bits = [hashlib.blake2b(name.encode(), digest_size=1, salt=salt).digest()[0] & 1 for name in text]
     arms = pl.DataFrame({"user_id": ids, "arm": [plan.arms[bit] for bit in bits]})
-    return rows.drop("arm", strict=False).join(arms.lazy(), on="user_id", how="left")
+    return rows.drop("arm", strict=False).join(arms.lazy(), on="user_id", how="left", maintain_order="left")

@@ -87,13 +87,15 @@ def user_days(
         )
     )
     linked = scan(folders, "ground_truth").filter(pl.col("cause") == "link").group_by(keys).agg(link_clicks=pl.len())
-    table = asked.join(acted, on=keys, how="left").join(linked, on=keys, how="left")
+    table = asked.join(acted, on=keys, how="left", maintain_order="left").join(
+        linked, on=keys, how="left", maintain_order="left"
+    )
     past = _past(scenario, setting, arrived_s, before).lazy()
     labels = {name: arm.label for name, arm in scenario.arms.items()}
     counts = ("clicks", "dwell_s", "likes", "follows", "link_clicks")
     return (
         table.with_columns(pl.col(name).fill_null(0) for name in counts)
-        .join(past, on="user_id", how="left")
+        .join(past, on="user_id", how="left", maintain_order="left")
         .with_columns(
             day=pl.col("day") - scenario.experiment_day + 1, arm=pl.col("arm").replace(labels), active=pl.lit(True)
         )
@@ -155,8 +157,8 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
     )
     channels = (
         offered.join(by_channel, on=["arm", "channel"], how="full", coalesce=True)
-        .join(dwell, on=["arm", "channel"], how="left")
-        .join(linked, on=["arm", "channel"], how="left")
+        .join(dwell, on=["arm", "channel"], how="left", maintain_order="left")
+        .join(linked, on=["arm", "channel"], how="left", maintain_order="left")
         .filter(pl.col("channel") != "ranking")
     )
     pleased = (
@@ -167,8 +169,8 @@ def facts_of(folders: list[Path], channels_in_order: Sequence[str]) -> dict[str,
     daily = (
         requests.group_by("arm", "day")
         .agg(users=pl.col("user_id").n_unique(), requests=pl.len(), failed=(pl.col("result") != "slate").sum())
-        .join(acted.group_by("arm", "day").agg(clicks=pl.len()), on=["arm", "day"], how="left")
-        .join(pleased, on=["arm", "day"], how="left")
+        .join(acted.group_by("arm", "day").agg(clicks=pl.len()), on=["arm", "day"], how="left", maintain_order="left")
+        .join(pleased, on=["arm", "day"], how="left", maintain_order="left")
     )
     tables = {
         "outcomes": outcome.sort("arm", "result", "fallback"),
@@ -240,7 +242,9 @@ def _past(
             .collect()
         )
     there = pl.col("arrived_s") < scenario.experiment_day * DAY_S
-    table = users.join(organic, on="user_id", how="left").join(warm, on="user_id", how="left")
+    table = users.join(organic, on="user_id", how="left", maintain_order="left").join(
+        warm, on="user_id", how="left", maintain_order="left"
+    )
     known = pl.col("organic").fill_null(0) + pl.col("pre_clicks").fill_null(0)
     found = table.select("user_id", cold=known < scenario.cold_clicks)
     if before:

@@ -3,6 +3,7 @@
 import datetime as dt
 import random
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -110,6 +111,15 @@ def test_parts_are_summed_when_asked():
     assert {user: row["clicks"] for user, row in by_user(log).items()} == {1: 3, 2: 4}
     assert log.unit == "3 rows summed to 2 users"
     assert log.days is None
+
+
+def test_a_split_by_hash_keeps_the_order_of_the_rows():
+    """On the order rest a user's first value and the last digits of sums."""
+    rows, users = 200_000, 20_000
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"user_id": rng.integers(users, size=rows), "clicks": np.ones(rows), "row": np.arange(rows)})
+    plan = AnalysisPlan("A", ("B",), rows="parts", split_salt="s")
+    assert all(column_roles._split(table.lazy(), plan).collect(engine="streaming")["row"].is_sorted() for _ in range(5))
 
 
 def test_repeats_are_dropped_when_asked_and_counted():
