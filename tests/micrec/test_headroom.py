@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from typer.testing import CliRunner
 
 import micrec
-from abtest.cli import app
+from abtest.cli.main import app
 from micrec.config import SessionsConfig, SplitConfig
 from micrec.data.dataset import Clicks, Dataset, EntityTable
 from micrec.data.encoding import encode_table
