@@ -53,8 +53,11 @@ def copy(
     target = file or Path(f"{found.stem}.yaml")
     if target.is_dir():
         target = target / found.name
+    beside = "worlds/" if found.parent.name == "worlds" else ""
     text = re.sub(
-        r"(?m)(\bextends: )([\w/]+)\.yaml\b", lambda part: part[1] + part[2], found.read_text(encoding="utf-8")
+        r"(?m)(\bextends: )([\w/]+)\.yaml\b",
+        lambda part: part[1] + beside + part[2],
+        found.read_text(encoding="utf-8"),
     )
     try:
         with target.open("x", encoding="utf-8") as written:

@@ -79,7 +79,7 @@ def baseline_rows(table: TableScenario, run: DatasetRun, options: RunOptions) ->
 def ceiling_rows(table: TableScenario, run: DatasetRun, options: RunOptions) -> Iterator[ReferenceRow]:
     """The best possible results, where the dataset is a generated world that tells them; named or not."""
     ceilings = [name for name, model in BASELINES.items() if model.is_ceiling and name not in table.baselines]
-    for name in affordable(ceilings, run.dataset):
+    for name in affordable(sorted(ceilings), run.dataset):  # the same order however they were registered
         yield ReferenceRow(name, CEILING, partial(options.baseline or default_baseline(), name))
 
 

@@ -226,7 +226,7 @@ def test_it_sees_no_topics_at_0_and_some_halfway():
 
 def test_the_titles_in_the_documentation_are_those_of_its_command():
     page = (Path(__file__).parents[2] / "docs" / "worlds.md").read_text(encoding="utf-8")
-    section = page.split("## Titles a person believes")[1]
+    section = page.split("## English titles")[1]
     command, printed = re.findall(r"```\w+\n(.*?)```", section, re.DOTALL)[:2]
     keys = dict(one.split("=") for one in re.findall(r"--set (\S+)", command))
     world = make_world("tiny", settings={key: yaml.safe_load(value) for key, value in keys.items()})

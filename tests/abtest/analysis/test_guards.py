@@ -85,7 +85,7 @@ def test_a_user_in_two_arms_is_refused():
     moved = table.with_columns(arm=pl.when((pl.col("user_id") < 2) & (pl.col("day") > 1)).then(pl.lit("B")))
     table = table.with_columns(arm=moved["arm"].fill_null(table["arm"]))
     text = refusal(table)
-    assert "arm: 1 user stand" in text
+    assert "arm: 1 user is in more than one arm" in text
     assert "(user_id 0)" in text
 
 

@@ -12,7 +12,7 @@ from .fakes import draw_result, run_fake
 from .table_fakes import run_fake_table
 
 RATES = {"popularity": (0.1, 0.2), "users_known": (0.6, 0.8), "items_known": (0.5, 0.7)}
-CEILINGS = ["users_known (ceiling)", "items_known (ceiling)"]
+CEILINGS = ["items_known (ceiling)", "users_known (ceiling)"]
 
 
 def drawn(name, dataset, config):
