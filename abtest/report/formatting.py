@@ -17,6 +17,11 @@ def mean_sd(mean: float | None, sd: float | None) -> str:
     return value(mean) if sd is None else f"{value(mean)} ± {value(sd)}"
 
 
+def seeds(numbers: Sequence[int]) -> str:
+    """Training seeds in words: ``seed 3`` or ``seeds 0 to 4``."""
+    return f"seed {numbers[0]}" if len(numbers) == 1 else f"seeds {numbers[0]} to {numbers[-1]}"
+
+
 def percent(share: float | None) -> str:
     """A relative change with its sign."""
     return UNDEFINED if share is None else f"{share:+.2%}".replace("%", " %")

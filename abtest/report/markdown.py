@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from abtest.report import formatting
 from abtest.report.pages.two_arm_verdict import verdicts
 from abtest.report.tables import Results, Table, arm_label, report_tables, switch_lines, turned
 
@@ -46,7 +47,7 @@ def _lines(results: Results) -> Iterator[str]:
     yield (
         f"Dataset {escape(dataset['name'])}: {dataset['users']:,} users, {dataset['items']:,} items, "
         f"{dataset['clicks']:,} clicks (hash {code(dataset['hash'])}). "
-        f"Seeds {results['seeds'][0]} to {results['seeds'][-1]}."
+        f"{formatting.seeds(results['seeds']).capitalize()}."
     )
     yield from ("", "## Verdict")
     for headline, *reasons in verdicts(results).values():

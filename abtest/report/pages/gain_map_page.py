@@ -216,7 +216,7 @@ def _switches(results: Results) -> list[tuple[str, str]]:
 def _subtitle(results: Results) -> str:
     seeds = results["seeds"]
     preset = results["scenario"]["preset"]
-    return f"{len(results['datasets'])} generated worlds; seeds {seeds[0]} to {seeds[-1]}; preset {preset}."
+    return f"{len(results['datasets'])} generated worlds; {formatting.seeds(seeds)}; preset {preset}."
 
 
 def _provenance(results: Results) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from abtest.report import html, terminal
+from abtest.report import formatting, html, terminal
 from abtest.report.figures import Intervals, Row, Tone
 from abtest.report.formatting import percent, percent_interval
 from abtest.report.markdown import code, escape, table_lines
@@ -79,7 +79,7 @@ def subtitle(results: Results) -> str:
     seeds, names = results["seeds"], ", ".join(facts["label"] for facts in results["datasets"].values())
     if "preset" not in results["scenario"]:
         return f"{names}."
-    line = f"{names}; seeds {seeds[0]} to {seeds[-1]}; preset {results['scenario']['preset']}."
+    line = f"{names}; {formatting.seeds(seeds)}; preset {results['scenario']['preset']}."
     validated = results["scenario"]["base"]["split"]["valid_fraction"] > 0
     if results["scenario"]["choose_epochs"] == "first_seed" and validated:
         line += f" Each row's number of epochs was chosen on the validation clicks with seed {seeds[0]}."

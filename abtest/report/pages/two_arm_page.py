@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from abtest.report import html
+from abtest.report import formatting, html
 from abtest.report.figures import Intervals, Row, Tone
 from abtest.report.formatting import percent, percent_interval
 from abtest.report.glossary import offline_glossary
@@ -49,7 +49,7 @@ def page_of(results: Results) -> Page:
         eyebrow="Offline comparison",
         title=f"{_listed(labels[1:])} against {labels[0]}",
         subtitle=f"{dataset['name']}: {dataset['users']:,} users, {dataset['items']:,} items, {dataset['clicks']:,} "
-        f"clicks; training seeds {results['seeds'][0]} to {results['seeds'][-1]}; preset {scenario['preset']}.",
+        f"clicks; training {formatting.seeds(results['seeds'])}; preset {scenario['preset']}.",
         alarm_title="",
         alarms=(),
         verdicts=[

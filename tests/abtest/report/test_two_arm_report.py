@@ -219,6 +219,7 @@ class TestVerdict:
 
 class TestNumbers:
     def test_forms(self):
+        assert [formatting.seeds(x) for x in ([3], [0, 1, 2])] == ["seed 3", "seeds 0 to 2"]
         assert [formatting.value(x) for x in (0.12345, 12345.6, None)] == ["0.1235", "12,346", "n/a"]
         assert formatting.mean_sd(0.1, None) == "0.1000"
         assert formatting.percent(-0.0123) == "-1.23 %"
