@@ -33,7 +33,8 @@ def merge(candidates: Sequence[Candidates | None], method: Method, quotas: Seque
     - ``quota``: the first ``quotas[s]`` items of each channel, channel by channel; then what is left, as in a snake.
     - ``snake``: turn p takes the p-th item of each channel, forth through the channels in even turns, back in odd ones.
     - ``score``: by the sum of the channels' scores, each scaled to [0, 1] between the ends of its list (CombSUM of Fox
-      & Shaw, 1994); equal sums go by item id, and the item came through the first channel that offers it.
+      & Shaw, 1994) and rounded to 2^-20; equal sums go by item id, and the item came through the first channel that
+      offers it.
 
     An item that is in already is passed over: it takes up its channel's place all the same, so that a quota bounds
     what a channel is looked at for, and every other channel's items stay where they were.
