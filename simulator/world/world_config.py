@@ -5,6 +5,7 @@ et al., 2024), Globo.com news (Moreira et al., 2018), Online Retail (Chen, 2015)
 """
 
 import datetime
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -44,6 +45,13 @@ class FrozenConfig(BaseModel):
     """Frozen; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _check_total(names: str, shares: Iterable[float]) -> None:
+    """Refuse shares that do not sum to 1."""
+    total = sum(shares)
+    if abs(total - 1.0) > 1e-6:
+        raise ValueError(f"{names} must sum to 1, got {total:g}")
 
 
 class UserField(FrozenConfig):
@@ -92,9 +100,7 @@ class DepthConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
-        total = self.category + self.subcategory + self.topic + self.item
-        if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"category, subcategory, topic and item must sum to 1, got {total:g}")
+        _check_total("category, subcategory, topic and item", (self.category, self.subcategory, self.topic, self.item))
         return self
 
 
@@ -171,9 +177,8 @@ class ChoiceConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _check_sum(self) -> Self:
-        total = self.taste + self.popular + self.fresh + self.similar + self.repeat
-        if abs(total - 1.0) > 1e-6:
-            raise ValueError(f"taste, popular, fresh, similar and repeat must sum to 1, got {total:g}")
+        shares = (self.taste, self.popular, self.fresh, self.similar, self.repeat)
+        _check_total("taste, popular, fresh, similar and repeat", shares)
         return self
 
 
