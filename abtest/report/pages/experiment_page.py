@@ -38,23 +38,23 @@ class Page(NamedTuple):
         eyebrow: Above the title.
         title: What was compared.
         subtitle: On whom, for how long.
+        sections: In order.
+        provenance: What the numbers depend on.
         alarm_title: How far the alarms reach.
         alarms: Why nothing, or not everything, may be believed.
         verdicts: One per treatment: arm, decision, headline, reasons.
         rule: How verdicts are made.
-        sections: In order.
-        provenance: What the numbers depend on.
     """
 
     eyebrow: str
     title: str
     subtitle: str
-    alarm_title: str
-    alarms: Sequence[str]
-    verdicts: Sequence[Mapping[str, Any]]
-    rule: Sequence[str]
     sections: Sequence[PagePart]
     provenance: Sequence[tuple[str, str]]
+    alarm_title: str = ""
+    alarms: Sequence[str] = ()
+    verdicts: Sequence[Mapping[str, Any]] = ()
+    rule: Sequence[str] = ()
 
 
 def page_of(results: Results) -> Page:

@@ -40,10 +40,6 @@ def map_html(results: Results) -> str:
         eyebrow="Map of gains",
         title=results["scenario"]["title"],
         subtitle=_subtitle(results),
-        alarm_title="",
-        alarms=(),
-        verdicts=(),
-        rule=(),
         sections=parts,
         provenance=_provenance(results),
     )

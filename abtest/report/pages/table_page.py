@@ -48,10 +48,6 @@ def page_of(results: Results, parts: list[Section]) -> Page:
         eyebrow="Table of models" if "models" in results else "Table of datasets",
         title=results["scenario"]["title"],
         subtitle=subtitle(results),
-        alarm_title="",
-        alarms=(),
-        verdicts=(),
-        rule=(),
         sections=placed,
         provenance=provenance(results),
     )

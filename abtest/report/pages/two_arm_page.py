@@ -50,8 +50,6 @@ def page_of(results: Results) -> Page:
         title=f"{_listed(labels[1:])} against {labels[0]}",
         subtitle=f"{dataset['name']}: {dataset['users']:,} users, {dataset['items']:,} items, {dataset['clicks']:,} "
         f"clicks; training {formatting.seeds(results['seeds'])}; preset {scenario['preset']}.",
-        alarm_title="",
-        alarms=(),
         verdicts=[
             {
                 "arm": arm_label(results, arm),
