@@ -8,7 +8,7 @@ or pandas frames, columns by name as NumPy arrays, or paths. A mistake of the ca
 import json
 import time
 from collections.abc import Mapping, Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -51,7 +51,11 @@ def analyze(
     rows: "RowKind" = "auto",
     dedupe: Sequence[str] = (),
     timezone: str = "UTC",
+    query: str | None = None,
     separator: str | None = None,
+    decimal: str | None = None,
+    null_values: Sequence[str] = (),
+    dtype: Mapping[str, str] | None = None,
     implausible_times: "Implausible" = "refuse",
     split_by_hash: str | None = None,
     min_users: int = 100,
@@ -80,7 +84,11 @@ def analyze(
         rows: What a row is: ``users``, ``days``, ``parts``, ``events``; ``auto`` tells by the columns.
         dedupe: Columns; rows alike in all of them are repeats, and the first is kept.
         timezone: Zone in which days are cut, and of times that name none.
+        query: DuckDB query whose result is the log, on the tables of a DuckDB file or on files as table ``log``.
         separator: Between the cells of a CSV file; None: recognised.
+        decimal: Decimal mark of a CSV file: ``comma`` or ``point``; None: recognised.
+        null_values: Cells of a CSV file that mean no value.
+        dtype: Types of columns of the file: ``text``, ``integer``, ``number``, ``boolean``; None: recognised.
         implausible_times: ``refuse`` or ``drop`` rows with a time before 1990 or in the future.
         split_by_hash: Make an A/A of any log: split its users by a hash with this salt.
         min_users: Fewest users per arm for a slice to be judged.
@@ -107,6 +115,7 @@ def analyze(
     from abtest.analysis.plan import AnalysisPlan
     from abtest.analysis.results import results_of
     from abtest.analysis.userlog import log_of, read_log
+    from micrec.data.locations import local_paths
     from micrec.destination import check_destination
 
     check_numbers(alpha=alpha, planned_days=planned_days, planned_users=planned_users, min_users=min_users)
@@ -114,7 +123,8 @@ def analyze(
     check_numbers(**{f"weights.{arm}": share for arm, share in shares.items()})
     source = _log(log)
     if out is not None:
-        check_destination(Path(out), *([source] if isinstance(source, Path) else []), what="the report")
+        inputs = local_paths(source) if isinstance(source, str) else []
+        check_destination(Path(out), *inputs, what="the report")
         check_out(Path(out), force=overwrite)
     chosen, more_slices = _metrics(metrics)
     plan = AnalysisPlan(
@@ -134,12 +144,16 @@ def analyze(
         dedupe=_names("dedupe", dedupe),
         timezone=timezone,
         separator=separator,
+        decimal=decimal,
+        null_values=_names("null_values", null_values),
+        dtype=as_mapping("dtype", dtype),
+        query=query,
         implausible_times=implausible_times,
         split_salt=split_by_hash,
         min_users=min_users,
         checks=checks,
     )
-    read = read_log(source, plan) if isinstance(source, Path) else log_of(source, plan, tell_unused=True)
+    read = log_of(source, plan, tell_unused=True) if isinstance(source, pl.DataFrame) else read_log(source, plan)
     result = AnalysisResult(results_of(analyse(read, plan, started_s=started_s)))
     if out is not None:
         result.save(out, overwrite=overwrite)
@@ -165,7 +179,11 @@ def power(
     rows: "RowKind" = "auto",
     dedupe: Sequence[str] = (),
     timezone: str = "UTC",
+    query: str | None = None,
     separator: str | None = None,
+    decimal: str | None = None,
+    null_values: Sequence[str] = (),
+    dtype: Mapping[str, str] | None = None,
     implausible_times: "Implausible" = "refuse",
 ) -> PowerResult:
     """Plan a test: users and days for a lift, and the smallest lift that given users find.
@@ -183,8 +201,8 @@ def power(
         primaries: Primary metrics that share the level; None: those of the log, else 1.
         looks: ``final``: read once at the end; ``daily``: a planned look on each of ``planned_days`` days.
         planned_days: Days of the test.
-        columns: As for ``analyze``, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``separator`` and
-            ``implausible_times``.
+        columns: As for ``analyze``, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``query``,
+            ``separator``, ``decimal``, ``null_values``, ``dtype`` and ``implausible_times``.
 
     Returns:
         ``to_frame()``: users and days for each metric and lift; ``smallest_lift``: what given users find.
@@ -221,7 +239,19 @@ def power(
         if log is not None:
             if mean is not None or sd is not None:
                 raise MicrecError("mean and sd are for plans without a log: leave them out, or the log.")
-            plan = _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times)
+            plan = _history_plan(
+                columns=columns,
+                metrics=metrics,
+                rows=rows,
+                dedupe=dedupe,
+                timezone=timezone,
+                query=query,
+                separator=separator,
+                decimal=decimal,
+                null_values=null_values,
+                dtype=dtype,
+                implausible_times=implausible_times,
+            )
             return PowerResult(tuple(plan_from_log(read_history(_log(log), plan), question)))
         if metrics is not None:
             raise MicrecError("metrics: needs a log; without one give their number as primaries.")
@@ -244,7 +274,11 @@ def aa(
     rows: "RowKind" = "auto",
     dedupe: Sequence[str] = (),
     timezone: str = "UTC",
+    query: str | None = None,
     separator: str | None = None,
+    decimal: str | None = None,
+    null_values: Sequence[str] = (),
+    dtype: Mapping[str, str] | None = None,
     implausible_times: "Implausible" = "refuse",
 ) -> AaResult:
     """Split a log's users at random thousands of times: false alarms of its metrics, coverage of their intervals.
@@ -255,8 +289,8 @@ def aa(
         alpha: Two-sided level of each test.
         lifts: Lifts to plant, as shares of the mean, for coverage and power.
         seed: Random seed of the splits.
-        columns: As for ``analyze``, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``separator`` and
-            ``implausible_times``.
+        columns: As for ``analyze``, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``query``,
+            ``separator``, ``decimal``, ``null_values``, ``dtype`` and ``implausible_times``.
 
     Returns:
         ``sound``: whether false alarms are as frequent as alpha; ``to_frame()`` has rates, coverage and power.
@@ -279,7 +313,19 @@ def aa(
     for planted in lifts:
         if not (-1.0 < planted < 1e6):
             raise MicrecError(f"lifts: {planted:g}: must be a number above -1 (-100 %).")
-    plan = _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times)
+    plan = _history_plan(
+        columns=columns,
+        metrics=metrics,
+        rows=rows,
+        dedupe=dedupe,
+        timezone=timezone,
+        query=query,
+        separator=separator,
+        decimal=decimal,
+        null_values=null_values,
+        dtype=dtype,
+        implausible_times=implausible_times,
+    )
     history = read_history(_log(log), plan)
     try:
         return AaResult(calibration_table(history, splits=splits, alpha=alpha, lifts=lifts, seed=seed))
@@ -362,8 +408,9 @@ def load_run(folder: StrPath) -> ScenarioResult:
     return ScenarioResult(results, Path(folder))
 
 
-def _log(log: Frame | StrPath) -> Path | pl.DataFrame:
-    return Path(log) if isinstance(log, str | PathLike) else as_frame(log, "log")
+def _log(log: Frame | StrPath) -> str | pl.DataFrame:
+    """A path or address as text, else the table."""
+    return str(fspath(log)) if isinstance(log, str | PathLike) else as_frame(log, "log")
 
 
 def _lifts(lifts: Sequence[float] | float) -> tuple[float, ...]:
@@ -400,12 +447,17 @@ def _metrics(metrics: MetricsLike | None) -> tuple[Any, list[str]]:
 
 
 def _history_plan(
+    *,
     columns: Mapping[str, str] | None,
     metrics: MetricsLike | None,
     rows: "RowKind",
     dedupe: Sequence[str],
     timezone: str,
+    query: str | None,
     separator: str | None,
+    decimal: str | None,
+    null_values: Sequence[str],
+    dtype: Mapping[str, str] | None,
     implausible_times: "Implausible",
 ) -> "AnalysisPlan":
     from abtest.analysis.plan import AnalysisPlan
@@ -419,5 +471,9 @@ def _history_plan(
         dedupe=_names("dedupe", dedupe),
         timezone=timezone,
         separator=separator,
+        decimal=decimal,
+        null_values=_names("null_values", null_values),
+        dtype=as_mapping("dtype", dtype),
+        query=query,
         implausible_times=implausible_times,
     )

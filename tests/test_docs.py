@@ -307,7 +307,7 @@ def test_the_guide_to_judging_runs_on_a_log(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, (words, result.output)
         done.append(words[0])
-    assert done == ["analyze", "analyze", "power", "power", "aa"]
+    assert done == ["analyze", "analyze", "analyze", "analyze", "power", "power", "aa"]
 
 
 def write_log(folder):
@@ -317,6 +317,13 @@ def write_log(folder):
     clicks, dwell_ms = pl.Series(rng.poisson(3, 2_000)), pl.Series(rng.integers(0, 90_000, 2_000))
     users.with_columns(clicks=clicks, dwell_s=dwell_ms / 1_000).write_parquet(folder / "log.parquet")
     users.with_columns(n_click=clicks, play_time_ms=dwell_ms).write_csv(folder / "export.csv")
+    german = users.with_columns(
+        clicks=clicks, dwell_s=(dwell_ms / 1_000).cast(pl.String).str.replace(".", ",", literal=True)
+    )
+    german.write_csv(folder / "german.csv", separator=";")
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect(str(folder / "house.duckdb")) as house:
+        house.execute(f"CREATE TABLE visits AS SELECT * FROM read_parquet('{folder / 'log.parquet'}')")
 
 
 @pytest.mark.parametrize("page", ["own-log", "worlds", "experiments", "judging"])

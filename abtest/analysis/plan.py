@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from abtest.analysis.metrics import Metric
 from micrec.data.column_names import parse_pairs
+from micrec.data.table_options import TableOptions
 from micrec.data.times import Implausible, check_timezone
 from micrec.errors import MicrecError
 
@@ -25,6 +26,8 @@ def plan_from_text(
     weights: Sequence[str] = (),
     ignored_arms: Sequence[str] = (),
     dedupe: Sequence[str] = (),
+    null_values: Sequence[str] = (),
+    dtype: Sequence[str] = (),
     **more: Any,
 ) -> "AnalysisPlan":
     """A plan from what the command line holds: lists with commas, and ``name=value`` pairs.
@@ -40,7 +43,8 @@ def plan_from_text(
         except ValueError:
             faults.append(f"--weights {arm}={share}: the share must be a number.")
     mapping, more_faults = parse_pairs("--columns", columns)
-    if faults := faults + more_faults:
+    types, wrong_types = parse_pairs("--dtype", dtype)
+    if faults := faults + more_faults + wrong_types:
         raise MicrecError.of("plan", faults)
     return AnalysisPlan(
         treatments=tuple(treatments),
@@ -50,6 +54,8 @@ def plan_from_text(
         weights=shares,
         ignored_arms=tuple(ignored_arms),
         dedupe=_listed(dedupe),
+        null_values=_listed(null_values),
+        dtype=types,
         **more,
     )
 
@@ -88,6 +94,10 @@ class AnalysisPlan:
         timezone: Zone in which days are cut, and of times that name no zone; an IANA name.
         implausible_times: "drop" leaves out rows with a time before 1990 or in the future; "refuse" stops at them.
         separator: Between the cells of a CSV file; None = recognised.
+        decimal: Decimal mark of a CSV file, comma or point; None = recognised.
+        null_values: Cells of a CSV file that mean no value.
+        dtype: Types of columns of the file, see ``TableOptions.types``.
+        query: DuckDB query whose result is the log; None = the log as it is.
     """
 
     control: str
@@ -113,6 +123,10 @@ class AnalysisPlan:
     timezone: str = "UTC"
     implausible_times: Implausible = "refuse"
     separator: str | None = None
+    decimal: str | None = None
+    null_values: tuple[str, ...] = ()
+    dtype: Mapping[str, str] = field(default_factory=dict)
+    query: str | None = None
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -123,6 +137,11 @@ class AnalysisPlan:
     def arms(self) -> tuple[str, ...]:
         """Control first."""
         return (self.control, *self.treatments)
+
+    @property
+    def table(self) -> TableOptions:
+        """How the cells of the log's files are read."""
+        return TableOptions(self.separator, self.decimal, self.null_values, self.dtype)
 
     def weight(self, arm: str) -> float:
         return float(self.weights.get(arm, 1.0))
@@ -151,6 +170,7 @@ class AnalysisPlan:
             check_timezone(self.timezone)
         except MicrecError as fault:
             faults.append(str(fault))
+        faults += self.table.faults()
         if self.min_users < 2:
             faults.append(f"min-users: must be >= 2, got {self.min_users}.")
         faults += [f"weight of {arm!r}: no such arm in this test." for arm in self.weights if arm not in self.arms]

@@ -122,14 +122,14 @@ class History(NamedTuple):
     users_per_day: float | None
 
 
-def read_history(log: Path | pl.DataFrame, plan: AnalysisPlan) -> History:
+def read_history(log: Path | str | pl.DataFrame, plan: AnalysisPlan) -> History:
     """A log in files or in memory, with or without arms, all users together.
 
     Raises:
         MicrecError: If it cannot be read, or breaks a rule; all errors at once.
     """
     together = replace(plan, split_salt=TOGETHER)
-    if isinstance(log, Path):
+    if isinstance(log, Path | str):
         return history_of(read_log(log, together))
     return history_of(log_of(log, together, tell_unused=True))
 

@@ -22,10 +22,12 @@ class LogSource(NamedTuple):
     Attributes:
         name: File or folder as the user gave it.
         hash: First 16 digits of the hash of all files' contents.
+        keep: What must live as long as rows are read from it.
     """
 
     name: str
     hash: str
+    keep: object = None
 
 
 def hash_files(files: Sequence[Path]) -> str:

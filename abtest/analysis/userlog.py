@@ -14,7 +14,8 @@ from abtest.analysis.metrics import COLD, Metric, default_metrics
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import to_users
 from abtest.analysis.source import LogSource, hash_files, hash_frame, renamed
-from micrec.data.table_files import open_table, readable_as
+from micrec.data.locations import open_location
+from micrec.data.table_files import readable_as
 from micrec.errors import MicrecError
 
 
@@ -45,22 +46,23 @@ class UserLog:
     notes: tuple[str, ...] = ()
 
 
-def read_log(path: Path, plan: AnalysisPlan) -> UserLog:
-    """Read a Parquet or CSV file, or a folder of parts, for an analysis.
+def read_log(path: Path | str, plan: AnalysisPlan) -> UserLog:
+    """Read a Parquet, CSV or DuckDB file, a folder of parts, or what lies at an address, for an analysis.
 
     Raises:
         MicrecError: If it cannot be read, or breaks a rule; all errors at once.
     """
-    table = open_table(path, separator=plan.separator, spelled=("user_id", plan.columns.get("user_id", "")))
+    spelled = ("user_id", plan.columns.get("user_id", ""))
+    table = open_location(str(path), plan.table, query=plan.query, spelled=spelled)
     with ThreadPoolExecutor(2) as beside:  # reading the bytes again for the hash hides behind the checks
-        digest = beside.submit(hash_files, table.files)
+        digest = beside.submit(lambda: table.fingerprint or hash_files(table.files))
         beside.submit(importlib.import_module, "scipy.optimize")  # and so does what the intervals will need
         with readable_as(path, table.kind, table.files):
             try:
                 log = log_of(table.rows, plan, LogSource(str(path), ""), tell_unused=True)
             except MicrecError as fault:  # how the files were read may be why
                 raise MicrecError("\n".join([str(fault), *(f"  note: {note}" for note in table.notes)])) from None
-        return replace(log, source=LogSource(str(path), digest.result()), notes=(*table.notes, *log.notes))
+        return replace(log, source=LogSource(str(path), digest.result(), table.keep), notes=(*table.notes, *log.notes))
 
 
 def log_of(

@@ -8,56 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from abtest.cli.log_options import LogOptions, LogPath, with_log_options
 from micrec.console import report_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from abtest.analysis.plan import AnalysisPlan
     from abtest.report.tables import Table
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
-Log = Annotated[
-    Path,
-    typer.Argument(
-        help="Parquet or CSV file, or a folder of part files, with a row per user, per user and day, or per event."
-    ),
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="OURS=THEIRS,...",
-        help="Which column of the file is one of ours, or an expression on its columns, such as dwell_s=ms/1000.",
-    ),
-]
 Metrics = Annotated[
     Path | None, typer.Option(help="YAML file of metrics; micrec scenario copy metrics writes an example.")
-]
-Rows = Annotated[
-    str, typer.Option(help="What a row of the log is: users, days, parts (to be summed) or events; auto recognises it.")
-]
-Timezone = Annotated[
-    str,
-    typer.Option(
-        metavar="ZONE", help="Time zone in which a day begins, and of times without a zone, such as Europe/Oslo."
-    ),
-]
-Separator = Annotated[
-    str | None,
-    typer.Option(
-        help="Separator of the cells of a CSV file: one character, or the word tab.", show_default="recognised"
-    ),
-]
-ImplausibleTimes = Annotated[
-    str,
-    typer.Option(
-        help="What to do with times before 1990 or in the future: refuse the log, or drop these rows and count them."
-    ),
-]
-Dedupe = Annotated[
-    list[str] | None,
-    typer.Option(metavar="COLUMN,...", help="Rows that are equal in these columns are repeats; the first one is kept."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")]
 Slices = Annotated[
@@ -85,11 +47,12 @@ EXIT_CODES = {"ship": 0, "hold": 10, "stop": 11, "invalid": 12}
 
 @app.command()
 @report_errors()
+@with_log_options
 def analyze(
-    log: Log,
+    log: LogPath,
+    reading: LogOptions,
     control: Annotated[str, typer.Option(help="Name of the control arm in the log.")] = "control",
     treatment: Annotated[list[str] | None, typer.Option(help="Name of a treatment arm; repeatable.")] = None,
-    columns: Columns = None,
     metrics: Metrics = None,
     slices: Slices = None,
     covariates: Covariates = None,
@@ -104,11 +67,6 @@ def analyze(
     ] = "final",
     weights: Weights = None,
     ignore_arm: Annotated[list[str] | None, typer.Option(help="An arm of the log to leave out; repeatable.")] = None,
-    rows: Rows = "auto",
-    dedupe: Dedupe = None,
-    timezone: Timezone = "UTC",
-    separator: Separator = None,
-    implausible_times: ImplausibleTimes = "refuse",
     split_by_hash: SplitByHash = None,
     min_users: Annotated[int, typer.Option(help="Fewest users per arm for a slice to be judged.")] = 100,
     checks: Annotated[
@@ -141,11 +99,12 @@ def analyze(
     from abtest.analysis.userlog import read_log
     from abtest.report.pages.experiment_terminal import print_analysis, print_verdicts
     from abtest.run_folder import HTML_FILE, json_text
+    from micrec.data.locations import local_paths
     from micrec.destination import check_destination
 
     _one_form(as_json=as_json, quiet=quiet)
     if out is not None:
-        check_destination(out, log, what="the report")
+        check_destination(out, *local_paths(log), what="the report")
         check_out(out, force=force)
     chosen, more_slices = load_metrics(metrics) if metrics else (None, [])
     plan = plan_from_text(
@@ -154,22 +113,17 @@ def analyze(
         metrics=tuple(chosen) if chosen is not None else None,
         slices=[*more_slices, *(slices or [])],
         covariates=covariates,
-        columns=columns or [],
         weights=weights or [],
         alpha=alpha,
         planned_days=planned_days,
         planned_users=planned_users,
         looks=looks,
         ignored_arms=ignore_arm or [],
-        rows=rows,
-        dedupe=dedupe or [],
-        timezone=timezone,
-        separator=separator,
-        implausible_times=implausible_times,
         split_salt=split_by_hash,
         min_users=min_users,
         checks=checks,
         command=shlex.join(["micrec", *sys.argv[1:]]),
+        **reading.for_plan(),
     )
     results = results_of(analyse(read_log(log, plan), plan, started_s=started_s))
     if out is not None:
@@ -189,8 +143,10 @@ def analyze(
 
 @app.command()
 @report_errors()
+@with_log_options
 def power(
-    log: Annotated[Path | None, typer.Argument(help="A log of earlier days, with or without arms.")] = None,
+    reading: LogOptions,
+    log: Annotated[str | None, typer.Argument(help="A log of earlier days, with or without arms.")] = None,
     mean: Annotated[float | None, typer.Option(help="Mean per user, where there is no log.")] = None,
     sd: Annotated[float | None, typer.Option(help="Standard deviation per user, where there is no log.")] = None,
     lift: Annotated[
@@ -208,15 +164,9 @@ def power(
     ] = None,
     looks: Annotated[str, typer.Option(help="final: read once, at the end; daily: one planned look a day.")] = "final",
     planned_days: Annotated[int, typer.Option(help="Days of the test, for --looks daily.")] = 7,
-    columns: Columns = None,
     metrics: Annotated[
         str | None, typer.Option(help="YAML file of metrics, or the number of primary metrics that share the level.")
     ] = None,
-    rows: Rows = "auto",
-    dedupe: Dedupe = None,
-    timezone: Timezone = "UTC",
-    separator: Separator = None,
-    implausible_times: ImplausibleTimes = "refuse",
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the tables without notes.")] = False,
 ) -> None:
@@ -248,7 +198,7 @@ def power(
             if mean is not None or sd is not None:
                 raise MicrecError("--mean and --sd are for plans without a log: leave them out, or the log.")
             tables = plan_from_log(
-                read_history(log, _history_plan(columns, file, rows, dedupe, timezone, separator, implausible_times)),
+                read_history(log, reading.of_history(metrics if count is None else None)),
                 question,
             )
         elif file is not None:
@@ -264,21 +214,17 @@ def power(
 
 @app.command()
 @report_errors()
+@with_log_options
 def aa(
-    log: Log,
+    log: LogPath,
+    reading: LogOptions,
     splits: Annotated[int, typer.Option(min=1, help="Number of random splits.")] = 10_000,
     alpha: Annotated[float, typer.Option(help="Level of each test.")] = 0.05,
     lift: Annotated[
         list[str] | None, typer.Option(help="Lift to plant, as 0.02 or 2%, to measure coverage and power; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the A/A splits.")] = 0,
-    columns: Columns = None,
     metrics: Metrics = None,
-    rows: Rows = "auto",
-    dedupe: Dedupe = None,
-    timezone: Timezone = "UTC",
-    separator: Separator = None,
-    implausible_times: ImplausibleTimes = "refuse",
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table without notes.")] = False,
     exit_code: Annotated[
@@ -302,7 +248,7 @@ def aa(
             raise MicrecError(
                 f"--lift {planted:g}: is +{100 * planted:g} %: for {planted:g} % write --lift {planted:g}%."
             )
-    history = read_history(log, _history_plan(columns, metrics, rows, dedupe, timezone, separator, implausible_times))
+    history = read_history(log, reading.of_history(str(metrics) if metrics else None))
     try:
         table = calibration_table(history, splits=splits, alpha=alpha, lifts=lifts, seed=seed)
     except ValueError as fault:
@@ -347,29 +293,3 @@ def _print_plain(tables: "Sequence[Table]", kind: str, *, as_json: bool, quiet: 
         typer.echo(json_text(tables_data(tables, kind=kind, command=shlex.join(["micrec", *sys.argv[1:]]))))
     else:
         print_tables([table._replace(notes=[]) for table in tables] if quiet else tables)
-
-
-def _history_plan(
-    columns: list[str] | None,
-    metrics: Path | None,
-    rows: str,
-    dedupe: list[str] | None,
-    timezone: str,
-    separator: str | None,
-    implausible_times: str,
-) -> "AnalysisPlan":
-    from abtest.analysis.metrics import load_metrics
-    from abtest.analysis.plan import plan_from_text
-
-    chosen = load_metrics(metrics)[0] if metrics else None
-    return plan_from_text(
-        control="A",
-        treatments=["B"],
-        metrics=tuple(chosen) if chosen is not None else None,
-        columns=columns or [],
-        rows=rows,
-        dedupe=dedupe or [],
-        timezone=timezone,
-        separator=separator,
-        implausible_times=implausible_times,
-    )

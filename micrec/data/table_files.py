@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from micrec.data.column_names import match_column
+from micrec.data.table_options import TableOptions, given_types, typed, with_point
 from micrec.errors import MicrecError
 
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -25,7 +26,6 @@ _SNIFFED_LINES = 100
 _DECIMAL_COMMA = r"^[+-]?\d+,(\d{1,2}|\d{4,})$"
 _NO_VALUE = ("\\N", "NULL", "null", "NA", "N/A", "n/a", "<NA>", "None", "none", "#N/A", "-")  # in a column of numbers
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-_NAMED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 
 class TableFiles(NamedTuple):
@@ -38,6 +38,8 @@ class TableFiles(NamedTuple):
         rows: The table; nothing but headers and types has been read from it.
         notes: What was assumed or changed in reading, as sentences.
         has_commas_between: Whether cells of a CSV file are separated by commas in some part.
+        fingerprint: Hash of what is no local file: of the query's result, or of address, columns and number of rows.
+        keep: What must live as long as the rows are read, such as a temporary folder.
     """
 
     path: Path
@@ -46,6 +48,8 @@ class TableFiles(NamedTuple):
     rows: pl.LazyFrame
     notes: tuple[str, ...]
     has_commas_between: bool = False
+    fingerprint: str | None = None
+    keep: object = None
 
 
 class _Part(NamedTuple):
@@ -58,7 +62,12 @@ class _Part(NamedTuple):
 
 
 def open_table(
-    path: Path, *, separator: str | None = None, as_text: bool = False, spelled: Collection[str] = ()
+    path: Path,
+    *,
+    separator: str | None = None,
+    as_text: bool = False,
+    spelled: Collection[str] = (),
+    options: TableOptions | None = None,
 ) -> TableFiles:
     """Open a table for reading.
 
@@ -68,10 +77,15 @@ def open_table(
         as_text: Leave CSV columns as text. Cells are stripped and empty ones null either way.
         spelled: Columns whose spelling counts, such as ids: ``007`` stays text in them, as in any ``..._id``, and text
             is not stripped.
+        options: The separator and more, in place of ``separator``.
 
     Raises:
-        MicrecError: If there is nothing to read, parts are of two kinds, or a column has types that no type holds.
+        MicrecError: If an option is wrong, there is nothing to read, parts are of two kinds, or a column has types that
+            no type holds.
     """
+    options = options or TableOptions(separator)
+    if faults := options.faults():
+        raise MicrecError("\n".join(faults))
     files = table_files(path)
     kinds = {kind_of(file) for file in files}
     if len(kinds) > 1:
@@ -82,9 +96,11 @@ def open_table(
         if kind == "Parquet":
             rows = _open_parquet(path, files, spelled, notes)
         else:
-            rows = _open_csv(path, files, _separator(separator), as_text, spelled, notes)
-        rows.collect_schema()
-    has_commas = kind == "CSV" and any((_separator(separator) or _sniffed(file)) == "," for file in files)
+            rows = _open_csv(path, files, options, as_text, spelled, notes)
+        types = given_types(rows.collect_schema().names(), options.types, str(path))
+        rows = typed(rows, types, str(path))
+    known = options.separator_character
+    has_commas = kind == "CSV" and any((known or _sniffed(file)) == "," for file in files)
     return TableFiles(path, tuple(files), kind, rows, tuple(notes), has_commas)
 
 
@@ -122,7 +138,7 @@ def kind_of(path: Path) -> str | None:
 
 
 @contextmanager
-def readable_as(path: Path, kind: str, files: Sequence[Path] = ()) -> Iterator[None]:
+def readable_as(path: Path | str, kind: str, files: Sequence[Path] = ()) -> Iterator[None]:
     """Turn any error in reading a table into one MicrecError."""
     try:
         yield
@@ -133,15 +149,6 @@ def readable_as(path: Path, kind: str, files: Sequence[Path] = ()) -> Iterator[N
             cure = "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8 old.csv > new.csv)"
         cure = cure or "check that the file is whole; fetch it again if it was cut short"
         raise MicrecError(f"{path}: cannot be read ({reason}): {cure}.") from fault
-
-
-def _separator(given: str | None) -> str | None:
-    if given is None:
-        return None
-    separator = _NAMED.get(given, given)
-    if len(separator.encode()) != 1:
-        raise MicrecError(f"--separator {given!r}: must be one character, or tab, comma, semicolon, pipe.")
-    return separator
 
 
 def _long_row(files: Sequence[Path]) -> str | None:
@@ -168,12 +175,13 @@ def _long_row(files: Sequence[Path]) -> str | None:
 def _open_csv(
     path: Path,
     files: list[Path],
-    separator: str | None,
+    options: TableOptions,
     as_text: bool,
     spelled: Collection[str],
     notes: list[str],
 ) -> pl.LazyFrame:
     parts: dict[object, _Part] = {}
+    separator, empty = options.separator_character, list(options.null_values) or None
     for file in files:
         _refuse_utf16(file)
         sep = separator or _sniffed(file)
@@ -185,21 +193,34 @@ def _open_csv(
         key = (tuple(header), sep, hive)
         parts.setdefault(key, _Part([], dict(header), sep, hive)).files.append(file)
     _missing_columns(list(parts.values()), notes)
-    texts = _joined([_scan_csv(part, {}) for part in parts.values()], parts.values(), notes)
+    texts = _joined([_scan_csv(part, {}, empty) for part in parts.values()], parts.values(), notes)
     names = [name for name, dtype in texts.collect_schema().items() if dtype == pl.String]  # not those of folders
+    given = given_types(texts.collect_schema().names(), options.types, str(path))
+    names = [name for name in names if name not in given or given[name] != pl.String]
+    mark = options.decimal_mark
+    if mark:
+        texts = texts.with_columns(with_point(name, mark) for name in names if not _is_named(name, spelled))
     if as_text:
         return texts.with_columns(_cell(name) for name in names if not _is_named(name, spelled))
+    names = [name for name in names if name not in given]
     types, clean = _narrow_types(texts, names, spelled, notes)
-    native = {name: dtype for name, dtype in types.items() if name in clean}
-    rows = _joined([_scan_csv(part, native) for part in parts.values()], parts.values(), [])
+    native = {} if mark else {name: dtype for name, dtype in types.items() if name in clean}
+    rows = texts if mark else _joined([_scan_csv(part, native, empty) for part in parts.values()], parts.values(), [])
     narrowed = (name for name in names if name not in native or types[name] == pl.String)
     raw = {name for name in names if types[name] == pl.String and _is_named(name, spelled)}
     return rows.with_columns(_narrowed(name, types[name]) for name in narrowed if name not in raw)
 
 
-def _scan_csv(part: _Part, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+def _scan_csv(part: _Part, types: Mapping[str, pl.DataType], empty: list[str] | None) -> pl.LazyFrame:
     wanted = {raw: types[_clean_name(raw)] for raw in part.schema if _clean_name(raw) in types}
-    return pl.scan_csv(part.files, separator=part.separator, infer_schema=False, schema_overrides=wanted, glob=False)
+    return pl.scan_csv(
+        part.files,
+        separator=part.separator,
+        infer_schema=False,
+        schema_overrides=wanted,
+        null_values=empty,
+        glob=False,
+    )
 
 
 def _usual_separator(file: Path) -> str:
