@@ -73,7 +73,7 @@ def between_periods(control: Moments, treatment: Moments, early: Term, late: Ter
     parts = [float(slopes_c @ c.cov @ slopes_c) / c.n, float(slopes_t @ t.cov @ slopes_t) / t.n]
     parts = [max(part, 0.0) for part in parts]  # rounding takes periods that go together exactly below 0
     total = math.fsum(parts)
-    spread = sum((v / total) ** 2 / (n - 1) for v, n in zip(parts, (c.n, t.n), strict=True)) if total > 0 else 0.0
+    spread = sum((v / total) ** 2 / dof for v, dof in zip(parts, (c.dof, t.dof), strict=True)) if total > 0 else 0.0
     lifts = (t.value - c.value) / np.abs(c.value)
     return _judged(float(lifts[1] - lifts[0]), math.sqrt(total), 1.0 / spread if spread > 0 else math.inf, alpha)
 

@@ -91,6 +91,7 @@ def judge(
     lift: LiftMethod = "welch-fieller",
     distribution: Distribution = "t",
     mean_treatment: float | None = None,
+    null: float = 0.0,
 ) -> Estimate:
     """The estimate that a contrast supports.
 
@@ -103,6 +104,7 @@ def judge(
         lift: How the interval of the lift is made.
         distribution: ``normal`` takes the variances as known.
         mean_treatment: The treatment's value where it is known more exactly than as base + difference.
+        null: Lift that p is for, as a share: 0 for "no difference", 0.01 for "a lift of one per cent".
     """
     check_alpha(alpha)
     if distribution == "normal":
@@ -111,22 +113,35 @@ def judge(
     se, df = contrast.at(0.0)
     groups = Group(n_control, base), Group(n_treatment, base + difference if mean_treatment is None else mean_treatment)
     ratio = difference / abs(base) if base != 0.0 else None
-    blank = Estimate(method, alpha, *groups, difference=difference, lift=ratio)
+    blank = Estimate(method, alpha, *groups, difference=difference, lift=ratio, null=null, contrast=contrast)
     if not se > 0.0:
         return replace(blank, se=0.0, reason=NO_NOISE)
-    t = difference / se
+    half = critical_t(alpha, df) * se
+    interval = (difference - half, difference + half)
+    if null == 0.0:
+        t = difference / se
+    elif base == 0.0:
+        return replace(blank, se=se, df=df, difference_ci=interval, reason=ZERO_CONTROL)
+    else:
+        edge_se, df = contrast.upright().at(null)
+        t = (difference - null * abs(base)) / edge_se
     log10_p = float(two_sided_log10_p(t, df))
     p = p_of_log10(log10_p)
-    half = critical_t(alpha, df) * se
-    interval = agreeing((difference - half, difference + half), p < alpha) or (difference - half, difference + half)
-    lift_ci, reason = lift_interval(contrast, alpha=alpha, method=lift, rejects=p < alpha)
+    if null == 0.0:
+        interval = agreeing(interval, p < alpha) or interval
+    lift_ci, reason = lift_interval(contrast, alpha=alpha, method=lift, rejects=p < alpha, null=null)
     return replace(
         blank, difference_ci=interval, se=se, df=df, t=t, p=p, log10_p=log10_p, lift_ci=lift_ci, reason=reason
     )
 
 
 def lift_interval(
-    contrast: Contrast, *, alpha: float, method: LiftMethod = "welch-fieller", rejects: bool | None = None
+    contrast: Contrast,
+    *,
+    alpha: float,
+    method: LiftMethod = "welch-fieller",
+    rejects: bool | None = None,
+    null: float = 0.0,
 ) -> tuple[Interval | None, str | None]:
     """Interval of the lift, or None and why.
 
@@ -134,7 +149,8 @@ def lift_interval(
         contrast: Difference, base and noise.
         alpha: 1 - level.
         method: ``welch-fieller`` inverts the test; ``delta`` and ``log-delta`` are there to compare.
-        rejects: Whether the test of "no difference" rejects, which the inverted test must agree with.
+        rejects: Whether the test of the lift ``null`` rejects, which the inverted test must agree with.
+        null: The lift tested.
     """
     if contrast.base == 0.0:
         return None, ZERO_CONTROL
@@ -143,7 +159,7 @@ def lift_interval(
         bounds = invert(upright, lambda df: critical_t(alpha, df))
         if bounds is None:
             return None, UNBOUNDED
-        agreed = bounds if rejects is None else agreeing(bounds, rejects)
+        agreed = bounds if rejects is None else agreeing(bounds, rejects, null)
         return agreed, None if agreed else NOT_ONE_INTERVAL
     centre = upright.difference / upright.base
     se = upright.at(centre)[0] / upright.base
@@ -192,15 +208,19 @@ def invert(contrast: Contrast, critical: Callable[[float], float]) -> Interval |
     return bounds[0], bounds[1]
 
 
-def agreeing(bounds: Interval, rejects: bool) -> Interval | None:
-    """The interval with a bound that rounding put on the wrong side of 0 moved onto the right one; None if none is."""
+def agreeing(bounds: Interval, rejects: bool, null: float = 0.0) -> Interval | None:
+    """The interval with a bound that rounding put on the wrong side of the null moved onto the right one.
+
+    None if neither bound is so near.
+    """
     low, high = bounds
-    if rejects != (low <= 0.0 <= high):
+    if rejects != (low <= null <= high):
         return bounds
-    if min(abs(low), abs(high)) > _SAME * (high - low):
+    if min(abs(low - null), abs(high - null)) > _SAME * (high - low):
         return None
-    tiny = math.ulp(0.0) if rejects else 0.0
-    return (tiny, high) if abs(low) < abs(high) else (low, -tiny)
+    if abs(low - null) < abs(high - null):
+        return (math.nextafter(null, math.inf) if rejects else null, high)
+    return (low, math.nextafter(null, -math.inf) if rejects else null or -0.0)
 
 
 def critical_t(alpha: float, df: float) -> float:

@@ -54,6 +54,7 @@ def cuped(
     alpha: float = 0.05,
     lift: LiftMethod = "welch-fieller",
     distribution: Distribution = "t",
+    null: float = 0.0,
 ) -> Cuped:
     """Treatment against control on a mean or a ratio, adjusted for covariates.
 
@@ -65,6 +66,7 @@ def cuped(
         alpha: 1 - level of the intervals.
         lift: As in ``welch``.
         distribution: ``normal`` for z instead of t.
+        null: Lift that p is for.
 
     Raises:
         ValueError: If alpha is not within (0, 1), a column is unknown, or there is no covariate.
@@ -72,7 +74,7 @@ def cuped(
     if not covariates:
         raise ValueError("covariates must name at least one column: without any, use welch.")
     names = ", ".join(map(name_of, covariates))
-    raw = welch(control, treatment, metric, alpha=alpha, lift=lift, distribution=distribution)
+    raw = welch(control, treatment, metric, alpha=alpha, lift=lift, distribution=distribution, null=null)
     balance = tuple(welch(control, treatment, term, alpha=alpha, distribution=distribution) for term in covariates)
     adjusted_p = [p for p in holm([check.p for check in balance]) if p is not None]
     balance_p = min(adjusted_p, default=None)
@@ -86,11 +88,11 @@ def cuped(
     difference = float(weights @ (t.value - c.value))
     noise_c, with_base = _quadratic(c, weights) / c.n, float(weights @ c.cov[:, 0]) / c.n
     parts = (
-        NoisePart(noise_c, with_base if noise_c else 0.0, float(c.cov[0, 0]) / c.n, c.n - 1),
-        NoisePart(_quadratic(t, weights) / t.n, 0.0, 0.0, t.n - 1),
+        NoisePart(noise_c, with_base if noise_c else 0.0, float(c.cov[0, 0]) / c.n, c.dof),
+        NoisePart(_quadratic(t, weights) / t.n, 0.0, 0.0, t.dof),
     )
     contrast = Contrast(difference, float(c.value[0]), parts)
-    estimate = judge(contrast, c.n, t.n, method=method, alpha=alpha, lift=lift, distribution=distribution)
+    estimate = judge(contrast, c.n, t.n, method=method, alpha=alpha, lift=lift, distribution=distribution, null=null)
     gain = 1.0 - (estimate.se / raw.se) ** 2 if estimate.se is not None and raw.se else None
     return Cuped(estimate, raw, tuple(slope.tolist()), gain, balance, balance_p)
 

@@ -1,7 +1,10 @@
 """What a test of one metric says about one treatment arm beside the control."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from abtest.stats.contrast import Contrast
 
 Interval = tuple[float, float]
 
@@ -39,6 +42,8 @@ class Estimate:
         lift: difference / abs(control); 0.05 = five per cent more.
         lift_ci: Its interval; by the default method it excludes 0 exactly when p < alpha.
         reason: Why something above is None, else None.
+        null: Lift that t and p are for, as a share; 0 for "no difference".
+        contrast: Difference, base and noise that all this follows from; None where undefined.
     """
 
     method: str
@@ -55,8 +60,18 @@ class Estimate:
     lift: float | None = None
     lift_ci: Interval | None = None
     reason: str | None = None
+    null: float = 0.0
+    contrast: "Contrast | None" = field(default=None, repr=False, compare=False)
+
+    @property
+    def lift_se(self) -> float | None:
+        """Standard error of the lift by the delta method; None where undefined."""
+        if self.contrast is None or self.lift is None or not self.contrast.base:
+            return None
+        upright = self.contrast.upright()
+        return upright.at(self.lift)[0] / upright.base or None
 
     @property
     def rejects(self) -> bool | None:
-        """Whether "no difference" is rejected at alpha; None where there is no p."""
+        """Whether ``null`` is rejected at alpha; None where there is no p."""
         return None if self.p is None else self.p < self.alpha

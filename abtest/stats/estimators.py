@@ -38,6 +38,7 @@ class Comparison(NamedTuple):
         covariates: Columns measured before exposure.
         capped: Column of the metric with its values capped; None where there is none.
         alpha: 1 - level of the intervals.
+        null: Lift that p is for.
     """
 
     control: ArmMoments
@@ -46,6 +47,7 @@ class Comparison(NamedTuple):
     covariates: tuple[str, ...]
     capped: str | None
     alpha: float
+    null: float = 0.0
 
 
 class Estimator(NamedTuple):
@@ -65,21 +67,22 @@ def _cuped(asked: Comparison) -> Estimate | None:
     if not asked.covariates:
         return None
     arms = asked.control.users, asked.treatment.users
-    return cuped(*arms, asked.metric, asked.covariates, alpha=asked.alpha).estimate
+    return cuped(*arms, asked.metric, asked.covariates, alpha=asked.alpha, null=asked.null).estimate
 
 
 def _post_stratified(asked: Comparison) -> Estimate | None:
     """Averaged over two strata or more."""
     if len(asked.control.strata) < 2:
         return None
-    return post_stratified(asked.control.strata, asked.treatment.strata, asked.metric, alpha=asked.alpha)
+    strata = asked.control.strata, asked.treatment.strata
+    return post_stratified(*strata, asked.metric, alpha=asked.alpha, null=asked.null)
 
 
 def _capped(asked: Comparison) -> Estimate | None:
     """Welch's test on the capped values."""
     if asked.capped is None:
         return None
-    return welch(asked.control.users, asked.treatment.users, asked.capped, alpha=asked.alpha)
+    return welch(asked.control.users, asked.treatment.users, asked.capped, alpha=asked.alpha, null=asked.null)
 
 
 ESTIMATORS: Registry[Estimator] = Registry(

@@ -26,3 +26,26 @@ def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
         ceiling = min(ceiling, p * len(order) / (len(order) - passed))
         adjusted[index] = ceiling
     return adjusted
+
+
+def weighted_holm(p_values: Sequence[float | None], weights: Sequence[float]) -> list[float | None]:
+    """Holm's adjustment with the level split unevenly: p_i counts against its share of alpha (Holm 1979, section 3).
+
+    Args:
+        p_values: None or nan where undefined; such a question leaves its share to the others.
+        weights: Share of each question, > 0, in any unit. Equal weights give :func:`holm`.
+
+    Raises:
+        ValueError: If a weight is not positive or their number differs.
+    """
+    if len(weights) != len(p_values) or any(not weight > 0 for weight in weights):
+        raise ValueError(f"weights must be > 0, one for each of {len(p_values)} p-values, got {list(weights)}.")
+    known = [i for i, p in enumerate(p_values) if p is not None and not math.isnan(p)]
+    order = sorted(known, key=lambda i: (float(p_values[i] or 0.0) / weights[i], i))
+    adjusted: list[float | None] = [None] * len(p_values)
+    left, floor = math.fsum(weights[i] for i in known), 0.0
+    for place, i in enumerate(order):
+        floor = max(floor, min(float(p_values[i] or 0.0) * left / weights[i], 1.0))
+        adjusted[i] = floor
+        left = math.fsum(weights[j] for j in order[place + 1 :])
+    return adjusted

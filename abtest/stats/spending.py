@@ -188,7 +188,7 @@ def bounds_of(spent_by: Sequence[float], likeness: Sequence[float]) -> list[tupl
         likeness: Correlation of each look's Z with that of the look before, within [0, 1); the first is not read.
             Looks further apart are taken to correlate by the product, as those of independent increments do.
     """
-    walk, before, found = _RandomWalk(), 0.0, []
+    walk, before, found = RandomWalk(), 0.0, []
     for level, r in zip(spent_by, likeness, strict=True):
         z, nominal = walk.bound(r, (level - before) / 2.0)
         found.append((z, nominal))
@@ -205,7 +205,7 @@ def crossing_chance(bounds_z: Sequence[float], likeness: Sequence[float], drift:
         likeness: As in ``bounds_of``.
         drift: Mean of Z at each look.
     """
-    walk = _RandomWalk()
+    walk = RandomWalk()
     for z, r, mean in zip(bounds_z, likeness, drift, strict=True):
         walk.step(r, z - mean)  # Z minus its mean stays below the bound minus the mean
     return 1.0 - walk.mass
@@ -232,7 +232,7 @@ def stagewise_p(looks: Sequence[Look], z: float) -> float:
     Twice the chance, under "no difference", that this side stopped before or stands at or beyond \\|z\\| now
     (Fairbanks, Madsen 1982).
     """
-    walk, likeness = _RandomWalk(), correlations([look.information for look in looks])
+    walk, likeness = RandomWalk(), correlations([look.information for look in looks])
     for look, r in zip(looks[:-1], likeness[:-1], strict=True):
         walk.step(r, look.z)
     before = looks[-2].spent if len(looks) > 1 else 0.0
@@ -270,7 +270,7 @@ def _growth(bounds_z: Sequence[float], likeness: Sequence[float], *, alpha: floa
     return float(brentq(gap, 0.9 * fixed, 1.5 * fixed, xtol=1e-8) / fixed) ** 2
 
 
-class _RandomWalk:
+class RandomWalk:
     """Density of Z over the paths that have not crossed the upper bound, on Gauss-Legendre nodes."""
 
     def __init__(self) -> None:
@@ -309,10 +309,23 @@ class _RandomWalk:
         z = float(brentq(gap, low, high, xtol=1e-14, rtol=1e-14)) if gap(high) < 0.0 else high
         return z, 2.0 * float(special.ndtr(-z))
 
-    def step(self, r: float, z: float) -> None:
-        """Go on to the next look with the paths that stay below the bound z there."""
+    def lower(self, r: float, level: float) -> float:
+        """z with P(no crossing before, Z < z) = level; -inf for a level of 0, inf where the paths left are fewer."""
         r, noise = self._step_of(r)
-        low, high = -_REACH, min(max(z, -_REACH + 1e-9), _REACH)
+        if level <= 1e-14 or level >= self.mass:
+            return -math.inf if level <= 1e-14 else math.inf
+        from scipy.optimize import brentq
+
+        def gap(z: float) -> float:
+            return float(self._mass @ special.ndtr((z - r * self._nodes) / noise)) - level
+
+        return float(brentq(gap, -_REACH, _REACH, xtol=1e-12))
+
+    def step(self, r: float, z: float, low: float = -_REACH) -> None:
+        """Go on to the next look with the paths that stay between ``low`` and the bound z there."""
+        r, noise = self._step_of(r)
+        low = min(max(low, -_REACH), _REACH - 1e-9)
+        high = min(max(z, low + 1e-9), _REACH)
         nodes, weights = _panels(low, high, math.ceil((high - low) / (2.0 * noise)))
         kernel = np.exp(-0.5 * ((nodes[:, None] - r * self._nodes) / noise) ** 2) / (noise * math.sqrt(2.0 * math.pi))
         self._nodes, self._mass, self._begun = nodes, (kernel @ self._mass) * weights, True

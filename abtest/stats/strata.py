@@ -24,6 +24,7 @@ def post_stratified(
     alpha: float = 0.05,
     lift: LiftMethod = "welch-fieller",
     distribution: Distribution = "t",
+    null: float = 0.0,
 ) -> Estimate:
     """Treatment against control, averaged over strata.
 
@@ -33,6 +34,8 @@ def post_stratified(
         metric: A column, or (numerator, denominator) for the ratio of the weighted sums.
         alpha: 1 - level of the intervals.
         lift: As in ``welch``.
+        distribution: ``normal`` for z instead of t.
+        null: Lift that p is for.
         distribution: ``normal`` for z instead of t.
 
     Raises:
@@ -70,7 +73,8 @@ def post_stratified(
     within_c = [NoisePart(v, v, v, control[s].n - 1) for s, v in zip(control, noise_c, strict=True)]
     within_t = [NoisePart(v, 0.0, 0.0, treatment[s].n - 1) for s, v in zip(control, noise_t, strict=True)]
     contrast = Contrast(value_t - value_c, value_c, (*within_c, *within_t, shares))
-    return judge(contrast, whole_c.n, whole_t.n, method=method, alpha=alpha, lift=lift, distribution=distribution)
+    users = whole_c.n, whole_t.n
+    return judge(contrast, *users, method=method, alpha=alpha, lift=lift, distribution=distribution, null=null)
 
 
 def _arm(cells: Mapping[Hashable, Moments], metric: Term, share: np.ndarray) -> tuple[float, np.ndarray, list[float]]:

@@ -26,11 +26,13 @@ class Linear(NamedTuple):
         n: Users.
         value: Value of each term, shape (P,).
         cov: Covariance of the terms per user, n - 1 below, shape (P, P).
+        dof: Degrees of freedom of ``cov``.
     """
 
     n: int
     value: Floats
     cov: Floats
+    dof: float
 
 
 def linear(moments: Moments, terms: Sequence[Term]) -> Linear:
@@ -57,7 +59,7 @@ def linear(moments: Moments, terms: Sequence[Term]) -> Linear:
     still = np.diag(cov) <= np.maximum(ROUNDING * size**2, (10 * np.finfo(float).eps * level) ** 2)
     cov[still, :] = 0.0
     cov[:, still] = 0.0
-    return Linear(moments.n, value, cov)
+    return Linear(moments.n, value, cov, moments.dof)
 
 
 def undefined(moments: Moments, term: Term, arm: str) -> str | None:

@@ -14,6 +14,7 @@ def welch(
     alpha: float = 0.05,
     lift: LiftMethod = "welch-fieller",
     distribution: Distribution = "t",
+    null: float = 0.0,
 ) -> Estimate:
     """Treatment against control on a mean per user, or on a ratio of two sums.
 
@@ -24,6 +25,7 @@ def welch(
         alpha: 1 - level of the intervals.
         lift: ``welch-fieller`` inverts the test and cannot disagree with p; ``delta`` and ``log-delta`` to compare.
         distribution: ``normal`` for z instead of t.
+        null: Lift that p is for.
 
     Raises:
         ValueError: If alpha is not within (0, 1) or a column is unknown.
@@ -43,6 +45,7 @@ def welch(
         lift=lift,
         distribution=distribution,
         mean_treatment=value,
+        null=null,
     )
 
 
@@ -50,7 +53,7 @@ def two_arms(control: Linear, treatment: Linear) -> Contrast:
     """The contrast of the first term of two arms."""
     value_c, value_t = float(control.value[0]), float(treatment.value[0])
     noise_c, noise_t = float(control.cov[0, 0]) / control.n, float(treatment.cov[0, 0]) / treatment.n
-    parts = (NoisePart(noise_c, noise_c, noise_c, control.n - 1), NoisePart(noise_t, 0.0, 0.0, treatment.n - 1))
+    parts = (NoisePart(noise_c, noise_c, noise_c, control.dof), NoisePart(noise_t, 0.0, 0.0, treatment.dof))
     return Contrast(value_t - value_c, value_c, parts)
 
 
