@@ -4,7 +4,7 @@ To add one, write its ``ScenarioKind`` in a file of its own and name it here. An
 ``SCENARIO_KINDS.register`` or declares an entry point of the group ``micrec.scenario_kinds``.
 """
 
-from abtest.offline.offline_kinds import GAIN_MAP, GRID, STATISTICS, TABLE, TWO_ARMS
+from abtest.offline.offline_kinds import EVIDENCE_MAP, GAIN_MAP, GRID, STATISTICS, TABLE, TWO_ARMS
 from abtest.online.online_kinds import AA, DOSE_RESPONSE, FAULTS, INTERFERENCE, MISSPECIFIED, ONLINE_AB
 from abtest.scenario_kind import ScenarioKind
 from micrec.registry import Registry
@@ -23,6 +23,7 @@ SCENARIO_KINDS: Registry[ScenarioKind] = Registry(
         "table": TABLE,
         "grid": GRID,
         "gain_map": GAIN_MAP,
+        "evidence_map": EVIDENCE_MAP,
         "statistics": STATISTICS,
     },
 )

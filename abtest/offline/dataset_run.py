@@ -1,17 +1,26 @@
-"""The datasets of a run: folders read and checked before anything is written, worlds drawn after."""
+"""The datasets of a run: folders read and checked before anything is written, logs converted and worlds drawn after."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from abtest.offline.run_options import RunOptions
-from abtest.offline.table_scenario import Chosen
+from abtest.offline.table_scenario import Chosen, DatasetConfig, LogConfig
 from abtest.offline.trials import TrialStore, hash_dataset
-from abtest.run_folder import TRIALS_FOLDER, WORLD_FOLDER, check_run, open_run, versions, write_scenario
+from abtest.run_folder import (
+    TRIALS_FOLDER,
+    WORLD_FOLDER,
+    check_run,
+    open_run,
+    versions,
+    write_json,
+    write_scenario,
+)
 from micrec.data.dataset import Dataset
+from micrec.destination import bytes_of
 from micrec.errors import MicrecError
 from micrec.progress import Progress
-from micrec.settings import load_yaml
+from micrec.settings import load_yaml, nested
 from simulator.world.world_config import WorldConfig
 
 Read = Callable[[Path], Dataset]
@@ -51,7 +60,7 @@ def open_datasets(chosen: Sequence[Chosen], out: Path, options: RunOptions, chec
         MicrecError: If the folder holds a finished run or no run at all, or a dataset is invalid; of datasets that lie
             in folders before anything is written.
     """
-    check_run(out, force=options.force, data=[keys.data for _, keys in chosen if keys.data is not None])
+    check_run(out, force=options.force, data=[path for _, keys in chosen for path in _read_by(keys)])
     read = options.read or default_read()
     given = read_given(chosen, read, check)
     open_run(out, force=options.force)
@@ -59,8 +68,7 @@ def open_datasets(chosen: Sequence[Chosen], out: Path, options: RunOptions, chec
     runs = {}
     for name, keys in chosen:
         if name not in given:
-            folder = generated_world(keys.world_config(), out / WORLD_FOLDER / name, options.reporter)
-            given[name] = read(folder)
+            given[name] = read(made_dataset(keys, out / WORLD_FOLDER / name, options.reporter))
             check(name, given[name])
         store = TrialStore(out / TRIALS_FOLDER / name)
         runs[name] = DatasetRun(given[name], hash_dataset(given[name]), versions(), store, options.reporter)
@@ -84,6 +92,34 @@ def read_given(chosen: Sequence[Chosen], read: Read, check: Check) -> dict[str, 
     if faults:
         raise MicrecError(faults[0]) if len(faults) == 1 else MicrecError.of("datasets", faults)
     return given
+
+
+def made_dataset(keys: DatasetConfig, folder: Path, progress: Progress) -> Path:
+    """A dataset folder that the run makes itself: of a raw log, or of a world."""
+    return generated_world(keys.world_config(), folder, progress) if keys.log is None else converted(keys.log, folder)
+
+
+def converted(log: LogConfig, folder: Path) -> Path:
+    """A raw log's dataset folder, converted unless the same log lies there as it was read before.
+
+    Raises:
+        MicrecError: If no reader knows the log, or it is invalid.
+    """
+    from micrec.data.convert import convert
+
+    note = folder.with_name(f"{folder.name}.log.json")
+    wanted = {**log.model_dump(mode="json"), "bytes": bytes_of(log.path)}
+    if folder.exists() and note.exists() and load_yaml(note) == wanted:
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    convert(log.reader, log.path, folder, options=nested(log.settings), overwrite=True)
+    write_json(note, wanted)
+    return folder
+
+
+def _read_by(keys: DatasetConfig) -> list[Path]:
+    """What a dataset is made from, beside a world."""
+    return [path for path in (keys.data, keys.log.path if keys.log else None) if path is not None]
 
 
 def generated_world(world: WorldConfig, folder: Path, progress: Progress) -> Path:

@@ -60,7 +60,7 @@ def run_statistics(scenario: StatisticsScenario, out: Path, **given: Any) -> dic
         found = describe(runs[name].dataset, scenario.split, scenario.sessions).to_dict()
         label = keys.label or found["name"]
         counted[name] = {"label": label, "hash": runs[name].data_hash, "paper": keys.paper, **found}
-    seeds = [keys.world.seed if keys.data is None else 0 for _, keys in scenario.chosen()]
+    seeds = [keys.world.seed if keys.is_world else 0 for _, keys in scenario.chosen()]
     results = {**head(scenario.kind, options, seeds), "runtime_s": 0.0, "datasets": counted}
     return finish_run(out, jsonable(results), _write_files)
 

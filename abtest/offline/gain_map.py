@@ -1,12 +1,13 @@
 """Run a gain map: every world drawn once, both rows of each map trained on it, and the gain with its interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from abtest.offline.dataset_run import DatasetRun, open_datasets
 from abtest.offline.gain_map_scenario import GainMapScenario, Square
-from abtest.offline.row_effects import adjust, mean_over_seeds
+from abtest.offline.row_effects import adjust
+from abtest.offline.row_lifts import TrialPair, outcome, row_lifts
 from abtest.offline.run_options import RunOptions
 from abtest.offline.table_results import (
     TableTrials,
@@ -22,7 +23,6 @@ from abtest.offline.table_run import row_checks, run_rows
 from abtest.offline.table_scenario import TableScenario
 from abtest.report.pages.gain_map_page import write_map
 from abtest.run_folder import alone_in_folder, finish_run, jsonable
-from abtest.stats.crossed_lift import MeasuredLift, crossed_intervals, measured_lift
 from micrec.data.dataset import Dataset
 
 
@@ -99,9 +99,10 @@ def _squares(
 ) -> list[dict[str, Any]]:
     """The squares of one map: its lifts, and their intervals with the noise of seeds pooled over the map."""
     keys, places = scenario.panels[panel], scenario.squares(panel)
-    measured = [_measured(table, found, square, metric) for square in places]
+    pairs = [_pair(table, found, square) for square in places]
+    cutoffs = row_configs(table, places[0].dataset)[table.reference_row].evaluation.cutoffs
     squares = []
-    for square, one in zip(places, crossed_intervals(measured, alpha=scenario.alpha), strict=True):
+    for square, one in zip(places, row_lifts(pairs, metric, cutoffs, alpha=scenario.alpha), strict=True):
         means = {row: _mean(found, square.dataset, row, metric) for row in (keys.against, keys.row)}
         squares.append(
             {
@@ -122,21 +123,9 @@ def _squares(
     return squares
 
 
-def outcome(interval: Sequence[float] | None) -> str:
-    """``gain`` or ``loss`` where an interval lies on one side of 0, else ``open``."""
-    if interval is None or interval[0] <= 0.0 <= interval[1]:
-        return "open"
-    return "gain" if interval[0] > 0.0 else "loss"
-
-
-def _measured(table: TableScenario, found: TableTrials, square: Square, metric: str) -> MeasuredLift:
+def _pair(table: TableScenario, found: TableTrials, square: Square) -> TrialPair:
     rows = found.rows[square.dataset]
-    control, treatment = rows[table.reference_row], rows[table.comparisons[0].row]
-    cutoffs = row_configs(table, square.dataset)[table.reference_row].evaluation.cutoffs
-    column = cutoffs.index(int(metric.removeprefix("hit@")))
-    hits = [mean_over_seeds(trials).hits[:, column] for trials in (control, treatment)]
-    values = [[trial.metrics[metric] for trial in trials] for trials in (control, treatment)]
-    return measured_lift(*values, *hits)
+    return TrialPair(rows[table.reference_row], rows[table.comparisons[0].row])
 
 
 def _mean(found: TableTrials, dataset: str, row: str, metric: str) -> float:

@@ -1,10 +1,11 @@
-"""The kinds of scenario on datasets: two arms, a table, a grid and a gain map train models, statistics only count."""
+"""The kinds of scenario on datasets: two arms, a table, a grid and two maps train models, statistics only count."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from abtest.arms import arm_faults, config_faults
 from abtest.offline import table_checks
+from abtest.offline.evidence_map_scenario import EvidenceMapScenario, evidence_map_faults
 from abtest.offline.gain_map_scenario import GainMapScenario, gain_map_faults
 from abtest.offline.grid_scenario import GridScenario, grid_faults
 from abtest.offline.offline_scenario import OfflineScenario
@@ -45,6 +46,15 @@ def _check_grid(schema: type[GridScenario], data: Mapping[str, Any]) -> tuple[Ta
     scenario, faults = _check_table(schema, data)
     if isinstance(scenario, GridScenario) and not faults:
         faults += grid_faults(scenario)
+    return scenario, faults
+
+
+def _check_evidence_map(
+    schema: type[EvidenceMapScenario], data: Mapping[str, Any]
+) -> tuple[TableScenario | None, list[str]]:
+    scenario, faults = _check_table(schema, data)
+    if isinstance(scenario, EvidenceMapScenario) and not faults:
+        faults += evidence_map_faults(scenario)
     return scenario, faults
 
 
@@ -102,6 +112,14 @@ GRID = ScenarioKind(
     run=late("abtest.offline.grid:run_grid"),
     show=late("abtest.report.pages.table_page:print_table"),
     describe=GridScenario.work,
+)
+EVIDENCE_MAP = ScenarioKind(
+    schema=EvidenceMapScenario,
+    check=_check_evidence_map,
+    preflight=_look_at,
+    run=late("abtest.offline.evidence_map:run_evidence_map"),
+    show=late("abtest.report.pages.table_page:print_table"),
+    describe=EvidenceMapScenario.work,
 )
 GAIN_MAP = ScenarioKind(
     schema=GainMapScenario,

@@ -9,6 +9,7 @@ from abtest.offline.offline_scenario import OfflineScenario
 from abtest.offline.statistics_scenario import StatisticsScenario
 from abtest.offline.table_scenario import TableScenario
 from abtest.world_fields import config_field_faults, together
+from micrec.data.convert import READERS
 from micrec.item_loss_kinds import ITEM_LOSSES
 from micrec.settings import build_config, merge
 
@@ -35,6 +36,7 @@ def scenario_faults(scenario: TableScenario) -> list[str]:
     faults += _paper_faults(scenario)
     faults += _ordering_faults(scenario)
     faults += same_folder_faults("datasets", scenario.datasets)
+    faults += _log_faults(scenario)
     faults += same_folder_faults("rows", scenario.rows)
     labels = [row.label for row in scenario.rows.values()]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
@@ -58,7 +60,7 @@ def _world_faults(scenario: TableScenario) -> list[str]:
 def field_faults(scenario: TableScenario, dataset: str) -> list[str]:
     """Fields that the rows' models name and a generated world does not have."""
     keys = dict(scenario.chosen())[dataset]
-    if keys.data is not None:
+    if not keys.is_world:
         return []
     configs = {row: scenario.config(keys, row, scenario.first_seed) for row in scenario.rows}
     faults = {row: config_field_faults(one, keys.world_config()) for row, one in configs.items()}
@@ -89,6 +91,17 @@ def _paper_faults(scenario: TableScenario | StatisticsScenario) -> list[str]:
         for name, keys in scenario.datasets.items()
         if keys.paper is not None and keys.paper not in scenario.paper
     ]
+
+
+def _log_faults(scenario: TableScenario) -> Iterator[str]:
+    """Raw logs that nothing can read, or that are given beside a folder; and tables of which no dataset is there."""
+    for name, keys in scenario.datasets.items():
+        if keys.log is not None and keys.data is not None:
+            yield f"datasets.{name}: has data and log: a dataset is a folder or a raw log, name one"
+        if keys.log is not None and keys.log.reader not in ("auto", *READERS):
+            yield f"datasets.{name}.log.reader: no reader {keys.log.reader}: {nearest(keys.log.reader, READERS)}"
+    if scenario.data is None and not scenario.chosen():
+        yield f"datasets: none is there: {'; '.join(scenario.missing_logs())}: put one there, or name another"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

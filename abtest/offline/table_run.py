@@ -53,6 +53,8 @@ def open_table(table: TableScenario, out: Path, options: RunOptions) -> dict[str
 def run_rows(table: TableScenario, runs: Mapping[str, DatasetRun], options: RunOptions) -> TableTrials:
     """Reference rows and rows on every dataset, trained and tested or as they were stored."""
     references, rows = {}, {}
+    for line in table.missing_logs():
+        options.reporter.say(line)
     for name, keys in table.chosen():
         runs[name].progress.say(f"dataset {name}: {len(table.rows)} rows, {table.seeds} seeds")
         config = table.config(keys, table.reference_row, table.first_seed)

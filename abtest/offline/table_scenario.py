@@ -24,13 +24,25 @@ Family = Literal["primary", "secondary", "slice"]  # effects whose p-values Holm
 ALL = "all"  # the slice that is everybody
 
 
+class LogConfig(Frozen):
+    """A raw click log, as ``micrec convert`` reads it."""
+
+    path: Path = Field(
+        description="File or folder of the log, relative to the working directory; a log that is not there is left "
+        "out, and the run says so."
+    )
+    reader: str = Field("auto", description="Name of its reader, see micrec convert --list; auto recognises it.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Options of the reader, as for micrec convert.")
+
+
 class DatasetConfig(Frozen):
-    """One dataset of a table: a folder, or a world that is drawn for it."""
+    """One dataset of a table: a folder, a raw log, or a world that is drawn for it."""
 
     label: str | None = Field(None, description="Name of the dataset in tables; null = its own name.")
     data: Path | None = Field(
-        None, description="Dataset folder, relative to the working directory; null = a generated world."
+        None, description="Dataset folder, relative to the working directory; null = a log or a generated world."
     )
+    log: LogConfig | None = Field(None, description="A raw log that the run converts, instead of a dataset folder.")
     world: WorldConfig = Field(default_factory=WorldConfig, description="The generated world, used if data is null.")
     scale: PositiveFloat = Field(
         1.0, description="Factor on the numbers of users, items, tags and providers of the world."
@@ -42,6 +54,16 @@ class DatasetConfig(Frozen):
         default_factory=dict, description="Config keys of single rows on this dataset, which override the row's own."
     )
     paper: str | None = Field(None, description="Which of the paper's datasets is shown beside it; null = none.")
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be had: false of a raw log whose file is missing."""
+        return self.log is None or self.log.path.exists()
+
+    @property
+    def is_world(self) -> bool:
+        """Whether it is a generated world."""
+        return self.data is None and self.log is None
 
     def world_config(self) -> WorldConfig:
         """The world at its scale."""
@@ -251,8 +273,18 @@ class TableScenario(Frozen):
         models = len(datasets) * len(rows) * self.seeds
         return (
             f"preset {self.preset}, datasets {', '.join(datasets)}, rows {', '.join(rows)}, {self.seeds} seeds: "
-            f"{models} models"
+            f"{models} models{''.join(f'; {line}' for line in self.missing_logs())}"
         )
+
+    def missing_logs(self) -> list[str]:
+        """Which raw logs are left out because they are not there, a sentence each."""
+        if self.data is not None:
+            return []
+        return [
+            f"{name} is left out: {keys.log.path} is not there"
+            for name, keys in self.datasets.items()
+            if keys.log is not None and not keys.is_there
+        ]
 
     def resolved(self) -> dict[str, Any]:
         """Plain data in which every key is explicit; ``base`` holds the whole config."""
@@ -260,9 +292,9 @@ class TableScenario(Frozen):
 
 
 def chosen_datasets(data: Path | None, datasets: Mapping[str, DatasetConfig], paper: Mapping[str, Any]) -> list[Chosen]:
-    """``data`` alone where it is given, beside the first of the paper's; else all datasets."""
+    """``data`` alone where it is given, beside the first of the paper's; else all datasets that are there."""
     if data is None:
-        return [Chosen(name, keys) for name, keys in datasets.items()]
+        return [Chosen(name, keys) for name, keys in datasets.items() if keys.is_there]
     return [Chosen(folder_name(data.resolve().name), DatasetConfig(data=data, paper=next(iter(paper), None)))]
 
 

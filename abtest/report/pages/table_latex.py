@@ -53,7 +53,8 @@ def _rows(results: Results, datasets: Sequence[str]) -> Iterator[str]:
         for name in datasets
         for metric in metrics
     }
-    rows = list(next(iter(found.values())))
+    every = dict.fromkeys(row for of in found.values() for row in of)  # not every dataset has each baseline or ceiling
+    rows = sorted(every, key=lambda row: row in results["scenario"]["rows"])
     trained = False
     for row in rows:
         if not trained and row in results["scenario"]["rows"]:
@@ -63,6 +64,9 @@ def _rows(results: Results, datasets: Sequence[str]) -> Iterator[str]:
         cells = []
         for name in datasets:
             for metric in metrics:
+                if row not in found[name]:
+                    cells.append("")
+                    continue
                 mean, sd = mean_of(found[name][row], metric)
                 text = formatting.value(mean)
                 text = rf"\textbf{{{text}}}" if mean is not None and mean == best[name, metric] else text

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from abtest.report import formatting
+from abtest.report.pages.evidence_section import evidence_section
 from abtest.report.sections import Section
 from abtest.report.tables import (
     Model,
@@ -58,7 +59,8 @@ def sections(results: Results) -> list[Section]:
     """The report in order: answers, the table on each dataset, what was tested, the rest."""
     datasets = list(results["datasets"])
     claims = _filled([claim_table(results)])
-    parts = [Section("Do the orderings hold?", CLAIM_LINES if claims else (), claims)]
+    parts = [evidence_section(results)] if "evidence" in results else []
+    parts.append(Section("Do the orderings hold?", CLAIM_LINES if claims else (), claims))
     for name in datasets:
         blocks = [main_table(results, name), _way(results, name), lift_table(results, name), *_more(results, name)]
         title = f"{results['datasets'][name]['label']}"

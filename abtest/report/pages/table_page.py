@@ -11,6 +11,7 @@ from abtest.report import formatting, html, terminal
 from abtest.report.figures import Intervals, Row, Tone
 from abtest.report.formatting import percent, percent_interval
 from abtest.report.markdown import code, escape, table_lines
+from abtest.report.pages.evidence_section import agreement_line, evidence_section
 from abtest.report.pages.experiment_page import Page, PagePart
 from abtest.report.pages.table_latex import metric_title
 from abtest.report.pages.table_layout import STEPS, claim_table, label_of, main_table, sections, switch_lines
@@ -66,6 +67,10 @@ def print_table(results: Results, console: Console | None = None) -> None:
     for who, keys in switch_lines(results):
         console.print(Text(f"{who}: {keys}"))
     console.print()
+    for block in evidence_section(results).tables if "evidence" in results else ():
+        terminal.print_table(block, console)
+    for line in results.get("evidence", {}).get("agreement", ()):
+        console.print(Text(agreement_line(line)))
     if results["orderings"]:
         terminal.print_table(claim_table(results), console)
 
