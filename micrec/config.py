@@ -157,6 +157,9 @@ class ModelConfig(Frozen):
             "item_tower id needs item_id true, got false: set item_id to true, or item_tower to mlp": (
                 self.item_tower == "id" and not self.item_id
             ),
+            f"name {self.name} needs item_id true, got false: set item_id to true, or another name": (
+                self.tower.needs_item_id and not self.item_id
+            ),
             "item_bias needs item_id true, got false: set one of the two": self.item_bias and not self.item_id,
             f"linear_skip does not apply to name {self.name}, whose items have two vectors: leave it out": (
                 self.linear_skip and self.tower.two_sided

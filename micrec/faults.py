@@ -107,7 +107,7 @@ def _settings(node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str) -> 
         elif isinstance(values, dict) and "properties" in _resolve(values, defs):
             yield from _settings(_resolve(values, defs), defs, f"{prefix}{name}.<name>.")
         else:
-            default = _shown(prop["default"]) if "default" in prop else "required"
+            default = _shown(prop["default"], width=120) if "default" in prop else "required"
             if name not in node.get("required", ()) and "default" not in prop:
                 default = "{}"  # an empty mapping made by a factory
             yield KeyDescription(f"{prefix}{name}", _type_text(prop, defs), default, prop.get("description", ""))

@@ -66,6 +66,18 @@ class AutoIntConfig(AttentionConfig):
     dnn: bool = Field(False, description="AutoInt+: a DNN beside the attention (N23).")
 
 
+class AfnConfig(TowerConfig):
+    """Keys of AFN."""
+
+    neurons: Width = Field(64, description="Logarithmic neurons of each tower, embedding_dim numbers each.")
+    batch_norm: bool = Field(True, description="Batch normalisation after the logarithm and after the exponential.")
+    dnn: bool = Field(False, description="AFN+: a DNN beside the neurons.")
+
+    def contradictions(self, embedding_dim: int) -> Iterator[str]:
+        if self.batch_norm and embedding_dim == 1:
+            yield "batch_norm needs embedding_dim of at least 2, got 1: set batch_norm to false"
+
+
 class SequenceConfig(AttentionConfig):
     """Keys of a tower that attends over the clicks in their order."""
 
@@ -77,6 +89,14 @@ class SasRecConfig(SequenceConfig):
     """Keys of SASRec."""
 
     heads: Depth = Field(1, description="Attention heads; they divide embedding_dim.")
+
+
+class EsasRecConfig(SequenceConfig):
+    """Keys of eSASRec."""
+
+    layers: Depth = Field(4, description="Attention layers.")
+    heads: Depth = Field(8, description="Attention heads; they divide embedding_dim.")
+    widening: Depth = Field(4, description="Hidden width of the feed-forward part, in multiples of embedding_dim.")
 
 
 class Bert4RecConfig(SequenceConfig):
@@ -129,6 +149,12 @@ class ComiRecSAConfig(MultiInterestConfig):
         None, description="Hidden width of the self-attention; null: 4 embedding_dim, as in its code."
     )
     positions: bool = Field(True, description="Learned positions of the clicks.")
+
+
+class LightGcnConfig(TowerConfig):
+    """Keys of LightGCN."""
+
+    layers: Depth = Field(3, description="Steps over the graph of users and items; layers 0 to this one are averaged.")
 
 
 class FismConfig(TowerConfig):

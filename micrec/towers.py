@@ -14,13 +14,16 @@ from pydantic import BaseModel
 from micrec.named import KeyFaults, checked_options
 from micrec.registry import Registry, loaded
 from micrec.tower_configs import (
+    AfnConfig,
     AutoIntConfig,
     Bert4RecConfig,
     ComiRecDRConfig,
     ComiRecSAConfig,
+    EsasRecConfig,
     FactorizationMachineConfig,
     FismConfig,
     IcanConfig,
+    LightGcnConfig,
     MindConfig,
     SasRecConfig,
 )
@@ -37,12 +40,14 @@ class Tower:
         by_click: Whether it reads each click, and not behaviour fields that are pooled over the clicks.
         two_sided: Whether an item has one vector to be found by and another to be read by, so that no sum of its fields
             can skip the towers.
+        needs_item_id: Whether it is nothing without vectors of the items' own ids.
     """
 
     model: str | type
     options: type[BaseModel] | None = None
     by_click: bool = False
     two_sided: bool = False
+    needs_item_id: bool = False
 
     def load(self) -> Any:
         """The class of the model; imports torch."""
@@ -58,12 +63,15 @@ TOWERS: Registry[Tower] = Registry(
         "youtube_dnn": Tower("micrec.models.youtube_dnn:YoutubeDNN"),
         "deepfm": Tower("micrec.models.deepfm:DeepFM"),
         "autoint": Tower("micrec.models.autoint:AutoInt", AutoIntConfig),
+        "afn": Tower("micrec.models.afn:Afn", AfnConfig),
         "mind": Tower("micrec.models.multi_interest:Mind", MindConfig, by_click=True),
         "comirec_dr": Tower("micrec.models.multi_interest:ComiRecDR", ComiRecDRConfig, by_click=True),
         "comirec_sa": Tower("micrec.models.multi_interest:ComiRecSA", ComiRecSAConfig, by_click=True),
         "sasrec": Tower("micrec.models.sequence:SasRec", SasRecConfig, by_click=True),
         "bert4rec": Tower("micrec.models.sequence:Bert4Rec", Bert4RecConfig, by_click=True),
+        "esasrec": Tower("micrec.models.esasrec:EsasRec", EsasRecConfig, by_click=True),
         "fism": Tower("micrec.models.fism:Fism", FismConfig, two_sided=True),
+        "lightgcn": Tower("micrec.models.lightgcn:LightGcn", LightGcnConfig, two_sided=True, needs_item_id=True),
     },
 )
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from micrec.item_losses.item_loss import ItemLoss
@@ -33,7 +34,7 @@ class FeatureLoss(ItemLoss):
     """L_fea, over the fields of the items or over their towers' outputs."""
 
     def projected_width(self, model: TwoTower) -> int:
-        return model.item_fields.width if self.config.apply_on == "input" else model.output_dim
+        return model.rows_per_item * model.field_dim if self.config.apply_on == "input" else model.output_dim
 
     def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> FeatureDraw:
         return FeatureDraw(items)
@@ -79,7 +80,8 @@ class FeatureLoss(ItemLoss):
         config = self.config
         if config.mask == "cfm":
             assert self.sources.field_information is not None
-            kept, complement = correlated_masks(self.sources.field_information, generator=generator)
+            masks = correlated_masks(self.sources.field_information, generator=generator)
+            kept, complement = (F.pad(mask, (0, clean.shape[1] - len(mask)), value=True) for mask in masks)
             return clean * kept[:, None], clean * complement[:, None]
         if config.mask == "rfm":
             n_rows = len(clean) if config.mask_per == "item" else 1

@@ -43,6 +43,10 @@ class Fism(TwoTower):
         return 2 * self.config.embedding_dim
 
     @property
+    def rows_per_item(self) -> int:
+        return super().rows_per_item + -(-self.options.title_dim // self.field_dim)
+
+    @property
     def output_dim(self) -> int:
         return self.config.embedding_dim + self.options.title_dim
 

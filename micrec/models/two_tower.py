@@ -81,6 +81,11 @@ class TwoTower(nn.Module):
         return self.config.embedding_dim
 
     @property
+    def rows_per_item(self) -> int:
+        """Vectors that ``embed_items`` gives of an item: its fields, and what a subclass puts behind them."""
+        return len(self.item_fields.specs)
+
+    @property
     def output_dim(self) -> int:
         """Width of the towers' outputs."""
         return self.config.embedding_dim

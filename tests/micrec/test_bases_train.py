@@ -1,4 +1,4 @@
-"""The bases with several interests or a sequence, as MicRec's base: they learn, repeat themselves, and resume."""
+"""The bases beyond the paper's, as MicRec's base: they learn, repeat themselves, resume, and are served."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,11 @@ from micrec.evaluation import evaluation_task
 from micrec.experiment import run_baseline
 from micrec.fitting import fit
 from micrec.progress import NoProgress
+from micrec.towers import TOWERS
 from tests.micrec.factories import random_dataset
 from tests.micrec.test_training import OFF, config_of, trainer_of
 
-NEW = ("mind", "comirec_dr", "comirec_sa", "sasrec", "bert4rec")
+NEW = ("mind", "comirec_dr", "comirec_sa", "sasrec", "bert4rec", "esasrec", "afn", "lightgcn")
 MULTI = NEW[:3]
 
 
@@ -95,7 +96,8 @@ def test_the_matching_loss_is_that_of_the_interest_that_meets_the_click(dataset,
 @pytest.mark.parametrize("name", NEW)
 def test_other_switches_go_along(dataset, name):
     """The ones that touch the user tower: skip, unit length, user id, bf16; all of them at once."""
-    model = {"linear_skip": True, "l2_normalize": True, "user_id": True, "output_activation": "linear"}
+    skip = not TOWERS[name].two_sided
+    model = {"linear_skip": skip, "l2_normalize": True, "user_id": True, "output_activation": "linear"}
     trainer = trainer_of(dataset, model={"name": name, **model}, train={"bf16": True}, softmax={"temperature": 0.1})
     losses = [trainer.epoch(NoProgress()).losses["matching"] for _ in range(4)]
     assert losses[-1] < losses[0]

@@ -16,19 +16,25 @@ TOGETHER = [  # rules between keys, whose fault is the model's as a whole
     ({"name": "sasrec", "options": {"heads": 7}}, "options.heads must divide embedding_dim 64, got 7: use one of 1, 2"),
     ({"options": {"positions": True}}, "options.positions need behaviour_tokens sequence, got field: set that, or"),
     ({"behaviour_pooling": "attention", "name": "mind"}, "behaviour_pooling attention does not apply to name mind"),
+    ({"name": "lightgcn", "item_id": False}, "name lightgcn needs item_id true, got false: set item_id to true"),
+    ({"name": "lightgcn", "linear_skip": True}, "linear_skip does not apply to name lightgcn, whose items have two"),
+    (
+        {"name": "afn", "embedding_dim": 1},
+        "options.batch_norm needs embedding_dim of at least 2, got 1: set batch_norm to false",
+    ),
     ({"item_tower": "id", "item_id": False}, "item_tower id needs item_id true, got false: set item_id to true"),
 ]
 OF_OTHERS = [  # an option, a tower that does not read it, and all that do
     ("item_terms", "ican", "fm"),
-    ("dnn", "ican", "autoint"),
-    ("layers", "fm", "ican or autoint or sasrec or bert4rec"),
-    ("heads", "youtube_dnn", "ican or autoint or sasrec or bert4rec"),
+    ("dnn", "ican", "autoint or afn"),
+    ("layers", "fm", "ican or autoint or sasrec or bert4rec or esasrec or lightgcn"),
+    ("heads", "youtube_dnn", "ican or autoint or sasrec or bert4rec or esasrec"),
     ("interests", "ican", "mind or comirec_dr or comirec_sa"),
     ("adaptive_interests", "deepfm", "mind or comirec_dr or comirec_sa"),
     ("label_attention_power", "sasrec", "mind or comirec_dr or comirec_sa"),
     ("routing_iterations", "comirec_sa", "mind or comirec_dr"),
     ("interest_hidden", "mind", "comirec_sa"),
-    ("positions", "mind", "ican or comirec_sa or sasrec or bert4rec"),
+    ("positions", "mind", "ican or comirec_sa or sasrec or bert4rec or esasrec"),
     ("behaviour_tokens", "sasrec", "ican"),
     ("block", "sasrec", "ican"),
 ]
@@ -96,6 +102,9 @@ def test_the_one_that_was_renamed_too():
         ("comirec_sa", {"interest_hidden": 7, "positions": False}),
         ("sasrec", {"layers": 3, "heads": 4, "positions": True}),
         ("bert4rec", {"positions": False}),
+        ("esasrec", {"layers": 1, "heads": 2, "widening": 2}),
+        ("afn", {"neurons": 7, "batch_norm": False, "dnn": True}),
+        ("lightgcn", {"layers": 2}),
     ],
 )
 def test_options_that_fit(name, options):
@@ -128,6 +137,9 @@ DEFAULTS = {  # as their papers and the shipped numbers have them
     },
     "sasrec": {"layers": 2, "heads": 1, "positions": True},
     "bert4rec": {"layers": 2, "heads": 2, "positions": True},
+    "esasrec": {"layers": 4, "heads": 8, "positions": True, "widening": 4},
+    "afn": {"neurons": 64, "batch_norm": True, "dnn": False},
+    "lightgcn": {"layers": 3},
 }
 
 
@@ -172,10 +184,12 @@ class TestAnotherTower:
 def test_explained_keys_name_their_towers():
     told = {one.key: one for one in explain(Config)}
     heads = told["model.options.heads"]
-    assert heads.default == "8 for ican and autoint, 1 for sasrec, 2 for bert4rec"
+    assert heads.default == "8 for ican, autoint and esasrec, 1 for sasrec, 2 for bert4rec"
     assert heads.type == "integer from 1 to 128"
     assert told["model.options.block"].default == "transformer"
-    assert told["model.options.dnn"].description == "autoint: AutoInt+: a DNN beside the attention (N23)."
+    assert told["model.options.dnn"].description == (
+        "autoint: AutoInt+: a DNN beside the attention (N23); afn: AFN+: a DNN beside the neurons."
+    )
     assert "model.heads" not in told
 
 

@@ -214,6 +214,13 @@ def test_a_user_does_not_depend_on_the_rest_of_the_batch(name):
         {"name": "sasrec", "layers": 1},
         {"name": "bert4rec", "positions": False},
         {"name": "bert4rec", "layers": 1},
+        {"name": "esasrec", "positions": False},
+        {"name": "esasrec", "layers": 1},
+        {"name": "esasrec", "widening": 2},
+        {"name": "afn", "neurons": 3},
+        {"name": "afn", "batch_norm": False},
+        {"name": "afn", "dnn": True},
+        {"name": "lightgcn", "layers": 1},
         {"name": "mind", "interests": 2},
         {"name": "mind", "adaptive_interests": False},
         {"name": "mind", "routing_iterations": 1},
@@ -245,7 +252,7 @@ def test_normalised_towers_have_unit_length():
     torch.testing.assert_close(model.item_tower(fields).norm(dim=1), torch.ones(N_ITEMS))
 
 
-@pytest.mark.parametrize("name", sorted(set(TOWERS) - {"fm", "fism"}))
+@pytest.mark.parametrize("name", sorted(set(TOWERS) - {"fm", "fism", "lightgcn"}))
 def test_with_linear_skip_training_starts_from_an_fm(name):
     """The MLPs' last layers are zero, so every model first scores as the sum of its fields does."""
     switches = {"output_activation": "linear", "bias_init": 0.1}

@@ -201,11 +201,11 @@ def fit_like(trainer):
     return Untrained
 
 
-@pytest.mark.parametrize("name", ["fism", "fm", "youtube_dnn", "ican", "mind", "sasrec"])
+@pytest.mark.parametrize("name", ["fism", "fm", "youtube_dnn", "ican", "mind", "sasrec", "esasrec", "afn", "lightgcn"])
 @pytest.mark.parametrize("negatives", ["uniform", "popularity", "in_batch", "shared", "mixed", "full"])
 def test_a_row_of_a_session_costs_what_its_clicks_cost_one_by_one(dataset, name, negatives):
     """For every base and layout: the same towers, asked once per session or once per click of it."""
-    options = {"heads": 2} if name in ("ican", "sasrec") else {}
+    options = {"heads": 2} if name in ("ican", "sasrec", "esasrec") else {}
     changes = {"model": {"name": name, "hidden": [8], "options": options}, "softmax": {"negatives": negatives}}
     changes["softmax"] |= {"num_negatives": 7, "logq": "standard" if negatives in ("in_batch", "mixed") else "none"}
     by_session, by_click = (
@@ -241,9 +241,9 @@ def test_same_seed_same_parameters_and_a_resumed_run_ends_alike(dataset):
         assert torch.equal(tensor, resumed.parameters()[key]), key
 
 
-@pytest.mark.parametrize("name", ["fism", "fm", "ican", "comirec_sa"])
+@pytest.mark.parametrize("name", ["fism", "fm", "ican", "comirec_sa", "esasrec", "afn", "lightgcn"])
 def test_losses_fall_with_all_terms_on(dataset, name):
-    changes = {"model": {"name": name, "hidden": [8], "options": {"heads": 2} if name == "ican" else {}}}
+    changes = {"model": {"name": name, "hidden": [8], "options": {"heads": 2} if name in ("ican", "esasrec") else {}}}
     changes["optim"] = {"learning_rate": 0.01, "schedule": "constant"}
     trainer = Trainer(dataset, dataset.clicks[:500], config_of(**changes))
     losses = [trainer.epoch(NoProgress()).losses["matching"] for _ in range(8)]

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from micrec.models.esasrec import LigrBlock
 from micrec.models.layers import initialise
 from micrec.models.sequence import SequenceBlock, causal_mask
 from tests.micrec.test_models import HISTORY, N_ITEMS, N_USERS, item_columns, model_of, ragged, user_columns
 from tests.micrec.test_towers_reference import attention, dense, layer_norm, mlp3, softmax, weights
 
-NAMES = ("sasrec", "bert4rec")
+NAMES = ("sasrec", "bert4rec", "esasrec")
 LENGTH = 6  # of the models of ``model_of``
 HEADS = 2
 
@@ -58,7 +59,32 @@ def bert_state(w, clicks):
     return x[-1]
 
 
-@pytest.mark.parametrize(("name", "state"), [("sasrec", sasrec_state), ("bert4rec", bert_state)])
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def ligr_state(w, clicks):
+    """x + sigmoid(W x) Attention(LN(x)), x + sigmoid(V x) SwiGLU(LN(x)), four times; the newest row."""
+    if not clicks:
+        return np.zeros(8)
+    x = np.stack(clicks) + w["positions"][LENGTH - len(clicks) :]
+    for layer in range(4):
+        name = f"blocks.{layer}"
+        q, k, v = np.split(dense(w, f"{name}.qkv", layer_norm(w, f"{name}.norm_attention", x)), 3, axis=1)
+        attended = dense(w, f"{name}.out", causal_attention(q, k, v))
+        x = x + dense(w, f"{name}.gate_attention", x, sigmoid) * attended
+        read = layer_norm(w, f"{name}.norm_feed_forward", x)
+        gate, up = (read @ w[f"{name}.feed_forward.{part}.weight"].T for part in ("gate", "up"))
+        assert gate.shape[1] == 4 * 8
+        fed = (gate * sigmoid(gate) * up) @ w[f"{name}.feed_forward.down.weight"].T
+        x = x + dense(w, f"{name}.gate_feed_forward", x, sigmoid) * fed
+    return x[-1]
+
+
+STATES = {"sasrec": sasrec_state, "bert4rec": bert_state, "esasrec": ligr_state}
+
+
+@pytest.mark.parametrize(("name", "state"), STATES.items())
 def test_user_towers_follow_the_equations(name, state):
     model = model_of(name=name, init_scale=0.7)
     w = weights(model)
@@ -91,9 +117,22 @@ def test_the_block_is_torchs_encoder_layer(norm_first):
     torch.testing.assert_close(block(tokens, causal), peer(tokens, ~causal[0]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm_first", [True, False])
-def test_the_newest_position_alone_is_that_of_all(norm_first):
-    block = SequenceBlock(8, 2, norm_first=norm_first)
+def test_esasrec_has_as_many_parameters_as_its_blocks_say():
+    """Attention 4 (D^2 + D), two LayerNorms 2 D each, three maps to or from 4 D without bias, two gates D^2 + D."""
+    model = model_of(name="esasrec", layers=3)
+    found = sum(parameter.numel() for block in model.blocks for parameter in block.parameters())
+    assert found == 3 * (4 * (64 + 8) + 2 * 16 + 3 * 4 * 64 + 2 * (64 + 8))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        SequenceBlock(8, 2, norm_first=True),
+        SequenceBlock(8, 2, norm_first=False),
+        LigrBlock(8, 2, inner=32),
+    ],
+)
+def test_the_newest_position_alone_is_that_of_all(block):
     initialise(block, torch.Generator().manual_seed(3))
     tokens = torch.randn(4, 5, 8, generator=torch.Generator().manual_seed(4))
     mask = torch.tensor([[True] * 5, [False] * 2 + [True] * 3, [False] * 4 + [True], [False] * 5])
@@ -110,16 +149,16 @@ def test_causal_mask_by_loops():
                 assert allowed[row, i, j] == ((j <= i and bool(mask[row, j])) or i == j)
 
 
-def test_only_sasrec_is_blind_to_the_future():
+def test_only_bert4rec_reads_the_future():
     """The state of an earlier click, before the last block, hears of a later click in BERT4Rec alone."""
-    for name, hears in (("sasrec", False), ("bert4rec", True)):
+    for name, hears in (("sasrec", False), ("esasrec", False), ("bert4rec", True)):
         model = model_of(name=name, init_scale=0.7)
         generator = torch.Generator().manual_seed(0)
         tokens = torch.randn(1, 4, 8, generator=generator)
         changed = tokens.clone()
         changed[:, 3] += torch.randn(8, generator=generator)  # a constant would vanish in the LayerNorm
         mask = torch.ones(1, 4, dtype=torch.bool)
-        allowed = causal_mask(mask) if name == "sasrec" else mask[:, None, :]
+        allowed = mask[:, None, :] if hears else causal_mask(mask)
         before, after = (model.blocks[0](x, allowed)[:, :3] for x in (tokens, changed))
         assert torch.allclose(before, after) != hears
 

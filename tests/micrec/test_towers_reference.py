@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from micrec.models.afn import LogarithmicNeurons
 from tests.micrec.test_models import HISTORY, N_ITEMS, item_columns, model_of, ragged, user_columns
 
 
@@ -83,6 +85,20 @@ def autoint_cell(w, side, fields):
     return dense(w, f"{side}_cell.out", fields.ravel())
 
 
+def batch_norm(w, name, x):
+    """By the running moments, per row of (channels, D)."""
+    scale = w[f"{name}.weight"] / np.sqrt(w[f"{name}.running_var"] + 1e-5)
+    return (x - w[f"{name}.running_mean"][:, None]) * scale[:, None] + w[f"{name}.bias"][:, None]
+
+
+def afn_cell(w, side, fields):
+    """Products of powers of the fields' sizes, neuron by neuron, then the MLP (Cheng et al. 2020, Eq. 7)."""
+    name = f"{side}_cell.neurons"
+    sizes = np.exp(batch_norm(w, f"{name}.norm_logs", np.log(np.maximum(np.abs(fields), 1e-4))))
+    products = np.stack([np.prod(sizes ** powers[:, None], axis=0) for powers in w[f"{name}.powers.weight"]])
+    return mlp3(w, f"{side}_cell.mlp", batch_norm(w, f"{name}.norm_products", products).ravel())
+
+
 def joined(items, user, clicks):
     return np.concatenate([pooled(items, clicks), user], axis=0)
 
@@ -92,6 +108,7 @@ USERS = {
     "youtube_dnn": youtube_user,
     "deepfm": lambda w, items, user, clicks: deepfm_cell(w, "user", joined(items, user, clicks)),
     "autoint": lambda w, items, user, clicks: autoint_cell(w, "user", joined(items, user, clicks)),
+    "afn": lambda w, items, user, clicks: afn_cell(w, "user", joined(items, user, clicks)),
     "fm": lambda w, items, user, clicks: joined(items, user, clicks).sum(axis=0),
 }
 ITEMS = {
@@ -99,6 +116,7 @@ ITEMS = {
     "youtube_dnn": youtube_item,
     "deepfm": lambda w, item: deepfm_cell(w, "item", item),
     "autoint": lambda w, item: autoint_cell(w, "item", item),
+    "afn": lambda w, item: afn_cell(w, "item", item),
     "fm": lambda w, item: item.sum(axis=0),
 }
 
@@ -106,6 +124,11 @@ ITEMS = {
 @pytest.mark.parametrize("name", sorted(USERS))
 def test_towers_follow_the_equations(name):
     model = model_of(name=name)
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):  # moments as a training may leave them
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
     w = weights(model)
     fields = model.embed_items(item_columns())
     items = fields.detach().double().numpy()
@@ -116,6 +139,34 @@ def test_towers_follow_the_equations(name):
         np.testing.assert_allclose(item_emb[item], ITEMS[name](w, items[item]), rtol=1e-4, atol=1e-5)
     for user, clicks in enumerate(HISTORY):
         np.testing.assert_allclose(user_emb[user], USERS[name](w, items, users[user], clicks), rtol=1e-4, atol=1e-5)
+
+
+def test_a_neuron_takes_in_the_fields_of_weight_one():
+    """Weights of 1, 0 and 2 make e_1 e_3^2 out of three fields, whatever their signs."""
+    neurons = LogarithmicNeurons(3, 1, normalised=False)
+    neurons.powers.weight.data.copy_(torch.tensor([[1.0, 0.0, 2.0]]))
+    fields = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(neurons(fields)[:, 0], fields[:, 0].abs() * fields[:, 2].square())
+
+
+def test_neurons_are_normalised_over_the_batch_in_training():
+    neurons = LogarithmicNeurons(3, 6, normalised=True).train()
+    found = neurons(torch.randn(50, 3, 4, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(found.mean(dim=(0, 2)), torch.zeros(6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.var(dim=(0, 2), unbiased=False), torch.ones(6), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("dnn", "further"), [(False, 0), (True, 1)])
+def test_afn_has_as_many_parameters_as_the_paper_says(dnn, further):
+    """Each tower: F M powers, shift and scale per field and per neuron, the MLP 12, 8, 8 wide; AFN+: another MLP."""
+    model = model_of(name="afn", neurons=5, dnn=dnn)
+
+    def mlp(width):
+        return (width + 1) * 12 + 13 * 8 + 9 * 8
+
+    for cell, fields in ((model.item_cell, 4), (model.user_cell, 5)):
+        expected = 5 * fields + 2 * fields + 2 * 5 + mlp(5 * 8) + further * (mlp(fields * 8) + 17 * 8)
+        assert sum(parameter.numel() for parameter in cell.parameters()) == expected
 
 
 def test_initial_weights_are_those_of_icans_code():

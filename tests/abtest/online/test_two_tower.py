@@ -53,7 +53,20 @@ def cut(log, days):
 
 
 @pytest.mark.parametrize(
-    "model", ["ican", "fm", "youtube_dnn", "mind", "comirec_dr", "comirec_sa", "sasrec", "bert4rec"]
+    "model",
+    [
+        "ican",
+        "fm",
+        "youtube_dnn",
+        "mind",
+        "comirec_dr",
+        "comirec_sa",
+        "sasrec",
+        "bert4rec",
+        "esasrec",
+        "afn",
+        "lightgcn",
+    ],
 )
 def test_lists_are_those_of_micrecs_retriever(model, tmp_path):
     log = random_log()
