@@ -83,7 +83,9 @@ class GainMapScenario(Frozen):
     rows: dict[Name, RowConfig] = Field(min_length=1, description="The models that the maps compare.")
     metrics: tuple[str, ...] = Field(("hit@50",), min_length=1, description="One map each; HIT only.")
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="Level of the tests; intervals 1 - alpha.")
-    baselines: BaselineNames = Field(("popularity",), description="Models without training, tested on every world.")
+    baselines: BaselineNames = Field(
+        ("popularity",), description="Models without training, tested on every world: all, or a list of names."
+    )
 
     @property
     def seed_numbers(self) -> range:

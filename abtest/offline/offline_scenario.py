@@ -8,7 +8,7 @@ from pydantic import Field
 
 from abtest.arms import CONTROL, Arm
 from abtest.offline.table_scenario import (
-    DEFAULT_BASELINES,
+    ALL,
     BaselineNames,
     DatasetConfig,
     RowComparison,
@@ -61,7 +61,9 @@ class OfflineScenario(Frozen):
         0.05, description="Level of the tests; intervals have level 1 - alpha."
     )
     baselines: BaselineNames = Field(
-        DEFAULT_BASELINES, description="Simple baselines that are evaluated beside the models."
+        ALL,
+        validate_default=True,
+        description="Simple baselines that are evaluated beside the models: all, or a list of names.",
     )
 
     def table(self) -> "TwoArmTable":

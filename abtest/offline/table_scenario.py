@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, PositiveFloat
+from pydantic import BeforeValidator, Field, PositiveFloat
 
-from micrec.baselines import BASELINES, IN_TABLES
+from micrec.baselines import BASELINES, without_ceilings
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
 from micrec.item_loss_kinds import ITEM_LOSSES
@@ -18,10 +18,19 @@ from simulator.world.world_config import WorldConfig
 
 Loss = Annotated[str, NameIn(ITEM_LOSSES)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-BaselineNames = tuple[Annotated[str, NameIn(BASELINES)], ...]
-DEFAULT_BASELINES = IN_TABLES
 Family = Literal["primary", "secondary", "slice"]  # effects whose p-values Holm's method adjusts together
-ALL = "all"  # the slice that is everybody
+ALL = "all"  # the slice that is everybody; and every baseline
+
+
+def named_baselines(given: Any) -> Any:
+    """The names that ``all`` stands for; any other value as it is."""
+    if given == ALL:
+        return without_ceilings()
+    return tuple(given) if isinstance(given, list) else given
+
+
+_Names = tuple[Annotated[str, NameIn(BASELINES)], ...]
+BaselineNames = Annotated[_Names, BeforeValidator(named_baselines, json_schema_input_type=Literal["all"] | _Names)]
 
 
 class LogConfig(Frozen):
@@ -197,7 +206,9 @@ class TableScenario(Frozen):
         0.05, description="Level of the tests; intervals have level 1 - alpha."
     )
     baselines: BaselineNames = Field(
-        DEFAULT_BASELINES, description="Simple baselines that are evaluated beside the models."
+        ALL,
+        validate_default=True,
+        description="Simple baselines that are evaluated beside the models: all, or a list of names.",
     )
     paper: dict[str, PaperDataset] = Field(
         default_factory=dict, description="The paper's own numbers, shown beside ours."

@@ -41,9 +41,6 @@ class BaselineModel:
         return None if self.missing is None else loaded(self.missing)(dataset)
 
 
-IN_TABLES = ("popularity", "recent_popularity", "item_knn", "ease", "title_knn", "field_counts")
-"""Baselines of tables and offline tests that name none; ``micrec evaluate`` asks all."""
-
 BASELINES: Registry[BaselineModel] = Registry(
     "baseline",
     "baselines",
@@ -74,3 +71,8 @@ BASELINES: Registry[BaselineModel] = Registry(
         "transitions": BaselineModel("transitions", "micrec.baselines.transitions:transitions"),
     },
 )
+
+
+def without_ceilings() -> tuple[str, ...]:
+    """Every registered baseline that knows no more than a model may: what ``baselines: all`` stands for."""
+    return tuple(name for name, model in BASELINES.items() if not model.is_ceiling)

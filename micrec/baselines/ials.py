@@ -3,6 +3,7 @@
 Hu, Koren and Volinsky (2008), "Collaborative Filtering for Implicit Feedback Datasets", as the package ``implicit``
 solves it (``pip install "micrec[baselines]"``). The weight of a pair is alpha times its clicks. alpha and the ridge are
 chosen on the validation slice. A user's factors are solved anew from the history at hand.
+Items are neighbours by the cosine of their factors.
 """
 
 import importlib.util
@@ -12,12 +13,14 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import BaselineScores
 from micrec.baselines.held_out import best, held_out
 from micrec.baselines.profiles import query_items, user_items
 from micrec.data.dataset import Dataset
+from micrec.evaluation.link_recall import cosine_scores
 from micrec.evaluation.scores import ScoreBlock
 
 FACTORS = 64
@@ -40,8 +43,9 @@ def ials(inputs: BaselineInputs) -> BaselineScores:
     part = held_out(inputs)
     chosen = GRID[0]
     if part is not None:
-        chosen = best(GRID, lambda one: _scores(part, one, TRIAL_ITERATIONS), part)
-    return BaselineScores(_scores(inputs, chosen, ITERATIONS), settings={"factors": FACTORS, **chosen._asdict()})
+        chosen = best(GRID, lambda one: _products(*_factors(part, one, TRIAL_ITERATIONS)), part)
+    users, items = _factors(inputs, chosen, ITERATIONS)
+    return BaselineScores(_products(users, items), cosine_scores(items), {"factors": FACTORS, **chosen._asdict()})
 
 
 def not_installed(dataset: Dataset) -> str | None:
@@ -51,8 +55,8 @@ def not_installed(dataset: Dataset) -> str | None:
     return 'the package implicit is not installed: pip install "micrec[baselines]"'
 
 
-def _scores(inputs: BaselineInputs, settings: AlsSettings, iterations: int) -> ScoreBlock:
-    """Dot products of the histories' factors and those of the items; items without clicks have factors of zero."""
+def _factors(inputs: BaselineInputs, settings: AlsSettings, iterations: int) -> tuple[Tensor, Tensor]:
+    """Factors of the histories (Q, D) and of the items (N, D); items without clicks have factors of zero."""
     with threadpool_limits(limits=1, user_api="blas"):  # implicit's own threads and those of BLAS would compete
         model = _fitted(inputs, settings, iterations)
         task = inputs.task
@@ -60,7 +64,10 @@ def _scores(inputs: BaselineInputs, settings: AlsSettings, iterations: int) -> S
         for start in range(0, len(task), _BLOCK_USERS):
             rows = sp.csr_matrix(query_items(task, start, min(start + _BLOCK_USERS, len(task))))
             blocks.append(model.recalculate_user(np.arange(rows.shape[0]), rows))
-    users, items = torch.from_numpy(np.concatenate(blocks)), torch.from_numpy(np.asarray(model.item_factors))
+    return torch.from_numpy(np.concatenate(blocks)), torch.from_numpy(np.asarray(model.item_factors))
+
+
+def _products(users: Tensor, items: Tensor) -> ScoreBlock:
     return lambda start, stop: users[start:stop] @ items.T
 
 
