@@ -12,7 +12,7 @@ from rich.table import Table
 from micrec.baselines import BASELINES
 from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.baselines.baseline_scores import affordable, left_out
-from micrec.config import Config, model_label
+from micrec.config import Config, EvalConfig, model_label
 from micrec.data.dataset import Dataset
 from micrec.data.split import temporal_split
 from micrec.errors import MicrecError
@@ -21,7 +21,7 @@ from micrec.evaluation.link_recall import read_links
 from micrec.evaluation.notes import judged_lines, notes
 from micrec.evaluation.standing import label, standings, verdict
 from micrec.evaluation.task import Part
-from micrec.evaluation.way_to_ceiling import way_to_ceiling, without_ceilings
+from micrec.evaluation.way_to_ceiling import way_to_ceiling
 from micrec.experiment import evaluate_baseline, evaluate_model, told_settings
 from micrec.fitting import Fitted
 from micrec.presets import PRESETS
@@ -59,7 +59,7 @@ def compare_with_baselines(fitted: Fitted, dataset: Dataset, part: Part = "test"
     results = {model_label(config): replace(evaluate_model(fitted, task, links), seconds=trained_s or None)}
     return results | {
         name: evaluate_baseline(name, inputs, links=links)
-        for name in without_ceilings(affordable(BASELINES, inputs.dataset), config.evaluation)
+        for name in affordable(BASELINES, inputs.dataset, config.evaluation)
     }
 
 
@@ -125,10 +125,10 @@ def setting_lines(results: Mapping[str, EvalResult]) -> list[str]:
     return ["", "Settings of the baselines, chosen on validation clicks where there are some", *lines] if lines else []
 
 
-def left_out_lines(dataset: Dataset) -> list[str]:
-    """Which baselines are not asked on a dataset, and why; ceilings, which only worlds have, are not missed."""
-    asked = [name for name, model in BASELINES.items() if not model.is_ceiling]
-    return [f"left out: {label(name)}: {reason}" for name, reason in left_out(asked, dataset).items()]
+def left_out_lines(dataset: Dataset, evaluation: EvalConfig) -> list[str]:
+    """Which baselines are not asked on a dataset, and why; ceilings are missed on worlds alone."""
+    asked = [name for name, model in BASELINES.items() if not model.is_ceiling or model.lacks(dataset) is None]
+    return [f"left out: {label(name)}: {reason}" for name, reason in left_out(asked, dataset, evaluation).items()]
 
 
 def everything(results: dict[str, EvalResult]) -> list[RenderableType]:

@@ -26,7 +26,7 @@ from simulator.platform.engine import Engine
 from simulator.platform.model_registry import TrainerFactories
 from simulator.platform.platform_config import PlatformConfig
 from simulator.platform.platform_inputs import PlatformInputs
-from simulator.platform.registered_models import registered_trainers
+from simulator.platform.registered_models import registered_trainers, with_oracle
 from simulator.population.population import Population
 from simulator.population.population_config import PopulationConfig
 from simulator.ports import MatcherTrainer, RankerTrainer
@@ -260,7 +260,8 @@ class Platform:
         config: Keys of the platform: ``{"pipeline.slate_size": 5, "arms": {"control": {}, "treatment": {...}}}``, or a
             whole config. ``arms`` names the arms, each with a ``weight`` and what it changes of the ``pipeline``. A
             channel of kind ``two_tower`` trains a model each morning; its ``options`` are ``preset``, ``config`` (keys
-            as for ``micrec.train``) and ``serving``.
+            as for ``micrec.train``) and ``serving``. One of kind ``oracle`` knows the users and offers what each would
+            click most readily: the most that any matching model could bring.
         population: Keys of how users respond, or a whole config.
         history_days: Days of organic clicks before the platform opens.
         days: Days of the experiment, after ``warmup_days`` of the config.
@@ -303,8 +304,7 @@ class Platform:
         self.history_days, self.days = history_days, days
         spanned = history_days + self.config.warmup_days + days
         self.world: WorldConfig = world_config(world, scale=scale, settings={"days": spanned, "window_days": spanned})
-        known = registered_trainers()
-        self._makers = TrainerFactories({**known.matchers, **(matchers or {})}, {**known.rankers, **(rankers or {})})
+        self._further = TrainerFactories(dict(matchers or {}), dict(rankers or {}))
         self._folder = None if folder is None else Path(folder)
         self._progress = progress
         arm_pipelines(self.config)
@@ -327,13 +327,19 @@ class Platform:
             self.config,
             PlatformInputs.of(world, first_day=self.history_days),
             Population.build(world, self.population, first_day=self.history_days),
-            self._makers,
+            self._trainers(world),
             folder,
             progress=self._progress,
         )
         engine.run(self.config.warmup_days + self.days)
         first_day = self.history_days + self.config.warmup_days
         return PlatformLog(folder, self.config, self.world, self.history_days, first_day, self.days)
+
+    def _trainers(self, world: World) -> TrainerFactories:
+        """Of every kind that a pipeline may name, those that the caller brought last."""
+        known = with_oracle(registered_trainers(), world, self.population)
+        more = self._further
+        return TrainerFactories({**known.matchers, **more.matchers}, {**known.rankers, **more.rankers})
 
     def __repr__(self) -> str:
         channels = ", ".join(self.config.pipeline.channels)

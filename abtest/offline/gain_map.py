@@ -54,7 +54,7 @@ def gain_map_results(
     for panel, table in tables.items():
         for name, run in found[panel].runs.items():
             configs = row_configs(table, name)
-            facts.setdefault(name, dataset_facts(run, name, None, configs[table.reference_row]))
+            facts.setdefault(name, dataset_facts(table, run, name, None, configs[table.reference_row]))
             for model in models_of(table, found[panel], name):
                 models.setdefault((name, model["model"], model["arm"], model["seed"]), {**model, "dataset": name})
         first = next(iter(found[panel].runs))

@@ -15,7 +15,7 @@ from abtest.offline.trial_runs import tested_once
 from abtest.offline.trials import Trial, TrialResult
 from micrec.baselines import BASELINES
 from micrec.baselines.baseline_scores import affordable, left_out
-from micrec.config import Config
+from micrec.config import Config, EvalConfig
 from micrec.data.dataset import Dataset
 
 CEILING = "ceiling"  # the sort of rows that no model is expected to pass
@@ -55,9 +55,10 @@ def run_references(table: TableScenario, run: DatasetRun, config: Config, option
     Returns:
         The trials; the seconds of one are those of fitting, scoring and testing together.
     """
-    rows = [row for source in SOURCES for row in source(table, run, options)]
-    if config.evaluation.history != "frozen":  # a list for one click may use the clicks just before it
-        rows = [row for row in rows if row.sort != CEILING]
+    reasons = missing_rows(table, run.dataset, config.evaluation)
+    for name, reason in reasons.items():
+        run.progress.say(f"baseline {name} is left out: {reason}")
+    rows = [row for source in SOURCES for row in source(table, run, options) if row.name not in reasons]
     return {
         row.label: tested_once(
             run, f"{row.sort}-{row.name}", config, partial(row.test, run.dataset, config), f"{row.sort} {row.name}"
@@ -66,21 +67,28 @@ def run_references(table: TableScenario, run: DatasetRun, config: Config, option
     }
 
 
+def missing_rows(table: TableScenario, dataset: Dataset, evaluation: EvalConfig) -> dict[str, str]:
+    """Why baselines cannot be asked on a dataset, by name; ceilings that nobody named are missed on worlds alone."""
+    unnamed = [name for name in _ceilings(table) if BASELINES[name].lacks(dataset) is None]
+    return left_out([*table.baselines, *unnamed], dataset, evaluation)
+
+
 def baseline_rows(table: TableScenario, run: DatasetRun, options: RunOptions) -> Iterator[ReferenceRow]:
-    """The scenario's baselines and ceilings that can be asked on this dataset; why others cannot is reported."""
-    reasons = left_out(table.baselines, run.dataset)
-    for name, reason in reasons.items():
-        run.progress.say(f"baseline {name} is left out: {reason}")
-    for name in (one for one in table.baselines if one not in reasons):
+    """The scenario's baselines and ceilings."""
+    for name in table.baselines:
         sort = CEILING if BASELINES[name].is_ceiling else "baseline"
         yield ReferenceRow(name, sort, partial(options.baseline or default_baseline(), name))
 
 
 def ceiling_rows(table: TableScenario, run: DatasetRun, options: RunOptions) -> Iterator[ReferenceRow]:
     """The best possible results, where the dataset is a generated world that tells them; named or not."""
-    ceilings = [name for name, model in BASELINES.items() if model.is_ceiling and name not in table.baselines]
-    for name in affordable(sorted(ceilings), run.dataset):  # the same order however they were registered
+    for name in affordable(_ceilings(table), run.dataset):
         yield ReferenceRow(name, CEILING, partial(options.baseline or default_baseline(), name))
+
+
+def _ceilings(table: TableScenario) -> list[str]:
+    """Those that the scenario does not name itself, in the same order however they were registered."""
+    return sorted(name for name, model in BASELINES.items() if model.is_ceiling and name not in table.baselines)
 
 
 SOURCES: tuple[Source, ...] = (baseline_rows, ceiling_rows)

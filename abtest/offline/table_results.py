@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from abtest.offline.dataset_run import DatasetRun
 from abtest.offline.orderings import judge_orderings
+from abtest.offline.reference_rows import missing_rows
 from abtest.offline.row_effects import Effect, row_effects
 from abtest.offline.run_options import RunOptions
 from abtest.offline.table_scenario import TableScenario
@@ -31,7 +32,7 @@ def table_results(table: TableScenario, found: TableTrials, options: RunOptions)
     for name, keys in table.chosen():
         configs = row_configs(table, name)
         label = keys.label or found.runs[name].dataset.name
-        facts[name] = dataset_facts(found.runs[name], label, keys.paper, configs[table.reference_row])
+        facts[name] = dataset_facts(table, found.runs[name], label, keys.paper, configs[table.reference_row])
         switches[name] = _row_switches(effective_configs(configs, found.runs[name].dataset))
     effects = effects_of(table, found)
     results = {
@@ -95,7 +96,9 @@ def runtime_s(found: TableTrials) -> float:
     return sum(trial.seconds for trial in [*references, *trained])
 
 
-def dataset_facts(run: DatasetRun, label: str, paper: str | None, config: Config) -> dict[str, Any]:
+def dataset_facts(
+    table: TableScenario, run: DatasetRun, label: str, paper: str | None, config: Config
+) -> dict[str, Any]:
     """One dataset of ``datasets`` in results.json."""
     counted = describe(run.dataset, config.split, config.sessions)
     counts = ("sessions", "train", "validation", "test")
@@ -107,6 +110,7 @@ def dataset_facts(run: DatasetRun, label: str, paper: str | None, config: Config
         **{name: getattr(counted, name) for name in counts},
         "fields": [field.name for field in counted.fields],
         "links": folder is not None and (folder / "ground_truth" / "links.parquet").exists(),
+        "left_out": missing_rows(table, run.dataset, config.evaluation),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PositiveFloat
 
-from micrec.baselines import BASELINES, without_ceilings
+from micrec.baselines import BASELINES, simple_baselines
 from micrec.bounds import Repeats, Seed
 from micrec.config import Config, Frozen
 from micrec.item_loss_kinds import ITEM_LOSSES
@@ -25,7 +25,7 @@ ALL = "all"  # the slice that is everybody; and every baseline
 def named_baselines(given: Any) -> Any:
     """The names that ``all`` stands for; any other value as it is."""
     if given == ALL:
-        return without_ceilings()
+        return simple_baselines()
     return tuple(given) if isinstance(given, list) else given
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from abtest.offline.offline_scenario import OfflineScenario
+from abtest.offline.reference_rows import missing_rows
 from abtest.offline.run_options import RunOptions
 from abtest.offline.table_results import (
     TableTrials,
@@ -36,12 +37,14 @@ def two_arm_results(
 ) -> dict[str, Any]:
     """results.json of a two-arm test: as a table's, with one dataset, and with arms instead of rows."""
     ((name, run),) = found.runs.items()
-    shared, own = switches_of(effective_configs(row_configs(table, name), run.dataset))
+    configs = row_configs(table, name)
+    shared, own = switches_of(effective_configs(configs, run.dataset))
+    evaluation = configs[table.reference_row].evaluation
     effects = [{key: value for key, value in one.items() if key != "dataset"} for one in effects_of(table, found)]
     results = {
         **head(scenario.kind, options, table.seed_numbers),
         "runtime_s": runtime_s(found),
-        "dataset": run.facts(),
+        "dataset": {**run.facts(), "left_out": missing_rows(table, run.dataset, evaluation)},
         "switches": {"preset": table.preset, "shared": shared, "arms": own},
         "effects": effects,
         "srm": [],  # an offline comparison assigns nobody: both arms see the same users

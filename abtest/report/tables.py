@@ -186,6 +186,14 @@ def baseline_label(name: str) -> str:
     return f"{BASELINES[key].label}{bracket}{rest}" if key in BASELINES else name
 
 
+def missing_lines(dataset: Mapping[str, Any]) -> list[str]:
+    """Which baselines and ceilings a dataset's table lacks, and why; baselines with the same reason share a line."""
+    names: dict[str, list[str]] = {}
+    for name, reason in dataset.get("left_out", {}).items():
+        names.setdefault(reason, []).append(baseline_label(name))
+    return [f"Left out: {', '.join(who)}: {reason}." for reason, who in names.items()]
+
+
 def arm_label(results: Results, arm: str) -> str:
     """What an arm is called in tables."""
     return str(results["scenario"]["arms"][arm]["label"])

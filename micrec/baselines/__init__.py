@@ -73,6 +73,6 @@ BASELINES: Registry[BaselineModel] = Registry(
 )
 
 
-def without_ceilings() -> tuple[str, ...]:
+def simple_baselines() -> tuple[str, ...]:
     """Every registered baseline that knows no more than a model may: what ``baselines: all`` stands for."""
     return tuple(name for name, model in BASELINES.items() if not model.is_ceiling)

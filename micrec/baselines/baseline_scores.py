@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from micrec.baselines import BASELINES
+from micrec.config import EvalConfig
 from micrec.data.dataset import Dataset
 from micrec.evaluation.link_recall import NeighbourScores
 from micrec.evaluation.scores import ScoreBlock
@@ -26,15 +27,27 @@ class BaselineScores(NamedTuple):
     settings: Mapping[str, float | str] = MappingProxyType({})
 
 
-def affordable(names: Iterable[str], dataset: Dataset) -> list[str]:
+NO_CEILING = (
+    "with evaluation.history rolling each click has a list of its own, which may use the clicks just before it: the "
+    "best such list is not known"
+)
+
+
+def affordable(names: Iterable[str], dataset: Dataset, evaluation: EvalConfig | None = None) -> list[str]:
     """Those of the named baselines that can be asked on a dataset, in that order."""
     names = list(names)
-    out = left_out(names, dataset)
+    out = left_out(names, dataset, evaluation)
     return [name for name in names if name not in out]
 
 
-def left_out(names: Iterable[str], dataset: Dataset) -> dict[str, str]:
-    """Why each of the others cannot: what the dataset lacks, or too many items with clicks for its memory."""
+def left_out(names: Iterable[str], dataset: Dataset, evaluation: EvalConfig | None = None) -> dict[str, str]:
+    """Why each of the others cannot: what the dataset lacks, too many items with clicks for its memory, rolling lists.
+
+    Args:
+        names: Of baselines.
+        dataset: What they are asked on.
+        evaluation: How they are judged; None: any way that the dataset allows.
+    """
     n_items = len(np.unique(dataset.clicks.item_ids))
     reasons: dict[str, str] = {}
     for name in names:
@@ -42,6 +55,8 @@ def left_out(names: Iterable[str], dataset: Dataset) -> dict[str, str]:
         reason = BASELINES[name].lacks(dataset)
         if reason is None and most is not None and n_items > most:
             reason = f"{n_items:,} items with clicks are more than its {most:,}"
+        if reason is None and BASELINES[name].is_ceiling and evaluation is not None and evaluation.history == "rolling":
+            reason = NO_CEILING
         if reason is not None:
             reasons[name] = reason
     return reasons

@@ -45,7 +45,7 @@ def code_fields(dataset: Dataset) -> list[str]:
     return [name for name, column in dataset.items.columns.items() if column.codes is not None and column.size > 2]
 
 
-class _Shares(NamedTuple):
+class _ValueClicks(NamedTuple):
     """Clicks before the task by the values of a field.
 
     Attributes:
@@ -61,13 +61,13 @@ class _Shares(NamedTuple):
     popular: NDArray[np.float64]
 
 
-def _shares(inputs: BaselineInputs, field: str) -> _Shares:
+def _shares(inputs: BaselineInputs, field: str) -> _ValueClicks:
     column, clicks = inputs.dataset.items.columns[field], inputs.task.train_clicks.astype(np.float64)
     codes = np.asarray(column.codes, dtype=np.int64)
     total = np.bincount(codes, clicks, minlength=column.size)
     within = np.divide(clicks, total[codes], out=np.zeros(len(codes)), where=(total[codes] > 0) & (codes > 0))
     popular = (1.0 - PERSONAL) * clicks / max(clicks.sum(), 1.0)
-    return _Shares(codes, total / max(total.sum(), 1.0), within, popular)
+    return _ValueClicks(codes, total / max(total.sum(), 1.0), within, popular)
 
 
 def counted(inputs: BaselineInputs, field: str) -> ScoreBlock:

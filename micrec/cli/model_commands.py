@@ -80,7 +80,8 @@ def evaluate(
     chosen: Part = _choice("--part", part, ("test", "valid"))
     model = load_model(folder, data, device=device)
     given = apply_overrides(model.config.evaluation.model_dump(), sets or [])
-    found = run(model, part=chosen, settings=validate(EvalConfig, given, where="--set"))
+    settings = validate(EvalConfig, given, where="--set")
+    found = run(model, part=chosen, settings=settings)
     results = dict(found.models)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))
@@ -90,7 +91,7 @@ def evaluate(
     show(
         f"{found.dataset}, {part} part",
         *comparison.summary(results, chosen),
-        *comparison.left_out_lines(model.dataset),
+        *comparison.left_out_lines(model.dataset, settings),
         *more,
         found.switches,
         f"next: micrec index {folder} {data} BUNDLE",

@@ -1,9 +1,8 @@
 """Share of the way from popularity to the best possible result that each model covers, where that result is known."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from micrec.baselines import BASELINES
-from micrec.config import EvalConfig
 from micrec.evaluation.metrics import EvalResult
 from micrec.shares import share_of_the_way
 
@@ -13,11 +12,6 @@ START = "popularity"
 def ceilings(names: Mapping[str, object]) -> list[str]:
     """Those of the names that are ceilings."""
     return [name for name in names if name in BASELINES and BASELINES[name].is_ceiling]
-
-
-def without_ceilings(names: Iterable[str], config: EvalConfig) -> list[str]:
-    """The names, less ceilings where these are none: a list for one click may use the clicks just before it."""
-    return [name for name in names if config.history == "frozen" or not BASELINES[name].is_ceiling]
 
 
 def way_to_ceiling(results: Mapping[str, EvalResult]) -> dict[str, dict[int, float]]:

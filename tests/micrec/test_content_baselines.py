@@ -254,18 +254,45 @@ def test_only_the_strongest_neighbours_stay():
 def test_ials_solves_each_user_by_the_normal_equations():
     """For the factors Y it found: (Y'Y + Y'(C - I)Y + ridge I) x = Y'C 1, with C the clicks of the user's items."""
     pytest.importorskip("implicit")
-    from micrec.baselines.ials import _fitted, _scores
+    from micrec.baselines.ials import _factors, _fitted, _products
 
     inputs = shop()
     settings = GRID[0]
     y = np.asarray(_fitted(inputs, settings, 3).item_factors, dtype=np.float64)
-    scores = _scores(inputs, settings, 3)(0, len(inputs.task)).numpy()
+    scores = _products(*_factors(inputs, settings, 3))(0, len(inputs.task)).numpy()
     past = histories(inputs)
     for row, user in enumerate(inputs.task.user_ids.tolist()):
         c = np.bincount(past[user], minlength=N).astype(float) * settings.alpha
         extra = np.where(c > 0, c - 1, 0)
         a = y.T @ y + (y * extra[:, None]).T @ y + settings.ridge * np.eye(y.shape[1])
         assert scores[row] == pytest.approx(y @ np.linalg.solve(a, y.T @ c), abs=1e-3)
+
+
+def test_neighbours_by_ials_are_those_of_the_smallest_angle():
+    pytest.importorskip("implicit")
+    from micrec.baselines.ials import ITERATIONS, AlsSettings, _fitted, ials
+
+    inputs = shop()
+    found = ials(inputs)
+    settings = AlsSettings(float(found.settings["alpha"]), float(found.settings["ridge"]))
+    y = np.asarray(_fitted(inputs, settings, ITERATIONS).item_factors, dtype=np.float64)
+    lengths = np.linalg.norm(y, axis=1)
+    near = found.neighbours(np.array([2, 5])).numpy()
+    for row, item in enumerate((2, 5)):
+        for other in range(N - 1):
+            assert near[row, other] == pytest.approx(y[item] @ y[other] / lengths[item] / lengths[other], abs=1e-4)
+    assert near[:, N - 1] == pytest.approx(0.0)  # nobody has clicked it
+
+
+def test_neighbours_by_a_field_are_items_of_the_value_by_clicks_and_then_the_others():
+    inputs = shop()
+    popular = Counter(inputs.train.item_ids.tolist())
+    near = field_counts(inputs).neighbours(np.arange(N)).numpy()
+    for item in range(N):
+        alike = [KINDS[item] is not None and KINDS[other] == KINDS[item] for other in range(N)]
+        expected = sorted(range(N), key=lambda other: (-alike[other], -popular[other], other))
+        order = np.argsort(-near[item], kind="stable").tolist()
+        assert [(alike[i], popular[i]) for i in order] == [(alike[i], popular[i]) for i in expected]
 
 
 def test_what_a_dataset_lacks_is_told(monkeypatch):

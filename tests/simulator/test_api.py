@@ -198,6 +198,27 @@ class TestPlatform:
         assert "channels first" in repr(platform)
         assert set(platform.run().table("impressions").filter(channel="first")["item_id"].unique()) <= set(range(10))
 
+    def test_the_oracle_serves_and_gains(self):
+        channels = {"oracle": {"kind": "oracle", "k": 200, "quota": 200}}
+        popular = {"popular": {"kind": "popular", "k": 200, "quota": 200}}
+        clicks = {}
+        for name, keys in (("oracle", channels), ("popular", popular)):
+            platform = simulator.Platform(
+                {"extends": "worlds/tiny", **SMALL},
+                config={"pipeline": {"channels": keys, "merge": {"candidates": 20}}, "warmup_days": 0},
+                history_days=3,
+                days=2,
+            )
+            log = platform.run()
+            assert set(log.table("impressions")["channel"].unique()) == {name}
+            clicks[name] = log.table("impressions")["clicked"].mean()
+        assert clicks["oracle"] > 1.1 * clicks["popular"]
+
+    def test_what_is_wrong_with_the_oracles_keys_is_named(self):
+        wrong = {"kind": "oracle", "options": {"depth": 3}}
+        with pytest.raises(micrec.MicrecError, match=r"options of kind oracle: depth: unknown key"):
+            simulator.Platform("tiny", config={"pipeline": {"channels": {"best": wrong}}}).run()
+
     def test_a_model_of_micrec_serves_in_one_arm(self):
         small = {"model": {"name": "fm", "embedding_dim": 8}, "train.epochs": 1, "train.device": "cpu"}
         model = {"kind": "two_tower", "options": {"config": small}}

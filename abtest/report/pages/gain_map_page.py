@@ -13,7 +13,7 @@ from abtest.report.markdown import code, escape, table_lines
 from abtest.report.pages.experiment_page import Page, PagePart
 from abtest.report.pages.table_csv import csv_text, trials_csv
 from abtest.report.sections import Block, Section
-from abtest.report.tables import Results, Table, baseline_label, keys_text
+from abtest.report.tables import Results, Table, baseline_label, keys_text, missing_lines
 from abtest.report.terminal import plain_console
 from abtest.run_folder import HTML_FILE, REPORT_FILE, write_text
 
@@ -70,7 +70,8 @@ def map_sections(results: Results) -> list[Section]:
         blocks: list[Block] = [figure_of(results, name, metric) for metric in results["scenario"]["metrics"]]
         blocks += [square_table(results, name, metric) for metric in results["scenario"]["metrics"]]
         parts.append(Section(panel["label"], (text,), blocks))
-    parts.append(Section("The worlds", (), [_world_table(results)]))
+    missing = dict.fromkeys(line for facts in results["datasets"].values() for line in missing_lines(facts))
+    parts.append(Section("The worlds", tuple(missing), [_world_table(results)]))
     return [*parts, Section("Switches that were on", [f"{who}: {keys}" for who, keys in _switches(results)])]
 
 

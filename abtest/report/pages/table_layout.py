@@ -15,6 +15,7 @@ from abtest.report.tables import (
     hit_cutoffs,
     keys_text,
     mean_of,
+    missing_lines,
     way_table,
 )
 from micrec.shares import share_lines
@@ -64,7 +65,8 @@ def sections(results: Results) -> list[Section]:
     for name in datasets:
         blocks = [main_table(results, name), _way(results, name), lift_table(results, name), *_more(results, name)]
         title = f"{results['datasets'][name]['label']}"
-        lines = (*dataset_lines(results, name), *passed_lines(results, name))
+        missing = missing_lines(results["datasets"][name])
+        lines = (*dataset_lines(results, name), *passed_lines(results, name), *missing)
         parts.append(Section(title, lines, _filled(blocks)))
     parts += [search_section(results, name) for name in results.get("search", ())]
     tested = [effect_table(results, name) for name in datasets]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from abtest.report import formatting
-from abtest.report.tables import Results, arm_label, models_by_label, significance
+from abtest.report.tables import Results, arm_label, missing_lines, models_by_label, significance
 
 _KINDS = {  # what significance() says of an effect, in a sentence
     "seeds and users": "significant over training seeds and over test users",
@@ -28,7 +28,8 @@ def verdicts(results: Results) -> dict[str, list[str]]:
     for arm in results["scenario"]["arms"]:
         effects = [e for e in results["effects"] if e["treatment"]["arm"] == arm and e["family"] == "primary"]
         if effects:
-            found[arm] = [_headline(results, arm, effects), *_by_kind(effects), *_baselines(results, arm)]
+            reasons = [*_by_kind(effects), *_baselines(results, arm), *missing_lines(results["dataset"])]
+            found[arm] = [_headline(results, arm, effects), *reasons]
     return found
 
 

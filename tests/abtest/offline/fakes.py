@@ -15,6 +15,7 @@ from micrec.data.schema import DatasetSchema, FieldType, Roles
 from micrec.progress import Progress
 
 CUTOFFS = (5, 10)
+SIX = ["popularity", "recent_popularity", "item_knn", "ease", "title_knn", "field_counts"]  # the last has no field here
 
 SCENARIO: dict[str, Any] = {
     "kind": "offline_ab",
@@ -30,6 +31,7 @@ SCENARIO: dict[str, Any] = {
         "treatment": {"label": "MicRec"},
     },
     "metrics": {"primary": ["hit@5", "hit@10"], "secondary": ["coverage@5"]},
+    "baselines": SIX,
 }
 
 

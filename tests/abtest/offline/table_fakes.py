@@ -11,7 +11,7 @@ from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.progress import Progress
 
-from .fakes import CUTOFFS, FakeResult, draw_result, fake_baseline, tiny_dataset
+from .fakes import CUTOFFS, SIX, FakeResult, draw_result, fake_baseline, tiny_dataset
 
 TABLE: dict[str, Any] = {
     "kind": "table",
@@ -27,6 +27,7 @@ TABLE: dict[str, Any] = {
     },
     "metrics": ["hit@5", "hit@10"],
     "details": ["coverage@5"],
+    "baselines": SIX,
     "slices": ["tail"],
     "comparisons": [{"row": "final"}],
     "orderings": [{"claim": "Each loss adds", "rising": ["ican", "fea", "final"]}],

@@ -4,6 +4,7 @@ import pytest
 
 from abtest.report.pages import table_layout
 from abtest.report.tables import WAY, report_tables
+from micrec.baselines.baseline_scores import NO_CEILING
 from micrec.data.store import read_dataset
 from simulator.world.generate import generate_world
 from tests.simulator.worlds import small_config
@@ -59,3 +60,13 @@ def test_lists_for_single_clicks_have_none(tmp_path, world):
     changes = {"datasets": {"world": {"data": "world", "label": "World"}}}
     results = run_fake_table(tmp_path / "run", changes=changes, sets=sets, baseline=drawn, read=lambda path: world)
     assert not [name for name in without_training(results) if "ceiling" in name]
+    assert results["datasets"]["world"]["left_out"] == {"items_known": NO_CEILING, "users_known": NO_CEILING}
+    assert f"Left out: items known, users known: {NO_CEILING}." in (tmp_path / "run" / "report.md").read_text("utf-8")
+
+
+def test_ceilings_that_are_named_are_told_to_be_missing_too(tmp_path, world):
+    sets = ["base.evaluation.history=rolling", "baselines=[popularity, users_known]"]
+    results = run_fake(tmp_path / "run", dataset=world, sets=sets, baseline=drawn)
+    assert without_training(results) == ["popularity (baseline)"]
+    assert results["dataset"]["left_out"] == {"users_known": NO_CEILING, "items_known": NO_CEILING}
+    assert f"Left out: users known, items known: {NO_CEILING}." in (tmp_path / "run" / "report.md").read_text("utf-8")

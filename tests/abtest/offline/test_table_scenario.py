@@ -1,6 +1,7 @@
 """Scenarios of tables: layers of config, pairs, and every fault at once under the key the user wrote."""
 
 import pytest
+import yaml
 
 from abtest.offline.table_scenario import TableScenario
 from abtest.scenario_files import explain_scenario, load_scenario
@@ -20,6 +21,26 @@ def faults_of(folder, *sets, **changes) -> str:
     with pytest.raises(MicrecError) as caught:
         load(folder, *sets, **changes)
     return str(caught.value)
+
+
+class TestBaselines:
+    def test_all_stands_for_every_one_that_knows_no_more_than_a_model(self, tmp_path):
+        ten = {"popularity", "recent_popularity", "item_knn", "item_knn_bm25", "ease", "ials", "title_knn", "tag_knn"}
+        ten |= {"field_counts", "transitions"}
+        for sets in (["baselines=all"], ['baselines="all"']):
+            assert set(load(tmp_path, *sets).baselines) == ten
+        keys = {key: value for key, value in TABLE.items() if key != "baselines"}
+        (tmp_path / "none.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
+        scenario, resolved = load_scenario(tmp_path / "none.yaml")
+        assert set(scenario.baselines) == set(resolved["baselines"]) == ten  # where a scenario says nothing
+
+    def test_names_stay_in_their_order(self, tmp_path):
+        assert load(tmp_path, "baselines=[ease, popularity]").baselines == ("ease", "popularity")
+        assert load(tmp_path, "baselines=[]").baselines == ()
+
+    @pytest.mark.parametrize("given", ["every", "[all]", "3"])
+    def test_what_is_no_baseline_is_refused(self, tmp_path, given):
+        assert "popularity, recent_popularity" in faults_of(tmp_path, f"baselines={given}")
 
 
 class TestLayers:

@@ -9,11 +9,13 @@ import pytest
 import micrec
 from micrec.baselines import BASELINES
 from micrec.baselines.baseline_inputs import BaselineInputs
+from micrec.baselines.baseline_scores import NO_CEILING, affordable, left_out
+from micrec.comparison import left_out_lines
 from micrec.config import Config, EvalConfig
 from micrec.data.split import temporal_split
 from micrec.data.store import read_dataset
 from micrec.evaluation import evaluation_task
-from micrec.evaluation.way_to_ceiling import way_to_ceiling, without_ceilings
+from micrec.evaluation.way_to_ceiling import way_to_ceiling
 from micrec.experiment import evaluate_baseline
 from simulator.ceiling import ITEMS_KNOWN, USERS_KNOWN, register_ceilings
 from simulator.ceiling.ceilings import missing_ground_truth
@@ -121,10 +123,24 @@ def test_a_log_of_another_source_has_no_ceiling(data, tmp_path):
     assert missing_ground_truth(read_dataset(folder)) == "it is not a generated world in a folder"
 
 
-def test_lists_for_single_clicks_have_no_ceiling():
+def test_lists_for_single_clicks_have_no_ceiling_and_it_is_told_why(data):
+    dataset = read_dataset(data)
     names = ["popularity", "users_known", "items_known"]
-    assert without_ceilings(names, CONFIG.evaluation) == names
-    assert without_ceilings(names, EvalConfig(history="rolling")) == ["popularity"]
+    assert affordable(names, dataset, CONFIG.evaluation) == names
+    rolling = EvalConfig(history="rolling")
+    assert affordable(names, dataset, rolling) == ["popularity"]
+    assert left_out(names, dataset, rolling) == {"users_known": NO_CEILING, "items_known": NO_CEILING}
+    told = [line for line in left_out_lines(dataset, rolling) if "known:" in line]
+    assert told == [f"left out: {name}: {NO_CEILING}" for name in ("items known", "users known")]
+    assert not [line for line in left_out_lines(dataset, CONFIG.evaluation) if "known:" in line]
+
+
+def test_a_log_has_no_ceiling_to_miss(data, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(data, folder)
+    shutil.rmtree(folder / "ground_truth")
+    told = left_out_lines(read_dataset(folder), EvalConfig(history="rolling"))
+    assert not [line for line in told if "known" in line]
 
 
 def test_ceilings_are_named_once_however_often_they_register():
