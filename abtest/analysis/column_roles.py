@@ -12,6 +12,7 @@ from abtest.analysis.column_types import as_id, as_number, is_number, wrong_ids
 from abtest.analysis.metrics import BUILTIN, COLD, ELIGIBLE, STAYS
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.source import no_column
+from abtest.analysis.user_columns import UserColumn, missing_sources
 from micrec.data.column_names import how_to_name
 from micrec.data.ids import distinct, read_ids
 from micrec.errors import MicrecError
@@ -36,6 +37,7 @@ class ColumnRoles(NamedTuple):
         covariates: Per-user numbers from before exposure.
         has_day: Whether there is a ``day`` column.
         has_active: Whether a column ``active`` says on which rows the user was there.
+        made: Columns of users that are made of the rows.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class ColumnRoles(NamedTuple):
     covariates: tuple[str, ...]
     has_day: bool
     has_active: bool
+    made: tuple[UserColumn, ...] = ()
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -84,15 +87,19 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
     if plan.dedupe:
         rows, note = _without_repeats(rows, plan.dedupe)
         notes.append(note)
+    made = _made_columns(plan)
+    if faults := missing_sources(made, there, kind):
+        raise MicrecError.of(where, faults)
     if kind == "events":
-        rows, more = _counted_events(rows, where)
+        rows, more = _counted_events(rows, where, made)
         notes += more
     if plan.split_salt is not None:
         rows = _split(rows, plan)
         notes.append(f"Arms were made by a hash of user_id with salt {plan.split_salt!r}: an A/A, any effect is noise.")
     there = rows.collect_schema().names()
     if plan.metrics is not None:
-        wanted = [column for metric in plan.metrics for column in metric.columns if column not in _MADE]
+        ours = {*_MADE, *(one.name for one in made)}
+        wanted = [column for metric in plan.metrics for column in metric.columns if column not in ours]
         slices = [metric.slice.split("=", 1)[0] for metric in plan.metrics if metric.slice not in ("all", "warm")]
     else:
         wanted, slices = [name for name in COUNTS if name in there], []
@@ -103,7 +110,7 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
         for name in dict.fromkeys([*wanted, *slices, *covariates])
         if name not in there
     ]
-    if not wanted:
+    if not wanted and not made:
         known = dict.fromkeys(column for metric in BUILTIN.values() for column in metric.columns if column not in _MADE)
         numbers = _unread(rows.collect_schema(), {"user_id", "arm", "day", "timestamp", *covariates, *slices})
         instead = f"; there are numbers in {_listed(numbers)}" if numbers else ""
@@ -120,6 +127,7 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
         covariates=tuple(dict.fromkeys(covariates)),
         has_day="day" in there or "timestamp" in there,
         has_active="active" in there,
+        made=made,
     )
     return _as_numbers(rows, layout, notes), layout, notes
 
@@ -184,7 +192,15 @@ def _without_repeats(rows: pl.LazyFrame, keys: tuple[str, ...]) -> tuple[pl.Lazy
     return numbered.join(dropped.lazy(), on=_ROW, how="anti", maintain_order="left").drop(_ROW), note
 
 
-def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[str]]:
+def _made_columns(plan: AnalysisPlan) -> tuple[UserColumn, ...]:
+    """Columns of users that the metrics want made of the rows, each once."""
+    found = {one.name: one for metric in plan.metrics or () for one in metric.made}
+    return tuple(found.values())
+
+
+def _counted_events(
+    rows: pl.LazyFrame, where: str, wanted: tuple[UserColumn, ...] = ()
+) -> tuple[pl.LazyFrame, list[str]]:
     """A 0/1 column for each kind of event that has a count."""
     schema = rows.collect_schema()
     there = schema.names()
@@ -194,12 +210,13 @@ def _counted_events(rows: pl.LazyFrame, where: str) -> tuple[pl.LazyFrame, list[
     kind = pl.col("event").cast(pl.String)
     found = rows.group_by(kind.alias("event")).len().collect(engine="streaming")
     events = dict(zip(found["event"].to_list(), found["len"].to_list(), strict=True))
-    unknown = sorted(str(name) for name in events if name not in EVENTS)
+    read = {name for one in wanted for name in (one.event, one.exposure)}
+    unknown = sorted(str(name) for name in events if name not in EVENTS and name not in read)
     notes = [f"Events {', '.join(unknown)} count as activity only."] if unknown else []
     made = {
         count: (kind == event).fill_null(False).cast(pl.Float64) for event, count in EVENTS.items() if event in events
     }
-    if not made:
+    if not made and not wanted:
         raise MicrecError(
             f"{where}: event: none of {', '.join(EVENTS)} occurs, only {', '.join(unknown[:10])}: "
             "rename the events, or give columns with counts."

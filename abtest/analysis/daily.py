@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from abtest.analysis.expressions import Expression, parse
-from abtest.analysis.metrics import ALL, ELIGIBLE, STAYS, Metric
+from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.rollup import FIRST_DAY, on_day
 from abtest.analysis.userlog import UserLog
 from abtest.stats.groups import CellMoments
@@ -53,10 +53,13 @@ def measure_days(log: UserLog) -> DailyMoments | None:
     """Moments of each day, of all days so far, and of the early and late days; None where the log has no days."""
     if log.days is None:
         return None
+    there = set(log.users.collect_schema())
     followed = [
         metric
         for metric in log.metrics
-        if metric.role == "primary" and metric.slice == ALL and not {STAYS, ELIGIBLE} & set(metric.columns)
+        if metric.role == "primary"
+        and metric.slice == ALL
+        and all(on_day(column, 1) in there for column in metric.columns)
     ]
     days = log.days.length
     spans = {(1, day) for day in range(1, days + 1)} | {(day, day) for day in range(1, days + 1)}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from abtest.analysis.caps import NOTHING_BELOW_CAP, UNCAPPED
 from abtest.analysis.interactions import LiftChange, between_groups
 from abtest.analysis.measure import EVERYBODY, Measured, Slice, capped, term
 from abtest.analysis.metrics import ALL, COLD, Metric
@@ -183,6 +184,12 @@ def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: st
     asked = _question(measured, metric, where, base, arm, alpha)
     answers = {name: one.estimate(asked) for name, one in ESTIMATORS.items()}
     others = {name: answer for name, answer in answers.items() if answer is not None}
+    if metric.uncapped is not None:
+        value, per = metric.uncapped
+        whole = value.text if per is None else (value.text, per.text)
+        others[UNCAPPED] = welch(control, treatment, whole, alpha=alpha)
+    if "capped" in others and others["capped"].p is None and measured.caps.get(metric.value.text) == 0.0:
+        others["capped"] = replace(others["capped"], reason=NOTHING_BELOW_CAP)
     return replace(effect, others=others, variance_reduction=variance_reduction(estimate, others.get("cuped")))
 
 

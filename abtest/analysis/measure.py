@@ -144,6 +144,7 @@ def values(metrics: Iterable[Metric]) -> dict[str, pl.Expr]:
     expressions: list[Expression] = []
     for metric in metrics:
         expressions += [metric.value, *([metric.per] if metric.per else [])]
+        expressions += [one for one in metric.uncapped or () if one is not None]
     return {e.text: pl.col(e.plain) if e.plain else e.expr for e in expressions}
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
 from abtest.analysis.column_roles import ColumnRoles
 from abtest.analysis.days import Days
 from abtest.analysis.guards import REPEATS, VARIES, label
 from abtest.analysis.metrics import COLD, ELIGIBLE, STAYS
+from abtest.analysis.user_columns import MOMENT, RETAINED, TAKEN, WITHIN, UserColumn
+from abtest.analysis.user_takes import UserTakes
 from abtest.analysis.user_totals import BATCH_ROWS, THERE, UserTotals
 
 FIRST_DAY = "first_day"
@@ -55,11 +58,16 @@ def to_users(
     needed += [pl.col(name) for name in layout.counts if name not in layout.covariates]
     needed += [pl.col("day")] if days is not None else []
     needed += [_active(layout).alias(THERE)] if layout.kind == "days" else []
+    takes = UserTakes([one for one in layout.made if not one.is_sum and one.take not in (RETAINED, WITHIN)])
+    needed += [pl.col(TAKEN + one.name) for one in takes.columns]
+    needed += [pl.col(MOMENT)] if MOMENT in rows.collect_schema() else []
     totals = UserTotals(layout.counts, daily, tuple(words), layout.covariates, days.length if days is not None else 0)
     for batch in rows.select(needed).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True, engine="streaming"):
-        totals.add(batch)
+        codes = totals.add(batch)
+        takes.add(batch, codes, len(totals))
     known_words = {name: known for name, (_, known) in words.items()}
     users = _table(totals, layout, daily if days is not None else (), known_words)
+    users = users.with_columns(_made(totals, takes, layout.made))
     noun = {"days": "user-day rows", "events": "events", "parts": "rows"}[layout.kind]
     return users.lazy(), noun
 
@@ -92,8 +100,29 @@ def _table(
     return pl.DataFrame(columns)
 
 
+def _made(totals: UserTotals, takes: UserTakes, made: Sequence[UserColumn]) -> list[pl.Series]:
+    """Columns of users that are no sums, in the order of the ids."""
+    order = totals.ids().arg_sort().to_numpy()
+    found = [pl.Series(one.name, takes.of(one.name, len(totals))[order]) for one in takes.columns]
+    for day in dict.fromkeys(one.day for one in made if one.take == RETAINED):
+        retained, observed = _retention(totals, day)
+        names = f"retained_day_{day}", f"observed_day_{day}"
+        found += [pl.Series(name, values[order]) for name, values in zip(names, (retained, observed), strict=True)]
+    return found
+
+
+def _retention(totals: UserTotals, day: int) -> tuple[np.ndarray, np.ndarray]:
+    """Who was active ``day`` days after their first day, and for whom that day lies in the window; 0 and 1."""
+    active = totals.active()
+    first = totals.seen().argmax(axis=0)
+    observed = first + day < totals.days
+    then = active[np.minimum(first + day, totals.days - 1), np.arange(active.shape[1])]
+    return (then & observed).astype(np.float64), observed.astype(np.float64)
+
+
 def _active(layout: ColumnRoles) -> pl.Expr:
     """On which user-day rows the user was there: as the log says, else where anything was counted."""
     if layout.has_active:
         return (pl.col("active").cast(pl.Float64) > 0).fill_null(False)
-    return pl.any_horizontal([pl.col(name) > 0 for name in layout.counts])
+    counted = [pl.col(name) > 0 for name in layout.counts]
+    return pl.any_horizontal(counted) if counted else pl.lit(True)

@@ -51,9 +51,9 @@ class UserTotals:
         self._seen = np.zeros((days, 0), np.bool_)
         self._active: NDArray[np.bool_] | None = None
 
-    def add(self, batch: pl.DataFrame) -> None:
+    def add(self, batch: pl.DataFrame) -> Ints:
         """Take in rows with ``user_id``, the columns named above, ``day`` (1, 2, ...) if there are days, and perhaps
-        ``THERE``."""
+        ``THERE``; returns the code of each row's user."""
         if self._codes is None:
             self._codes = _UserCodes(batch.schema["user_id"])
         before = len(self._codes)
@@ -71,7 +71,7 @@ class UserTotals:
         for name, total in self._sums.items():
             _add_at(total[0], codes, batch[name].to_numpy())
         if not self.days:
-            return
+            return codes
         places = (batch["day"].to_numpy().astype(np.int64) - 1) * size + codes
         for name, total in self._daily.items():
             _add_at(total.reshape(-1), places, batch[name].to_numpy())
@@ -80,6 +80,10 @@ class UserTotals:
             if self._active is None:
                 self._active = np.zeros_like(self._seen)
             self._active.reshape(-1)[places[batch[THERE].to_numpy()]] = True
+        return codes
+
+    def __len__(self) -> int:
+        return len(self._codes) if self._codes is not None else 0
 
     def ids(self) -> pl.Series:
         """Every user once, in the order in which the other results come."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from abtest.analysis.caps import with_caps
 from abtest.analysis.column_roles import ColumnRoles, named_rows, unused_note
 from abtest.analysis.days import Days, numbered
 from abtest.analysis.guards import Facts, check_metrics, check_rows, check_users, is_missing, label
@@ -14,6 +15,7 @@ from abtest.analysis.metrics import COLD, Metric, default_metrics
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import to_users
 from abtest.analysis.source import LogSource, hash_files, hash_frame, renamed
+from abtest.analysis.user_columns import with_row_columns
 from micrec.data.locations import open_location
 from micrec.data.table_files import readable_as
 from micrec.errors import MicrecError
@@ -33,6 +35,7 @@ class UserLog:
         covariates: Columns from before exposure.
         days: The window of days, None where the log has none.
         notes: What was left out or assumed, in words.
+        fine_rows: The rows that users were made of, where a metric compares quantiles of them.
     """
 
     users: pl.LazyFrame
@@ -44,6 +47,7 @@ class UserLog:
     covariates: tuple[str, ...]
     days: Days | None = None
     notes: tuple[str, ...] = ()
+    fine_rows: pl.LazyFrame | None = None
 
 
 def read_log(path: Path | str, plan: AnalysisPlan) -> UserLog:
@@ -88,6 +92,12 @@ def log_of(
     if layout.has_day and layout.kind != "users":
         named, days, more = numbered(named, plan, where)
         notes += more
+    observed: dict[str, pl.DataFrame] = {}
+    if layout.made:
+        named, observed = with_row_columns(
+            named, layout.made, timezone=plan.timezone, implausible=plan.implausible_times
+        )
+        layout = layout._replace(counts=(*layout.counts, *(one.name for one in layout.made if one.is_sum)))
     facts = check_rows(named, layout, plan, where)
     if plan.ignored_arms:
         named = named.filter(pl.col("arm").cast(pl.String).is_in(plan.arms))
@@ -95,6 +105,8 @@ def log_of(
     users, unit = to_users(named, layout, _daily(layout, plan), days, arms=plan.arms, labels=facts.labels)
     if layout.kind != "users":
         check_users(users, named, layout, where)
+        for column in observed.values():
+            users = users.join(column.lazy(), on="user_id", how="left", maintain_order="left")
     users, covariates = _covariates(users, layout, facts)
     users = users.with_columns(**{slice_column(name): label(name) for name in layout.slices})
     there = set(users.collect_schema().names())
@@ -105,11 +117,13 @@ def log_of(
         found = list(plan.metrics)
     if not any(metric.role == "primary" for metric in found):
         raise MicrecError(f"{where}: no primary metric can be measured: the log needs clicks or dwell_s, or --metrics.")
+    found = with_caps(users, found, where, notes)
     check_metrics(users, found, where)
     if layout.kind != "users":
         count = users.select(pl.len()).collect().item()
         unit = f"{facts.rows:,} {unit} summed to {count:,} users"
-    return UserLog(users, source, unit, facts.rows, tuple(found), facts.labels, covariates, days, tuple(notes))
+    fine = named if layout.kind != "users" and any(metric.quantiles_of for metric in found) else None
+    return UserLog(users, source, unit, facts.rows, tuple(found), facts.labels, covariates, days, tuple(notes), fine)
 
 
 def slice_column(name: str) -> str:

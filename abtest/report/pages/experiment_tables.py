@@ -191,7 +191,7 @@ def look_table(results: Results) -> Table:
 
 def other_table(results: Results) -> Table:
     """The main metrics by other means, beside the plain test."""
-    rows = []
+    rows, notes = [], []
     for effect in results["effects"]:
         if effect["family"] == "slice" or not effect["others"]:
             continue
@@ -202,15 +202,16 @@ def other_table(results: Results) -> Table:
             less = "" if gain is None else f"{gain:.1%}".replace("%", " %")
             label = ESTIMATORS[kind].label if kind in ESTIMATORS else kind
             rows.append((f"{name}: {label}", *_other_cells(other), less))
+            notes += [f"{name}, {label}: {other['reason'].rstrip('.')}."] if other["reason"] else []
     header = ("metric", "lift", interval(results), "p", "variance removed")
-    return Table("The same questions by other means", header, rows, [])
+    return Table("The same questions by other means", header, rows, notes)
 
 
 def quantile_table(results: Results) -> Table:
     """Where the middle and the heavy end of the users moved."""
     rows = [
         (
-            f"{_name(results, one['metric'], 'all', one['arm'])}, P{100 * one['quantile']:.0f}",
+            f"{_name(results, one['metric'], 'all', one['arm'])}, P{100 * one['quantile']:g}",
             formatting.value(one["control"]),
             formatting.value(one["treatment"]),
             formatting.percent(one["lift"]),
@@ -218,8 +219,13 @@ def quantile_table(results: Results) -> Table:
         )
         for one in results.get("quantiles", [])
     ]
+    notes = [
+        f"{_name(results, one['metric'], 'all', one['arm'])}, P{100 * one['quantile']:g}: {one['reason'].rstrip('.')}."
+        for one in results.get("quantiles", [])
+        if one["reason"]
+    ]
     header = ("quantile", "control", "treatment", "lift", interval(results))
-    return Table("Users in the middle and at the top", header, rows, [])
+    return Table("Users in the middle and at the top", header, rows, notes)
 
 
 def check_table(results: Results) -> Table:
