@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from abtest.analysis.components import Breakdown, breakdowns_of
 from abtest.analysis.daily import DailyMoments, measure_days
 from abtest.analysis.daily_looks import (
     DayLook,
@@ -18,6 +19,7 @@ from abtest.analysis.daily_looks import (
 )
 from abtest.analysis.days import other_zones
 from abtest.analysis.effects import Effect, Interaction, Question, effects_of, interactions_of, judged
+from abtest.analysis.heterogeneity import Heterogeneity, heterogeneity_of
 from abtest.analysis.measure import measure
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.robust import Check, QuantileCheck, distribution_checks
@@ -41,6 +43,8 @@ class Analysis:
         validity: Sample ratios and balance.
         effects: Every effect, with its significance.
         interactions: Slices against the rest.
+        heterogeneity: One test for all slices of a column, and shrunken lifts.
+        breakdowns: Components of the primary metrics that moved.
         looks: Day by day, empty where the log has no days.
         novelty: First days against later ones.
         power: What the test could have found.
@@ -56,6 +60,8 @@ class Analysis:
     validity: Validity
     effects: list[Effect]
     interactions: list[Interaction]
+    heterogeneity: list[Heterogeneity]
+    breakdowns: list[Breakdown]
     looks: list[DayLook]
     novelty: list[Novelty]
     power: list[PowerCurve]
@@ -103,6 +109,8 @@ def analyse(
         validity=validity,
         effects=found,
         interactions=interactions_of(measured, log.metrics, plan),
+        heterogeneity=heterogeneity_of(measured, log.metrics, plan),
+        breakdowns=breakdowns_of(log, found, plan),
         looks=looks,
         novelty=novelty_of(daily, plan) if daily else [],
         power=power_curves(measured, log.metrics, plan, levels),

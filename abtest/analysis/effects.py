@@ -121,8 +121,8 @@ def interactions_of(measured: Measured, metrics: Sequence[Metric], plan: Analysi
                 outside = measured.rest(plan.control, where), measured.rest(arm, where)
                 small = min(m.n for m in (*inside, *outside)) < plan.min_users
                 why = f"fewer than {plan.min_users:,} users in an arm of the slice or the rest" if small else None
-                why = why or _unfit(measured, metric, plan.control, arm, where)
-                why = why or _unfit(measured, metric, plan.control, arm, where, rest=True)
+                why = why or unfit_reason(measured, metric, plan.control, arm, where)
+                why = why or unfit_reason(measured, metric, plan.control, arm, where, rest=True)
                 test = (
                     LiftChange(reason=why) if why else between_groups(inside, outside, term(metric), alpha=plan.alpha)
                 )
@@ -177,7 +177,7 @@ def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: st
     control, treatment = measured.of(base, where), measured.of(arm, where)
     question = term(metric)
     estimate = welch(control, treatment, question, alpha=alpha)
-    unfit = _unfit(measured, metric, base, arm, where)
+    unfit = unfit_reason(measured, metric, base, arm, where)
     effect = Effect(metric, where.name, arm, family, estimate, unfit=unfit)
     if family == "slice":
         return effect
@@ -205,7 +205,9 @@ def _question(measured: Measured, metric: Metric, where: Slice, base: str, arm: 
     return Comparison(control, treatment, term(metric), measured.covariates, capped(metric) if has_cap else None, alpha)
 
 
-def _unfit(measured: Measured, metric: Metric, base: str, arm: str, where: Slice, *, rest: bool = False) -> str | None:
+def unfit_reason(
+    measured: Measured, metric: Metric, base: str, arm: str, where: Slice, *, rest: bool = False
+) -> str | None:
     """Why a t-test of a slice, or of the users outside it, is not to be believed, if so."""
     control, treatment = (measured.shape(metric, one, where, rest=rest) for one in (base, arm))
     return why_not_normal(control, treatment) if control and treatment else None

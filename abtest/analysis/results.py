@@ -6,6 +6,7 @@ from typing import Any
 from abtest.analysis.analysis import Analysis
 from abtest.analysis.daily_looks import DayLook, Novelty
 from abtest.analysis.effects import Effect, Interaction
+from abtest.analysis.findings import breakdown_data, corrected_wins, heterogeneity_data
 from abtest.analysis.metrics import describe
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.robust import QuantileCheck
@@ -58,6 +59,8 @@ def results_of(
         "balance": [_balance(check) for check in analysis.validity.balance],
         "effects": [_effect(effect, plan) for effect in analysis.effects],
         "interactions": [_interaction(one) for one in analysis.interactions],
+        "heterogeneity": [heterogeneity_data(one) for one in analysis.heterogeneity],
+        "breakdowns": [breakdown_data(one) for one in analysis.breakdowns],
         "looks": [_look(look) for look in analysis.looks],
         "novelty": [_novelty(one) for one in analysis.novelty],
         "power": [{**curve._asdict(), "metric": curve.metric.name} for curve in analysis.power],
@@ -68,6 +71,7 @@ def results_of(
         **more,
     }
     results["verdicts"] = [verdict._asdict() for verdict in verdicts_of(results)]
+    results["corrected_wins"] = corrected_wins(results)
     results["rule"] = list(RULE)
     plain = jsonable(results)
     assert isinstance(plain, dict)

@@ -14,6 +14,7 @@ from abtest.analysis.user_takes import UserTakes
 from abtest.analysis.user_totals import BATCH_ROWS, THERE, UserTotals
 
 FIRST_DAY = "first_day"
+ACTIVE_DAYS = "active_days"
 
 
 def on_day(column: str, day: int) -> str:
@@ -95,6 +96,7 @@ def _table(
         columns[FIRST_DAY] = pl.Series(seen.argmax(axis=0) + 1)
         columns[STAYS] = pl.Series((active[:-1] & active[1:]).sum(axis=0))
         columns[ELIGIBLE] = pl.Series(active[:-1].sum(axis=0))
+        columns[ACTIVE_DAYS] = pl.Series(active.sum(axis=0))
         if layout.kind == "days":
             columns[REPEATS] = pl.Series(totals.rows()[order] > seen.sum(axis=0))
     return pl.DataFrame(columns)

@@ -14,6 +14,8 @@ from abtest.stats.multiplicity import benjamini_hochberg, holm
 from abtest.stats.power import Baseline, PowerPlan, baseline, detectable_lift, power_of, users_needed
 from abtest.stats.quantiles import quantile_difference
 from abtest.stats.ranks import MannWhitney, mann_whitney
+from abtest.stats.selection import AfterSelection, after_selection
+from abtest.stats.shrinkage import Between, Shrunken, between, shrunken
 from abtest.stats.spending import Look, bounds, information_fraction
 from abtest.stats.srm import Srm, anytime_srm, daily_srm, srm, srm_by
 from abtest.stats.strata import post_stratified
@@ -24,8 +26,10 @@ from abtest.stats.winsor import Winsorised, winsorised
 
 __all__ = [
     "AaCalibration",
+    "AfterSelection",
     "AnytimeEstimate",
     "Baseline",
+    "Between",
     "Bootstrap",
     "BucketSums",
     "CellMoments",
@@ -40,14 +44,17 @@ __all__ = [
     "NonInferiority",
     "PowerPlan",
     "SequentialLook",
+    "Shrunken",
     "Srm",
     "Term",
     "Winsorised",
+    "after_selection",
     "anytime",
     "anytime_difference",
     "anytime_srm",
     "baseline",
     "benjamini_hochberg",
+    "between",
     "bounds",
     "calibrate",
     "cuped",
@@ -64,6 +71,7 @@ __all__ = [
     "post_stratified",
     "power_of",
     "quantile_difference",
+    "shrunken",
     "srm",
     "srm_by",
     "users_needed",
