@@ -104,7 +104,7 @@ def index(
     folder: Annotated[Path, typer.Argument(help="Folder that micrec train wrote.")],
     data: Annotated[Path, typer.Argument(help="The dataset folder it was trained on.")],
     out: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
-    kind: Annotated[str, typer.Option(help="flat (exact), ivf or hnsw.")] = "flat",
+    kind: Annotated[str, typer.Option(help="flat (exact), ivf, hnsw or tree.")] = "flat",
     catalogue: Annotated[str, typer.Option(help="train: items with training clicks; all: every item.")] = "train",
     k: Annotated[
         int | None,
@@ -118,7 +118,7 @@ def index(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle in OUT.")] = False,
 ) -> None:
-    """Build a FAISS serving bundle and print its recall against exact search, for lists of 10, 50, 100 and 500."""
+    """Build a serving bundle and print its recall against exact search, for lists of 10, 50, 100 and 500."""
     from micrec.artifact import refuse_taken
     from micrec.data.store import read_dataset
     from micrec.destination import check_destination, check_room
@@ -249,7 +249,11 @@ def _recall_lines(report: "IndexReport", asked: Sequence[int]) -> list[str]:
     if report.depths:
         lines.append(f"recall against exact search, {_count(report.queries, 'user')}:")
     for depth in report.depths:
-        looked = {"flat": "compares every item", "hnsw": f"search width {depth.width}"}
+        looked = {
+            "flat": "compares every item",
+            "hnsw": f"search width {depth.width}",
+            "tree": f"looks into {depth.width} nodes of each level",
+        }
         how = looked.get(report.kind, f"searches {depth.width} of {report.cells} cells")
         lines.append(f"  recall@{depth.k}: {math.floor(depth.recall * 10_000 + 1e-6) / 10_000:.4f}  ({how})")
     beyond = sorted(k for k in set(asked) if k >= report.items)

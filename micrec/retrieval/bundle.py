@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-import faiss
 import numpy as np
 import polars as pl
 import torch
@@ -19,7 +18,15 @@ from micrec.field_encoder import FieldEncoder
 from micrec.model_folder import ModelManifest, checked_config, model_tensors, read_specs, restore_model
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.two_tower import TwoTower
-from micrec.retrieval.index import IndexKind, IndexReport, present_form, stored_vectors
+from micrec.retrieval.index import (
+    Index,
+    IndexKind,
+    IndexReport,
+    index_from,
+    index_tensors,
+    present_form,
+    stored_vectors,
+)
 
 
 class StoredDepth(BaseModel):
@@ -70,7 +77,7 @@ class Bundle:
         titles: Titles of the items, shape (N,), null where unknown; None if the dataset has no title field.
         clicks: Clicked items of every user, oldest first, int32.
         candidates: Dense item id of each row of the index, shape (M,).
-        index: FAISS index over the tower outputs of the candidates, by inner product.
+        index: Index over the tower outputs of the candidates, by inner product.
         user_encoder: Encodes fields of users who are not here.
         item_encoder: Encodes fields of items that are not here.
         manifest: Config, field specs, dataset, and the index's recall.
@@ -85,7 +92,7 @@ class Bundle:
     titles: pl.Series | None
     clicks: Ragged
     candidates: NDArray[np.int32]
-    index: faiss.Index
+    index: Index
     user_encoder: FieldEncoder
     item_encoder: FieldEncoder
     manifest: dict[str, Any]
@@ -127,7 +134,7 @@ def save_bundle(bundle: Bundle, folder: Path, *, overwrite: bool = False) -> Non
         "clicks.values": bundle.clicks.values,
         "clicks.offsets": bundle.clicks.offsets,
         "candidates": torch.from_numpy(bundle.candidates),
-        "index": torch.from_numpy(faiss.serialize_index(bundle.index)),
+        **index_tensors(bundle.index),
     }
     if bundle.click_ms is not None:
         tensors["clicks.time_ms"] = bundle.click_ms
@@ -154,7 +161,7 @@ def load_bundle(folder: Path) -> Bundle:
             titles=None if titles is None else pl.Series(titles, dtype=pl.String),
             clicks=Ragged(tensors["clicks.values"], tensors["clicks.offsets"]),
             candidates=tensors["candidates"].numpy(),
-            index=faiss.deserialize_index(tensors["index"].numpy()),
+            index=index_from(tensors),
             user_encoder=FieldEncoder("user", read_specs(manifest["user_specs"]), labels["user"]),
             item_encoder=FieldEncoder("item", read_specs(manifest["item_specs"]), labels["item"]),
             manifest=manifest,

@@ -1,14 +1,19 @@
-"""FAISS indexes by inner product (flat, IVF, HNSW), and their recall against exact search."""
+"""Indexes by inner product (flat, IVF and HNSW by FAISS, and a tree), and their recall against exact search."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import faiss
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-IndexKind = Literal["flat", "ivf", "hnsw"]
-INDEX_KINDS: tuple[IndexKind, ...] = ("flat", "ivf", "hnsw")
+from micrec.retrieval.tree import TreeIndex
+
+IndexKind = Literal["flat", "ivf", "hnsw", "tree"]
+INDEX_KINDS: tuple[IndexKind, ...] = ("flat", "ivf", "hnsw", "tree")
+Index = faiss.Index | TreeIndex
 
 POINTS_PER_CELL = 39  # FAISS wants at least as many to place the centre of an IVF cell
 SEARCHED_CELLS = 8  # one cell in so many is searched, or more for a long list
@@ -23,7 +28,7 @@ class DepthRecall(NamedTuple):
 
     k: int
     recall: float  # mean share of the exact top k that the index found
-    width: int | None  # cells searched (ivf), entries kept while searching (hnsw); None where all is compared (flat)
+    width: int | None  # cells searched (ivf), entries kept (hnsw), nodes of a level (tree); None: all (flat)
 
 
 class IndexReport(NamedTuple):
@@ -83,13 +88,14 @@ def _share(stored: Mapping[str, Any], key: str) -> float:
     return float(value)
 
 
-def build_index(vectors: NDArray[np.float32], kind: IndexKind) -> faiss.Index:
+def build_index(vectors: NDArray[np.float32], kind: IndexKind) -> Index:
     """An index over item vectors, shape (M, D); a result's row is the row of ``vectors``.
 
     - flat: every vector is compared; exact.
     - ivf: vectors in 4 sqrt(M) cells around centres by k-means, of which one in eight is searched.
     - hnsw: a graph of 32 links per vector. Built by inner product, not by distance, which would rank otherwise.
       Several threads build it, so that two builds may differ in a few links.
+    - tree: a balanced binary tree, of which a beam search looks into some leaves, see ``micrec.retrieval.tree``.
 
     Raises:
         ValueError: If there is no vector.
@@ -97,6 +103,8 @@ def build_index(vectors: NDArray[np.float32], kind: IndexKind) -> faiss.Index:
     n, dim = vectors.shape
     if n == 0:
         raise ValueError("the index needs at least one vector.")
+    if kind == "tree":
+        return TreeIndex.of(vectors)
     metric = faiss.METRIC_INNER_PRODUCT
     index: Any
     if kind == "flat":
@@ -115,7 +123,7 @@ def build_index(vectors: NDArray[np.float32], kind: IndexKind) -> faiss.Index:
     return index
 
 
-def search(index: faiss.Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def search(index: Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k vectors of highest inner product with each query, shape (Q, D), best first.
 
     A query of K interests, shape (Q, K, D), scores a vector by the highest of its K products. What is among its k best
@@ -135,15 +143,18 @@ def search(index: faiss.Index, queries: NDArray[np.float32], k: int) -> tuple[ND
     if len(queries) == 0 or found == 0:
         return scores, rows
     queries = np.ascontiguousarray(queries, dtype=np.float32)
-    scores[:, :found], rows[:, :found] = index.search(queries, found, params=_width(index, found))
+    ask: Any = index.search
+    scores[:, :found], rows[:, :found] = ask(queries, found, params=_width(index, found))
     short = (rows[:, :found] < 0).any(axis=1)
     if short.any():
         scores[short, :found], rows[short, :found] = _search_exactly(index, queries[short], found)
     return scores, rows
 
 
-def stored_vectors(index: faiss.Index) -> NDArray[np.float32]:
-    """All vectors of an index in the order of its rows, shape (M, D); of ivf a copy, of the others what it holds."""
+def stored_vectors(index: Index) -> NDArray[np.float32]:
+    """All vectors of an index in the order of its rows, shape (M, D); of ivf and tree a copy, else what it holds."""
+    if isinstance(index, TreeIndex):
+        return index.reconstruct()
     if isinstance(index, faiss.IndexHNSW):
         index = faiss.downcast_index(index.storage)
     if isinstance(index, faiss.IndexFlat):
@@ -156,8 +167,39 @@ def stored_vectors(index: faiss.Index) -> NDArray[np.float32]:
     return vectors
 
 
-def index_kind(index: faiss.Index) -> IndexKind:
+def extended(index: Index, vectors: NDArray[np.float32]) -> Index:
+    """Another index with more vectors, shape (m, D), behind those it has; a tree is built anew."""
+    if isinstance(index, TreeIndex):
+        return TreeIndex.of(np.concatenate([index.reconstruct(), vectors]))
+    longer = faiss.clone_index(index)
+    longer.add(vectors)
+    return longer
+
+
+def index_tensors(index: Index) -> dict[str, Tensor]:
+    """An index as named tensors, for ``index_from``."""
+    if isinstance(index, TreeIndex):
+        return {f"tree.{name}": tensor for name, tensor in index.tensors().items()}
+    return {"index": torch.from_numpy(faiss.serialize_index(index))}
+
+
+def index_from(tensors: Mapping[str, Tensor]) -> Index:
+    """What ``index_tensors`` gave, among other tensors.
+
+    Raises:
+        ValueError, KeyError, RuntimeError: If it is damaged.
+    """
+    if "index" in tensors:
+        found: faiss.Index = faiss.deserialize_index(tensors["index"].numpy())
+        return found
+    parts = {name: tensor for name, tensor in tensors.items() if name.startswith("tree.")}
+    return TreeIndex.from_tensors({name.removeprefix("tree."): tensor for name, tensor in parts.items()})
+
+
+def index_kind(index: Index) -> IndexKind:
     """Which kind ``build_index`` was asked for."""
+    if isinstance(index, TreeIndex):
+        return "tree"
     return "hnsw" if isinstance(index, faiss.IndexHNSW) else "ivf" if isinstance(index, faiss.IndexIVF) else "flat"
 
 
@@ -180,7 +222,7 @@ def merge_lists(
 
 
 def measure_recall(
-    index: faiss.Index,
+    index: Index,
     kind: IndexKind,
     vectors: NDArray[np.float32],
     queries: NDArray[np.float32],
@@ -203,8 +245,13 @@ def measure_recall(
     return IndexReport(kind, len(vectors), len(queries), cells, tuple(found))
 
 
-def search_width(index: faiss.Index, k: int) -> int | None:
-    """Cells that ``search`` looks at for a list of k (ivf), or entries that it keeps (hnsw); None: it compares all."""
+def search_width(index: Index, k: int) -> int | None:
+    """How wide ``search`` searches for a list of k: cells (ivf), entries that it keeps (hnsw), nodes of a level (tree).
+
+    None: it compares all.
+    """
+    if isinstance(index, TreeIndex):
+        return index.beam(k)
     if isinstance(index, faiss.IndexHNSW):
         return max(int(index.hnsw.efSearch), 2 * k)
     if isinstance(index, faiss.IndexIVF):
@@ -247,16 +294,20 @@ def _products(
     return scores, ROUNDING * np.linalg.norm(chosen, axis=2) * longest
 
 
-def _width(index: faiss.Index, k: int) -> Any:
-    """How much of an approximate index is searched for a list of k, as FAISS takes it."""
+def _width(index: Index, k: int) -> Any:
+    """How much of an approximate index is searched for a list of k, as the index takes it."""
     width = search_width(index, k)
+    if isinstance(index, TreeIndex):
+        return width
     if isinstance(index, faiss.IndexHNSW):
         return _parameters("SearchParametersHNSW", efSearch=width)
     return None if width is None else _parameters("SearchParametersIVF", nprobe=width)
 
 
 def _search_exactly(index: Any, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    if isinstance(index, faiss.IndexHNSW):
+    if isinstance(index, TreeIndex):
+        parameters: Any = 1 << index.depth  # all leaves
+    elif isinstance(index, faiss.IndexHNSW):
         index, parameters = faiss.downcast_index(index.storage), None
     else:
         parameters = _parameters("SearchParametersIVF", nprobe=index.nlist)

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import faiss
 import numpy as np
 import polars as pl
 import torch
@@ -14,7 +13,7 @@ from micrec.errors import MicrecError
 from micrec.models.columns import FieldColumns
 from micrec.retrieval.build import item_vectors, popularity_of
 from micrec.retrieval.bundle import Bundle
-from micrec.retrieval.index import build_index, index_kind, stored_vectors
+from micrec.retrieval.index import build_index, extended, index_kind, stored_vectors
 from micrec.retrieval.spelling import listed, listed_with_near
 
 ITEM_ID = "item_id"
@@ -42,8 +41,7 @@ def with_items(bundle: Bundle, frame: pl.DataFrame) -> Bundle:
     given = [name for name in frame.columns if name not in (ITEM_ID, title)]
     columns = bundle.item_encoder.encode(frame.select(given), len(ids))
     items = _merged(bundle.items, columns, rows, given)
-    index = faiss.clone_index(bundle.index)
-    index.add(item_vectors(bundle.model, items, rows, popularity_of(bundle)))
+    index = extended(bundle.index, item_vectors(bundle.model, items, rows, popularity_of(bundle)))
     return replace(
         bundle,
         index=index,

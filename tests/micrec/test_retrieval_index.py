@@ -21,11 +21,11 @@ class TestIndex:
     def queries(self, n: int = 50) -> NDArray[np.float32]:
         return np.random.default_rng(1).normal(size=(n, 16)).astype(np.float32)
 
-    @pytest.mark.parametrize(("kind", "least"), [("flat", 1.0), ("ivf", 0.4), ("hnsw", 0.95)])
+    @pytest.mark.parametrize(("kind", "least"), [("flat", 1.0), ("ivf", 0.4), ("hnsw", 0.95), ("tree", 0.6)])
     def test_it_ranks_by_inner_product(self, kind, least):
         vectors, queries = self.vectors(), self.queries()
         index = build_index(vectors, kind)
-        assert index.metric_type == faiss.METRIC_INNER_PRODUCT
+        assert kind == "tree" or index.metric_type == faiss.METRIC_INNER_PRODUCT
         scores, rows = search(index, queries, 20)
         products = queries.astype(np.float64) @ vectors.T.astype(np.float64)
         np.testing.assert_allclose(scores, np.take_along_axis(products, rows, axis=1), rtol=1e-3, atol=1e-4)

@@ -29,8 +29,8 @@ class TwoTowerConfig(FrozenConfig):
         description="Least clicks of an item to be retrieved. Without one it has no id embedding and was never a "
         "negative, so that nothing has held its score down; 0 lets such items in, by their fields alone.",
     )
-    index: Literal["exact", "ivf", "hnsw"] = Field(
-        "exact", description="exact: every item is compared; ivf, hnsw: approximate, by FAISS, for large catalogues."
+    index: Literal["exact", "ivf", "hnsw", "tree"] = Field(
+        "exact", description="exact: every item is compared; ivf, hnsw, tree: approximate, for large catalogues."
     )
     hide_recent: bool = Field(True, description="Leave out the items among the latest clicks that a request carries.")
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -249,7 +250,7 @@ class TwoTowerMatcher:
         return Candidates(np.where(gone, -1, items), np.where(gone, -np.inf, scores).astype(np.float32))
 
 
-def _vectors(index: faiss.Index) -> NDArray[np.float32]:
+def _vectors(index: Any) -> NDArray[np.float32]:
     vectors: NDArray[np.float32] = index.reconstruct_n(0, index.ntotal)
     return vectors
 

@@ -254,7 +254,7 @@ class TestEvaluate:
 
 
 class TestIndex:
-    @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+    @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "tree"])
     def test_recall_is_printed(self, shop, tmp_path, kind):
         text = run("index", shop.out, shop.data, tmp_path / "b", "--kind", kind, "-k", 7, "--catalogue", "all")
         assert text.startswith(f"{kind} index of 30 items")
@@ -279,7 +279,8 @@ class TestIndex:
 
     def test_what_is_refused(self, shop, tmp_path):
         index = ("index", shop.out, shop.data)
-        assert "--kind: must be one of flat, ivf, hnsw, got annoy" in refused(*index, tmp_path / "b", "--kind", "annoy")
+        of_no_kind = refused(*index, tmp_path / "b", "--kind", "annoy")
+        assert "--kind: must be one of flat, ivf, hnsw, tree, got annoy" in of_no_kind
         assert "--catalogue: must be one of train, all" in refused(*index, tmp_path / "b", "--catalogue", "best")
         assert "bundle: holds a serving bundle: name another folder, or replace" in refused(*index, shop.bundle)
         assert "csv: exists and is no serving bundle" in refused(*index, shop.tables, "--force")

@@ -83,7 +83,7 @@ def test_lists_are_those_of_micrecs_retriever(model, tmp_path):
     check_lists(lists, set(log.clicks["item_id"].to_list()), 15)
 
 
-@pytest.mark.parametrize("index", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("index", ["exact", "ivf", "hnsw", "tree"])
 def test_new_users_and_new_items_are_served_and_recent_items_left_out(index, tmp_path):
     log = random_log()
     matcher = trained(tmp_path / "v1", log, index=index)
@@ -100,9 +100,9 @@ def test_new_users_and_new_items_are_served_and_recent_items_left_out(index, tmp
 
 def test_approximate_indexes_find_what_exact_search_finds(tmp_path):
     log, found = random_log(), {}
-    for index in ("exact", "ivf", "hnsw"):
+    for index in ("exact", "ivf", "hnsw", "tree"):
         found[index] = trained(tmp_path / index, log, index=index).retrieve(random_requests(log, 20), 10)
-    for index in ("ivf", "hnsw"):
+    for index in ("ivf", "hnsw", "tree"):
         assert (found[index].items == found["exact"].items).mean() > 0.9
         assert (found[index].scores <= found["exact"].scores + 1e-6).all()
 

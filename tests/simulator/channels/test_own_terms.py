@@ -45,7 +45,7 @@ def popularity_by_hand(log):
     return np.log(len(faded) * (faded + 0.3) / (faded.sum() + 0.3 * len(faded)))
 
 
-@pytest.mark.parametrize("index", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("index", ["exact", "ivf", "hnsw", "tree"])
 @pytest.mark.parametrize("hide_recent", [False, True])
 def test_lists_are_a_full_sort_of_what_the_model_ranks_by(index, hide_recent, tmp_path):
     log = random_log()
