@@ -55,10 +55,14 @@ class LightGcn(TwoTower):
     def start_from(self, values: StartValues) -> None:
         super().start_from(values)
         self.graph = ClickGraph.of(values.users, values.items, values.n_users, len(values.item_clicks))
-        self.degrees[1:] = self.graph.item_degrees.clamp_min(1).to(self.degrees)
 
     def train(self, mode: bool = True) -> "LightGcn":
-        """Leaving the training keeps what the graph makes of the vectors as they are now."""
+        """Leaving the training keeps what the graph makes of the vectors as they are now.
+
+        Degrees are always those of the graph, also where the parameters are those of a training on another day.
+        """
+        if self.graph is not None:
+            self.degrees[1:] = self.graph.item_degrees.clamp_min(1).to(self.degrees)
         if self.training and not mode and self.graph is not None:
             super().train(False)
             with torch.no_grad():

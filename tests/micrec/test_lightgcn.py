@@ -190,6 +190,22 @@ def test_evaluation_in_the_middle_leaves_the_training_as_it_is(dataset):
         assert torch.equal(tensor, dict(looked.model.named_parameters())[name]), name
 
 
+def test_parameters_of_another_day_are_spread_over_todays_graph(dataset):
+    """What a platform does that goes on from yesterday's model: the graph is today's, its degrees too."""
+    yesterday, today = trainer_of(dataset, model=BARE), trainer_of(dataset, model=BARE)
+    expected = today.model.train().degrees.clone()
+    yesterday.model.degrees[1:] = 9.0
+    today.load_parameters(yesterday.parameters())
+    today.epoch(NoProgress())
+    today.model.eval()
+    assert torch.equal(today.model.degrees, expected)
+    columns = today.data.fields.items.take(torch.arange(len(dataset.items)))
+    _, items, _ = all_layers(today, len(today.data), dataset, 3)
+    found = today.model.item_tower(today.model.embed_items(columns)).detach().numpy()
+    clicked = expected[1:].numpy() > 1
+    np.testing.assert_allclose(found[clicked], np.mean(items, axis=0)[clicked], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("mask", ["element", "field", "categorical", "rfm", "cfm"])
 @pytest.mark.parametrize("apply_on", ["input", "tower"])
 def test_every_mask_of_the_feature_loss_fits(dataset, mask, apply_on):
