@@ -31,6 +31,7 @@ Settings: TypeAlias = Mapping[str, Any]
 """Keys with their values; dots part levels, as in ``{"base.train.epochs": 2}``."""
 MetricsLike: TypeAlias = StrPath | Mapping[str, Any]
 """A YAML file of metrics, or its keys: ``{"primary": ["ACC"], "metrics": {...}}``."""
+_DEFAULTS: tuple[Any, ...] = ("control", ("treatment",), None, (), None, {}, 0.05, 7, None, "final", 100, "UTC")
 
 
 def analyze(
@@ -60,6 +61,8 @@ def analyze(
     split_by_hash: str | None = None,
     min_users: int = 100,
     checks: bool = True,
+    plan: StrPath | None = None,
+    design: Mapping[str, Any] | None = None,
     out: StrPath | None = None,
     overwrite: bool = False,
 ) -> AnalysisResult:
@@ -93,6 +96,9 @@ def analyze(
         split_by_hash: Make an A/A of any log: split its users by a hash with this salt.
         min_users: Fewest users per arm for a slice to be judged.
         checks: Quantiles, bootstrap and ranks: slower, they read every value.
+        plan: Plan file of ``micrec plan``, which decides what it names; what contradicts it is refused.
+        design: Units, crossovers, exposures, estimator and further readings by the names of the options of ``micrec
+            analyze``: ``{"unit": ["household"]}``, ``{"crossovers": "drop", "prior": "0,0.02"}``.
         out: Folder for ``results.json`` and the reports; None: none is written.
         overwrite: Replace a finished analysis in ``out``.
 
@@ -112,7 +118,8 @@ def analyze(
     started_s = time.perf_counter()
     from abtest.analysis.analysis import analyse
     from abtest.analysis.output import check_out
-    from abtest.analysis.plan import AnalysisPlan
+    from abtest.analysis.plan import AnalysisPlan, plan_of
+    from abtest.analysis.plan_settings import design_of, design_settings, settled
     from abtest.analysis.results import results_of
     from abtest.analysis.userlog import log_of, read_log
     from micrec.data.locations import local_paths
@@ -127,22 +134,35 @@ def analyze(
         check_destination(Path(out), *inputs, what="the report")
         check_out(Path(out), force=overwrite)
     chosen, more_slices = _metrics(metrics)
-    plan = AnalysisPlan(
-        control=control,
-        treatments=_treatments(treatment, split_by_hash),
-        metrics=chosen,
-        slices=tuple(dict.fromkeys([*more_slices, *_names("slices", slices)])),
-        covariates=None if covariates is None else _names("covariates", covariates),
+    settings: dict[str, Any] = {
+        "control": control,
+        "treatment": _treatments(treatment, split_by_hash),
+        "metrics": chosen,
+        "slices": tuple(dict.fromkeys([*more_slices, *_names("slices", slices)])),
+        "covariates": None if covariates is None else _names("covariates", covariates),
+        "weights": shares,
+        "alpha": alpha,
+        "planned_days": planned_days,
+        "planned_users": planned_users,
+        "looks": looks,
+        "min_users": min_users,
+        "timezone": timezone,
+    }
+    defaults = dict(zip(settings, _DEFAULTS, strict=True))
+    designed = design_settings(design)
+    exposures = designed.pop("exposures", None)
+    given = {name for name in settings if settings[name] != defaults[name]} | set(design or ())
+    settings = settled(
+        settings | designed, None if plan is None else Path(plan), given, exposures=exposures is not None
+    )
+    asked = plan_of(
+        settings,
+        design_of(settings, exposures=exposures),
+        AnalysisPlan,
         columns=as_mapping("columns", columns),
-        weights=shares,
-        alpha=alpha,
-        planned_days=planned_days,
-        planned_users=planned_users,
-        looks=looks,
         ignored_arms=_names("ignore_arms", ignore_arms),
         rows=rows,
         dedupe=_names("dedupe", dedupe),
-        timezone=timezone,
         separator=separator,
         decimal=decimal,
         null_values=_names("null_values", null_values),
@@ -150,11 +170,10 @@ def analyze(
         query=query,
         implausible_times=implausible_times,
         split_salt=split_by_hash,
-        min_users=min_users,
         checks=checks,
     )
-    read = log_of(source, plan, tell_unused=True) if isinstance(source, pl.DataFrame) else read_log(source, plan)
-    result = AnalysisResult(results_of(analyse(read, plan, started_s=started_s)))
+    read = log_of(source, asked, tell_unused=True) if isinstance(source, pl.DataFrame) else read_log(source, asked)
+    result = AnalysisResult(results_of(analyse(read, asked, started_s=started_s)))
     if out is not None:
         result.save(out, overwrite=overwrite)
     return result

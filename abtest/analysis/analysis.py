@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from abtest.analysis.components import Breakdown, breakdowns_of
 from abtest.analysis.daily import DailyMoments, measure_days
@@ -21,11 +21,16 @@ from abtest.analysis.days import other_zones
 from abtest.analysis.effects import Effect, Interaction, Question, effects_of, interactions_of, judged
 from abtest.analysis.heterogeneity import Heterogeneity, heterogeneity_of
 from abtest.analysis.measure import measure
+from abtest.analysis.metrics import COLD
+from abtest.analysis.mid_test import MidTest, mid_test_of
 from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.readings import BayesReading, EquivalenceReading, bayes_of, equivalence_of
 from abtest.analysis.robust import Check, QuantileCheck, distribution_checks
 from abtest.analysis.sensitivity import PowerCurve, power_curves
+from abtest.analysis.several_arms import PairEffect, combined_of, pairs_of
 from abtest.analysis.userlog import UserLog
 from abtest.analysis.validity import Validity, check_validity
+from abtest.analysis.variants import VariantResult, variants_of
 from abtest.stats.contrast import critical_t
 from micrec.errors import MicrecError
 
@@ -52,6 +57,14 @@ class Analysis:
         checks: Bootstrap and ranks of primary metrics.
         levels: Nominal alpha of each treatment's intervals: the plan's, or less where it is looked at repeatedly.
         runtime_s: Seconds from the first row to here.
+        pairs: Every pair of arms, where there are several treatments.
+        combined: Arms that are judged together.
+        mid_test: Chances before the planned end.
+        bayes: Posteriors of the lifts, where a prior was stated.
+        equivalence: Equivalence of the lifts, where a margin was stated.
+        variants: The primary metrics among other users: with crossovers, without exposure.
+        units: Units above the user by arm, where such were assigned.
+        tuned_for: Users that the confidence sequence of each treatment is tuned for, of an open test.
     """
 
     log: UserLog
@@ -69,6 +82,14 @@ class Analysis:
     checks: list[Check]
     levels: Mapping[str, float]
     runtime_s: float
+    pairs: list[PairEffect] = field(default_factory=list)
+    combined: list[PairEffect] = field(default_factory=list)
+    mid_test: list[MidTest] = field(default_factory=list)
+    bayes: list[BayesReading] = field(default_factory=list)
+    equivalence: list[EquivalenceReading] = field(default_factory=list)
+    variants: list[VariantResult] = field(default_factory=list)
+    units: Mapping[str, int] = field(default_factory=dict)
+    tuned_for: Mapping[str, float] = field(default_factory=dict)
 
 
 def analyse(
@@ -88,7 +109,8 @@ def analyse(
     started_s = time.perf_counter() if started_s is None else started_s
     if log.days is None and plan.looks != "final":
         raise MicrecError(f"--looks {plan.looks}: the log has no days: name them with --columns day=..., or look once.")
-    daily = measure_days(log)
+    _check_estimator(log, plan)
+    daily = measure_days(log, plan.design, COLD if COLD in log.slices else next(iter(log.slices), None))
     levels = _levels(daily, log, plan)
     alphas = {arm: level.alpha for arm, level in levels.items()}
     with ThreadPoolExecutor(1) as beside:
@@ -98,14 +120,15 @@ def analyse(
     validity = check_validity(measured, plan, _new_users(daily, log, plan))
     looks = looks_of(daily, plan, log.days) if daily and log.days else []
     found = effects_of(measured, log.metrics, plan, alphas)
+    users = sum(measured.users(arm) for arm in plan.arms)
     repeated = _repeated(found, levels, log, plan)
-    found = judged(found, plan, validity.faults, alphas, early=_early(log, plan), repeated=repeated)
+    found = judged(found, plan, validity.faults, alphas, early=_early(log, plan, users), repeated=repeated)
     if truth:
         found = [replace(e, truth=truth.get(e.question)) for e in found]
     return Analysis(
         log=log,
         plan=plan,
-        users={arm: measured.of(arm).n for arm in plan.arms},
+        users={arm: measured.users(arm) for arm in plan.arms},
         validity=validity,
         effects=found,
         interactions=interactions_of(measured, log.metrics, plan),
@@ -117,8 +140,29 @@ def analyse(
         quantiles=quantiles,
         checks=checks,
         levels=alphas,
+        pairs=pairs_of(measured, log.metrics, plan),
+        combined=combined_of(measured, log.metrics, plan),
+        mid_test=mid_test_of(daily, looks, plan),
+        bayes=bayes_of(found, plan),
+        equivalence=equivalence_of(found, plan),
+        variants=variants_of(log, measured, found, plan),
+        units={arm: measured.of(arm).n for arm in plan.arms} if log.has_units else {},
+        tuned_for={arm: level.tuned_for for arm, level in levels.items() if level.tuned_for is not None},
         runtime_s=time.perf_counter() - started_s,
     )
+
+
+def _check_estimator(log: UserLog, plan: AnalysisPlan) -> None:
+    """Whether the planned estimator has what it needs."""
+    if plan.design.estimator == "cuped" and not log.covariates:
+        raise MicrecError(
+            "estimator cuped: the log has no covariates: name columns from before exposure with --covariates, or call "
+            "them pre_..., or plan with the estimator welch."
+        )
+    if plan.design.estimator == "poststratified" and not any(len(labels) > 1 for labels in log.slices.values()):
+        raise MicrecError(
+            "estimator poststratified: the log has no strata: name a column known before exposure with --slices."
+        )
 
 
 def _new_users(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> list[tuple[str, dict[str, int]]]:
@@ -144,8 +188,13 @@ def _levels(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> dic
     return {arm: levels_of(daily, plan, arm)[-1] for arm in plan.treatments}
 
 
-def _early(log: UserLog, plan: AnalysisPlan) -> str | None:
-    """Why nothing may be called significant yet, if so."""
+def _early(log: UserLog, plan: AnalysisPlan, users: int) -> str | None:
+    """Why nothing may be called significant yet, if so: before the planned days, or users where the log has no days."""
+    wanted = plan.planned_users if plan.design.planned is not None and plan.looks == "final" else None
+    if log.days is None and wanted is not None and users < wanted:
+        return (
+            f"there are {users:,} of the {wanted:,} planned users: a test that is read once is read at its planned end"
+        )
     if log.days is None or plan.looks != "final" or log.days.length >= plan.planned_days:
         return None
     return (

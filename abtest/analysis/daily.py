@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import polars as pl
 
+from abtest.analysis.design import Design
 from abtest.analysis.expressions import Expression, parse
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.rollup import FIRST_DAY, on_day
-from abtest.analysis.userlog import UserLog
+from abtest.analysis.userlog import UserLog, slice_column
+from abtest.stats.estimators import ArmMoments
 from abtest.stats.groups import CellMoments
 from abtest.stats.moments import Moments
 from abtest.stats.terms import Term
@@ -24,15 +26,30 @@ class DailyMoments(NamedTuple):
         cells: Columns are a metric's expression over a span of days.
         metrics: The metrics that can be followed.
         days: Days of the window.
+        covariates: Columns that the looks are adjusted for: those of CUPED, or flags of the strata but the first.
+        strata: Slice column of post-stratified looks, None without.
     """
 
     cells: CellMoments
     metrics: tuple[Metric, ...]
     days: int
+    covariates: tuple[str, ...] = ()
+    strata: str | None = None
 
     def of(self, arm: str, until: int) -> Moments:
         """Users of an arm first seen on day ``until`` or before; later ones were not in the test yet."""
         return self.cells.total(arm=arm, **{FIRST_DAY: list(range(1, until + 1))})
+
+    def arm(self, arm: str, until: int) -> ArmMoments:
+        """The same, by stratum as well."""
+        if self.strata is None:
+            return ArmMoments(self.of(arm, until), {})
+        days = list(range(1, until + 1))
+        by_label = {
+            label: self.cells.total(**{"arm": arm, FIRST_DAY: days, self.strata: str(label)})
+            for label in self.cells.labels(self.strata)
+        }
+        return ArmMoments(self.of(arm, until), by_label)
 
     def users(self, *arms: str) -> list[int]:
         """Users of these arms together at the end of each day."""
@@ -49,9 +66,18 @@ def over(metric: Metric, first: int, last: int) -> Term:
     return value if metric.per is None else (value, _name(metric.per, first, last))
 
 
-def measure_days(log: UserLog) -> DailyMoments | None:
-    """Moments of each day, of all days so far, and of the early and late days; None where the log has no days."""
-    if log.days is None:
+def measure_days(log: UserLog, design: Design | None = None, strata: str | None = None) -> DailyMoments | None:
+    """Moments of each day, of all days so far, and of the early and late days.
+
+    Args:
+        log: With or without days.
+        design: Its estimator decides what the looks are adjusted for.
+        strata: Slice column of post-stratified looks.
+
+    Returns:
+        None where the log has no days, or units above the user were assigned.
+    """
+    if log.days is None or (design is not None and design.unit):
         return None
     there = set(log.users.collect_schema())
     followed = [
@@ -72,8 +98,18 @@ def measure_days(log: UserLog) -> DailyMoments | None:
         if expression is not None
         for first, last in sorted(spans)
     }
-    table = log.users.select(pl.col("arm"), pl.col(FIRST_DAY), **columns)
-    return DailyMoments(CellMoments.of(table, list(columns), ["arm", FIRST_DAY]), tuple(followed), days)
+    keys, estimator = ["arm", FIRST_DAY], design.estimator if design is not None else "welch"
+    adjusted: dict[str, pl.Expr] = {}
+    if estimator == "cuped":
+        adjusted = {name: pl.col(name) for name in log.covariates}
+    elif estimator == "poststratified" and strata is not None:
+        keys.append(slice_column(strata))
+        labels = log.slices[strata][1:]
+        adjusted = {f"{strata}\x1f{one}": (pl.col(slice_column(strata)) == one).cast(pl.Float64) for one in labels}
+    names = list(dict.fromkeys([*columns, *adjusted]))
+    table = log.users.select(*(pl.col(key) for key in keys), **{**columns, **adjusted})
+    stratum = keys[2] if len(keys) > 2 else None
+    return DailyMoments(CellMoments.of(table, names, keys), tuple(followed), days, tuple(adjusted), stratum)
 
 
 def _name(expression: Expression, first: int, last: int) -> str:

@@ -25,8 +25,11 @@ from abtest.analysis.days import Days
 from abtest.analysis.interactions import LiftChange, between_periods
 from abtest.analysis.metrics import Metric
 from abtest.analysis.plan import AnalysisPlan
-from abtest.stats.confidence_sequence import anytime_difference, multiplier
+from abtest.stats.confidence_sequence import anytime, anytime_difference, multiplier
+from abtest.stats.cuped import residual_cov
 from abtest.stats.estimate import Estimate
+from abtest.stats.estimators import Comparison, planned_estimate
+from abtest.stats.moments import Moments
 from abtest.stats.spending import Schedule
 from abtest.stats.tails import norm_logsf, two_sided_log10_p
 from abtest.stats.terms import linear, undefined
@@ -120,6 +123,8 @@ def levels_of(daily: DailyMoments, plan: AnalysisPlan, arm: str) -> list[Level]:
         widths = [multiplier(max(n, 1), n_star=tuned_for, alpha=plan.alpha) for n in users]
         return [Level(2.0 * math.exp(float(norm_logsf(width))), width, tuned_for) for width in widths]
     in_hand = _information(daily, plan.control, arm)
+    if plan.design.information == "users":
+        in_hand = [float(n) for n in users]
     planned = _planned_of(plan, arm)
     found = schedules(in_hand, users, planned_days=plan.planned_days, planned_users=planned)
     whole = found[-1]
@@ -213,15 +218,18 @@ def _correlation(daily: DailyMoments, arms: tuple[str, str], metric: Metric, bef
         return None
     first, second = over(metric, 1, before), over(metric, 1, day)
     together = noise_before = noise = 0.0
-    for arm in arms:
-        early, late = daily.of(arm, before), daily.of(arm, day)
-        if undefined(early, second, ""):
-            return None
-        shared = linear(early, (first, second)).cov
+    groups = {arm: (daily.of(arm, before), daily.of(arm, day)) for arm in arms}
+    if any(undefined(early, second, "") for early, _ in groups.values()):
+        return None
+    pooled: tuple[Moments, ...] = ()
+    if daily.covariates:  # slopes over both arms, as the looks themselves take them
+        pooled = (sum(early for early, _ in groups.values()), sum(late for _, late in groups.values()))  # type: ignore[assignment]
+    for early, late in groups.values():
+        shared = residual_cov(early, (first, second), daily.covariates, pooled)
         scale = 1.0 if isinstance(second, str) else early.mean_of(second[1]) / late.mean_of(second[1])
         together += float(shared[0, 1]) * scale / late.n
         noise_before += float(shared[0, 0]) / early.n
-        noise += float(linear(late, (second,)).cov[0, 0]) / late.n
+        noise += float(residual_cov(late, (second,), daily.covariates, pooled[1:])[0, 0]) / late.n
     return together / math.sqrt(noise_before * noise)
 
 
@@ -241,11 +249,25 @@ def looks_of(daily: DailyMoments, plan: AnalysisPlan, days: Days) -> list[DayLoo
         for metric in daily.metrics:
             for day, level in enumerate(levels, start=1):
                 control, treatment = daily.of(plan.control, day), daily.of(arm, day)
-                so_far = welch(control, treatment, over(metric, 1, day), alpha=level.alpha)
+                so_far = _so_far(daily, plan, arm, metric, day, level.alpha)
                 on_day = welch(control, treatment, over(metric, day, day), alpha=plan.alpha)
                 crossed = None if so_far.p is None else so_far.p < level.alpha
                 found.append(DayLook(metric, arm, day, days.labels[day - 1], so_far, level, crossed, on_day))
     return found
+
+
+def _so_far(daily: DailyMoments, plan: AnalysisPlan, arm: str, metric: Metric, day: int, alpha: float) -> Estimate:
+    """By the planned estimator, at one level."""
+    asked = Comparison(
+        daily.arm(plan.control, day),
+        daily.arm(arm, day),
+        over(metric, 1, day),
+        daily.covariates,
+        None,
+        alpha,
+        metric.null,
+    )
+    return planned_estimate(asked, plan.design.estimator)
 
 
 def p_of_all_looks(estimate: Estimate, level: Level, plan: AnalysisPlan) -> float | None:
@@ -261,6 +283,9 @@ def p_of_all_looks(estimate: Estimate, level: Level, plan: AnalysisPlan) -> floa
     if estimate.log10_p is None:
         return None
     if level.tuned_for is not None:
+        if estimate.null and estimate.t is not None:
+            n = max(estimate.control.n + estimate.treatment.n, 1)
+            return anytime(estimate.t, 1.0, n, n_star=level.tuned_for, alpha=plan.alpha).p
         return anytime_difference(estimate, n_star=level.tuned_for, alpha=plan.alpha).p
     tail, schedule = estimate.log10_p, level.schedule
     if schedule is None:

@@ -4,17 +4,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from abtest.analysis.caps import NOTHING_BELOW_CAP, UNCAPPED
-from abtest.analysis.interactions import LiftChange, between_groups
+from abtest.analysis.interactions import LiftChange, between_groups, between_periods
 from abtest.analysis.measure import EVERYBODY, Measured, Slice, capped, term
 from abtest.analysis.metrics import ALL, COLD, Metric
 from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.unit_cells import UnitCells, side
+from abtest.analysis.userlog import slice_column
 from abtest.stats.estimate import Estimate
-from abtest.stats.estimators import ESTIMATORS, ArmMoments, Comparison, variance_reduction
-from abtest.stats.multiplicity import benjamini_hochberg, holm
+from abtest.stats.estimators import ESTIMATORS, KEYS, ArmMoments, Comparison, planned_estimate, variance_reduction
+from abtest.stats.multiplicity import benjamini_hochberg, holm, weighted_holm
 from abtest.stats.normality import why_not_normal
 from abtest.stats.welch import welch
 
-LEAST_USERS = 30  # of an arm: below it the t of counts and times, which are skewed, is not near its law
 Question = tuple[str, str, str]  # metric, slice, treatment
 Adjustment = Callable[[Sequence[float | None]], list[float | None]]
 
@@ -37,6 +38,7 @@ class Effect:
         variance_reduction: Share of the variance that CUPED took away.
         truth: True lift and its standard error, where only a simulator can know it.
         unfit: Why the test's normal approximation does not hold, if so.
+        exploratory: Whether the plan of the test did not name it.
     """
 
     metric: Metric
@@ -52,6 +54,7 @@ class Effect:
     variance_reduction: float | None = None
     truth: tuple[float, float] | None = None
     unfit: str | None = None
+    exploratory: bool = False
 
     @property
     def question(self) -> Question:
@@ -59,10 +62,22 @@ class Effect:
 
     @property
     def outcome(self) -> str:
-        """ "gain", "loss" or "even", by the metric's good direction; even where not significant."""
-        if not self.significant or self.estimate.difference is None:
+        """ "gain", "loss" or "even", by the metric's good direction; even where not significant.
+
+        With a null other than 0 a gain is beyond it, and a loss is on the bad side of the null and of 0.
+        """
+        estimate, up = self.estimate, self.metric.direction == "up"
+        if not self.significant or estimate.difference is None:
             return "even"
-        return "gain" if (self.estimate.difference > 0) == (self.metric.direction == "up") else "loss"
+        if estimate.null == 0.0:
+            return "gain" if (estimate.difference > 0) == up else "loss"
+        if estimate.lift is None or estimate.lift_ci is None:
+            return "even"
+        if (estimate.lift > estimate.null) == up:
+            return "gain"
+        low, high = estimate.lift_ci
+        lost = high < min(estimate.null, 0.0) if up else low > max(estimate.null, 0.0)
+        return "loss" if lost else "even"
 
 
 @dataclass(frozen=True)
@@ -100,12 +115,10 @@ def effects_of(
         alpha = alphas[arm]
         for metric in metrics:
             where = EVERYBODY if metric.slice == ALL else measured.slice_of(metric)
-            found.append(_effect(measured, metric, where, plan.control, arm, metric.role, alpha))
+            found.append(_effect(measured, metric, where, arm, metric.role, alpha, plan))
         for metric in metrics:
             if metric.role == "primary" and metric.slice == ALL:
-                found += [
-                    _effect(measured, metric, where, plan.control, arm, "slice", alpha) for where in measured.slices
-                ]
+                found += [_effect(measured, metric, where, arm, "slice", alpha, plan) for where in measured.slices]
     return found
 
 
@@ -119,16 +132,28 @@ def interactions_of(measured: Measured, metrics: Sequence[Metric], plan: Analysi
             for where in _told_apart(measured.slices):
                 inside = measured.of(plan.control, where), measured.of(arm, where)
                 outside = measured.rest(plan.control, where), measured.rest(arm, where)
-                small = min(m.n for m in (*inside, *outside)) < plan.min_users
-                why = f"fewer than {plan.min_users:,} users in an arm of the slice or the rest" if small else None
+                least, noun = (plan.design.fewest, "units") if plan.design.unit else (plan.min_users, "users")
+                small = min(m.n for m in (*inside, *outside)) < least
+                why = f"fewer than {least:,} {noun} in an arm of the slice or the rest" if small else None
                 why = why or unfit_reason(measured, metric, plan.control, arm, where)
                 why = why or unfit_reason(measured, metric, plan.control, arm, where, rest=True)
-                test = (
-                    LiftChange(reason=why) if why else between_groups(inside, outside, term(metric), alpha=plan.alpha)
-                )
+                if why:
+                    test = LiftChange(reason=why)
+                elif isinstance(measured.cells, UnitCells):
+                    test = _between_sides(measured.cells, metric, plan, arm, where)
+                else:
+                    test = between_groups(inside, outside, term(metric), alpha=plan.alpha)
                 found.append(Interaction(metric, where.name, arm, test))
     adjusted = benjamini_hochberg([one.test.p for one in found])
     return [replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _between_sides(cells: UnitCells, metric: Metric, plan: AnalysisPlan, arm: str, where: Slice) -> LiftChange:
+    """A slice against the rest of the same units, whose users go together."""
+    key, question = slice_column(str(where.column)), term(metric)
+    control, treatment = (cells.sides(one, key, str(where.label)) for one in (plan.control, arm))
+    rest, inside = side(question, inside=False), side(question, inside=True)
+    return between_periods(control, treatment, rest, inside, alpha=plan.alpha)
 
 
 def judged(
@@ -168,41 +193,66 @@ def judged(
             else None
             for i in members
         ]
-        for i, p in zip(members, adjust(readable), strict=True):
+        shares = [screened[i].metric.level_share for i in members]
+        uneven = family == "primary" and len(set(shares)) > 1
+        adjusted = weighted_holm(readable, shares) if uneven else adjust(readable)
+        for i, p in zip(members, adjusted, strict=True):
             done[i] = _judgement(screened[i], p, plan.alpha if planned else alphas[screened[i].arm], early)
     return [done[i] for i in range(len(screened))]
 
 
-def _effect(measured: Measured, metric: Metric, where: Slice, base: str, arm: str, family: str, alpha: float) -> Effect:
+def _effect(
+    measured: Measured, metric: Metric, where: Slice, arm: str, family: str, alpha: float, plan: AnalysisPlan
+) -> Effect:
+    base, name = plan.control, plan.design.estimator
+    null = metric.null if family == "primary" else 0.0
     control, treatment = measured.of(base, where), measured.of(arm, where)
-    question = term(metric)
-    estimate = welch(control, treatment, question, alpha=alpha)
+    raw = welch(control, treatment, term(metric), alpha=alpha, null=null)
     unfit = unfit_reason(measured, metric, base, arm, where)
-    effect = Effect(metric, where.name, arm, family, estimate, unfit=unfit)
-    if family == "slice":
+    unplanned = metric.exploratory or where.column in plan.design.exploratory_slices
+    effect = Effect(metric, where.name, arm, family, raw, unfit=unfit, exploratory=unplanned)
+    if family == "slice" and name == "welch":
         return effect
-    asked = _question(measured, metric, where, base, arm, alpha)
-    answers = {name: one.estimate(asked) for name, one in ESTIMATORS.items()}
-    others = {name: answer for name, answer in answers.items() if answer is not None}
+    asked = _question(measured, metric, where, arm, alpha, plan, null)
+    estimate = raw if name == "welch" else planned_estimate(asked, name)
+    if family == "slice":
+        return replace(effect, estimate=estimate)
+    answers = {other: one.estimate(asked) for other, one in ESTIMATORS.items()}
+    others = {other: answer for other, answer in answers.items() if answer is not None}
     if metric.uncapped is not None:
         value, per = metric.uncapped
         whole = value.text if per is None else (value.text, per.text)
         others[UNCAPPED] = welch(control, treatment, whole, alpha=alpha)
     if "capped" in others and others["capped"].p is None and measured.caps.get(metric.value.text) == 0.0:
         others["capped"] = replace(others["capped"], reason=NOTHING_BELOW_CAP)
-    return replace(effect, others=others, variance_reduction=variance_reduction(estimate, others.get("cuped")))
+    gain = variance_reduction(raw, others.get("cuped"))
+    if name != "welch":
+        others = {"welch": raw, **{other: answer for other, answer in others.items() if other != KEYS[name]}}
+    return replace(effect, estimate=estimate, others=others, variance_reduction=gain)
 
 
-def _question(measured: Measured, metric: Metric, where: Slice, base: str, arm: str, alpha: float) -> Comparison:
+def strata_of(slices: Sequence[Slice], plan: AnalysisPlan) -> list[Slice]:
+    """The strata of post-stratification: cold and warm; where that is planned without them, the first slice column."""
+    column = COLD
+    if plan.design.estimator == "poststratified" and slices and all(one.column != COLD for one in slices):
+        column = str(slices[0].column)
+    return [] if plan.design.unit else [one for one in slices if one.column == column]
+
+
+def _question(
+    measured: Measured, metric: Metric, where: Slice, arm: str, alpha: float, plan: AnalysisPlan, null: float
+) -> Comparison:
     """What every other estimator is asked; strata and capped values are those of primary metrics."""
-    is_primary = metric.role == "primary"
-    strata = [one for one in measured.slices if one.column == COLD] if is_primary and where.column is None else []
+    is_primary, base = metric.role == "primary", plan.control
+    stratified = where.column is None and (is_primary or plan.design.estimator == "poststratified")
+    strata = strata_of(measured.slices, plan) if stratified else []
     control, treatment = (
         ArmMoments(measured.of(side, where), {one.name: measured.of(side, one) for one in strata})
         for side in (base, arm)
     )
     has_cap = is_primary and metric.per is None and metric.value.text in measured.caps
-    return Comparison(control, treatment, term(metric), measured.covariates, capped(metric) if has_cap else None, alpha)
+    cap = capped(metric) if has_cap else None
+    return Comparison(control, treatment, term(metric), measured.covariates, cap, alpha, null)
 
 
 def unfit_reason(
@@ -221,13 +271,14 @@ def _screened(effect: Effect, plan: AnalysisPlan, faults: Mapping[str, str]) -> 
     if effect.estimate.p is None:
         return replace(effect, reason=effect.estimate.reason or "undefined")
     fewest = min(effect.estimate.control.n, effect.estimate.treatment.n)
-    if fewest < LEAST_USERS:
-        return replace(effect, reason=f"only {fewest:,} users in an arm: below {LEAST_USERS} nothing is judged")
+    least, noun = plan.design.fewest, "units" if plan.design.unit else "users"
+    if fewest < least:
+        return replace(effect, reason=f"only {fewest:,} {noun} in an arm: below {least:,} nothing is judged")
     if effect.unfit:
         return replace(effect, reason=effect.unfit)
     if effect.family in ("primary", "guardrail") and effect.estimate.lift_ci is None:
         return replace(effect, reason=effect.estimate.reason or "the lift has no interval")
-    if effect.slice != ALL and fewest < plan.min_users:
+    if effect.slice != ALL and fewest < plan.min_users and not plan.design.unit:
         return replace(effect, reason=f"only {fewest:,} users in an arm: below {plan.min_users:,} nothing is judged")
     return replace(effect, significant=False, reason=effect.estimate.reason)
 

@@ -108,7 +108,9 @@ def check_users(users: pl.LazyFrame, rows: pl.LazyFrame, layout: ColumnRoles, wh
     for flag in flags:
         column, count = flag.removeprefix(VARIES), int(counts[flag].item())
         if count and column == "arm":
-            problem, cure = "are in more than one arm", "find out why; an analysis can only leave them out of the log"
+            problem = "are in more than one arm"
+            cure = "find out why; then leave them out with --crossovers drop, or count them in their first arm with "
+            cure += "--crossovers first"
         else:
             problem = "change their value during the test"
             cure = "take it from before the first exposure: what the test can change is neither a slice nor a covariate"

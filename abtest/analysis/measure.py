@@ -8,6 +8,7 @@ import polars as pl
 
 from abtest.analysis.expressions import Expression
 from abtest.analysis.metrics import ALL, COLD, Metric
+from abtest.analysis.unit_cells import UNIT, UnitCells
 from abtest.analysis.userlog import UserLog, slice_column, slice_name
 from abtest.stats.groups import CellMoments, Label
 from abtest.stats.moments import Moments
@@ -46,7 +47,7 @@ class Measured(NamedTuple):
         shapes: Of each mean metric, by the text of its expression and by cell: what tells whether a t-test holds.
     """
 
-    cells: CellMoments
+    cells: CellMoments | UnitCells
     slices: tuple[Slice, ...]
     covariates: tuple[str, ...]
     caps: dict[str, float]
@@ -57,6 +58,10 @@ class Measured(NamedTuple):
         if where.column is None:
             return self.cells.total(arm=arm)
         return self.cells.total(**{"arm": arm, slice_column(where.column): str(where.label)})
+
+    def users(self, arm: str) -> int:
+        """Users of an arm, whatever was assigned."""
+        return self.cells.users(arm) if isinstance(self.cells, UnitCells) else self.of(arm).n
 
     def rest(self, arm: str, where: Slice) -> Moments:
         """Users of an arm outside a slice."""
@@ -105,13 +110,19 @@ def measure(log: UserLog, arms: Sequence[str]) -> Measured:
     keys = [slice_column(name) for name in log.slices]
     arm = pl.col("arm").cast(pl.String).cast(pl.Enum(arms))
     coded = [pl.col(slice_column(name)).cast(pl.Enum(labels)) for name, labels in log.slices.items()]
+    if log.has_units:
+        table = log.users.select(pl.col(UNIT), arm, *coded, **columns)
+        return Measured(UnitCells.of(table, list(columns), ["arm", *keys]), _slices_of(log), log.covariates, caps, {})
     table = log.users.select(arm, *coded, **columns)
     cells = CellMoments.of(table, list(columns), ["arm", *keys])
-    slices = [
-        Slice(slice_name(column, label), column, label) for column, labels in log.slices.items() for label in labels
-    ]
     means = dict.fromkeys(metric.value.text for metric in log.metrics if metric.per is None)
-    return Measured(cells, tuple(slices), log.covariates, caps, _shapes(table, cells, list(means)))
+    return Measured(cells, _slices_of(log), log.covariates, caps, _shapes(table, cells, list(means)))
+
+
+def _slices_of(log: UserLog) -> tuple[Slice, ...]:
+    return tuple(
+        Slice(slice_name(column, label), column, label) for column, labels in log.slices.items() for label in labels
+    )
 
 
 def _shapes(

@@ -70,6 +70,10 @@ class Metric(NamedTuple):
         components: What its change is broken down by, from the widest: clicks, then dwell_s is per click.
         quantiles: Quantiles that are compared beside it.
         quantiles_of: Their values, one per row of the log; None for the metric's own, one per user.
+        upper_margin: Guardrails: the relative gain that is still bearable; None for any.
+        null: Lift that its p is for: 0 for "no difference", 0.01 for "no more than one per cent better".
+        level_share: Its part of the level among the primary metrics, in any unit.
+        exploratory: Whether the plan of the test did not name it.
     """
 
     name: str
@@ -86,6 +90,10 @@ class Metric(NamedTuple):
     components: tuple[Expression, ...] = ()
     quantiles: tuple[float, ...] = ()
     quantiles_of: Expression | None = None
+    upper_margin: float | None = None
+    null: float = 0.0
+    level_share: float = 1.0
+    exploratory: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -308,7 +316,9 @@ def _known_as(column: str) -> str:
 
 
 def describe(metric: Metric) -> dict[str, Any]:
-    """Plain values for results.json."""
+    """Plain values for results.json; of what only plan files set, what is set."""
+    planned = {"upper_margin": metric.upper_margin, "null": metric.null or None, "exploratory": metric.exploratory}
+    planned["level_share"] = metric.level_share if metric.level_share != 1.0 else None
     return {
         "metric": metric.name,
         "label": metric.label,
@@ -320,4 +330,5 @@ def describe(metric: Metric) -> dict[str, Any]:
         "margin": metric.margin,
         **({"cap": metric.cap.model_dump()} if metric.cap is not None else {}),
         **({"components": [one.text for one in metric.components]} if metric.components else {}),
+        **{key: value for key, value in planned.items() if value},
     }

@@ -1,10 +1,11 @@
 """The plan of an analysis: what was to be compared, when, and how strictly. Fixed before any effect is read."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from abtest.analysis.design import Design
 from abtest.analysis.metrics import Metric
 from micrec.data.column_names import parse_pairs
 from micrec.data.table_options import TableOptions
@@ -23,7 +24,7 @@ def plan_from_text(
     slices: Sequence[str] = (),
     covariates: Sequence[str] | None = None,
     columns: Sequence[str] = (),
-    weights: Sequence[str] = (),
+    weights: Sequence[str] | Mapping[str, float] = (),
     ignored_arms: Sequence[str] = (),
     dedupe: Sequence[str] = (),
     null_values: Sequence[str] = (),
@@ -35,6 +36,55 @@ def plan_from_text(
     Raises:
         MicrecError: If a pair has no ``=``, a share is no number, or the plan is invalid.
     """
+    shares, faults = read_shares(weights)
+    mapping, more_faults = parse_pairs("--columns", columns)
+    types, wrong_types = parse_pairs("--dtype", dtype)
+    if faults := faults + more_faults + wrong_types:
+        raise MicrecError.of("plan", faults)
+    return AnalysisPlan(
+        treatments=tuple(treatments),
+        slices=listed(slices),
+        covariates=listed(covariates) if covariates is not None else None,
+        columns=mapping,
+        weights=shares,
+        ignored_arms=tuple(ignored_arms),
+        dedupe=listed(dedupe),
+        null_values=listed(null_values),
+        dtype=types,
+        **more,
+    )
+
+
+def plan_of(
+    settings: Mapping[str, Any], design: Design, build: "Callable[..., AnalysisPlan]" = plan_from_text, **more: Any
+) -> "AnalysisPlan":
+    """A plan from settings by the names of options, and the rest as ``build`` takes it.
+
+    Args:
+        settings: What a plan file may fix.
+        design: Made from the same settings.
+        build: ``plan_from_text``, or ``AnalysisPlan`` where the rest is no text.
+        more: Further keywords of ``build``.
+
+    Raises:
+        MicrecError: As ``plan_from_text``.
+    """
+    names = ("control", "slices", "covariates", "weights", "alpha", "planned_days", "planned_users", "looks")
+    metrics, same = settings["metrics"], {name: settings[name] for name in (*names, "min_users", "timezone")}
+    for name in ("slices", "covariates"):
+        same[name] = None if same[name] is None else tuple(same[name])
+    return build(
+        treatments=tuple(settings["treatment"]),
+        metrics=tuple(metrics) if metrics is not None else None,
+        design=design,
+        **{**more, **same},
+    )
+
+
+def read_shares(weights: Sequence[str] | Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+    """Share by arm from ``ARM=SHARE`` texts, or as it is, and what cannot be read."""
+    if isinstance(weights, Mapping):
+        return dict(weights), []
     shares: dict[str, float] = {}
     by_arm, faults = parse_pairs("--weights", weights)
     for arm, share in by_arm.items():
@@ -42,25 +92,11 @@ def plan_from_text(
             shares[arm] = float(share)
         except ValueError:
             faults.append(f"--weights {arm}={share}: the share must be a number.")
-    mapping, more_faults = parse_pairs("--columns", columns)
-    types, wrong_types = parse_pairs("--dtype", dtype)
-    if faults := faults + more_faults + wrong_types:
-        raise MicrecError.of("plan", faults)
-    return AnalysisPlan(
-        treatments=tuple(treatments),
-        slices=_listed(slices),
-        covariates=_listed(covariates) if covariates is not None else None,
-        columns=mapping,
-        weights=shares,
-        ignored_arms=tuple(ignored_arms),
-        dedupe=_listed(dedupe),
-        null_values=_listed(null_values),
-        dtype=types,
-        **more,
-    )
+    return shares, faults
 
 
-def _listed(texts: Sequence[str]) -> tuple[str, ...]:
+def listed(texts: Sequence[str]) -> tuple[str, ...]:
+    """Names of texts with commas, each once."""
     return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
 
 
@@ -98,6 +134,7 @@ class AnalysisPlan:
         null_values: Cells of a CSV file that mean no value.
         dtype: Types of columns of the file, see ``TableOptions.types``.
         query: DuckDB query whose result is the log; None = the log as it is.
+        design: Units, exposures, crossovers, estimator and further readings.
     """
 
     control: str
@@ -127,6 +164,7 @@ class AnalysisPlan:
     null_values: tuple[str, ...] = ()
     dtype: Mapping[str, str] = field(default_factory=dict)
     query: str | None = None
+    design: Design = field(default_factory=Design)
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -142,6 +180,10 @@ class AnalysisPlan:
     def table(self) -> TableOptions:
         """How the cells of the log's files are read."""
         return TableOptions(self.separator, self.decimal, self.null_values, self.dtype)
+
+    def with_slices(self, slices: tuple[str, ...]) -> "AnalysisPlan":
+        """The same plan with these slice columns."""
+        return replace(self, slices=slices)
 
     def weight(self, arm: str) -> float:
         return float(self.weights.get(arm, 1.0))
@@ -177,5 +219,6 @@ class AnalysisPlan:
         if self.weights:
             missing = [arm for arm in self.arms if arm not in self.weights]
             faults += [f"weight of {arm!r} is missing: give all arms a weight or none." for arm in missing]
+        faults += self.design.faults(self.arms, self.looks, self.planned_users)
         bad = [arm for arm, weight in self.weights.items() if not (math.isfinite(weight) and weight > 0)]
         return faults + [f"weight of {arm!r}: must be > 0, got {self.weights[arm]}." for arm in bad]

@@ -5,6 +5,7 @@ from typing import Any
 
 from abtest.analysis.analysis import Analysis
 from abtest.analysis.daily_looks import DayLook, Novelty
+from abtest.analysis.design_results import design_data, design_scenario, effect_keys
 from abtest.analysis.effects import Effect, Interaction
 from abtest.analysis.findings import breakdown_data, corrected_wins, heterogeneity_data
 from abtest.analysis.metrics import describe
@@ -68,6 +69,7 @@ def results_of(
         "checks": [{**one._asdict(), "metric": one.metric.name} for one in analysis.checks],
         "models": [],
         "sections": [section_data(section) for section in extra_sections],
+        **design_data(analysis, estimate_data),
         **more,
     }
     results["verdicts"] = [verdict._asdict() for verdict in verdicts_of(results)]
@@ -98,6 +100,7 @@ def _plan(plan: AnalysisPlan, analysis: Analysis) -> dict[str, Any]:
         "rows": plan.rows,
         "dedupe": list(plan.dedupe),
         "split_salt": plan.split_salt,
+        **design_scenario(analysis),
     }
 
 
@@ -135,6 +138,7 @@ def _effect(effect: Effect, plan: AnalysisPlan) -> dict[str, Any]:
         "variance_reduction": effect.variance_reduction,
         "truth": {"lift": effect.truth[0], "se": effect.truth[1]} if effect.truth else None,
         "guardrail": None,
+        **effect_keys(effect),
     }
     return {**data, "guardrail": guardrail(data)} if effect.family == "guardrail" else data
 

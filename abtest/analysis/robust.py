@@ -66,7 +66,7 @@ def distribution_checks(
     """
     quantiles = [check for metric in log.metrics for check in asked_quantiles(log, metric, plan, alphas)]
     checks: list[Check] = []
-    if not plan.checks:
+    if not plan.checks or plan.design.unit:  # they take users for independent
         return quantiles, checks
     chosen = [metric for metric in log.metrics if metric.role == "primary" and metric.slice == ALL and not metric.per]
     for metric in chosen:

@@ -9,6 +9,7 @@ from abtest.analysis.column_roles import ColumnRoles
 from abtest.analysis.days import Days
 from abtest.analysis.guards import REPEATS, VARIES, label
 from abtest.analysis.metrics import COLD, ELIGIBLE, STAYS
+from abtest.analysis.unit_cells import UNIT
 from abtest.analysis.user_columns import MOMENT, RETAINED, TAKEN, WITHIN, UserColumn
 from abtest.analysis.user_takes import UserTakes
 from abtest.analysis.user_totals import BATCH_ROWS, THERE, UserTotals
@@ -47,7 +48,8 @@ def to_users(
         they could have. Then what the rows were.
     """
     if layout.kind == "users":
-        kept = ["user_id", *layout.attributes, *layout.counts]
+        unit = [UNIT] if UNIT in rows.collect_schema() else []
+        kept = ["user_id", *layout.attributes, *layout.counts, *unit]
         text = [pl.col(name).cast(pl.String) for name in ("arm",)]
         return rows.select(kept).with_columns(text), "one row per user, as logged"
     words = {"arm": (pl.col("arm").cast(pl.String), arms)}

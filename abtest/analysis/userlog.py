@@ -1,6 +1,7 @@
 """A log as one row per user: read, checked, and explicitly summed where it was finer."""
 
 import importlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,16 +10,34 @@ import polars as pl
 
 from abtest.analysis.caps import with_caps
 from abtest.analysis.column_roles import ColumnRoles, named_rows, unused_note
+from abtest.analysis.crossovers import LogRows, without_crossovers
 from abtest.analysis.days import Days, numbered
+from abtest.analysis.exposures import ExposureFacts, triggered
 from abtest.analysis.guards import Facts, check_metrics, check_rows, check_users, is_missing, label
 from abtest.analysis.metrics import COLD, Metric, default_metrics
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import to_users
 from abtest.analysis.source import LogSource, hash_files, hash_frame, renamed
+from abtest.analysis.units import check_users_of_units, with_units
 from abtest.analysis.user_columns import with_row_columns
 from micrec.data.locations import open_location
 from micrec.data.table_files import readable_as
 from micrec.errors import MicrecError
+
+
+@dataclass(frozen=True)
+class LogVariant:
+    """The same log with other users or rows, for a question beside the verdict.
+
+    Attributes:
+        name: What the users are called.
+        meaning: What the comparison tells, in words.
+        users: As in ``UserLog``.
+    """
+
+    name: str
+    meaning: str
+    users: pl.LazyFrame
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,9 @@ class UserLog:
         days: The window of days, None where the log has none.
         notes: What was left out or assumed, in words.
         fine_rows: The rows that users were made of, where a metric compares quantiles of them.
+        has_units: Whether ``users`` has the unit above the user that was assigned.
+        variants: The same log with other users or rows, each for a question beside the verdict.
+        exposure: Who was exposed, where an exposure table was given.
     """
 
     users: pl.LazyFrame
@@ -48,6 +70,9 @@ class UserLog:
     days: Days | None = None
     notes: tuple[str, ...] = ()
     fine_rows: pl.LazyFrame | None = None
+    has_units: bool = False
+    variants: tuple[LogVariant, ...] = ()
+    exposure: ExposureFacts | None = None
 
 
 def read_log(path: Path | str, plan: AnalysisPlan) -> UserLog:
@@ -86,10 +111,14 @@ def log_of(
     source = source or LogSource("table in memory", hash_frame(rows.lazy().collect()))
     where = source.name
     ours, notes = renamed(rows.lazy(), plan.columns, where)
+    units = None
+    if plan.design.unit:
+        ours, plan, units, more = with_units(ours, plan, where)
+        notes += more
     named, layout, more = named_rows(ours, plan, where)
     notes += more
     days = None
-    if layout.has_day and layout.kind != "users":
+    if layout.has_day and layout.kind != "users" and (units is None or units.period is None):
         named, days, more = numbered(named, plan, where)
         notes += more
     observed: dict[str, pl.DataFrame] = {}
@@ -102,13 +131,18 @@ def log_of(
     if plan.ignored_arms:
         named = named.filter(pl.col("arm").cast(pl.String).is_in(plan.arms))
         notes.append(f"Rows of arm {', '.join(plan.ignored_arms)} were left out, as asked.")
+    named, others, exposure, more = _as_designed(named, layout, plan, days, where)
+    notes += more
     users, unit = to_users(named, layout, _daily(layout, plan), days, arms=plan.arms, labels=facts.labels)
     if layout.kind != "users":
         check_users(users, named, layout, where)
         for column in observed.values():
             users = users.join(column.lazy(), on="user_id", how="left", maintain_order="left")
+        if units is not None:
+            users = check_users_of_units(users, named, units, where)
     users, covariates = _covariates(users, layout, facts)
     users = users.with_columns(**{slice_column(name): label(name) for name in layout.slices})
+    variants = tuple(_variant(one, layout, plan, days, facts, observed) for one in others)
     there = set(users.collect_schema().names())
     if plan.metrics is None:
         found, left_out = default_metrics(there)
@@ -123,7 +157,59 @@ def log_of(
         count = users.select(pl.len()).collect().item()
         unit = f"{facts.rows:,} {unit} summed to {count:,} users"
     fine = named if layout.kind != "users" and any(metric.quantiles_of for metric in found) else None
-    return UserLog(users, source, unit, facts.rows, tuple(found), facts.labels, covariates, days, tuple(notes), fine)
+    return UserLog(
+        users,
+        source,
+        unit,
+        facts.rows,
+        tuple(found),
+        facts.labels,
+        covariates,
+        days,
+        tuple(notes),
+        fine_rows=fine,
+        has_units=units is not None,
+        variants=variants,
+        exposure=exposure,
+    )
+
+
+def _as_designed(
+    rows: pl.LazyFrame, layout: ColumnRoles, plan: AnalysisPlan, days: Days | None, where: str
+) -> tuple[pl.LazyFrame, list[LogRows], ExposureFacts | None, list[str]]:
+    """The rows that are judged, those of the questions beside, and what was done, in words."""
+    others: list[LogRows] = []
+    notes: list[str] = []
+    exposure = None
+    if plan.design.crossovers != "refuse":
+        if layout.kind == "users":
+            raise MicrecError(
+                f"{where}: crossovers: the log has one row per user, who is then in one arm: give the rows of every "
+                "assignment, with --rows parts."
+            )
+        rows, others, notes = without_crossovers(rows, plan)
+    if plan.design.exposures is not None:
+        rows, more, exposure, words = triggered(rows, layout, plan, days)
+        others, notes = [*others, *more], [*notes, *words]
+    return rows, others, exposure, notes
+
+
+def _variant(
+    one: LogRows,
+    layout: ColumnRoles,
+    plan: AnalysisPlan,
+    days: Days | None,
+    facts: Facts,
+    observed: Mapping[str, pl.DataFrame],
+) -> LogVariant:
+    """Its users, as those of the verdict."""
+    users, _ = to_users(one.rows, layout, (), days, arms=plan.arms, labels=facts.labels)
+    if layout.kind != "users":
+        for column in observed.values():
+            users = users.join(column.lazy(), on="user_id", how="left", maintain_order="left")
+    users, _ = _covariates(users, layout, facts)
+    users = users.with_columns(**{slice_column(name): label(name) for name in layout.slices})
+    return LogVariant(one.name, one.meaning, users)
 
 
 def slice_column(name: str) -> str:

@@ -78,7 +78,10 @@ def _verdict(results: Mapping[str, Any], arm: str) -> TestVerdict:
         why = "a guardrail is not yet shown to be safe" if unsure else "not every primary metric could be judged"
         return TestVerdict(arm, "hold", f"{arm} is better on {_names(better)}, but {why}.", reasons)
     return TestVerdict(
-        arm, "hold", f"No primary metric tells {arm} from {control}.", [*reasons, *_detectable(results, arm)]
+        arm,
+        "hold",
+        f"No primary metric tells {arm} from {control}.",
+        [*reasons, *_detectable(results, arm), *_chances(results, arm)],
     )
 
 
@@ -123,9 +126,10 @@ def guardrail(effect: Mapping[str, Any]) -> str:
     if interval is None or not effect["valid"] or (effect["significant"] is None and effect["p"] is not None):
         return "unsure"
     low, high = interval if effect["direction"] == "up" else (-interval[1], -interval[0])
-    if high < -margin:
+    most = effect.get("upper_margin", math.inf)
+    if high < -margin or low > most:
         return "harmed"
-    return "safe" if low >= -margin or margin == 0 else "unsure"
+    return "safe" if (low >= -margin or margin == 0) and high <= most else "unsure"
 
 
 def _margin(results: Mapping[str, Any], effect: Mapping[str, Any]) -> str:
@@ -133,15 +137,21 @@ def _margin(results: Mapping[str, Any], effect: Mapping[str, Any]) -> str:
     which = {"final": "", "daily": " by the repeated interval, which holds at all looks together"}.get(
         results["scenario"]["looks"], " by the anytime interval, which holds however often it is read"
     )
-    margin = f"its margin of {100 * effect['margin']:g} %"
+    margin, beyond = f"its margin of {100 * effect['margin']:g} %", "worse than {} allows"
+    if "upper_margin" in effect:
+        margin = f"its margins of {100 * effect['margin']:g} % worse and {100 * effect['upper_margin']:g} % better"
+        beyond = "outside {}"
     if guardrail(effect) == "harmed":
-        return f"Guardrail {_measured(effect)}: worse than {margin} allows{which}."
+        return f"Guardrail {_measured(effect)}: {beyond.format(margin)}{which}."
     why = f" ({effect['reason']})" if effect["significant"] is None and effect["reason"] else ""
     return f"Guardrail {_measured(effect)}: not shown to lie within {margin}{which}{why}."
 
 
 def _told(effect: Mapping[str, Any]) -> str:
     words = {"gain": "significantly better", "loss": "significantly worse", "even": "no significant difference"}
+    if null := effect.get("null"):
+        words["gain"] += f" than {100 * null:+g} %"
+        words["even"] += f" from {100 * null:+g} %"
     return f"{_measured(effect)}: {words[effect['outcome']]} (adjusted p {formatting.p_value(effect['p_adjusted'])})."
 
 
@@ -163,6 +173,20 @@ def _detectable(results: Mapping[str, Any], arm: str) -> list[str]:
         for curve in results["power"]
         if curve["mde"] is not None and curve["arm"] == arm
     ]
+
+
+def _chances(results: Mapping[str, Any], arm: str) -> list[str]:
+    """Before the planned end: whether it is still worth going on."""
+    found = []
+    for one in results.get("mid_test", ()):
+        if one["arm"] != arm or one["power_planned"] is None:
+            continue
+        found.append(
+            f"{one['metric']}: chance to find the planned lift of {100 * one['planned_lift']:g} % by the end "
+            f"{100 * one['power_planned']:.0f} %"
+            + ("; it lies below the futility bound, so the plan allows to stop here." if one["futile"] else ".")
+        )
+    return found
 
 
 def _adjusted(level: float, alpha: float) -> str:

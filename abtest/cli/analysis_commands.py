@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from abtest.cli.design_options import DesignOptions, with_design_options
 from abtest.cli.log_options import LogOptions, LogPath, with_log_options
 from micrec.console import report_errors
 
@@ -47,10 +48,13 @@ EXIT_CODES = {"ship": 0, "hold": 10, "stop": 11, "invalid": 12}
 
 @app.command()
 @report_errors()
+@with_design_options
 @with_log_options
 def analyze(
+    context: typer.Context,
     log: LogPath,
     reading: LogOptions,
+    design: DesignOptions,
     control: Annotated[str, typer.Option(help="Name of the control arm in the log.")] = "control",
     treatment: Annotated[list[str] | None, typer.Option(help="Name of a treatment arm; repeatable.")] = None,
     metrics: Metrics = None,
@@ -94,7 +98,8 @@ def analyze(
     from abtest.analysis.analysis import analyse
     from abtest.analysis.metrics import load_metrics
     from abtest.analysis.output import check_out, write_results
-    from abtest.analysis.plan import plan_from_text
+    from abtest.analysis.plan import listed, plan_of
+    from abtest.analysis.plan_settings import settled
     from abtest.analysis.results import results_of
     from abtest.analysis.userlog import read_log
     from abtest.report.pages.experiment_terminal import print_analysis, print_verdicts
@@ -107,20 +112,27 @@ def analyze(
         check_destination(out, *local_paths(log), what="the report")
         check_out(out, force=force)
     chosen, more_slices = load_metrics(metrics) if metrics else (None, [])
-    plan = plan_from_text(
-        control=control,
-        treatments=treatment or (["treatment"] if split_by_hash is None else ["A/A treatment"]),
-        metrics=tuple(chosen) if chosen is not None else None,
-        slices=[*more_slices, *(slices or [])],
-        covariates=covariates,
-        weights=weights or [],
-        alpha=alpha,
-        planned_days=planned_days,
-        planned_users=planned_users,
-        looks=looks,
+    settings = {
+        "control": control,
+        "treatment": treatment or (["treatment"] if split_by_hash is None else ["A/A treatment"]),
+        "metrics": chosen,
+        "slices": listed([*more_slices, *(slices or [])]),
+        "covariates": covariates if covariates is None else listed(covariates),
+        "weights": weights or [],
+        "alpha": alpha,
+        "planned_days": planned_days,
+        "planned_users": planned_users,
+        "looks": looks,
+        "min_users": min_users,
+        "timezone": reading.timezone,
+        **design.values(),
+    }
+    settings = settled(settings, design.plan, _given(context), exposures=design.exposures is not None)
+    plan = plan_of(
+        settings,
+        design.for_plan(settings),
         ignored_arms=ignore_arm or [],
         split_salt=split_by_hash,
-        min_users=min_users,
         checks=checks,
         command=shlex.join(["micrec", *sys.argv[1:]]),
         **reading.for_plan(),
@@ -256,6 +268,13 @@ def aa(
     _print_plain([table], "aa", as_json=as_json, quiet=quiet)
     if exit_code:
         raise typer.Exit(0 if all(row["sound"] for row in table.data) else EXIT_CODES["invalid"])
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Options that stand on the command line, by the names of their parameters; --metrics and --slices give slices."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    return given | ({"slices"} if "metrics" in given else set())
 
 
 def _lift(text: str) -> float:

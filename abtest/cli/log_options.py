@@ -1,6 +1,7 @@
 """The options that say how a log is read, the same for every command that reads one.
 
-A command takes them as one parameter ``reading``; ``with_log_options`` puts the single options in its place.
+A command takes them as one parameter ``reading``; ``with_log_options`` puts the single options in its place, as
+``with_options`` does with any other set of options.
 """
 
 import functools
@@ -112,28 +113,41 @@ class LogOptions:
         return plan_from_text(control="A", treatments=["B"], metrics=chosen, **self.for_plan())
 
 
-def with_log_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with the options of ``LogOptions`` in place of its parameter ``reading``."""
-    hints = get_type_hints(LogOptions, include_extras=True)
+def with_options(parameter: str, kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator that puts the options of a dataclass in place of a command's parameter.
+
+    Args:
+        parameter: Name of the parameter, which holds the dataclass.
+        kind: The dataclass; every field is an option, annotated as typer wants it.
+    """
+    hints = get_type_hints(kind, include_extras=True)
     options = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
-        for field in fields(LogOptions)
+        for field in fields(kind)
     ]
     names = {option.name for option in options}
-    signature = inspect.signature(command)
-    own = [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for one in signature.parameters.values()
-        if one.name != "reading"
-    ]
 
-    @functools.wraps(command)
-    def wrapped(**given: Any) -> None:
-        reading = LogOptions(**{name: given.pop(name) for name in names})
-        command(**given, reading=reading)
+    def decorator(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command)
+        own = [
+            one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for one in signature.parameters.values()
+            if one.name != parameter
+        ]
 
-    wrapped.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
-    return wrapped
+        @functools.wraps(command)
+        def wrapped(**given: Any) -> None:
+            chosen = kind(**{name: given.pop(name) for name in names})
+            command(**given, **{parameter: chosen})
+
+        wrapped.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {one.name: one.annotation for one in (*own, *options)}
+        return wrapped
+
+    return decorator
+
+
+with_log_options = with_options("reading", LogOptions)
+"""A command with the options of ``LogOptions`` in place of its parameter ``reading``."""

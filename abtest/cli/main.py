@@ -12,6 +12,7 @@ import typer
 
 from abtest.cli.analysis_commands import app as analysis_commands
 from abtest.cli.map_commands import app as map_commands
+from abtest.cli.plan_commands import app as plan_commands
 from abtest.cli.scenario_commands import Overrides, Scenario
 from abtest.cli.scenario_commands import app as scenario_commands
 from micrec.cli.data_commands import app as data_commands
@@ -29,7 +30,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 2 a mistake in the command or in its files, which the message names; 130 interrupted; "
     "1 a bug in micrec.",
 )
-for package in (data_commands, model_commands, map_commands, world_commands, analysis_commands):
+for package in (data_commands, model_commands, map_commands, world_commands, plan_commands, analysis_commands):
     app.registered_commands += package.registered_commands
     app.registered_groups += package.registered_groups
 app.add_typer(scenario_commands, name="scenario")

@@ -8,10 +8,24 @@ degrees of freedom that move with rho; at rho = 0 that test is the one that give
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from abtest.stats.estimate import Estimate, Group, Interval
+from abtest.stats.noise_parts import Contrast, NoisePart
 from abtest.stats.tails import p_of_log10, t_quantile, two_sided_log10_p
+
+__all__ = [
+    "Contrast",
+    "Distribution",
+    "LiftMethod",
+    "NoisePart",
+    "agreeing",
+    "check_alpha",
+    "critical_t",
+    "invert",
+    "judge",
+    "lift_interval",
+]
 
 LiftMethod = Literal["welch-fieller", "delta", "log-delta"]
 Distribution = Literal["t", "normal"]
@@ -23,62 +37,6 @@ NOT_ONE_INTERVAL = "the lifts that the test accepts do not form one interval: to
 NO_NOISE = "neither arm varies: there is no noise to judge by"
 
 _SAME = 1e-9  # a bound this near to 0, relative to the width of its interval, is 0 up to rounding
-
-
-class NoisePart(NamedTuple):
-    """Noise from one group of users (an arm, or an arm within a stratum), as squared standard errors.
-
-    Attributes:
-        var: What the group adds to the variance of the difference.
-        cov_base: Covariance of its share in minus the difference with its share in the base.
-        var_base: What it adds to the variance of the base.
-        dof: Degrees of freedom of these; inf takes them as known.
-    """
-
-    var: float
-    cov_base: float
-    var_base: float
-    dof: float
-
-
-class Contrast(NamedTuple):
-    """A difference between arms, and the noise of ``difference - rho * base`` from independent groups of users.
-
-    Attributes:
-        difference: treatment - control, adjusted or not.
-        base: What the lift is relative to: the control's unadjusted value.
-        parts: One per group; each adds ``var + 2 rho cov_base + rho^2 var_base``.
-    """
-
-    difference: float
-    base: float
-    parts: tuple[NoisePart, ...]
-
-    def at(self, rho: float) -> tuple[float, float]:
-        """Standard error and Welch-Satterthwaite degrees of freedom of ``difference - rho * base``."""
-        noise = [max(p.var + rho * (2.0 * p.cov_base + rho * p.var_base), 0.0) for p in self.parts]
-        return self._pooled(noise)
-
-    def of_base(self) -> tuple[float, float]:
-        """Standard error and degrees of freedom of the base, all that counts as rho grows."""
-        return self._pooled([p.var_base for p in self.parts])
-
-    def _pooled(self, noise: list[float]) -> tuple[float, float]:
-        total = math.fsum(noise)
-        if not total > 0.0:
-            return 0.0, math.inf
-        spread = sum((v / total) ** 2 / p.dof for v, p in zip(noise, self.parts, strict=True))
-        return math.sqrt(total), 1.0 / spread if spread > 0.0 else math.inf
-
-    def upright(self) -> "Contrast":
-        """The same contrast with a positive base, so that a lift is relative to the base's size."""
-        if self.base >= 0.0:
-            return self
-        return Contrast(self.difference, -self.base, tuple(p._replace(cov_base=-p.cov_base) for p in self.parts))
-
-    def normal(self) -> "Contrast":
-        """The same contrast with its variances taken as known: z instead of t."""
-        return self._replace(parts=tuple(p._replace(dof=math.inf) for p in self.parts))
 
 
 def judge(

@@ -127,6 +127,29 @@ def _quadratic(arm: Linear, weights: NDArray[np.float64]) -> float:
     return variance if variance > ROUNDING * size**2 else 0.0
 
 
+def residual_cov(
+    group: Moments, terms: Sequence[Term], covariates: Sequence[Term], pooled: Sequence[Moments]
+) -> NDArray[np.float64]:
+    """Covariance of the terms over the users of a group, each less what the covariates predict of it.
+
+    Args:
+        group: Its users.
+        terms: P columns or ratios.
+        covariates: Columns or ratios; none leaves the plain covariance.
+        pooled: Users from whom the slopes of each term are taken, one for each term.
+
+    Returns:
+        Shape (P, P).
+    """
+    if not covariates:
+        return linear(group, tuple(terms)).cov
+    weights = np.zeros((len(terms), len(terms) + len(covariates)))
+    for row, (term, users) in enumerate(zip(terms, pooled, strict=True)):
+        weights[row, row] = 1.0
+        weights[row, len(terms) :] = -theta(users, (term, *covariates))
+    return weights @ linear(group, (*terms, *covariates)).cov @ weights.T
+
+
 def residual_share(moments: Moments, metric: Term, covariates: Sequence[Term]) -> float:
     """Share of a metric's variance that the covariates leave: 1 - R^2 over these users."""
     terms = (metric, *covariates)

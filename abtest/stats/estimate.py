@@ -1,10 +1,9 @@
 """What a test of one metric says about one treatment arm beside the control."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from abtest.stats.contrast import Contrast
+from abtest.stats.noise_parts import Contrast
 
 Interval = tuple[float, float]
 
@@ -61,7 +60,7 @@ class Estimate:
     lift_ci: Interval | None = None
     reason: str | None = None
     null: float = 0.0
-    contrast: "Contrast | None" = field(default=None, repr=False, compare=False)
+    contrast: Contrast | None = field(default=None, repr=False, compare=False)
 
     @property
     def lift_se(self) -> float | None:

@@ -5,7 +5,7 @@ declares an entry point of the group ``micrec.estimators``.
 """
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from abtest.stats.cuped import cuped
 from abtest.stats.estimate import Estimate
@@ -14,6 +14,9 @@ from abtest.stats.strata import post_stratified
 from abtest.stats.terms import Term
 from abtest.stats.welch import welch
 from micrec.registry import Registry
+
+EstimatorName = Literal["welch", "cuped", "poststratified"]
+ESTIMATOR_NAMES: tuple[EstimatorName, ...] = ("welch", "cuped", "poststratified")
 
 
 class ArmMoments(NamedTuple):
@@ -94,6 +97,17 @@ ESTIMATORS: Registry[Estimator] = Registry(
         "capped": Estimator("capped at the 99th percentile", _capped),
     },
 )
+
+
+KEYS: dict[str, str] = {"cuped": "cuped", "poststratified": "post-stratified"}
+
+
+def planned_estimate(asked: Comparison, name: EstimatorName) -> Estimate:
+    """The estimate that a plan judges by; Welch's where the planned one does not apply, as within a single stratum."""
+    found = ESTIMATORS[KEYS[name]].estimate(asked) if name in KEYS else None
+    if found is not None:
+        return found
+    return welch(asked.control.users, asked.treatment.users, asked.metric, alpha=asked.alpha, null=asked.null)
 
 
 def variance_reduction(raw: Estimate, adjusted: Estimate | None) -> float | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from abtest.stats.seed_and_user_tests import holm
 
-__all__ = ["benjamini_hochberg", "holm"]
+__all__ = ["benjamini_hochberg", "holm", "weighted_holm"]
 
 
 def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:

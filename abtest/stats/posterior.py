@@ -16,7 +16,7 @@ from abtest.stats.contrast import check_alpha
 _STEPS = 200
 
 
-class Prior(NamedTuple):
+class NormalPrior(NamedTuple):
     """What was believed of the lift before the test.
 
     Attributes:
@@ -57,7 +57,7 @@ class Posterior(NamedTuple):
 
 
 def posterior(
-    lift: float, se: float, prior: Prior, *, good: str = "up", margin: float | None = None, alpha: float = 0.05
+    lift: float, se: float, prior: NormalPrior, *, good: str = "up", margin: float | None = None, alpha: float = 0.05
 ) -> Posterior:
     """Posterior of a lift and what a decision on it would cost.
 
@@ -94,7 +94,7 @@ def posterior(
     )
 
 
-def prior_of(lifts: Sequence[float], ses: Sequence[float], source: str = "past tests") -> Prior:
+def prior_of(lifts: Sequence[float], ses: Sequence[float], source: str = "past tests") -> NormalPrior:
     """Normal prior fitted to past lifts, by maximum likelihood of N(mean, tau^2 + se^2).
 
     The spread of the estimates holds their own noise, which is taken off: tests without any true spread give a small
@@ -126,4 +126,4 @@ def prior_of(lifts: Sequence[float], ses: Sequence[float], source: str = "past t
         options={"xatol": 1e-10, "maxiter": _STEPS},
     )
     tau = math.exp(float(found.x))
-    return Prior(pooled(tau)[0], tau, f"{source} ({len(lifts)} lifts)", len(lifts))
+    return NormalPrior(pooled(tau)[0], tau, f"{source} ({len(lifts)} lifts)", len(lifts))

@@ -5,7 +5,8 @@ shares themselves, ``Var_w(effect of the stratum) / N``: users are a draw from a
 (as in gbstats). The lift is relative to the control averaged with the same weights.
 """
 
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -101,3 +102,15 @@ def _arm(cells: Mapping[Hashable, Moments], metric: Term, share: np.ndarray) -> 
 
 def _nothing(cells: Mapping[Hashable, Moments]) -> Moments:
     return Moments.empty(next(iter(cells.values())).names)
+
+
+def within_strata(strata: Sequence[Moments], question: Term) -> float:
+    """Share of a mean's variance within strata; 1 for ratios, of which no more is promised."""
+    if not isinstance(question, str) or len(strata) < 2:
+        return 1.0
+    users = sum(one.n for one in strata)
+    whole = strata[0]
+    for one in strata[1:]:
+        whole = whole + one
+    inside = math.fsum(one.var_of(question) * one.n for one in strata if one.n > 1)
+    return min(inside / users / whole.var_of(question), 1.0)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from abtest.report.glossary import online_glossary
+from abtest.report.pages import design_sections as designs
 from abtest.report.pages import experiment_figures as figures
 from abtest.report.pages import experiment_tables as tables
 from abtest.report.sections import Block, Section, section_of
@@ -91,7 +92,8 @@ def _without(verdict: Mapping[str, Any], said: Sequence[str]) -> dict[str, Any]:
 
 def sections_of(results: Results) -> list[Section]:
     """All sections of the report; some may be empty."""
-    own = (_validity, _lifts, _days, _slices, _others, _power)
+    own = [_validity, designs.other_users, _lifts, designs.arms, _days, designs.mid_test, _slices, _others]
+    own += [designs.readings, _power, designs.planned]
     more = [section_of(data) for data in results["sections"]]
     return [
         *(section for section in more if section.lead),
@@ -159,7 +161,8 @@ def _days(results: Results) -> Section:
     text = {
         "daily": "Every day was a look. The band holds at all looks together; the test may stop when it leaves 0.",
         "final": "The test is read once, at its end. The band shows the bounds that daily looks would have needed.",
-        "open": "The band is a confidence sequence: it holds however often and however long one looks.",
+        "open": "The band is a confidence sequence: it holds however often and however long one looks."
+        + designs.tuning(results),
     }[results["scenario"]["looks"]]
     more = tables.filled([tables.novelty_table(results), tables.look_table(results)])
     return Section("Day by day", (text,), [*figures.daily_figures(results), *more])

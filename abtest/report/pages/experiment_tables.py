@@ -200,7 +200,7 @@ def other_table(results: Results) -> Table:
         for kind, other in effect["others"].items():
             gain = effect["variance_reduction"] if kind == "cuped" else None
             less = "" if gain is None else f"{gain:.1%}".replace("%", " %")
-            label = ESTIMATORS[kind].label if kind in ESTIMATORS else kind
+            label = ESTIMATORS[kind].label if kind in ESTIMATORS else {"welch": "unadjusted"}.get(kind, kind)
             rows.append((f"{name}: {label}", *_other_cells(other), less))
             notes += [f"{name}, {label}: {other['reason'].rstrip('.')}."] if other["reason"] else []
     header = ("metric", "lift", interval(results), "p", "variance removed")
@@ -269,10 +269,15 @@ def outcome(effect: Data) -> str:
         return "not valid"
     if effect["guardrail"]:
         words = {"safe": "within the margin", "harmed": "beyond the margin", "unsure": "not shown within the margin"}
-        return f"{words[effect['guardrail']]} of {100 * effect['margin']:g} %"
+        most = effect.get("upper_margin")
+        upper = "" if most is None else f" worse, {100 * most:g} % better"
+        return f"{words[effect['guardrail']]} of {100 * effect['margin']:g} %{upper}"
+    unplanned = ", exploratory" if effect.get("exploratory") else ""
     if effect["significant"] is None:
-        return "not judged"
-    return {"gain": "better", "loss": "worse", "even": "no difference shown"}[effect["outcome"]]
+        return f"not judged{unplanned}"
+    beyond = f" than {100 * effect['null']:+g} %" if effect.get("null") and effect["outcome"] == "gain" else ""
+    word = {"gain": "better", "loss": "worse", "even": "no difference shown"}[effect["outcome"]]
+    return word + beyond + unplanned
 
 
 def starred(effect: Data) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from abtest.report.pages import design_sections
 from abtest.report.pages import experiment_tables as tables
 from abtest.report.sections import section_of
 from abtest.report.tables import Results, Table
@@ -22,6 +23,9 @@ def print_analysis(results: Results, console: Console | None = None) -> None:
         console.print(Text(f"NOT VALID: {line}", style="bold red"))
     families = [part for family in tables.FAMILIES for part in _effects(results, family, console.width)]
     print_tables(tables.filled([tables.srm_table(results), tables.balance_table(results), *families]), console)
+    designs = (design_sections.other_users, design_sections.arms, design_sections.mid_test, design_sections.readings)
+    for make in designs:
+        print_tables([part for table in make(results).tables for part in fitted(table, console.width)], console)
     for note in results["notes"]:
         console.print(Text(f"note: {note}"))
     console.print()

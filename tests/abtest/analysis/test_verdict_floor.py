@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from abtest.analysis.effects import LEAST_USERS
+from abtest.analysis.design import LEAST_USERS
 from abtest.analysis.expressions import parse
 from abtest.analysis.metrics import BUILTIN, Metric
 from abtest.analysis.plan import AnalysisPlan

@@ -15,7 +15,7 @@ from abtest.stats.dunnett import dunnett
 from abtest.stats.equivalence import equivalence
 from abtest.stats.futility import conditional_power, futility_bounds
 from abtest.stats.multiplicity import holm, weighted_holm
-from abtest.stats.posterior import Prior, posterior, prior_of
+from abtest.stats.posterior import NormalPrior, posterior, prior_of
 from abtest.stats.spending import bounds, bounds_of, correlations
 
 
@@ -197,13 +197,13 @@ class TestFutility:
 
 class TestPosterior:
     def test_flat_prior_is_the_one_sided_p(self):
-        found = posterior(0.02, 0.01, Prior())
+        found = posterior(0.02, 0.01, NormalPrior())
         assert found.beats_control == pytest.approx(stats.norm.sf(0.0, 0.02, 0.01))
         assert found.interval == pytest.approx(stats.norm.interval(0.95, 0.02, 0.01))
 
     def test_is_bayes_rule_on_a_grid_and_losses_are_integrals(self):
         """gbstats: prior precision weighting, chance to win, expected loss; here as integrals."""
-        lift, se, prior = 0.03, 0.02, Prior(0.01, 0.015)
+        lift, se, prior = 0.03, 0.02, NormalPrior(0.01, 0.015)
         grid = np.linspace(-0.3, 0.3, 600_001)
         density = stats.norm.pdf(lift, grid, se) * stats.norm.pdf(grid, prior.mean, prior.sd)
         density /= integrate.trapezoid(density, grid)
@@ -224,7 +224,7 @@ class TestPosterior:
         held = [
             low < lift < high
             for lift, s in zip(lifts, seen, strict=True)
-            for low, high in [posterior(s, 0.02, Prior(0.005, 0.01)).interval]
+            for low, high in [posterior(s, 0.02, NormalPrior(0.005, 0.01)).interval]
         ]
         assert np.mean(held) == pytest.approx(0.95, abs=0.012)
 
