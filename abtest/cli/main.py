@@ -17,6 +17,7 @@ from abtest.cli.scenario_commands import Overrides, Scenario
 from abtest.cli.scenario_commands import app as scenario_commands
 from micrec.cli.data_commands import app as data_commands
 from micrec.cli.model_commands import app as model_commands
+from micrec.cli.serving_commands import app as serving_commands
 from micrec.console import report_errors
 from micrec.version import __version__
 from simulator.ceiling import register_ceilings
@@ -30,7 +31,16 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 2 a mistake in the command or in its files, which the message names; 130 interrupted; "
     "1 a bug in micrec.",
 )
-for package in (data_commands, model_commands, map_commands, world_commands, plan_commands, analysis_commands):
+COMMANDS = (
+    data_commands,
+    model_commands,
+    serving_commands,
+    map_commands,
+    world_commands,
+    plan_commands,
+    analysis_commands,
+)
+for package in COMMANDS:
     app.registered_commands += package.registered_commands
     app.registered_groups += package.registered_groups
 app.add_typer(scenario_commands, name="scenario")

@@ -1,5 +1,6 @@
 """From outside values to numbers: id maps, embedding codes, times in milliseconds, the click log."""
 
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -28,8 +29,11 @@ LATEST_MS = 253_402_300_799_999  # end of the year 9999
 class IdMap:
     """Position of each outside value in a list of distinct ones; built once, asked many times.
 
-    Integers without wide gaps are looked up in a flat array (4 bytes per integer of their range), others by hash join.
+    Integers without wide gaps are looked up in a flat array (4 bytes per integer of their range), others by hash join,
+    or where they are few by binary search, since a join reads the whole list.
     """
+
+    _FEW = 50  # a list is this many times as long as what a binary search looks up in it
 
     def __init__(self, distinct: pl.Series) -> None:
         distinct = distinct.cast(pl.Int64 if distinct.dtype.is_integer() else pl.String)
@@ -47,8 +51,20 @@ class IdMap:
         values = values.cast(self._keys["key"].dtype, strict=False)
         if self._flat is not None:
             return self._flat_positions(values)
+        if self._FEW * len(values) < len(self._keys):
+            return self._searched_positions(values)
         found = pl.DataFrame({"key": values}).join(self._keys, on="key", how="left", maintain_order="left")["row"]
         return found.fill_null(-1).to_numpy(writable=True)
+
+    @cached_property
+    def _sorted(self) -> pl.DataFrame:
+        return self._keys.sort("key")
+
+    def _searched_positions(self, values: pl.Series) -> NDArray[np.int32]:
+        keys, rows = self._sorted["key"], self._sorted["row"].to_numpy()
+        places = np.minimum(keys.search_sorted(values.fill_null(keys[0])).to_numpy(), len(keys) - 1)
+        is_met = (keys.gather(places) == values).fill_null(False).to_numpy()
+        return np.where(is_met, rows[places], np.int32(-1))
 
     def _flat_positions(self, values: pl.Series) -> NDArray[np.int32]:
         assert self._flat is not None

@@ -104,27 +104,36 @@ def write_schema(folder: Path, schema: DatasetSchema) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path, *, overwrite: bool = False, resume: str | None = None) -> Iterator[Path]:
+def new_folder(
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    resume: str | None = None,
+    mark: str = SCHEMA_FILE,
+    what: str = "dataset folder",
+) -> Iterator[Path]:
     """A folder to fill that becomes ``folder`` when the block ends without an exception.
 
     It is a hidden sibling until then. A kill leaves ``folder`` as it was; the sibling is removed by the next attempt.
     Another process that wants to write the same folder meanwhile is refused.
 
     Args:
-        folder: The dataset folder.
-        overwrite: Replace an existing dataset.
+        folder: The dataset folder, or another that is marked as one of its kind.
+        overwrite: Replace an existing one.
         resume: Key of what is being written, 16 hexadecimal digits. A sibling of the same key is taken up again with
             all it holds, and it stays when the block fails. None = start anew, leave nothing behind.
+        mark: File by which a folder of the kind is known; another folder is never replaced.
+        what: The kind, for messages.
 
     Raises:
-        MicrecError: If ``folder`` exists and is not empty, unless ``overwrite`` and it is a dataset folder; or if
-            another process is writing it.
+        MicrecError: If ``folder`` exists and is not empty, unless ``overwrite`` and it is of the kind; or if another
+            process is writing it.
     """
     folder = folder.resolve()
     partial, previous = partial_of(folder, resume), _sibling(folder, "previous")
     if previous.exists() and not folder.exists():
         previous.rename(folder)  # a kill between the two renames below
-    _refuse_taken(folder, overwrite)
+    _refuse_taken(folder, overwrite, mark, what)
     for former in _partials(folder):
         with locked(former, told=folder):
             if resume is None or former != partial:
@@ -159,11 +168,11 @@ def _sibling(folder: Path, state: str) -> Path:
     return folder.with_name(f".{folder.name}.{state}")
 
 
-def _refuse_taken(folder: Path, overwrite: bool) -> None:
+def _refuse_taken(folder: Path, overwrite: bool, mark: str, what: str) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if not (folder / SCHEMA_FILE).is_file():
-        raise MicrecError(f"{folder}: exists and is not a dataset folder: name another one, it will not be replaced.")
+    if not (folder / mark).is_file():
+        raise MicrecError(f"{folder}: exists and is not a {what}: name another one, it will not be replaced.")
     if not overwrite:
         raise MicrecError(f"{folder}: exists: name another folder, or overwrite it (overwrite=True, --force).")
 

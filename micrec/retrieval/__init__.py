@@ -13,6 +13,7 @@ from micrec.retrieval.index import (
     search,
     search_width,
 )
+from micrec.retrieval.many import ListRequest
 from micrec.retrieval.retriever import Recommendation, Retriever
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "DepthRecall",
     "IndexKind",
     "IndexReport",
+    "ListRequest",
     "Recommendation",
     "Retriever",
     "build_index",

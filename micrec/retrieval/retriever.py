@@ -25,10 +25,13 @@ from micrec.notebook import ResultTable, table_html
 from micrec.retrieval.build import Catalogue, build_bundle
 from micrec.retrieval.bundle import Bundle, load_bundle, save_bundle
 from micrec.retrieval.index import DEPTHS, IndexKind, IndexReport, measure_recall
+from micrec.retrieval.many import ListRequest, join_queries
 from micrec.retrieval.new_clicks import with_clicks
 from micrec.retrieval.new_items import positions, with_items, without_items
 from micrec.retrieval.query import Query, answer, query_of, query_of_known
 from micrec.retrieval.spelling import listed_with_near
+
+_NONE: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 class Recommendation(NamedTuple):
@@ -191,11 +194,33 @@ class Retriever:
             MicrecError: If a field or an item is unknown, or a value is of another type than the field.
         """
         parts = self._parts
-        bundle = parts.bundle
-        rows = _history_rows(parts, history)
-        users = bundle.user_encoder.encode(bundle.user_encoder.row(fields), 1)
-        clicks = Ragged(torch.from_numpy(rows), torch.tensor([0, len(rows)]))
-        return _top(bundle, query_of(bundle, users, clicks), k, hidden=rows if hide_seen else None)
+        query, rows = _unseen_query(parts, fields, history)
+        return _top(parts.bundle, query, k, hidden=rows if hide_seen else None)
+
+    def recommend_many(self, asked: Sequence[ListRequest]) -> list[Recommendation | MicrecError]:
+        """Many lists by one search, each as ``recommend`` or ``recommend_unseen`` gives it.
+
+        Scores may differ from those of single requests in their last digit, since a product of matrices adds in
+        another order.
+
+        Args:
+            asked: What is asked for.
+
+        Returns:
+            The lists in their order; for a request that cannot be answered, the error in its place.
+        """
+        parts = self._parts
+        prepared = _Prepared(parts, asked)
+        answers: list[Recommendation | MicrecError] = list(prepared.faults)
+        if prepared.places:
+            longest = max(asked[place].k + len(prepared.hidden[place]) for place in prepared.places)
+            scores, rows = answer(parts.bundle, prepared.query(), min(longest, parts.bundle.index.ntotal))
+            lengths = [asked[place].k for place in prepared.places]
+            hidden = [prepared.hidden[place] for place in prepared.places]
+            found = _lists_of(parts.bundle, scores, rows, lengths, hidden)
+            for place, one in zip(prepared.places, found, strict=True):
+                answers[place] = one
+        return answers
 
     def clicked_by(self, user: object) -> list[Any]:
         """Outside ids of what a user of the dataset has clicked, oldest first.
@@ -293,15 +318,65 @@ class Retriever:
 # -- ids ---------------------------------------------------------------------------------------------------------
 
 
+class _Prepared:
+    """Requests as the index is asked: the users of the bundle first, then the unseen ones.
+
+    Attributes:
+        places: Of the requests that can be answered, in the order of the query's rows.
+        hidden: By place, the dense items that the list leaves out.
+        faults: By place, why there is no list; elsewhere a placeholder.
+    """
+
+    def __init__(self, parts: _Parts, asked: Sequence[ListRequest]) -> None:
+        self.bundle = parts.bundle
+        self.hidden: dict[int, NDArray[np.integer]] = {}
+        self.faults = [MicrecError("")] * len(asked)
+        known = [place for place, request in enumerate(asked) if request.user is not None]
+        rows = positions(parts.users, [asked[place].user for place in known])
+        self._known: dict[int, int] = {}
+        self._unseen: dict[int, Query] = {}
+        for place, row in zip(known, rows.tolist(), strict=True):
+            with self._noting_fault(place):
+                _check_length(asked[place].k)
+                if row < 0:
+                    raise _unknown_user(parts, asked[place].user)
+                is_hidden = asked[place].hide_seen
+                self.hidden[place] = np.unique(_clicks_of(self.bundle, np.array([row]))) if is_hidden else _NONE
+                self._known[place] = row
+        for place in set(range(len(asked))).difference(known):
+            with self._noting_fault(place):
+                _check_length(asked[place].k)
+                query, clicked = _unseen_query(parts, asked[place].fields, asked[place].history)
+                self.hidden[place] = np.unique(clicked) if asked[place].hide_seen else _NONE
+                self._unseen[place] = query
+        self.places = [*self._known, *self._unseen]
+
+    def query(self) -> Query:
+        """All of them, in the order of ``places``; there must be one."""
+        together = [query_of_known(self.bundle, np.array(list(self._known.values())))] if self._known else []
+        return join_queries([*together, *self._unseen.values()])
+
+    @contextmanager
+    def _noting_fault(self, place: int) -> Iterator[None]:
+        try:
+            yield
+        except (MicrecError, ValueError) as fault:
+            self.faults[place] = fault if isinstance(fault, MicrecError) else MicrecError(str(fault))
+
+
 def _row_of(parts: _Parts, user: object) -> NDArray[np.int64]:
     """Dense id of a user, shape (1,)."""
     row = positions(parts.users, [user])
     if row[0] < 0:
-        raise MicrecError(
-            f"user {listed_with_near([user], parts.bundle.user_ids)}: none of the {len(parts.bundle.user_ids):,} users "
-            "of the bundle: ask for an unseen user by fields and fresh clicks instead (--field, --history)."
-        )
+        raise _unknown_user(parts, user)
     return row
+
+
+def _unknown_user(parts: _Parts, user: object) -> MicrecError:
+    return MicrecError(
+        f"user {listed_with_near([user], parts.bundle.user_ids)}: none of the {len(parts.bundle.user_ids):,} users "
+        "of the bundle: ask for an unseen user by fields and fresh clicks instead (--field, --history)."
+    )
 
 
 def _clicks_of(bundle: Bundle, row: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -336,19 +411,51 @@ def _check_dense(bundle: Bundle, user_ids: NDArray[np.int64], recent_items: NDAr
         raise ValueError(f"recent_items must be below {n_items}, got {recent_items.max()}.")
 
 
-def _top(bundle: Bundle, query: Query, k: int, *, hidden: NDArray[np.integer] | None) -> Recommendation:
-    """The list for one user without the dense items ``hidden``."""
+def _unseen_query(
+    parts: _Parts, fields: Mapping[str, Any], history: Sequence[object]
+) -> tuple[Query, NDArray[np.int64]]:
+    """What an unseen user asks the index, and the dense ids of their clicks."""
+    bundle = parts.bundle
+    rows = _history_rows(parts, history)
+    users = bundle.user_encoder.encode(bundle.user_encoder.row(fields), 1)
+    clicks = Ragged(torch.from_numpy(rows), torch.tensor([0, len(rows)]))
+    return query_of(bundle, users, clicks), rows
+
+
+def _check_length(k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
         raise ValueError(f"k must be an integer, got {k!r}.")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
-    hidden = np.unique(hidden) if hidden is not None else np.empty(0, dtype=np.int64)
+
+
+def _top(bundle: Bundle, query: Query, k: int, *, hidden: NDArray[np.integer] | None) -> Recommendation:
+    """The list for one user without the dense items ``hidden``."""
+    _check_length(k)
+    hidden = np.unique(hidden) if hidden is not None else _NONE
     scores, rows = answer(bundle, query, min(int(k) + len(hidden), bundle.index.ntotal))
-    items = bundle.candidates[rows[0]]
-    kept = np.flatnonzero(~np.isin(items, hidden))[:k]
-    chosen, titles = items[kept].tolist(), bundle.titles
-    return Recommendation(
-        item_ids=bundle.item_ids.gather(chosen).to_list(),
-        scores=scores[0, kept].tolist(),
-        titles=None if titles is None else titles.gather(chosen).to_list(),
-    )
+    return _lists_of(bundle, scores, rows, [k], [hidden])[0]
+
+
+def _lists_of(
+    bundle: Bundle,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    lengths: Sequence[int],
+    hidden: Sequence[NDArray[np.integer]],
+) -> list[Recommendation]:
+    """Lists of rows of the index, shape (B, m), best first, each without its dense items ``hidden``; -1 is padding."""
+    items = np.where(rows >= 0, bundle.candidates[rows], -1)
+    is_shown = items >= 0
+    for shown, row, unwanted in zip(is_shown, items, hidden, strict=True):
+        if len(unwanted):
+            shown &= ~np.isin(row, unwanted)
+    is_shown &= np.cumsum(is_shown, axis=1) <= np.asarray(lengths)[:, None]
+    chosen = items[is_shown]
+    stops = np.cumsum(is_shown.sum(axis=1)).tolist()
+    ids, values = bundle.item_ids.gather(chosen).to_list(), scores[is_shown].tolist()
+    titles = None if bundle.titles is None else bundle.titles.gather(chosen).to_list()
+    return [
+        Recommendation(ids[start:stop], values[start:stop], None if titles is None else titles[start:stop])
+        for start, stop in zip([0, *stops], stops, strict=False)
+    ]
