@@ -52,7 +52,8 @@ def item_frame(config: WorldConfig, catalogue: Catalogue) -> pl.DataFrame:
 def content_vectors(config: WorldConfig, catalogue: Catalogue, tags: ItemTags) -> NDArray[np.float32]:
     """Content embeddings, shape (N, dim): subcategory, group and first tag in equal parts, plus noise.
 
-    ``signals.content`` of the signal's variance is of the topic instead.
+    ``signals.groups`` of the group's variance is there. ``signals.content`` of the signal's variance is of the topic
+    instead.
 
     Args:
         config: The world's keys.
@@ -60,9 +61,14 @@ def content_vectors(config: WorldConfig, catalogue: Catalogue, tags: ItemTags) -
         tags: Those of :func:`simulator.world.tags.subcategory_tags`, so that they tell nothing of topics.
     """
     axis = np.arange(config.content.dim)[None, :]
+    group = np.sqrt(config.signals.groups)
     signal = sum(
-        Draws(config.seed, f"content of {name}").normal(np.asarray(of)[:, None], axis)
-        for name, of in (("subcategory", catalogue.subcategory), ("group", catalogue.group), ("tag", tags.first))
+        weight * Draws(config.seed, f"content of {name}").normal(np.asarray(of)[:, None], axis)
+        for name, of, weight in (
+            ("subcategory", catalogue.subcategory, 1.0),
+            ("group", catalogue.group, group),
+            ("tag", tags.first, 1.0),
+        )
     ) / np.sqrt(3.0)
     share = config.signals.content
     if share > 0.0:

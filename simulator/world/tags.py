@@ -1,4 +1,4 @@
-"""Tags of items: a first one that its hidden group is known by, more of its subcategory, and strays.
+"""Tags of items: one that its hidden group is known by (``signals.groups``), more of its subcategory, and strays.
 
 ``signals.tags`` of the tags that are no strays are of the item's topic instead: of the part of the subcategory's tags
 that is the topic's. A vocabulary of fewer tags than topics lets neighbouring topics share theirs.
@@ -98,11 +98,14 @@ def _first_tag(
     start: NDArray[np.int64],
     end: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """A tag of the group's part of the block."""
+    """A tag of the group's part of the block, for ``signals.groups`` of the items; else of the whole block."""
     groups = config.items.groups
     within = catalogue.group % groups
     low = start + within * (end - start) // groups
     high = np.maximum(start + (within + 1) * (end - start) // groups, low + 1)
+    if config.signals.groups < 1.0:
+        told = Draws(config.seed, "first tag of group").uniform(ids) < config.signals.groups
+        low, high = np.where(told, low, start), np.where(told, high, end)
     uniform = Draws(config.seed, "first tag").uniform(ids)
     return low + zipf_rank(uniform, high - low, config.tags.exponent)
 

@@ -125,6 +125,12 @@ class SignalsConfig(FrozenConfig):
     sessions: Share = Field(
         0.0, description="Chance that a taste click stays in the topic that the session opened with."
     )
+    groups: Share = Field(
+        1.0,
+        description="Share of items whose first tag is one of their hidden group, which links and similar clicks "
+        "follow, and of the group's part in content vectors (its variance). 0: tags, titles and content tell nothing "
+        "of groups beyond the subcategory, near-duplicates aside.",
+    )
     missing: Share = Field(
         0.0, description="Share of values of subcategory, tags, provider, title and further fields that are absent."
     )

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from simulator.world.clicks import Cause
-from tests.simulator.effects import ABOUT, PLACES, TRAITS, WHICH_ITEMS, Effect, items_of
+from tests.simulator.effects import ABOUT, PLACES, TRAITS, WHICH_ITEMS, Effect, items_of, tags_of
 from tests.simulator.worlds import log, small_world
 
 TOPICS = ("items.topics=4",)
@@ -55,6 +55,12 @@ def one_item_of_a_user(*overrides: str) -> float:
 
 def many_items_of_a_user(*overrides: str) -> float:
     return 1.0 - one_item_of_a_user(*overrides)
+
+
+def first_tags_of_one_group(*overrides: str) -> float:
+    """Chance that two items of a subcategory with the same first tag are of one hidden group."""
+    items = items_of(*overrides).with_columns(first=tags_of(*overrides).first)
+    return chance_of_two("link_group", ("subcategory", "first"), items)
 
 
 def one_topic_of_a_session(*overrides: str) -> float:
@@ -137,6 +143,7 @@ EFFECTS = {
     "signals.provider": Effect(0, 1, agreement("provider"), 0.5, "item.provider", (*TOPICS, *VECTORS)),
     "signals.content": Effect(0, 1, content_agreement, 0.1, "item.content", (*TOPICS, *VECTORS)),
     "signals.sessions": Effect(0, 1, one_topic_of_a_session, 0.2, OTHER_ITEMS, FIXED),
+    "signals.groups": Effect(0, 1, first_tags_of_one_group, 0.2, f"{ABOUT} item.content", (*VECTORS, "tags.count=400")),
     "signals.missing": Effect(0, 0.2, absent, 0.15, FAULTY),
     "signals.noise": Effect(0, 0.5, wrong, 0.35, FAULTY),
 }

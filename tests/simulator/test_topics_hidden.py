@@ -65,6 +65,20 @@ def accuracy(column: str, *overrides: str) -> tuple[int, int]:
     return right, len(frame)
 
 
+def group_p_value(column: str, *overrides: str) -> float:
+    """Whether a linear classifier finds the group of items within their subcategory more often than by luck."""
+    config = small_config(*BASE, "items.groups=3", "titles.filler=0", *overrides)
+    catalogue = make_catalogue(config)
+    frame, right, least = item_frame(config, catalogue), 0, 0.0
+    for place in range(SUBCATEGORIES):
+        rows = np.flatnonzero(catalogue.subcategory == place)
+        group = catalogue.group[rows]
+        found = cross_val_predict(RidgeClassifier(alpha=3.0), features(frame[rows], column), group, cv=4)
+        right += int((found == group).sum())
+        least += np.bincount(group % 3).max()
+    return binomtest(right, len(frame), least / len(frame), alternative="greater").pvalue
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_carrier_at_0_tells_nothing_though_all_others_tell_all(column, seed):
@@ -93,6 +107,14 @@ def test_single_values_pass_the_chi_square_at_0(column):
         np.add.at(table, (codes, topic[rows]), 1)
         p_values.append(chi2_contingency(table[table.sum(axis=1) >= 20]).pvalue)
     assert min(p_values) > 1e-3
+
+
+@pytest.mark.parametrize("column", ["tags", "title", "content"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_groups_are_hidden_where_nothing_is_to_tell_them(column, seed):
+    """Links and similar clicks follow groups: what tells these, tells of clicks."""
+    assert group_p_value(column, f"seed={seed}", "signals.groups=0") > 1e-3
+    assert group_p_value(column, f"seed={seed}") < 1e-6
 
 
 def test_tags_and_providers_stay_at_home():

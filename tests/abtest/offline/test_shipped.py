@@ -146,9 +146,28 @@ class TestWhatTheTablesTrain:
         left = [[one.dataset for one in scenario.squares(name) if one.dial == 0] for name in scenario.panels]
         assert left[0] == left[1] == left[2]
 
-    def test_the_worlds_of_titles_differ_in_what_titles_tell(self):
-        worlds = [flatten(keys.world_config().model_dump()) for _, keys in load("titles").chosen()]
+    @pytest.mark.parametrize("name", ["when", "when_best"])
+    def test_the_rows_of_a_map_differ_by_the_loss_alone(self, name):
+        scenario, _ = load_scenario(SCENARIOS / f"{name}.yaml")
+        for loss, table in scenario.tables().items():
+            panel = scenario.panels[loss]
+            with_loss, without = (table.config(table.chosen()[0].keys, row, 0) for row in (panel.row, panel.against))
+            assert list(differences(with_loss, without)) == [f"contrast.{loss}.weight"]
+            assert getattr(without.contrast, loss).weight == 0 < getattr(with_loss.contrast, loss).weight
+
+    def test_the_map_of_a_model_that_hears_is_on_the_same_worlds_and_reads_no_titles(self):
+        maps = [load_scenario(SCENARIOS / f"{name}.yaml")[0] for name in ("when", "when_best")]
+        assert maps[0].worlds() == maps[1].worlds()
+        table = maps[1].tables()["semantic"]
+        config = table.config(table.chosen()[0].keys, "semantic", 0)
+        assert (config.model.options.title_dim, config.contrast.semantic.form) == (0, "pseudo_clicks")
+
+    @pytest.mark.parametrize(("name", "items"), [("titles", 2_010), ("titles_large", 10_050)])
+    def test_the_worlds_of_titles_differ_in_what_titles_tell(self, name, items):
+        configs = [keys.world_config() for _, keys in load(name).chosen()]
+        worlds = [flatten(config.model_dump()) for config in configs]
         assert {key for key in worlds[0] if worlds[0][key] != worlds[1][key]} == {"name", "signals.titles"}
+        assert worlds[0]["items.count"] == items
 
     def test_the_grid_is_the_papers(self):
         scenario, _ = load_scenario(SCENARIOS / "grid.yaml")
