@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import polars as pl
 
 from micrec.data.dataset import Dataset
-from micrec.data.store import dataset_of_frames, read_dataset
+from micrec.data.store import read_dataset
 from micrec.errors import MicrecError
 from micrec.extending import extended, read_extended
 from micrec.notebook import Displayed, ResultTable
@@ -30,15 +30,9 @@ from simulator.platform.registered_models import registered_trainers, with_oracl
 from simulator.population.population import Population
 from simulator.population.population_config import PopulationConfig
 from simulator.ports import MatcherTrainer, RankerTrainer
-from simulator.world.clicks import Cause
 from simulator.world.files import scaled_world
-from simulator.world.item_table import (
-    dataset_schema,
-    ground_truth_items,
-    ground_truth_links,
-    item_frame,
-    published_items,
-)
+from simulator.world.in_memory import DrawnWorld, draw_world, drawn_dataset
+from simulator.world.item_table import ground_truth_items, ground_truth_links, published_items
 from simulator.world.world import World
 from simulator.world.world_config import WorldConfig
 
@@ -98,7 +92,7 @@ class GeneratedWorld(Displayed):
         """What models may see, in dense ids."""
         if self.folder is not None:
             return read_dataset(self.folder)
-        return _dataset_in_memory(self._drawn)
+        return drawn_dataset(self._drawn)
 
     @cached_property
     def truth(self) -> WorldTruth:
@@ -116,8 +110,8 @@ class GeneratedWorld(Displayed):
         return {"name": self.config.name, "folder": folder, **counts}
 
     @cached_property
-    def _drawn(self) -> "_DrawnWorld":
-        return _draw(self.config)
+    def _drawn(self) -> "DrawnWorld":
+        return draw_world(self.config)
 
     def _lines(self) -> list[str]:
         where = f" in {self.folder}" if self.folder is not None else " in memory"
@@ -162,7 +156,7 @@ def make_world(
     """
     config = world_config(world, scale=scale, settings=settings)
     if out is None:
-        drawn = _draw(config)
+        drawn = draw_world(config)
         if drawn.clicks.is_empty():
             raise MicrecError(
                 f"{config.name}: no user clicks within {config.days} days: raise days ({config.days}), "
@@ -201,32 +195,7 @@ def world_config(world: WorldLike, *, scale: float = 1.0, settings: Settings | N
     return scaled_world(config, scale, where=where)
 
 
-class _DrawnWorld(NamedTuple):
-    """All tables of a world in memory, clicks and causes in time order."""
-
-    world: World
-    users: pl.DataFrame
-    traits: pl.DataFrame
-    clicks: pl.DataFrame
-    causes: pl.Series
-
-
-def _draw(config: WorldConfig) -> _DrawnWorld:
-    world = World.build(config)
-    shard = world.history(0, config.users.count)
-    names = pl.Series([cause.name.lower() for cause in Cause])
-    clicks = shard.clicks.with_columns(cause=names.gather(shard.causes["cause"].cast(pl.UInt32)))
-    clicks = clicks.sort("timestamp", maintain_order=True)
-    return _DrawnWorld(world, shard.users, shard.ground_truth_users, clicks.drop("cause"), clicks["cause"])
-
-
-def _dataset_in_memory(drawn: _DrawnWorld) -> Dataset:
-    config = drawn.world.config
-    items = item_frame(config, drawn.world.catalogue).head(published_items(config))
-    return dataset_of_frames(dataset_schema(config), drawn.users, items, drawn.clicks)
-
-
-def _truth_in_memory(drawn: _DrawnWorld) -> WorldTruth:
+def _truth_in_memory(drawn: DrawnWorld) -> WorldTruth:
     config, catalogue = drawn.world.config, drawn.world.catalogue
     items = ground_truth_items(config, catalogue).head(published_items(config))
     clicks = drawn.clicks.select("user_id", "item_id", "timestamp").with_columns(cause=drawn.causes)

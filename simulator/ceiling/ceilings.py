@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -103,7 +104,10 @@ def users_known(inputs: BaselineInputs) -> BaselineScores:
     def users(start: int, stop: int) -> Tensor:
         outside = ids[inputs.task.user_ids[start:stop]]
         shares = _presence(world, outside, buckets)
-        return _scores(inputs.dataset, spans, shares, lambda rows, span: known.traits(outside[rows], span.middle_s))
+        clicked = _clicked(inputs, world, start, stop)
+        return _scores(
+            inputs.dataset, spans, shares, lambda rows, span: known.traits(outside[rows], span.middle_s), clicked
+        )
 
     return BaselineScores(users)
 
@@ -129,9 +133,21 @@ def items_known(inputs: BaselineInputs) -> BaselineScores:
         def traits(some: NDArray[np.int64], span: Span) -> UserTraits:
             return inferred.traits(beliefs.of(some), max(span.middle_s - begin_s, 0.0))
 
-        return _scores(inputs.dataset, spans, shares, traits)
+        return _scores(inputs.dataset, spans, shares, traits, _clicked(inputs, world, start, stop))
 
     return BaselineScores(users)
+
+
+def _clicked(inputs: BaselineInputs, world: World, start: int, stop: int) -> sp.csr_array | None:
+    """What the users of some queries have clicked and cannot click again, shape (B, N); None where they can."""
+    if not world.config.choice.once:
+        return None
+    task = inputs.task
+    rows, places = expand_ranges(task.begin[start:stop], task.end[start:stop])
+    items = inputs.dataset.items.ids.to_numpy()[task.histories.items[places]]
+    keys = np.unique(rows * len(world.catalogue) + items)
+    pairs = (keys // len(world.catalogue), keys % len(world.catalogue))
+    return sp.csr_array((np.ones(len(keys)), pairs), shape=(stop - start, len(world.catalogue)))
 
 
 def _period(inputs: BaselineInputs, world: World) -> tuple[float, float]:
@@ -171,6 +187,7 @@ def _scores(
     spans: list[Span],
     shares: NDArray[np.float64],
     traits: Callable[[NDArray[np.int64], Span], UserTraits],
+    clicked: sp.csr_array | None,
 ) -> Tensor:
     """Expected clicks (B, N) over the spans, each by the users' share of visits in it, as float32."""
     ids = dataset.items.ids.to_numpy()
@@ -179,7 +196,8 @@ def _scores(
         total = np.zeros((len(rows), len(ids)))
         for span in spans:
             share = shares[np.ix_(rows, span.buckets)].sum(axis=1) / shares[rows].sum(axis=1)
-            total += share[:, None] * expected_clicks(span.model, traits(rows, span))[:, ids]
+            seen = None if clicked is None else clicked[rows]
+            total += share[:, None] * expected_clicks(span.model, traits(rows, span), seen)[:, ids]
         scores[rows] = total
     return torch.from_numpy(scores)
 

@@ -10,6 +10,7 @@ from simulator.ceiling.period_weights import weights_at
 from simulator.ceiling.world_period import favourite_share, taste_depths, taste_divisions
 from simulator.world.catalogue import Catalogue
 from simulator.world.clicks import HOUR_S
+from simulator.world.seasons import Seasons, seasonal_shares
 from simulator.world.world_config import WorldConfig
 
 Floats = NDArray[np.float64]
@@ -73,7 +74,7 @@ def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, h
     targets = catalogue.link_targets[group[before]]  # (C, targets)
     n_targets = np.where(opens, 0, (targets >= 0).sum(axis=1))
     stays = np.where(n_targets > 0, 1.0 - config.links.strength, 1.0).astype(np.float64)
-    shares = _Shares(config, catalogue, bucket_s, start_s)
+    shares = _Shares(config, catalogue, bucket_s, start_s, Seasons(config))
     by_group = shares.of(group, len(catalogue.link_targets), history.item)
     everything, fresh = shares.whole(history.item)
     choice = config.choice
@@ -104,31 +105,46 @@ def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, h
 class _Shares:
     """Shares of clicked items in their segments at the buckets of their sessions."""
 
-    def __init__(self, config: WorldConfig, catalogue: Catalogue, bucket_s: float, start_s: Floats) -> None:
+    def __init__(
+        self,
+        config: WorldConfig,
+        catalogue: Catalogue,
+        bucket_s: float,
+        start_s: Floats,
+        seasons: Seasons | None = None,
+    ) -> None:
         self._catalogue, self._half_life_s = catalogue, config.items.half_life_h * HOUR_S
+        self._seasons = seasons if seasons is not None and seasons.any else None
         buckets, self._which = np.unique(start_s // bucket_s, return_inverse=True)
         self._times_s = buckets * bucket_s
 
     def of(self, segment: NDArray[np.int64], size: int, items: NDArray[np.int64]) -> Floats:
         """Share of each item (C,) in its segment of a division."""
         result = np.zeros(len(items))
-        for rows, usual, _ in self._by_time():
-            total = np.bincount(segment, usual, minlength=size)
-            clicked = items[rows]
-            result[rows] = usual[clicked] / np.maximum(total[segment[clicked]], 1e-300)
+        for rows, time_s, usual, _ in self._by_time():
+            result[rows] = self._share(usual, segment, size, time_s)[items[rows]]
         return result
 
     def whole(self, items: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Share of each item (C,) in everything, and in everything fading."""
         everything, fresh = np.zeros(len(items)), np.zeros(len(items))
-        for rows, usual, fading in self._by_time():
-            everything[rows] = usual[items[rows]] / max(usual.sum(), 1e-300)
-            fresh[rows] = fading[items[rows]] / max(fading.sum(), 1e-300)
+        segment = np.zeros(len(self._catalogue), np.int64)
+        for rows, time_s, usual, fading in self._by_time():
+            everything[rows] = self._share(usual, segment, 1, time_s)[items[rows]]
+            fresh[rows] = self._share(fading, segment, 1, time_s)[items[rows]]
         return everything, fresh
 
-    def _by_time(self) -> Iterator[tuple[NDArray[np.int64], Floats, Floats]]:
-        """Clicks of each bucket, and the weights of all items then, usual and fading."""
+    def _share(self, weight: Floats, segment: NDArray[np.int64], size: int, time_s: float) -> Floats:
+        """Share of every item in its segment at a time, shape (N,)."""
+        total = np.bincount(segment, weight, minlength=size)
+        share: Floats = weight / np.maximum(total, 1e-300)[segment]
+        if self._seasons is None:
+            return share
+        return seasonal_shares(share, self._seasons.factor(np.arange(len(weight)), time_s), segment, size)
+
+    def _by_time(self) -> Iterator[tuple[NDArray[np.int64], float, Floats, Floats]]:
+        """Clicks of each bucket, its time, and the weights of all items then, usual and fading."""
         order = np.argsort(self._which, kind="stable")
         ends = np.cumsum(np.bincount(self._which, minlength=len(self._times_s)))
         for time_s, rows in zip(self._times_s, np.split(order, ends[:-1]), strict=True):
-            yield rows, *weights_at(self._catalogue, self._half_life_s, float(time_s))
+            yield rows, float(time_s), *weights_at(self._catalogue, self._half_life_s, float(time_s))

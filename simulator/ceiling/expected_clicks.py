@@ -13,6 +13,10 @@ segment follow from V, and those of an item are its shares of them.
 
 Exact but for one thing: a session draws again, at most twice, what is of a class of items it has clicked (64 classes).
 That is taken into account on average: see ``avoidance``.
+
+Where users click an item once at most, what a user has clicked gets nothing, and its share of a segment goes to the
+other items of the segment as the generator's further draws give it. Approximate then: the chain over groups is that of
+a user who has clicked nothing, and what the session itself takes away is left out of account.
 """
 
 from dataclasses import dataclass
@@ -24,6 +28,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from simulator.ceiling.period_weights import CLASSES, Division, PeriodWeights
+from simulator.world.clicks import ONCE_TRIES
 
 Floats = NDArray[np.float64]
 _TOLERANCE = 1e-7  # of the expected clicks of a group
@@ -141,9 +146,15 @@ class Attempts(NamedTuple):
     linked: Floats  # (B, G)
 
 
-def expected_clicks(model: SessionModel, users: UserTraits) -> NDArray[np.float32]:
-    """Expected clicks of users (B,) on all items in one session, shape (B, N)."""
-    return _by_item(model, users, session_attempts(model, users))
+def expected_clicks(model: SessionModel, users: UserTraits, clicked: sp.csr_array | None = None) -> NDArray[np.float32]:
+    """Expected clicks of users (B,) on all items in one session, shape (B, N).
+
+    Args:
+        model: What all users share.
+        users: The users.
+        clicked: 1 for what each user has clicked and cannot click again, shape (B, N); None: they can.
+    """
+    return _by_item(model, users, session_attempts(model, users), clicked)
 
 
 def session_attempts(model: SessionModel, users: UserTraits) -> Attempts:
@@ -269,7 +280,9 @@ class _Own(NamedTuple):
     classes: NDArray[np.int64]  # (B, M)
 
 
-def _by_item(model: SessionModel, users: UserTraits, attempts: Attempts) -> NDArray[np.float32]:
+def _by_item(
+    model: SessionModel, users: UserTraits, attempts: Attempts, clicked: sp.csr_array | None
+) -> NDArray[np.float32]:
     """Spread the clicks of the segments over their items, shape (B, N).
 
     The n clicks of a segment first fall on its items by their shares W. One on class c stays with chance phi(c), on
@@ -283,6 +296,7 @@ def _by_item(model: SessionModel, users: UserTraits, attempts: Attempts) -> NDAr
     drawn = sum(source.clicks @ source.division.by_class for source in common) + _drawn_of_own([staples])
     result = np.zeros((len(users.interests), len(model.weights.group.segment)), np.float32)
     usual = np.zeros((len(users.interests), CLASSES))
+    lost = np.zeros(len(result))  # clicks whose segments the user has clicked through
     for place, (weight, opened) in enumerate(_openings(users)):
         interests = users.focus * opened + (1.0 - users.focus) * users.interests
         taste = _taste_sources(model, users, attempts, interests)
@@ -290,12 +304,15 @@ def _by_item(model: SessionModel, users: UserTraits, attempts: Attempts) -> NDAr
         kept = _kept(users, taste, drawn + _drawn_of_own(own))
         usual += weight[:, None] * kept
         for source in taste:
-            _spread(result, _Source(weight[:, None] * source.clicks, source.division), kept)
+            lost += _spread(result, _Source(weight[:, None] * source.clicks, source.division), kept, clicked)
         for one in own:
             _spread_own(result, _Own(weight[:, None] * one.clicks, one.items, one.classes), kept)
     for source in common:
-        _spread(result, source, usual)
+        lost += _spread(result, source, usual, clicked)
     _spread_own(result, staples, usual)
+    if clicked is not None:
+        _spread(result, _Source(lost[:, None], model.weights.everything), usual, clicked, draws=ONCE_TRIES)
+        result[clicked.nonzero()] = 0.0
     return result
 
 
@@ -372,19 +389,36 @@ def _common_sources(model: SessionModel, users: UserTraits, attempts: Attempts) 
     return sources
 
 
-def _spread(result: NDArray[np.float32], source: _Source, kept: Floats) -> None:
-    """Add the clicks (B, S) of a source to those of its items (B, N)."""
-    division = source.division
+def _spread(
+    result: NDArray[np.float32],
+    source: _Source,
+    kept: Floats,
+    clicked: sp.csr_array | None = None,
+    *,
+    draws: int = 1 + ONCE_TRIES,
+) -> Floats:
+    """Add the clicks (B, S) of a source to those of its items (B, N), of which at most ``draws`` are drawn in turn.
+
+    Returns:
+        Clicks that no item of their segment gets, because the user has clicked what was drawn, each time; (B,).
+    """
+    division, clicks, lost = source.division, source.clicks, np.zeros(len(result))
+    if clicked is not None:
+        taken = np.minimum((clicked @ division.by_item).toarray(), 1.0 - 1e-9)
+        in_vain = taken**draws
+        lost = (clicks * in_vain).sum(axis=1)
+        clicks = clicks * (1.0 - in_vain) / (1.0 - taken)
     again = 1.0 - kept @ division.by_class.T  # (B, S)
-    stay = (source.clicks * (1.0 + again)).astype(np.float32)
-    last = (source.clicks * again**2).astype(np.float32)
+    stay = (clicks * (1.0 + again)).astype(np.float32)
+    last = (clicks * again**2).astype(np.float32)
     if stay.shape[1] > 1:
         stay, last = stay[:, division.segment], last[:, division.segment]
-    clicks = kept.astype(np.float32)[:, division.item_class]
-    clicks *= stay
-    clicks += last
-    clicks *= division.share.astype(np.float32)
-    result += clicks
+    by_item = kept.astype(np.float32)[:, division.item_class]
+    by_item *= stay
+    by_item += last
+    by_item *= division.share.astype(np.float32)
+    result += by_item
+    return lost
 
 
 def _drawn_of_own(own: list[_Own]) -> Floats:

@@ -1,8 +1,8 @@
 """How the clicks of each segment of a catalogue fall on its items, averaged over the visits of a period.
 
 Item i of a segment that is out at time t has weight appeal_i, times 2^(-age / half-life) if it fades, and its share is
-that weight over the segment's. Times are those of the generator's buckets (``simulator.world.clicks``), so the shares
-are exact.
+that weight over the segment's, turned into the chance of a draw where items have seasons (``simulator.world.seasons``).
+Times are those of the generator's buckets (``simulator.world.clicks``), so the shares are exact.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from simulator.world.catalogue import Catalogue
+from simulator.world.seasons import Seasons, seasonal_shares
 
 CLASSES = 64  # of items that a session avoids together
 _CLASS_FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -55,6 +56,12 @@ class Division:
         size = len(self.empty) * CLASSES
         return np.bincount(place, self.share, minlength=size).reshape(-1, CLASSES).astype(np.float64)
 
+    @cached_property
+    def by_item(self) -> sp.csr_array:
+        """Share of each item in its segment, shape (N, S)."""
+        n = len(self.segment)
+        return sp.csr_array(sp.coo_array((self.share, (np.arange(n), self.segment)), shape=(n, len(self.empty))))
+
     def by(self, other: NDArray[np.int64], size: int) -> sp.csr_array:
         """Share of each segment of another division of the items, shape (S, size)."""
         shape = (len(self.empty), size)
@@ -86,6 +93,7 @@ def period_weights(
     half_life_s: float,
     times_s: NDArray[np.float64],
     visits: NDArray[np.float64],
+    seasons: Seasons | None = None,
 ) -> PeriodWeights:
     """Shares averaged over times.
 
@@ -96,7 +104,9 @@ def period_weights(
         half_life_s: In which fading weights halve.
         times_s: Starts of the generator's buckets, shape (T,).
         visits: Relative number of visits in each, shape (T,).
+        seasons: Which items are in season when; None = draws that know no season, such as those of staples.
     """
+    ids = np.arange(len(catalogue))
     whole = np.zeros(len(catalogue), np.int64)
     divisions = [*taste, (catalogue.group.astype(np.int64), n_groups), (whole, 1), (whole, 1)]
     shares = [np.zeros(len(catalogue)) for _ in divisions]
@@ -106,7 +116,10 @@ def period_weights(
         for place, (segment, size) in enumerate(divisions):
             weight = fading if place == len(divisions) - 1 else usual
             total = np.bincount(segment, weight, minlength=size)
-            shares[place] += part * weight / np.where(total > 0.0, total, 1.0)[segment]
+            share = weight / np.where(total > 0.0, total, 1.0)[segment]
+            if seasons is not None and seasons.any:
+                share = seasonal_shares(share, seasons.factor(ids, time_s), segment, size)
+            shares[place] += part * share
             empty[place] += part * (total <= 0.0)
     classes = avoidance_class(np.arange(len(catalogue)))
     made = [

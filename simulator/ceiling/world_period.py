@@ -9,6 +9,7 @@ from simulator.ceiling.expected_clicks import SessionModel, TasteDepth
 from simulator.ceiling.period_weights import PeriodWeights, period_weights
 from simulator.world.catalogue import Catalogue
 from simulator.world.clicks import HOUR_S
+from simulator.world.seasons import Seasons
 from simulator.world.visits import DAY_S, Calendar
 from simulator.world.world_config import WorldConfig
 
@@ -90,7 +91,7 @@ def session_model(config: WorldConfig, catalogue: Catalogue, times_s: Floats, vi
     divisions = taste_divisions(config, catalogue)
     n_groups = len(catalogue.link_targets)
 
-    def weights(times_s: Floats, visits: Floats) -> PeriodWeights:
+    def weights(times_s: Floats, visits: Floats, seasons: Seasons | None = None) -> PeriodWeights:
         return period_weights(
             catalogue,
             divisions,
@@ -98,10 +99,11 @@ def session_model(config: WorldConfig, catalogue: Catalogue, times_s: Floats, vi
             half_life_s=config.items.half_life_h * HOUR_S,
             times_s=times_s,
             visits=visits,
+            seasons=seasons,
         )
 
     return SessionModel(
-        weights=weights(times_s, visits),
+        weights=weights(times_s, visits, Seasons(config)),
         start=weights(np.zeros(1), np.ones(1)),
         depths=taste_depths(config),
         own_share=favourite_share(config),

@@ -17,6 +17,7 @@ from simulator.realism.statistics import Missing
 
 BINS = 20  # of equal time
 FAR = 10  # bins apart
+SOON, MIDWAY, LATER, AT_LAST = (1, 3), (7, 13), (13, 16), (18, BINS)  # bins apart, from … to before
 HEAD = 0.01  # of the items of the table
 RARE = 0.1  # of the mean clicks
 LEAST_STEPS = 200
@@ -37,10 +38,35 @@ def hardly_clicked(log: Log) -> float:
 
 
 def popularity_drift(log: Log) -> float:
-    """How much rarer two users meet on one item half the log apart than within a twentieth of it, 0 = as often.
+    """How much rarer two users meet on one item half the log apart or more than within a twentieth of it.
 
-    One less the ratio of the two chances; the first clicks of each user on an item count.
+    One less the ratio of the two chances, 0 = as often; the first clicks of each user on an item count.
     """
+    return _drift(log, FAR, BINS)
+
+
+def drift_soon(log: Log) -> float:
+    """The same a twentieth to an eighth of the log apart."""
+    return _drift(log, *SOON)
+
+
+def drift_midway(log: Log) -> float:
+    """The same about half the log apart."""
+    return _drift(log, *MIDWAY)
+
+
+def drift_later(log: Log) -> float:
+    """The same two thirds to four fifths of the log apart."""
+    return _drift(log, *LATER)
+
+
+def drift_at_last(log: Log) -> float:
+    """The same nine tenths of the log apart or more: less than before that if popularity comes back."""
+    return _drift(log, *AT_LAST)
+
+
+def _drift(log: Log, least: int, most: int) -> float:
+    """One less the chance of a meeting ``least`` … ``most - 1`` bins apart over that within one bin."""
     first = ~log.repeated
     place = (log.time_s - log.time_s.min()) / max(log.span_s, 1e-9)
     bins = np.minimum((place[first] * BINS).astype(np.int64), BINS - 1)
@@ -50,8 +76,9 @@ def popularity_drift(log: Log) -> float:
     met = counts @ counts.T - np.diag(total)  # pairs of clicks on one item, by the bins of the two
     pairs = np.outer(total, total) - np.diag(total)
     apart = np.abs(np.subtract.outer(np.arange(BINS), np.arange(BINS)))
-    near, far = (met[at].sum() / max(pairs[at].sum(), 1.0) for at in (apart == 0, apart >= FAR))
-    if met[apart == 0].sum() < LEAST_STEPS or pairs[apart >= FAR].sum() < LEAST_STEPS:
+    away = (apart >= least) & (apart < most)
+    near, far = (met[at].sum() / max(pairs[at].sum(), 1.0) for at in (apart == 0, away))
+    if met[apart == 0].sum() < LEAST_STEPS or pairs[away].sum() < LEAST_STEPS:
         raise Missing("too few users meet on an item at about one time")
     return float(1.0 - far / near)
 
@@ -61,9 +88,14 @@ def own_repeats(log: Log) -> float:
 
     Anew within each twentieth of the log: what is left is the users' own, not what all click at that time.
     """
+    return float(log.repeated.mean()) - dealt_repeats(log)
+
+
+def dealt_repeats(log: Log) -> float:
+    """Share of clicks on what the user clicked before, were items dealt anew among users in each twentieth."""
     place = (log.time_s - log.time_s.min()) / max(log.span_s, 1e-9)
     dealt = dataclasses.replace(log, item=_shuffled(log.item, np.minimum((place * BINS).astype(np.int64), BINS - 1)))
-    return float(log.repeated.mean() - dealt.repeated.mean())
+    return float(dealt.repeated.mean())
 
 
 def kept_together(log: Log) -> float:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from simulator.population.population_config import UtilityConfig
 from simulator.world.clicks import Cause
+from simulator.world.seasons import Seasons
 from simulator.world.world import World
 
 LATELY = 6  # latest clicks of a visit that count
@@ -73,6 +74,8 @@ class Attraction:
         self._published = _padded((catalogue.published_s / self._half_life_s).astype(np.float32), 0)  # half-lives
         self._appeal = _padded(((log_appeal - log_appeal.mean()) / sd).astype(np.float32), 0)
         self._fading = _padded(np.where(catalogue.evergreen, 0.0, np.log(2.0) / sd).astype(np.float32), 0)
+        self._seasons = Seasons(world.config)
+        self._appeal_sd, self._bucket_s = sd, world.shelf.bucket_s
         self._title = _padded((self.keys.clickbait * catalogue.clickbait).astype(np.float32), 0)
         targets = np.where(catalogue.link_targets < 0, -2, catalogue.link_targets)
         self._targets = np.stack([_padded(column[catalogue.group].astype(np.int32), -2) for column in targets.T])
@@ -129,6 +132,9 @@ class Attraction:
         age = (s.now_s / self._half_life_s).astype(np.float32) - self._published.take(items)  # half-lives
         np.maximum(age, np.float32(0.0), out=age)
         popular = self._appeal.take(items) - self._fading.take(items) * age
+        if self._seasons.any:
+            left = self._seasons.factor(items, s.now_s // self._bucket_s * self._bucket_s)
+            popular += (np.log(left) / self._appeal_sd).astype(np.float32)
         np.maximum(popular, _LEAST_APPEAL, out=popular)
         popular *= np.float32(self.keys.popularity)
         fresh = np.exp2(-age)

@@ -17,7 +17,7 @@ class Catalogue:
         topic: Hidden topic, shape (N,), ``subcategory * config.items.topics`` + 0 … topics - 1; independent of the
             group. Groups decide links and "similar" clicks, topics decide taste (``taste.depth``).
         published_s: Seconds since the start of the log at which the item appears, shape (N,), negative = before it.
-        appeal: Pull of the item when new, shape (N,), > 0, no unit.
+        appeal: Pull of the item when new, in season if it has seasons, shape (N,), > 0, no unit.
         evergreen: Whether the appeal never fades, shape (N,).
         quality: Hidden quality, shape (N,), standard normal over the items.
         provider: Provider, shape (N,).

@@ -3,7 +3,9 @@
 Exact: the shares of the causes, the weights of the items that are out, who links to whom. Approximate: what is out, and
 how far it has faded, is that of the bucket of hours the session starts in (:func:`build_shelf`); a session avoids
 items it has seen by 64 classes of items, so a few that it has not seen as well, and after three tries it takes what it
-draws; sessions longer than a thousand clicks are cut.
+draws; sessions longer than a thousand clicks are cut. Where users click an item once at most (``choice.once``), what a
+user has clicked before is drawn anew from its segment, then from the whole catalogue, and left out if that does not
+help either; the click after it was drawn beside the first draw.
 """
 
 from enum import IntEnum
@@ -22,9 +24,12 @@ from simulator.world.world_config import WorldConfig
 
 HOUR_S = 3_600
 _MOST_BUCKETS = 400  # of the window
+ONCE_TRIES = 6  # further draws of an item that the user has clicked, from its segment and then from everything
 _TRIES = 3  # draws of an item the session has not seen; the last is kept
 _MOST_CLICKS = 1_000  # of one session
-_PICK, _SLOT, _STAPLE, _DEPTH, _RETRY = (np.asarray(word) for word in (1, 2, 3, 4, 8))  # a click's bits are mixed with
+_PICK, _SLOT, _STAPLE, _DEPTH, _RETRY, _ONCE = (
+    np.asarray(word) for word in (1, 2, 3, 4, 8, 16)
+)  # a click's bits are mixed with
 
 
 class Cause(IntEnum):
@@ -84,6 +89,7 @@ class ClickDraws:
         self._n_targets = (catalogue.link_targets >= 0).sum(axis=1)
         self._taste = TasteShelf(config, shelf)
         self._segments = self._taste.numbers
+        self._seasonal = config.items.seasons.share > 0.0
 
     def sessions(self, users: NDArray[np.int64], visits: Visits, habits: Habits, days: int) -> Sessions:
         """Length and intent of each visit of users (B,)."""
@@ -114,7 +120,8 @@ class ClickDraws:
         kind, place = halves(mixed(bits, np.asarray(-3)))
         depth = self._taste.depth(kind)
         bucket = (visits.start_s // self._shelf.bucket_s).astype(np.int64)
-        item = self._taste.pick(self._taste.segment(depth, topic), bucket, place)
+        segment = self._taste.segment(depth, topic)
+        item = self._taste.in_season(self._taste.pick(segment, bucket, place), segment, bucket, place)
         return self._catalogue.topic[item].astype(np.int64), depth == ITEM
 
     def draw(self, users: NDArray[np.int64], sessions: Sessions, habits: Habits) -> ClickList:
@@ -123,12 +130,36 @@ class ClickDraws:
         first = np.cumsum(sessions.length) - sessions.length
         n = int(sessions.length.sum())
         item, cause, bits = np.empty(n, np.int64), np.empty(n, np.uint8), np.empty(n, np.uint64)
+        segment = np.empty(n if self._config.choice.once else 0, np.int64)
         alive = np.bincount(sessions.length)[::-1].cumsum()[::-1][1:]  # sessions that have a k-th click, k = 1 …
         places = first[walk.order]
         for position, count in enumerate(alive):
             at = places[:count] + position
-            item[at], cause[at], bits[at] = walk.step(position, int(count))
-        return ClickList(np.repeat(np.arange(len(sessions.length)), sessions.length), item, cause, bits)
+            item[at], cause[at], bits[at], drawn_from = walk.step(position, int(count))
+            if len(segment):
+                segment[at] = drawn_from
+        session = np.repeat(np.arange(len(sessions.length)), sessions.length)
+        clicks = ClickList(session, item, cause, bits)
+        return self._once(sessions, clicks, segment) if self._config.choice.once else clicks
+
+    def _once(self, sessions: Sessions, clicks: ClickList, segment: NDArray[np.int64]) -> ClickList:
+        """The clicks without a user's later clicks on one item: drawn anew from ``segment`` (n,), or left out."""
+        user, item, cause = sessions.visits.row[clicks.session], clicks.item.copy(), clicks.cause.copy()
+        bucket = (sessions.visits.start_s[clicks.session] // self._shelf.bucket_s).astype(np.int64)
+        again = _later_on_same(user, item)
+        for attempt in range(2 * ONCE_TRIES):
+            if not len(again):
+                return ClickList(clicks.session, item, cause, clicks.bits)
+            own = segment[again] if attempt < ONCE_TRIES else np.full(len(again), self._segments.everything)
+            uniform = to_uniform(mixed(clicks.bits[again], _ONCE + attempt))
+            drawn = self._taste.pick(own, bucket[again], uniform)
+            item[again] = self._taste.in_season(drawn, own, bucket[again], uniform)
+            if attempt >= ONCE_TRIES:
+                cause[again] = Cause.POPULAR
+            again = _later_on_same(user, item)
+        kept = np.ones(len(item), bool)
+        kept[again] = False
+        return ClickList(clicks.session[kept], item[kept], cause[kept], clicks.bits[kept])
 
 
 class _ClickWalk:
@@ -156,8 +187,10 @@ class _ClickWalk:
         self._previous = np.full(len(row), -1)
         self._seen = np.zeros(len(row), np.uint64)  # a bit for each of 64 classes of items
 
-    def step(self, position: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint64]]:
-        """Item, cause and bits of the click at ``position`` of the first ``count`` sessions."""
+    def step(
+        self, position: int, count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint64], NDArray[np.int64]]:
+        """Item, cause, bits and segment of the click at ``position`` of the first ``count`` sessions."""
         bits = mixed(self._bits[:count], np.asarray(position))
         cause, segment = self._choose(bits, count)
         item = self._pick(np.arange(count), segment, cause, mixed(bits, _PICK))
@@ -169,7 +202,7 @@ class _ClickWalk:
             item[again] = self._pick(again, segment[again], cause[again], fresh_bits)
         self._seen[:count] |= _class_bit(item)
         self._previous[:count] = item
-        return item, cause, bits
+        return item, cause, bits, segment
 
     def _choose(self, bits: NDArray[np.uint64], count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Why the next item is clicked, and the segment it comes from."""
@@ -244,6 +277,9 @@ class _ClickWalk:
             segment[staple] = self._staple_segment(rows[staple], key)
             uniform[staple] = to_uniform(mixed(key, _STAPLE))
         item = draws._taste.pick(segment, bucket, uniform, at_last=now)
+        if draws._seasonal:
+            other = np.flatnonzero(cause != Cause.REPEAT)
+            item[other] = draws._taste.in_season(item[other], segment[other], now[other], uniform[other])
         if self._has_favourites:
             favourite = np.flatnonzero(self._own[rows] >= 0)
             item[favourite] = self._favourite(rows[favourite], uniform[favourite])
@@ -260,6 +296,13 @@ class _ClickWalk:
     def _staple_segment(self, rows: NDArray[np.int64], key: NDArray[np.uint64]) -> NDArray[np.int64]:
         slot = np.searchsorted(self._draws._weights, to_uniform(key))
         return self._draws._taste.staple_segment(self._topic[rows, slot], key)
+
+
+def _later_on_same(user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of clicks on what the user has clicked in an earlier row."""
+    order = np.lexsort((np.arange(len(user)), item, user))
+    again = (np.diff(user[order], prepend=-1) == 0) & (np.diff(item[order], prepend=-1) == 0)
+    return order[again]
 
 
 def _class_bit(item: NDArray[np.int64]) -> NDArray[np.uint64]:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from simulator.draws import Draws
 from simulator.world.catalogue import Catalogue
 from simulator.world.links import draw_link_targets
+from simulator.world.seasons import Seasons, season_appeal
 from simulator.world.visits import DAY_S
 from simulator.world.world_config import WorldConfig
 
@@ -38,6 +39,9 @@ def make_catalogue(config: WorldConfig) -> Catalogue:
     rare = Draws(config.seed, "rarely shown").uniform(ids) < config.items.rare_share
     appeal = rank ** -float(config.items.popularity_exponent) * np.where(clickbait, CLICKBAIT_APPEAL, 1.0)
     appeal *= np.where(rare, RARE_APPEAL, 1.0)
+    seasons = Seasons(config)
+    if seasons.any:
+        appeal *= np.where(seasons.seasonal(ids), season_appeal(config.items.seasons), 1.0)
     return Catalogue(
         subcategory=subcategory.astype(np.int32),
         group=group.astype(np.int32),

@@ -10,10 +10,12 @@ out with the shares d of ``taste.depth``. Given user and time, a taste click pic
                                + d_item        #{j: f_kj = i} / F ]
 
 with a_i the appeal of item i at the time (0 before it is published, halved every half-life if it fades) and A(S) the
-sum of a over S. Where A(t_k) is 0, the subcategory stands for the topic; where A(s_k) or A of the category is 0, the
-whole catalogue does. Favourites are drawn from t_k by appeal as of the time at which the interest begins (the start of
-the log for the first), by the same rule where the topic is empty then; they are the same at every click. The w_k are
-those of ``taste.focus``; interests at the time are those of :meth:`simulator.world.users.UserDraws.epoch_at`.
+sum of a over S; where items have seasons, each of the three ratios becomes the chance of a draw by the formula of
+:mod:`simulator.world.seasons`. Where A(t_k) is 0, the subcategory stands for the topic; where A(s_k) or A of the
+category is 0, the whole catalogue does. Favourites are drawn from t_k by appeal as of the time at which the interest
+begins (the start of the log for the first), by the same rule where the topic is empty then; they are the same at every
+click. The w_k are those of ``taste.focus``; interests at the time are those of
+:meth:`simulator.world.users.UserDraws.epoch_at`.
 
 Within a session the draws are not independent, but each has the distribution above:
 
@@ -33,6 +35,7 @@ from numpy.typing import NDArray
 from simulator.draws import Draws, mixed, to_uniform
 from simulator.world.catalogue import Catalogue
 from simulator.world.item_sampler import Segments, WeightedItemSampler
+from simulator.world.seasons import Seasons
 from simulator.world.users import UserDraws
 from simulator.world.world_config import DepthConfig, WorldConfig
 
@@ -106,6 +109,7 @@ class TasteShelf:
         self.numbers = SegmentNumbers.of(config)
         self._shares = depth_cumulative(config.taste.depth)
         self._favourite = Draws(config.seed, "favourite")
+        self._seasons = Seasons(config)
         self.plain = config.taste.depth.subcategory == 1.0  # nothing but subcategories is ever drawn from
 
     def depth(self, uniform: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -166,6 +170,22 @@ class TasteShelf:
             last = bucket if at_last is None else at_last
             item[missing] = self._shelf.pick(everything, last[missing], uniform[missing])
         return item
+
+    def in_season(
+        self,
+        item: NDArray[np.int64],
+        segment: NDArray[np.int64],
+        bucket: NDArray[np.int64],
+        uniform: NDArray[np.float64],
+    ) -> NDArray[np.int64]:
+        """The items (B,) that :meth:`pick` drew, drawn anew where they are out of season (:mod:`.seasons`)."""
+        if not self._seasons.any:
+            return item
+
+        def again(rows: NDArray[np.intp], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+            return self.pick(segment[rows], bucket[rows], uniform)
+
+        return self._seasons.keep(item, bucket * self._shelf.bucket_s, uniform, again)
 
     def favourite(
         self,

@@ -166,14 +166,15 @@ class World:
         """
         browse_s = -self.config.sessions.browse_s * np.log(to_uniform(mixed(clicks.bits, _BROWSE)))
         gap_us = np.rint(1e6 * (dwell_s + browse_s)).astype(np.int64)  # whole numbers: sums do not depend on the range
-        end = np.cumsum(sessions.length)
-        begin = end - sessions.length
+        length = np.bincount(clicks.session, minlength=len(sessions.length))
+        end = np.cumsum(length)
+        begin = end - length
         total = np.append(0, np.cumsum(gap_us))
-        elapsed_s = 1e-6 * (total[:-1] - np.repeat(total[begin], sessions.length))
+        elapsed_s = 1e-6 * (total[:-1] - np.repeat(total[begin], length))
         last_s = 1e-6 * (total[np.maximum(end - 1, 0)] - total[begin])
         squeeze = np.minimum(1.0, SESSION_S / np.maximum(last_s, 1e-6))
-        start = np.repeat(self.start_s + sessions.visits.start_s, sessions.length)
-        return np.floor(start + elapsed_s * np.repeat(squeeze, sessions.length)).astype(np.int64)
+        start = np.repeat(self.start_s + sessions.visits.start_s, length)
+        return np.floor(start + elapsed_s * np.repeat(squeeze, length)).astype(np.int64)
 
     def _quality_over_clicks(self) -> NDArray[np.float64]:
         """Quality by its rank among clicks: the clicks of a pilot are spread as those of the log."""

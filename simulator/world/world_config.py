@@ -178,6 +178,9 @@ class ChoiceConfig(FrozenConfig):
     fresh: Share = Field(0.10, description="Share from the newest items.")
     similar: Share = Field(0.15, description="Share from the hidden group of the item just clicked.")
     repeat: Share = Field(0.05, description="Share from the user's staples, clicked again and again.")
+    once: bool = Field(
+        False, description="Whether a user clicks an item once at most, as people rate a film once; never repeats."
+    )
     staples: Length = Field(8, description="Staple items per user.")
     novelty_sd: LogSd = Field(0.5, description="Log sd of the users' leaning to fresh items, mean kept.")
 
@@ -185,6 +188,11 @@ class ChoiceConfig(FrozenConfig):
     def _check_sum(self) -> Self:
         shares = (self.taste, self.popular, self.fresh, self.similar, self.repeat)
         _check_total("taste, popular, fresh, similar and repeat", shares)
+        if self.once and self.repeat > 0.0:
+            raise ValueError(
+                f"once: true leaves no click for repeat, which is {self.repeat:g}: set repeat to 0 and another share "
+                "higher"
+            )
         return self
 
 
@@ -198,6 +206,23 @@ class LinkConfig(FrozenConfig):
         0.3, description="Chance that the click after one on a linked item follows its link; 0 = off."
     )
     susceptibility_sd: LogSd = Field(0.5, description="Log sd of the users' readiness to follow links, mean kept.")
+
+
+class SeasonsConfig(FrozenConfig):
+    """Appeal that comes and goes again and again."""
+
+    share: Share = Field(0.0, description="Share of the items whose appeal comes in seasons; 0 = none.")
+    days: PositiveFloat = Field(90.0, description="Days that an item's season lasts.")
+    every_days: PositiveFloat = Field(365.0, description="Days after which it begins again; each item has its own.")
+    off_season: Annotated[float, Field(ge=0.02, le=1.0)] = Field(
+        0.1, description="Appeal of an item out of season, as a share of that in season."
+    )
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if self.share > 0.0 and self.days > self.every_days:
+            raise ValueError(f"days must be at most every_days, got {self.days:g} and {self.every_days:g}")
+        return self
 
 
 class ItemConfig(FrozenConfig):
@@ -225,6 +250,9 @@ class ItemConfig(FrozenConfig):
         0.8, description="Zipf exponent of item appeal: 0 = all alike, larger = fewer items take more clicks."
     )
     rare_share: Share = Field(0.0, description="Share of items that are hardly shown: a fiftieth of their appeal.")
+    seasons: SeasonsConfig = Field(
+        default_factory=SeasonsConfig, description="Appeal that comes and goes, beside fading from publication."
+    )
     quality_appeal: Correlation = Field(0.3, description="Correlation of an item's quality with its appeal.")
     clickbait_share: Share = Field(
         0.05, description="Share of items with high appeal, low quality and a title that lies."

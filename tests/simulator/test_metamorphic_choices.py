@@ -7,7 +7,17 @@ import pytest
 
 from simulator.world.clicks import Cause
 from simulator.world.item_table import dataset_schema, ground_truth_links
-from tests.simulator.effects import ABOUT, HISTORY, PLACES, TRAITS, WHICH_ITEMS, Effect, cause_share, excess_sd
+from tests.simulator.effects import (
+    ABOUT,
+    HISTORY,
+    PLACES,
+    SESSIONS,
+    TRAITS,
+    WHICH_ITEMS,
+    Effect,
+    cause_share,
+    excess_sd,
+)
 from tests.simulator.worlds import log, small_config, small_history, small_world
 
 NO_LINKS = ("links.strength=0",)
@@ -85,6 +95,12 @@ def share(cause: Cause, name: str) -> Effect:
     return Effect(less, more, cause_share(cause), 0.25, WHICH_ITEMS, NO_LINKS)
 
 
+def repeats(*overrides: str) -> float:
+    """Share of the clicks on what the user clicked before."""
+    clicks = log(*overrides)
+    return 1.0 - len(clicks.select("user_id", "item_id").unique()) / len(clicks)
+
+
 EFFECTS = {
     "name": Effect("w", "world_2", name_length, 6, "name"),
     "seed": Effect(0, 9, unlike_seed_0, 0.9, f"users links {HISTORY} {PLACES} {ABOUT} {TRAITS}"),
@@ -96,6 +112,7 @@ EFFECTS = {
     "choice.fresh": share(Cause.FRESH, "fresh"),
     "choice.similar": share(Cause.SIMILAR, "similar"),
     "choice.repeat": share(Cause.REPEAT, "repeat"),
+    "choice.once": Effect("true", "false", repeats, 0.1, SESSIONS, ("choice.repeat=0", "choice.taste=0.6")),
     "choice.staples": Effect(1, 8, staples_per_user, 2, WHICH_ITEMS, ONE_REPEATS),
     "choice.novelty_sd": Effect(0, 1, fresh_between_users, 0.05, WHICH_ITEMS),
     "links.density": Effect(0.1, 0.5, source_groups, 19, f"links {WHICH_ITEMS}"),

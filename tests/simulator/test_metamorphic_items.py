@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from simulator.fit.simulate import world_log
+from simulator.fit.structure_moments import popularity_drift
 from simulator.world.item_table import published_items
 from tests.simulator.effects import ABOUT, PLACES, TRAITS, WHICH_ITEMS, Effect, gini, items_of, tags_of
 from tests.simulator.worlds import log, small_config, small_world
@@ -124,6 +126,13 @@ def content_spread(*overrides: str) -> float:
     return float(1 - (content[1:] * content[:-1]).sum(axis=1)[group[1:] == group[:-1]].mean())
 
 
+def drift(*overrides: str) -> float:
+    return popularity_drift(world_log(small_world(*overrides)))
+
+
+SEASONS = ("items.seasons={share: 1, days: 3, every_days: 14}", "items.popularity_exponent=0", "choice.fresh=0.1")
+SEASONAL = f"{WHICH_ITEMS} item.appeal"
+
 EFFECTS = {
     "items.count": Effect(500, 1500, items_out, 990, f"{WHICH_ITEMS} {PLACES} {ABOUT} {TRAITS}"),
     "items.new_share": Effect(0.1, 0.8, new_items, 0.6, f"{WHICH_ITEMS} item.published"),
@@ -141,6 +150,10 @@ EFFECTS = {
     "items.groups": Effect(2, 5, distinct("link_group"), 48, f"{WHICH_ITEMS} {PLACES} {ABOUT} links"),
     "items.providers": Effect(20, 200, distinct("provider"), 100, "item.provider"),
     "items.popularity_exponent": Effect(0.2, 1.2, click_gini, 0.15, f"{WHICH_ITEMS} item.appeal"),
+    "items.seasons.share": Effect(0, 0.8, drift, 0.3, SEASONAL, SEASONS),
+    "items.seasons.days": Effect(8, 4, drift, 0.1, SEASONAL, SEASONS),
+    "items.seasons.every_days": Effect(7, 14, drift, 0.15, SEASONAL, SEASONS),  # at 7, items come back
+    "items.seasons.off_season": Effect(0.9, 0.05, drift, 0.3, SEASONAL, SEASONS),
     "items.quality_appeal": Effect(-0.5, 0.8, clicks_follow_quality, 0.5, "dwell_s like follow times item.quality"),
     "items.clickbait_share": Effect(
         0, 0.3, lying_titles, 0.1, f"{WHICH_ITEMS} item.appeal item.quality item.clickbait item.title"

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from scipy.stats import chisquare
 
 from simulator.ceiling import expected_clicks as closed_form
@@ -11,7 +12,7 @@ from simulator.ceiling.expected_clicks import expected_clicks, session_attempts
 from simulator.ceiling.known_users import KnownUsers
 from simulator.ceiling.world_period import session_model
 from tests.simulator.ceiling.brute_force import counted, drawn_clicks
-from tests.simulator.worlds import small_world
+from tests.simulator.worlds import small_history, small_world
 
 USERS = np.arange(4)
 TIME_S = 301 * 3_600.0  # a moment when the newest items are in full swing
@@ -21,6 +22,7 @@ WORLDS = {
     "links": ("links.strength=0.8", "links.density=0.6", "links.targets=2"),
     "staples": ("choice.repeat=0.5", "choice.taste=0.1"),
     "long": ("sessions.clicks=11",),
+    "seasons": ("items.seasons={share: 0.7, days: 60, off_season: 0.05}", "choice.repeat=0.2", "choice.taste=0.4"),
     "topics": ("items.topics=3", "taste.depth={topic: 0.6, subcategory: 0.2, category: 0.2}"),
     "favourites": (
         "items.topics=3",
@@ -136,3 +138,43 @@ def test_visits_of_groups_are_those_of_the_chain_walked_step_by_step():
                 break
         assert found.linked[user] == pytest.approx(linked, abs=1e-6)
         assert found.similar[user] == pytest.approx(alike, abs=1e-6)
+
+
+def test_what_cannot_be_clicked_again_leaves_its_share_to_the_rest_of_its_segment():
+    """Against the rule by hand: at most seven draws of the segment, six of everything, or no click."""
+    world = small_world(
+        "choice={taste: 0.6, popular: 0.4, fresh: 0, similar: 0, repeat: 0, once: true}", "links.strength=0"
+    )
+    model, traits = closed(world, goes_on=np.zeros(len(USERS)))
+    causes = np.broadcast_to(np.array([0.6, 0.4, 0.0, 0.0, 0.0]), (len(USERS), 5))
+    traits = dataclasses.replace(traits, causes=causes)
+    rng = np.random.default_rng(0)
+    n = len(world.catalogue)
+    clicked = sp.csr_array((rng.random((len(USERS), n)) < np.linspace(0, 0.9, len(USERS))[:, None]).astype(float))
+    division, everything = model.weights.taste[0], model.weights.everything.share
+    for user, foretold in enumerate(expected_clicks(model, traits, clicked)):
+        seen = clicked[[user]].toarray()[0] > 0
+        by_hand = np.zeros(n)
+        sources = [(0.4, everything)] + [
+            (0.6 * weight, np.where(division.segment == segment, division.share, 0.0))
+            for segment, weight in enumerate(traits.interests[user])
+        ]
+        for weight, share in sources:
+            for _ in range(7):
+                by_hand += weight * np.where(seen, 0.0, share)
+                weight *= share[seen].sum()
+            for _ in range(6):
+                by_hand += weight * np.where(seen, 0.0, everything)
+                weight *= everything[seen].sum()
+        assert foretold[seen].sum() == 0.0
+        assert foretold == pytest.approx(by_hand, abs=2e-6, rel=1e-3)
+
+
+def test_nobody_clicks_an_item_twice_where_once_is_all():
+    shard = small_history("choice.once=true", "choice.repeat=0", "choice.taste=0.6", "items.count=100")
+    assert not shard.clicks.select("user_id", "item_id").is_duplicated().any()
+    assert len(shard.causes) == len(shard.clicks)
+    users = shard.clicks.group_by("user_id").len()["len"]
+    assert users.max() <= 100  # a catalogue of a hundred is clicked through
+    many = small_history("choice.once=false", "choice.repeat=0", "choice.taste=0.6", "items.count=100")
+    assert len(shard.clicks) > 0.8 * len(many.clicks)
