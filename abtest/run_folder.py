@@ -9,6 +9,7 @@
     results.json             the numbers, for programs: abtest/schema/results.schema.json
     report.html  report.md  table.tex     the numbers, for people
     table.csv  trials.csv    tables only: means, and every trained model; figure.png and .pdf beside them
+    journal.log  best.yaml   micrec tune only: the search, and the config it found; search/ holds its checkpoints
 """
 
 import functools
@@ -41,6 +42,8 @@ HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"
 TABLE_FILES = ("table.csv", "trials.csv", "figure.png", "figure.pdf")  # of kinds that make a table
 DIAGNOSIS_FILES = ("diagnosis.md", "diagnosis.csv", "diagnosis.png", "diagnosis.pdf")
+SEARCH_FILES = ("journal.log", "best.yaml")  # of micrec tune
+SEARCH_FOLDER = "search"  # checkpoints of its trials
 RUN_BYTES = 5_000_000  # what the files of a small run take
 TRIALS_FOLDER = "trials"
 WORLD_FOLDER = "world"
@@ -197,9 +200,18 @@ def _remove_run(out: Path) -> None:
 
     Results go first and the scenario last, so that what a kill leaves is still known as an unfinished run.
     """
-    for name in (RESULTS_FILE, HTML_FILE, REPORT_FILE, LATEX_FILE, *TABLE_FILES, *DIAGNOSIS_FILES, ".runtime_s"):
+    for name in (
+        RESULTS_FILE,
+        HTML_FILE,
+        REPORT_FILE,
+        LATEX_FILE,
+        *TABLE_FILES,
+        *DIAGNOSIS_FILES,
+        *SEARCH_FILES,
+        ".runtime_s",
+    ):
         (out / name).unlink(missing_ok=True)
-    for name in (TRIALS_FOLDER, WORLD_FOLDER, WORLDS_FOLDER):
+    for name in (TRIALS_FOLDER, WORLD_FOLDER, WORLDS_FOLDER, SEARCH_FOLDER):
         if (out / name).exists():
             shutil.rmtree(out / name)
     (out / SCENARIO_FILE).unlink(missing_ok=True)

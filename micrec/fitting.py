@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -126,7 +127,18 @@ class Fitted:
         return popularity.T.to(self.device), torch.from_numpy(place).to(self.device)
 
 
-def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progress: Progress | None = None) -> Fitted:
+AfterEpoch: TypeAlias = Callable[[int, float], None]
+"""Told the number of an epoch of the search, from 1, and its validation metric; what it raises ends the training."""
+
+
+def fit(
+    dataset: Dataset,
+    config: Config,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    after_epoch: AfterEpoch | None = None,
+) -> Fitted:
     """Train on the clicks before the test period.
 
     With a validation slice, ``train.metric`` on it picks the number of epochs, and with ``train.refit`` a fresh model
@@ -137,6 +149,7 @@ def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progres
         config: Everything else; ``config.train.seed`` fixes the result. The semantic loss is off without titles.
         folder: Where to keep the checkpoint of the run; an interrupted run found there goes on to the same result.
         progress: Where to report.
+        after_epoch: Called at the end of each epoch of the search, and at once for those of an interrupted run.
 
     Raises:
         MicrecError: On an impossible split, a loss that is not finite, or a checkpoint of another run.
@@ -146,7 +159,7 @@ def fit(dataset: Dataset, config: Config, *, folder: Path | None = None, progres
     coarse = coarse_times(dataset.clicks.time_ms, dataset.schema.days) if config.contrast.session.weight > 0 else None
     for note in [*notes, *([f"Sessions: {coarse}"] if coarse else [])]:
         progress.say(note)
-    run = _Run(dataset, config, folder, progress)
+    run = _Run(dataset, config, folder, progress, after_epoch)
     return run.complete()
 
 
@@ -173,8 +186,15 @@ class Snapshot(NamedTuple):
 
 
 class _Run:
-    def __init__(self, dataset: Dataset, config: Config, folder: Path | None, progress: Progress) -> None:
-        self.dataset, self.config, self.progress = dataset, config, progress
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: Config,
+        folder: Path | None,
+        progress: Progress,
+        after_epoch: AfterEpoch | None,
+    ) -> None:
+        self.dataset, self.config, self.progress, self.after_epoch = dataset, config, progress, after_epoch
         self.split: Split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
         self.folder = folder / "checkpoint" if folder else None
         self.identity = run_identity(dataset, config)
@@ -203,6 +223,9 @@ class _Run:
     def _search(self, trainer: Trainer) -> None:
         train = self.config.train
         task = evaluation_task(self.dataset, self.split, self.config.evaluation, "valid")
+        if self.after_epoch:
+            for entry in self.state.log:
+                self.after_epoch(entry["epoch"], entry["metric"])
         while self.state.epoch < train.epochs and not self._out_of_patience():
             log = trainer.epoch(self.progress, label=f"{model_label(self.config)} search")
             metric = self._metric(trainer, task)
@@ -212,6 +235,8 @@ class _Run:
                 self.best = {} if train.refit else trainer.parameters()
             self.progress.say(f"  epoch {log.epoch}: validation {train.metric} {metric:.4f}")
             self._advance(trainer, log.as_dict())
+            if self.after_epoch:
+                self.after_epoch(log.epoch, metric)
 
     def _out_of_patience(self) -> bool:
         patience = self.config.train.patience

@@ -15,6 +15,7 @@ from abtest.cli.map_commands import app as map_commands
 from abtest.cli.plan_commands import app as plan_commands
 from abtest.cli.scenario_commands import Overrides, Scenario
 from abtest.cli.scenario_commands import app as scenario_commands
+from abtest.cli.tune_commands import app as tune_commands
 from micrec.cli.data_commands import app as data_commands
 from micrec.cli.model_commands import app as model_commands
 from micrec.cli.serving_commands import app as serving_commands
@@ -34,6 +35,7 @@ app = typer.Typer(
 COMMANDS = (
     data_commands,
     model_commands,
+    tune_commands,
     serving_commands,
     map_commands,
     world_commands,

@@ -31,7 +31,12 @@ Choice = TypeVar("Choice", bound=str)
 def train(
     data: Annotated[Path, typer.Argument(help="Dataset folder.")],
     out: Annotated[Path, typer.Argument(help="Folder for the model and its checkpoint.")],
-    preset: Annotated[str, typer.Option(help="Defaults to start from: paper or modern.")] = "paper",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Defaults to start from: paper, modern or best.", show_default="that of --config, else paper"
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of config keys, laid over the preset.")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; repeatable.")
@@ -292,10 +297,11 @@ def _choice(option: str, value: str, choices: tuple[Choice, ...]) -> Choice:
     return cast(Choice, value)
 
 
-def _config(preset: str, file: Path | None, sets: list[str]) -> "Config":
+def _config(preset: str | None, file: Path | None, sets: list[str]) -> "Config":
     from micrec.settings import apply_overrides, build_config, load_yaml
 
-    return build_config(preset, apply_overrides(load_yaml(file) if file else {}, sets))
+    keys = apply_overrides(load_yaml(file) if file else {}, sets)
+    return build_config(preset or str(keys.get("preset", "paper")), keys)
 
 
 def _list_table(answer: "Recommendation") -> "Table":

@@ -82,6 +82,7 @@ def commands(home: Home) -> dict[str, tuple[list[Path], Callable[[Path], list[ob
         "fit": ([home.data], lambda out: ["fit", home.data, "--out", out, "--force"]),
         "world": ([], lambda out: ["world", home.world, "--out", out, "--workers", 1, "--force"]),
         "analyze": ([home.log], lambda out: ["analyze", home.log, "--out", out, "--force"]),
+        "tune": ([home.data], lambda out: ["tune", home.data, "--trials", 1, "--workers", 1, "--out", out, "--force"]),
         "run": ([home.data], lambda out: ["run", home.scenario, "--out", out, "--workers", 1, "--force"]),
         "run a table": ([home.data], lambda out: ["run", home.folder / "table.yaml", "--out", out, "--force"]),
     }
