@@ -61,20 +61,25 @@ GRID: dict[str, tuple[float, ...]] = {  # in the order in which they are chosen
 }
 
 
+TOLD = {"ridge": "ridge", "self_weight": "self-weight", "half_life_days": "half-life days", "drift": "drift"}
+"""Names of the settings where results show them."""
+
+
 def ease(inputs: BaselineInputs) -> BaselineScores:
     """EASE over the items with training clicks; every click of the history counts, whatever ``history_length`` says."""
     settings = _chosen(inputs)
     weights = item_gram(_log_clicks(inputs), MOST_SOLVED).solve(settings.ridge, keep=False)
-    told = {"ridge": settings.ridge, "self-weight": settings.self_weight, "half-life days": settings.half_life_days}
     return BaselineScores(
         _scores(weights, settings, inputs),
         lambda items: torch.from_numpy(weights.rows(items, settings.self_weight)),
-        {**told, "drift": settings.drift},
+        {told: getattr(settings, name) for name, told in TOLD.items()},
     )
 
 
 def _chosen(inputs: BaselineInputs) -> EaseSettings:
-    """One setting after the other, the others as they stand."""
+    """One setting after the other, the others as they stand; those that are given, if all are."""
+    if inputs.settings.keys() >= set(TOLD.values()):
+        return EaseSettings(**{name: float(inputs.settings[told]) for name, told in TOLD.items()})
     settings, part = EaseSettings(), held_out(inputs)
     if part is None:
         return settings

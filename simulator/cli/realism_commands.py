@@ -37,6 +37,14 @@ def realism(
     ranking: Annotated[
         bool, typer.Option(help="Compare the order in which recommenders come; takes a minute or two.")
     ] = True,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Draws of the world on which they are compared: WORLD, and its keys with the next seeds.",
+        ),
+    ] = 1,
     classifier: Annotated[bool, typer.Option(help="Train a classifier to distinguish the two logs.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier check in --out.")] = False,
 ) -> None:
@@ -56,6 +64,7 @@ def realism(
         without=_names(without),
         classifier=classifier,
         ranking=ranking,
+        draws=draws,
         progress=LineProgress(),
     )
     show(statistics_table(result.comparisons, f"{result.synthetic.name} against {result.real.name}"), READING)

@@ -96,6 +96,7 @@ def check_realism(
     without: tuple[str, ...] = (),
     classifier: bool = True,
     ranking: bool = True,
+    draws: int = 1,
     progress: Progress | None = None,
 ) -> Realism:
     """Compare a pair on every statistic but those of ``without``.
@@ -105,6 +106,7 @@ def check_realism(
         without: Groups or names of statistics to leave out; the classifier does without the features of groups.
         classifier: Whether to let a classifier try to tell the two apart.
         ranking: Whether to compare the order of recommenders, which takes a minute or two.
+        draws: Draws of the world on which that is compared: the pair's, and others of the same keys.
         progress: Where to report.
 
     Raises:
@@ -117,5 +119,5 @@ def check_realism(
         without=without,
         comparisons=comparisons,
         tests=two_sample_tests(pair.real, pair.synthetic, without) if classifier else [],
-        ranking=ranking_agreement(*pair.datasets, progress) if ranking else None,
+        ranking=ranking_agreement(*pair.datasets, progress, draws=draws) if ranking else None,
     )

@@ -156,27 +156,56 @@ def verdict_lines(realism: Realism) -> list[str]:
             f"classifier on {test.rows} ({test.n_real:,} real, {test.n_synthetic:,} synthetic): AUC {test.auc:.3f} "
             f"[{test.low:.3f}, {test.high:.3f}], 0.5 means that it cannot distinguish them; features that help it: {by}"
         )
-    if (agreement := realism.ranking) is not None:
-        for order, name in ((agreement.real, realism.real.name), (agreement.synthetic, realism.synthetic.name)):
-            best = sorted(order.hit.items(), key=lambda entry: -entry[1])
-            hits = ", ".join(f"{model} {hit:.4f}" for model, hit in best)
-            lines.append(f"HIT@{agreement.cutoff} on {_plain(name)} ({order.clicks:,} clicks): {hits}")
-            lines += [f"  {line}" for line in share_lines({name: order.shares}, [agreement.cutoff])]
-        lines += [f"left out on both sides: {name} ({_plain(why)})" for name, why in agreement.left_out.items()]
-        tau = "undefined (all tied)" if np.isnan(agreement.tau) else f"{agreement.tau:.2f}"
+    if realism.ranking is not None:
+        lines += _ranking_lines(realism.ranking, realism.real.name, realism.synthetic.name)
+    return lines
+
+
+def _ranking_lines(agreement: Agreement, real: str, synthetic: str) -> list[str]:
+    """Hits of the recommenders on both datasets, and how well the orders agree over the draws."""
+    lines = []
+    for order, name in ((agreement.real, real), (agreement.draws[0].order, synthetic)):
+        best = sorted(order.hit.items(), key=lambda entry: -entry[1])
+        hits = ", ".join(f"{model} {hit:.4f}" for model, hit in best)
+        lines.append(f"HIT@{agreement.cutoff} on {_plain(name)} ({order.clicks:,} clicks): {hits}")
+        lines += [f"  {line}" for line in share_lines({name: order.shares}, [agreement.cutoff])]
+    lines += [f"left out on both sides: {name} ({_plain(why)})" for name, why in agreement.left_out.items()]
+    for number, draw in enumerate(agreement.draws):
+        tau = "undefined (all tied)" if np.isnan(draw.tau) else f"{draw.tau:.2f}"
+        which = f"draw {number + 1}: " if len(agreement.draws) > 1 else ""
         lines.append(
-            f"order of the recommenders: Kendall tau {tau}; {agreement.decided} pairs differ beyond chance in both, "
-            f"{agreement.agreed} of them in the same direction"
+            f"order of the recommenders: {which}Kendall tau {tau}; {draw.decided} pairs differ beyond chance in both, "
+            f"{draw.agreed} of them in the same direction"
         )
+    if len(agreement.draws) > 1:
+        lines.append(
+            f"order of the recommenders over {len(agreement.draws)} draws: mean tau {agreement.tau:.2f}, standard "
+            f"deviation {agreement.spread:.2f}"
+        )
+    lines.append(
+        f"two samples of the test users of {_plain(real)} order the recommenders with a tau of "
+        f"{agreement.real.self_tau:.2f} on average: more cannot be expected of a world"
+    )
     return lines
 
 
 def _ranking(agreement: Agreement) -> dict[str, Any]:
+    given = agreement.draws[0]
     return {
         "cutoff": agreement.cutoff,
-        "tau": None if np.isnan(agreement.tau) else agreement.tau,
-        "pairs_decided": agreement.decided,
-        "pairs_agreed": agreement.agreed,
+        "tau": _number(given.tau),
+        "pairs_decided": given.decided,
+        "pairs_agreed": given.agreed,
+        "self_tau": _number(agreement.real.self_tau),
+        "draws": [
+            {
+                "tau": _number(draw.tau),
+                "pairs_decided": draw.decided,
+                "pairs_agreed": draw.agreed,
+                "hit": draw.order.hit,
+            }
+            for draw in agreement.draws
+        ],
         "left_out": agreement.left_out,
         **{
             side: {
@@ -185,9 +214,13 @@ def _ranking(agreement: Agreement) -> dict[str, Any]:
                 **order.shares,
                 "z": {" - ".join(pair): z for pair, z in order.z.items()},
             }
-            for side, order in (("real", agreement.real), ("synthetic", agreement.synthetic))
+            for side, order in (("real", agreement.real), ("synthetic", given.order))
         },
     }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def summary(realism: Realism) -> str:

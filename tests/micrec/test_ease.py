@@ -1,5 +1,7 @@
 """EASE and recent popularity against dense loops that share no code with them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -57,6 +59,18 @@ def test_scores_are_those_of_the_formula_in_loops(log):
     scores = ease(inputs_of(task, clicks, valid_fraction=0.0)).users(0, len(task)).numpy()
     assert scores[:, :6] == pytest.approx(expected[task.user_ids], rel=1e-4)
     assert (scores[:, 6] < expected.min()).all()  # nobody has clicked it
+
+
+def test_settings_that_are_given_are_used_and_told(log):
+    clicks, task = log
+    inputs = inputs_of(task, clicks, valid_fraction=0.2)
+    given = {"ridge": 7.0, "self-weight": 0.9, "half-life days": 11.0, "drift": 0.5}
+    fixed = ease(dataclasses.replace(inputs, settings=given))
+    assert fixed.settings == given
+    assert (fixed.users(0, len(task)) != ease(inputs).users(0, len(task))).any()
+    chosen = ease(inputs)
+    again = ease(dataclasses.replace(inputs, settings=chosen.settings))
+    assert (again.users(0, len(task)) == chosen.users(0, len(task))).all()
 
 
 def test_neighbours_are_the_rows_of_the_weights(log):

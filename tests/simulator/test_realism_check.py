@@ -11,12 +11,15 @@ from typer.testing import CliRunner
 from abtest.cli.main import app
 from micrec.data.store import write_dataset
 from micrec.errors import MicrecError
+from simulator.realism import ranking
 from simulator.realism.check import check_realism, load_pair
 from simulator.realism.folder import write_folder
 from simulator.realism.log import load_sample
 from simulator.realism.ranking import ranking_agreement
 from simulator.realism.report import verdict_lines
+from simulator.world.in_memory import draw_world, drawn_dataset
 from simulator.world.item_table import dataset_schema, item_frame
+from simulator.world.world_config import WorldConfig
 from tests.simulator.worlds import small_history, small_world
 
 
@@ -83,10 +86,12 @@ def test_recommenders_of_one_log_come_in_one_order(folders):
     agreement = checked.ranking
     assert str(folders[0]) in checked.real.name  # two logs of one name are told apart by their folders
     assert agreement.tau == pytest.approx(1.0)
-    assert agreement.agreed == agreement.decided > 0
+    (draw,) = agreement.draws
+    assert draw.agreed == draw.decided > 0
+    assert 0.5 < agreement.real.self_tau <= 1.0
     assert len(agreement.real.hit) == 11
     assert agreement.left_out == {}
-    assert agreement.real.hit == agreement.synthetic.hit
+    assert agreement.real.hit == draw.order.hit
     highest = agreement.real.shares[f"hit_ceiling@{agreement.cutoff}"]
     assert max(agreement.real.hit.values()) <= highest <= agreement.real.shares["hittable_share"] <= 1
     assert (
@@ -101,12 +106,30 @@ def test_recommenders_that_a_log_cannot_have_are_left_out_on_both_sides_and_name
     untitled = full.schema.roles.model_copy(update={"title": None})
     bare = dataclasses.replace(full, schema=full.schema.model_copy(update={"name": "bare", "roles": untitled}))
     agreement = ranking_agreement(full, bare)
+    other = agreement.draws[0].order
     assert agreement.left_out == {"title-kNN": "bare: it has no titles (roles.title)"}
-    assert set(agreement.real.hit) == set(agreement.synthetic.hit)
+    assert set(agreement.real.hit) == set(other.hit)
     assert "title-kNN" not in agreement.real.hit
     assert len(agreement.real.hit) >= 8
     same = [name for name in agreement.real.hit if name not in ("FM", "ICAN")]
-    assert {name: agreement.real.hit[name] for name in same} == {name: agreement.synthetic.hit[name] for name in same}
+    assert {name: agreement.real.hit[name] for name in same} == {name: other.hit[name] for name in same}
+
+
+def test_further_draws_are_worlds_of_the_next_seeds(folders, monkeypatch):
+    """The second draw of a world of seed 0 is the world of seed 1; EASE keeps the settings that the log chose."""
+    monkeypatch.setattr(ranking, "SIMPLE", ("popularity", "ease"))
+    monkeypatch.setattr(ranking, "TOWERS", {})
+    world = load_sample(folders[0], 10_000)[0]
+    keys = WorldConfig.model_validate_json(json.dumps(world.schema.provenance["config"], default=str))
+    agreement = ranking_agreement(world, world, draws=2)
+    first, second = (draw.order for draw in agreement.draws)
+    assert first.hit == agreement.real.hit
+    assert first.settings == second.settings == agreement.real.settings
+    again = drawn_dataset(draw_world(keys.model_copy(update={"seed": keys.seed + 1})))
+    assert ranking_agreement(world, again).draws[0].order.hit == second.hit
+    foreign = dataclasses.replace(world, schema=world.schema.model_copy(update={"provenance": {}}))
+    with pytest.raises(MicrecError, match="no world of micrec world"):
+        ranking_agreement(world, foreign, draws=2)
 
 
 def test_errors_for_people(folders, tmp_path):
