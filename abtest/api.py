@@ -60,6 +60,7 @@ def analyze(
     implausible_times: "Implausible" = "refuse",
     split_by_hash: str | None = None,
     min_users: int = 100,
+    population: int | None = None,
     checks: bool = True,
     plan: StrPath | None = None,
     design: Mapping[str, Any] | None = None,
@@ -95,6 +96,7 @@ def analyze(
         implausible_times: ``refuse`` or ``drop`` rows with a time before 1990 or in the future.
         split_by_hash: Make an A/A of any log: split its users by a hash with this salt.
         min_users: Fewest users per arm for a slice to be judged.
+        population: Users that the reports scale the effect to; None: those of the test.
         checks: Quantiles, bootstrap and ranks: slower, they read every value.
         plan: Plan file of ``micrec plan``, which decides what it names; what contradicts it is refused.
         design: Units, crossovers, exposures, estimator and further readings by the names of the options of ``micrec
@@ -126,6 +128,7 @@ def analyze(
     from micrec.destination import check_destination
 
     check_numbers(alpha=alpha, planned_days=planned_days, planned_users=planned_users, min_users=min_users)
+    check_numbers(population=population)
     shares = as_mapping("weights", weights)
     check_numbers(**{f"weights.{arm}": share for arm, share in shares.items()})
     source = _log(log)
@@ -170,6 +173,7 @@ def analyze(
         query=query,
         implausible_times=implausible_times,
         split_salt=split_by_hash,
+        population=population,
         checks=checks,
     )
     read = log_of(source, asked, tell_unused=True) if isinstance(source, pl.DataFrame) else read_log(source, asked)

@@ -1,7 +1,8 @@
 """A metric that moved, by its components: users x active days per user x clicks per active day x dwell per click.
 
 Each component is a mean or a ratio of two sums, so the lifts multiply to that of the arm's total exactly, and each has
-its own test and interval. The share of a component is its part of the total's logarithm.
+its own test and interval. The share of a component is its part of the logarithm of the change per user; how many users
+an arm has is the split's doing and not the treatment's.
 """
 
 import math
@@ -33,7 +34,7 @@ class Component(NamedTuple):
     Attributes:
         name: In words, such as "clicks per active day".
         estimate: Control, treatment and lift; users without a test, as their number is the split's.
-        share: Of the change of the total's logarithm; None where a factor is not positive.
+        share: Of the logarithm of the change per user; None of the users and where a factor is not positive.
     """
 
     name: str
@@ -95,9 +96,9 @@ def _breakdown(cells: CellMoments, effect: Effect, chain: Sequence[Expression], 
         question: Term = factor.text if before is None else (factor.text, before.text)
         estimate = welch(control, treatment, question, alpha=plan.alpha)
         found.append(Component(_name(factor, before), estimate, None))
-    logs = [_log_ratio(one.estimate) for one in found]
+    logs = [None, *(_log_ratio(one.estimate) for one in found[1:])]
     total = math.fsum(one for one in logs if one is not None)
-    shares = [one / total if one is not None and total and None not in logs else None for one in logs]
+    shares = [one / total if one is not None and total and None not in logs[1:] else None for one in logs]
     components = tuple(one._replace(share=share) for one, share in zip(found, shares, strict=True))
     return Breakdown(effect.metric, effect.arm, _product(components), components)
 

@@ -133,6 +133,7 @@ class AnalysisPlan:
         decimal: Decimal mark of a CSV file, comma or point; None = recognised.
         null_values: Cells of a CSV file that mean no value.
         dtype: Types of columns of the file, see ``TableOptions.types``.
+        population: Users that the effect is scaled to in reports; None = those of the test.
         query: DuckDB query whose result is the log; None = the log as it is.
         design: Units, exposures, crossovers, estimator and further readings.
     """
@@ -165,6 +166,7 @@ class AnalysisPlan:
     dtype: Mapping[str, str] = field(default_factory=dict)
     query: str | None = None
     design: Design = field(default_factory=Design)
+    population: int | None = None
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -212,6 +214,8 @@ class AnalysisPlan:
             check_timezone(self.timezone)
         except MicrecError as fault:
             faults.append(str(fault))
+        if self.population is not None and self.population < 1:
+            faults.append(f"population: must be at least 1, got {self.population}.")
         faults += self.table.faults()
         if self.min_users < 2:
             faults.append(f"min-users: must be >= 2, got {self.min_users}.")

@@ -101,6 +101,7 @@ def _plan(plan: AnalysisPlan, analysis: Analysis) -> dict[str, Any]:
         "dedupe": list(plan.dedupe),
         "split_salt": plan.split_salt,
         **design_scenario(analysis),
+        "population": plan.population,
     }
 
 

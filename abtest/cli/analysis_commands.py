@@ -35,6 +35,12 @@ PlannedUsers = Annotated[
     int | None,
     typer.Option(help="Users of all arms expected by the planned end, for looks before it.", show_default="none"),
 ]
+Population = Annotated[
+    int | None,
+    typer.Option(
+        help="Users of the whole population, to say what the effect adds up to there.", show_default="those of the test"
+    ),
+]
 SplitByHash = Annotated[
     str | None,
     typer.Option(metavar="SALT", help="Make an A/A test of any log: split its users by a hash with this salt."),
@@ -72,6 +78,7 @@ def analyze(
     weights: Weights = None,
     ignore_arm: Annotated[list[str] | None, typer.Option(help="An arm of the log to leave out; repeatable.")] = None,
     split_by_hash: SplitByHash = None,
+    population: Population = None,
     min_users: Annotated[int, typer.Option(help="Fewest users per arm for a slice to be judged.")] = 100,
     checks: Annotated[
         bool, typer.Option(help="Add quantiles, bootstrap and rank tests; they read every value, so they take longer.")
@@ -133,6 +140,7 @@ def analyze(
         design.for_plan(settings),
         ignored_arms=ignore_arm or [],
         split_salt=split_by_hash,
+        population=population,
         checks=checks,
         command=shlex.join(["micrec", *sys.argv[1:]]),
         **reading.for_plan(),

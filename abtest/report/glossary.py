@@ -1,6 +1,8 @@
 """What the words of a report mean: each metric by name and formula, each interval and p-value by what it promises."""
 
+import re
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, metadata
 
 from abtest.report.sections import Section
 from abtest.report.tables import Results, Table
@@ -74,6 +76,25 @@ def online_glossary(results: Results) -> Section:
     if any(one["truth"] for one in results["effects"]):
         rows.append(("true lift", "from worlds in which everybody is under one arm, with the same noise"))
     return _section(rows)
+
+
+def word_anchors(section: Section) -> dict[str, str]:
+    """Where on the page each word of a glossary is explained."""
+    words = [row[0] for table in section.tables for row in table.rows]
+    return {word: "word-" + re.sub("[^a-z0-9]+", "-", word.lower()).strip("-") for word in words}
+
+
+def documented_glossary() -> str | None:
+    """Address of the documentation's glossary, as the installed package names its documentation; None without one."""
+    try:
+        addresses = metadata("micrec").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return None
+    for line in addresses:
+        label, _, address = line.partition(",")
+        if label.strip().lower() == "documentation":
+            return f"{address.strip().rstrip('/')}/glossary.html"
+    return None
 
 
 def offline_glossary(metrics: Sequence[str], level: str) -> Section:

@@ -10,10 +10,18 @@ from functools import cache
 from typing import Any
 
 from abtest.report.draw import NARROW, WIDE, Drawing, draw
+from abtest.report.figure_tables import figure_table
 from abtest.report.figures import Figure
 from abtest.report.pages.experiment_page import Page, page_of
 from abtest.report.tables import Table
 
+_MARKS = {  # of a fact: its sign, and what a screen reader says in its place
+    "gain": ("▲", "Better: "),
+    "loss": ("▼", "Worse: "),
+    "even": ("•", ""),
+    "good": ("✓", "Fine: "),
+    "doubt": ("!", "Take care: "),
+}
 _LONG = 40  # characters from which a cell is text to be read, not a number to be compared
 
 
@@ -25,7 +33,9 @@ def html_report(results: Mapping[str, Any]) -> str:
 def render(page: Page) -> str:
     """A page as HTML."""
     return str(
-        _environment().get_template("report.html.j2").render(page=page, drawings=_drawings, text_columns=text_columns)
+        _environment()
+        .get_template("report.html.j2")
+        .render(page=page, drawings=_drawings, text_columns=text_columns, figure_table=figure_table, marks=_MARKS)
     )
 
 

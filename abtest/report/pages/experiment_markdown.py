@@ -22,6 +22,10 @@ def _lines(results: Results) -> Iterator[str]:
     for verdict in page.verdicts:
         yield from ("", f"**{escape(verdict['decision'].upper())}**: {escape(verdict['headline'])}", "")
         yield from (f"- {escape(line)}" for line in verdict["reasons"])
+    yield from ("", "## In a minute")
+    for card in page.summary:
+        yield from ("", f"**{escape(card.title)}**", "")
+        yield from (f"- {escape(line.text)}. {escape(line.detail)}".rstrip() for line in card.lines)
     yield from ("", "## Table", "", *table_lines(paper_table(results)))
     for section in page.sections:
         yield from ("", f"## {escape(section.title)}")

@@ -4,12 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from abtest.report.glossary import online_glossary
+from abtest.report.glossary import documented_glossary, online_glossary, word_anchors
 from abtest.report.pages import design_sections as designs
 from abtest.report.pages import experiment_figures as figures
 from abtest.report.pages import experiment_tables as tables
+from abtest.report.pages import insight_sections as insights
+from abtest.report.pages.summary_cards import SummaryCard, summary_cards
 from abtest.report.sections import Block, Section, section_of
 from abtest.report.tables import Results
+from abtest.report.totals import total_table
 
 FOLDED = {  # sections that open on a click, so that the page shows what is decided and why, and prints short
     "By other means",
@@ -45,6 +48,9 @@ class Page(NamedTuple):
         alarms: Why nothing, or not everything, may be believed.
         verdicts: One per treatment: arm, decision, headline, reasons.
         rule: How verdicts are made.
+        summary: The page in a minute.
+        words: Anchor on the page of each word that its glossary explains.
+        glossary_address: Of the documentation's glossary, if it has an address.
     """
 
     eyebrow: str
@@ -56,6 +62,9 @@ class Page(NamedTuple):
     alarms: Sequence[str] = ()
     verdicts: Sequence[Mapping[str, Any]] = ()
     rule: Sequence[str] = ()
+    summary: Sequence[SummaryCard] = ()
+    words: Mapping[str, str] = {}  # never written to
+    glossary_address: str | None = None
 
 
 def page_of(results: Results) -> Page:
@@ -82,6 +91,9 @@ def page_of(results: Results) -> Page:
         rule=results["rule"],
         sections=parts,
         provenance=provenance(results),
+        summary=summary_cards(results),
+        words=word_anchors(online_glossary(results)),
+        glossary_address=documented_glossary(),
     )
 
 
@@ -152,6 +164,8 @@ def _lifts(results: Results) -> Section:
     found = [tables.effect_table(results, family) for family in ("primary", "guardrail", "secondary")]
     if results["scenario"].get("paper"):
         found.insert(0, tables.paper_table(results))
+    found[1:1] = insights.breakdown_tables(results)
+    found.append(total_table(results))
     return Section("What changed", (), [figures.lift_figure(results), *tables.filled(found)])
 
 
@@ -173,8 +187,9 @@ def _slices(results: Results) -> Section:
     if not found[0].rows:
         return Section("Slices")
     text = "Slices differ only where the test between them says so; significant here and not there is no evidence."
-    more = tables.filled([tables.interaction_table(results), *found])
-    return Section("Slices", (text,), [figures.slice_figure(results), *more])
+    more = tables.filled([insights.heterogeneity_table(results), tables.interaction_table(results), *found])
+    shrunken = [insights.shrunken_figure(results)] if results.get("heterogeneity") else []
+    return Section("Slices", (text,), [figures.slice_figure(results), *shrunken, *more])
 
 
 def _others(results: Results) -> Section:

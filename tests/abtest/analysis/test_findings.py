@@ -96,7 +96,8 @@ class TestComponents:
             effect = next(e for e in results["effects"] if e["metric"] == one["metric"] and e["family"] == "primary")
             users = one["components"][0]
             assert (1 + effect["lift"]) * (1 + users["lift"]) == pytest.approx(1 + one["total"], rel=1e-12)
-            assert sum(part["share"] for part in one["components"]) == pytest.approx(1.0)
+            assert sum(part["share"] for part in one["components"][1:]) == pytest.approx(1.0)
+            assert one["components"][0]["share"] is None
         dwell = next(one for one in results["breakdowns"] if one["metric"] == "ADT")
         names = [part["name"] for part in dwell["components"]]
         assert names == [

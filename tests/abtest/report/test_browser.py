@@ -19,6 +19,7 @@ REQUIRED = os.environ.get("MICREC_REQUIRE_CHROMIUM") == "1"
 pytestmark = pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="no Chromium on this machine")
 FIGURES = [
     "Users per arm", "Lift by metric", "ACC: lift day by day", "ADT: lift day by day", "Lift by slice",
+    "Lift by slice, shrunken",
     "Variance removed by CUPED", "Power of this test", "Stages", "Days", "Lifts",
 ]  # fmt: skip
 
