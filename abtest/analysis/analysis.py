@@ -146,7 +146,7 @@ def analyse(
         bayes=bayes_of(found, plan),
         equivalence=equivalence_of(found, plan),
         variants=variants_of(log, measured, found, plan),
-        units={arm: measured.of(arm).n for arm in plan.arms} if log.has_units else {},
+        units={arm: measured.of(arm).n for arm in plan.arms} if log.unit_noun else {},
         tuned_for={arm: level.tuned_for for arm, level in levels.items() if level.tuned_for is not None},
         runtime_s=time.perf_counter() - started_s,
     )

@@ -74,8 +74,8 @@ def design_scenario(analysis: "Analysis") -> dict[str, Any]:
         keys["exposures"] = str(design.exposures)
     if design.planned is not None:
         keys["plan_file"] = dict(design.planned)
-    if log.has_units:
-        keys["units_by_arm"] = dict(analysis.units)
+    if log.unit_noun is not None:
+        keys |= {"unit_noun": log.unit_noun, "units_by_arm": dict(analysis.units)}
     if analysis.plan.looks == "open":
         keys["tuned_for"] = dict(analysis.tuned_for)
     return keys

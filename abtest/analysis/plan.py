@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from abtest.analysis.design import Design
@@ -182,10 +182,6 @@ class AnalysisPlan:
     def table(self) -> TableOptions:
         """How the cells of the log's files are read."""
         return TableOptions(self.separator, self.decimal, self.null_values, self.dtype)
-
-    def with_slices(self, slices: tuple[str, ...]) -> "AnalysisPlan":
-        """The same plan with these slice columns."""
-        return replace(self, slices=slices)
 
     def weight(self, arm: str) -> float:
         return float(self.weights.get(arm, 1.0))

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import polars as pl
+
 from abtest.analysis.measure import Measured, Slice, measure, term
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan_file import PlanFile, planned_metrics
@@ -93,10 +95,10 @@ def _unexplained(plan: PlanFile, history: History, metric: Metric) -> float:
 
 
 def _strata(log: UserLog) -> list[Moments]:
-    arm = str(log.users.select("arm").head(1).collect().item())
-    measured: Measured = measure(log, [arm, f"{arm}\x1fother"])
+    arms = log.users.select(pl.col("arm").cast(pl.String).unique().sort()).collect()["arm"].to_list()
+    measured: Measured = measure(log, arms)
     column = next((one.column for one in measured.slices), None)
     chosen: list[Slice] = [one for one in measured.slices if one.column == column]
     if len(chosen) < 2:
         raise MicrecError("estimator poststratified: the log has no strata: name a column with --slices.")
-    return [measured.of(arm, one) for one in chosen]
+    return [sum((measured.of(arm, one) for arm in arms[1:]), start=measured.of(arms[0], one)) for one in chosen]

@@ -1,16 +1,19 @@
 """Units above the user: clusters that were assigned together, and the periods of a switchback.
 
 ``--unit household``: every user belongs to one household, and households were assigned. ``--unit region,hour``: every
-hour of every region was assigned, so that a user may meet both arms; what is counted is then a user within a period.
+hour of every region was assigned, so that a user may meet both arms. What is compared are then totals of periods, since
+who comes in a period may itself be an effect; place and hour of the day, which no arm can change, are covariates.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
 import polars as pl
 
+from abtest.analysis.metrics import COLD
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.source import no_column
 from abtest.analysis.unit_cells import UNIT
@@ -20,6 +23,7 @@ from micrec.errors import MicrecError
 
 PREVIOUS = "previous_arm"  # slice column of a switchback: the arm of the period before, in the same place
 FIRST = 3  # units shown with a fault
+_UNITS_PER_FLAG = 20  # fewer periods for each flag, and CUPED would fit noise
 _LENGTHS = {"minute": "1m", "hour": "1h", "day": "1d", "week": "1w"}
 _PERIODS = ("period", "block", "slot", "date", *_LENGTHS)  # columns whose values are periods
 _LENGTH = re.compile(r"[1-9]\d{0,4}[mhdw]")
@@ -37,6 +41,11 @@ class Units(NamedTuple):
     places: tuple[str, ...]
     period: str | None
     length: str | None
+
+    @property
+    def noun(self) -> str:
+        """What several units are called."""
+        return "periods" if self.period is not None else f"units ({self.words})"
 
     @property
     def words(self) -> str:
@@ -57,10 +66,10 @@ def units_of(names: Sequence[str], columns: Sequence[str]) -> Units:
 def with_units(
     rows: pl.LazyFrame, plan: AnalysisPlan, where: str
 ) -> tuple[pl.LazyFrame, AnalysisPlan, Units, list[str]]:
-    """The rows with the column ``UNIT``; of a switchback also with users told apart by period, and ``previous_arm``.
+    """The rows with the column ``UNIT``; of a switchback with periods in place of users, and ``previous_arm``.
 
     Returns:
-        Rows, the plan with the slice that this adds, what the units are, and what was done, in words.
+        Rows, the plan with the slice and the covariates that this adds, what the units are, what was done in words.
 
     Raises:
         MicrecError: If a column is missing or empty, or a unit has rows of several arms.
@@ -87,17 +96,41 @@ def with_units(
     if units.period is None:
         notes.append(f"The unit of the test is the {units.words}: {len(known):,} of them.")
         return rows, plan, units, notes
-    before = known.with_columns(_previous(known, units))
-    rows = rows.join(before.lazy().select(UNIT, PREVIOUS), on=UNIT, how="left", maintain_order="left")
-    rows = rows.with_columns(
-        pl.concat_str([pl.col("user_id").cast(pl.String), pl.lit(" @ "), pl.col(UNIT)]).alias("user_id")
-    )
+    rows, made = _with_facts(rows, known, units)
+    rows = rows.with_columns(pl.col(UNIT).alias("user_id"))
     notes.append(
-        f"The unit of the test is the period: {len(known):,} of {units.words}. A user counts once in every period they "
-        f"were there; slice {PREVIOUS} tells periods after the other arm, where its effect may last, from the others."
+        f"The unit of the test is the period: {len(known):,} of {units.words}; means are totals per period, and a "
+        f"period without any row is not in the log. Slice {PREVIOUS} tells periods after the other arm, where its "
+        "effect may last, from the others."
     )
-    slices = tuple(dict.fromkeys((*plan.slices, PREVIOUS)))
-    return rows, plan.with_slices(slices), units, notes
+    if COLD in there:
+        rows = rows.drop(COLD)
+        notes.append(f"{COLD} is a label of users and not of periods: left out.")
+    is_event = {"event", "timestamp"} <= set(there)
+    plan = replace(
+        plan,
+        rows="parts" if plan.rows == "auto" and not is_event else plan.rows,
+        slices=tuple(dict.fromkeys((*plan.slices, PREVIOUS))),
+        covariates=(*(plan.covariates or ()), *made),
+    )
+    return rows, plan, units, notes
+
+
+def _with_facts(rows: pl.LazyFrame, known: pl.DataFrame, units: Units) -> tuple[pl.LazyFrame, list[str]]:
+    """The rows with the arm before, and flags of the place and of the hour of the day, where they are few."""
+    facts = known.select(UNIT, "place").with_columns(_previous(known, units))
+    period = [text.removeprefix(f"{place} / ") for text, place in known.select(UNIT, "place").iter_rows()]
+    columns = {"place": known["place"]}
+    if units.length is not None and not units.length.endswith(("d", "w")):
+        columns["starts"] = pl.Series([text[-5:] for text in period])
+    made: list[str] = []
+    for name, labels in columns.items():
+        values = sorted(labels.unique().to_list())
+        if 1 < len(values) <= len(known) / _UNITS_PER_FLAG:
+            flags = {f"{name} {one}": (labels == one).cast(pl.Float64) for one in values[1:]}
+            facts = facts.with_columns(**flags)
+            made += flags
+    return rows.join(facts.drop("place").lazy(), on=UNIT, how="left", maintain_order="left"), made
 
 
 def _periods(

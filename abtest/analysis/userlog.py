@@ -56,6 +56,7 @@ class UserLog:
         notes: What was left out or assumed, in words.
         fine_rows: The rows that users were made of, where a metric compares quantiles of them.
         has_units: Whether ``users`` has the unit above the user that was assigned.
+        unit_noun: What was assigned, if not users, in words.
         variants: The same log with other users or rows, each for a question beside the verdict.
         exposure: Who was exposed, where an exposure table was given.
     """
@@ -71,6 +72,7 @@ class UserLog:
     notes: tuple[str, ...] = ()
     fine_rows: pl.LazyFrame | None = None
     has_units: bool = False
+    unit_noun: str | None = None
     variants: tuple[LogVariant, ...] = ()
     exposure: ExposureFacts | None = None
 
@@ -138,7 +140,7 @@ def log_of(
         check_users(users, named, layout, where)
         for column in observed.values():
             users = users.join(column.lazy(), on="user_id", how="left", maintain_order="left")
-        if units is not None:
+        if units is not None and units.period is None:
             users = check_users_of_units(users, named, units, where)
     users, covariates = _covariates(users, layout, facts)
     users = users.with_columns(**{slice_column(name): label(name) for name in layout.slices})
@@ -155,7 +157,7 @@ def log_of(
     check_metrics(users, found, where)
     if layout.kind != "users":
         count = users.select(pl.len()).collect().item()
-        unit = f"{facts.rows:,} {unit} summed to {count:,} users"
+        unit = f"{facts.rows:,} {unit} summed to {count:,} {'periods' if units and units.period else 'users'}"
     fine = named if layout.kind != "users" and any(metric.quantiles_of for metric in found) else None
     return UserLog(
         users,
@@ -168,7 +170,8 @@ def log_of(
         days,
         tuple(notes),
         fine_rows=fine,
-        has_units=units is not None,
+        has_units=units is not None and units.period is None,
+        unit_noun=units.noun if units is not None else None,
         variants=variants,
         exposure=exposure,
     )

@@ -130,6 +130,17 @@ def tuning(results: Results) -> str:
     return f" It is tuned to be narrowest at {sizes} users of both arms: those of the first day times the planned days."
 
 
+def unit_words(results: Results) -> str:
+    """What the test's unit is, and what that means for metrics."""
+    noun = results["scenario"].get("unit_noun")
+    if noun is None:
+        return "the user; a ratio metric is a ratio of sums over users, tested with the spread between users"
+    if noun == "periods":
+        return "the period of a switchback; means are totals per period, tested with the spread between periods"
+    words = noun.removeprefix("units (").removesuffix(")")
+    return f"the {words}; means are per user, tested with the spread between units (CR2, Satterthwaite)"
+
+
 def _exposure(results: Results, arms: list[str]) -> Table:
     facts = results["exposure"]
     rows = [

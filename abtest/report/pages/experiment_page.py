@@ -123,7 +123,12 @@ def subtitle(results: Results) -> str:
     span = f" over {len(days)} days ({days[0]} to {days[-1]})" if days else ""
     looks = {"final": "read once", "daily": "planned for a look a day", "open": "open-ended"}[scenario["looks"]]
     unit = data["unit"][0].upper() + data["unit"][1:]
-    line = f"{data['users']:,} users{span}; {unit}. Level {scenario['alpha']:g}, {looks}."
+    noun = scenario.get("unit_noun")
+    who = f"{data['users']:,} users"
+    if noun is not None:
+        units = f"{sum(scenario['units_by_arm'].values()):,} {noun}"
+        who = units if noun == "periods" else f"{who} in {units}"
+    line = f"{who}{span}; {unit}. Level {scenario['alpha']:g}, {looks}."
     variants = {one["variant"] for one in results.get("study", ())}
     runs = max((one["runs"] for one in results.get("study", ())), default=1)
     if len(variants) > 1 or runs > 1:
@@ -145,7 +150,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         ("Versions", ", ".join(f"{name} {versions[name]}" for name in names if name in versions)),
         ("Run time", f"{results['runtime_s']:.1f} s"),
         ("Lift", "treatment over control, minus 1; its interval holds the lifts that Welch's test does not reject"),
-        ("Unit", "the user; a ratio metric is a ratio of sums over users, tested with the spread between users"),
+        ("Unit", designs.unit_words(results)),
     ]
 
 
