@@ -69,9 +69,10 @@ def switchback(
 def two_armed(users: int = 1000, crossing: int = 40, *, seed: int = 1) -> pl.DataFrame:
     """Events over five days; some users of A were seen in B from the third day on."""
     rng = np.random.default_rng(seed)
-    user = np.repeat(np.arange(users), 6)
+    user = np.repeat(np.arange(users), rng.integers(2, 9, users))
     day = rng.integers(0, 5, len(user))
-    day[::6] = 0
+    first = np.unique(user, return_index=True)[1]
+    day[first], day[first + 1] = 0, 4
     arm = np.where(user % 2 == 1, "B", "A")
     arm = np.where((user < 2 * crossing) & (user % 2 == 0) & (day >= 2), "B", arm)
     moments = [

@@ -1,0 +1,177 @@
+"""Units above the user: clusters against a t-test of their totals, and switchbacks with effects that last."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import statsmodels.formula.api as smf
+from scipy import stats
+
+import abtest
+from abtest.analysis.design import Design
+from abtest.analysis.units import PREVIOUS, units_of
+from abtest.stats import Moments, welch
+from abtest.stats.clusters import cluster_moments
+from micrec.errors import MicrecError
+from tests.abtest.analysis.design_logs import households, switchback
+from tests.abtest.analysis.logs import AB, analysed, effect, read
+
+HOUSE = replace(AB, design=Design(unit=("household",)))
+PERIODS = replace(AB, planned_days=30, checks=False, design=Design(unit=("region", "2h")))
+
+
+class TestClusters:
+    def test_many_households_are_statsmodels_clustered_errors(self):
+        log = households(3000, lift=0.1)
+        found = effect(analysed(log, HOUSE), "ACC", family="primary").estimate
+        table = log.with_columns(treated=(pl.col("arm") == "B").cast(pl.Int64)).to_pandas()
+        groups = table["household"].astype("category").cat.codes
+        model = smf.ols("clicks ~ treated", table).fit(cov_type="cluster", cov_kwds={"groups": groups})
+        assert found.difference == pytest.approx(model.params["treated"])
+        assert found.se == pytest.approx(model.bse["treated"], rel=2e-3)
+        naive = effect(analysed(log), "ACC", family="primary").estimate
+        assert found.se > 1.5 * naive.se
+
+    def test_one_user_a_household_is_the_plain_test(self):
+        log = households(400).with_columns(household=pl.col("user_id").cast(pl.String))
+        for metric in ("ACC", "ADT"):
+            plain, clustered = (effect(analysed(log, plan), metric, family="primary") for plan in (AB, HOUSE))
+            assert clustered.estimate.p == pytest.approx(plain.estimate.p, rel=1e-9)
+            assert clustered.estimate.lift_ci == pytest.approx(plain.estimate.lift_ci, rel=1e-9)
+            assert clustered.others["cuped"].p == pytest.approx(plain.others["cuped"].p, rel=1e-9)
+
+    def test_order_and_fineness_of_the_rows_do_not_matter(self):
+        log = households(80, lift=0.2)
+        first = log.with_columns(clicks=pl.col("clicks") // 2, dwell_s=pl.col("dwell_s") / 2)
+        second = first.with_columns(clicks=log["clicks"] - first["clicks"])
+        halves = pl.concat([first, second])
+        whole = effect(analysed(log, HOUSE), "ACC", family="primary").estimate
+        parts = analysed(halves.sample(fraction=1.0, shuffle=True, seed=2), replace(HOUSE, rows="parts"))
+        assert effect(parts, "ACC", family="primary").estimate.p == pytest.approx(whole.p, rel=1e-9)
+
+    def test_sample_ratio_counts_households(self):
+        found = analysed(households(100), HOUSE)
+        assert found.units == {"A": 50, "B": 50}
+        assert found.validity.ratios[0].result.counts == {"A": 50, "B": 50}
+        assert sum(found.users.values()) == len(households(100))
+
+    def test_a_slice_is_compared_with_the_rest_of_the_same_households(self):
+        """Planted in one slice: the interaction finds it; and equals a paired comparison made by hand."""
+        log = households(400, seed=5)
+        boost = pl.when((pl.col("arm") == "B") & pl.col("cold")).then(2).otherwise(1)
+        found = analysed(log.with_columns(clicks=pl.col("clicks") * boost), HOUSE)
+        (test,) = [one.test for one in found.interactions if one.metric.name == "ACC"]
+        assert abs(test.change) > 0.5
+        assert test.p < 1e-6
+
+    def test_too_few_households_are_not_judged(self):
+        found = effect(analysed(households(6), HOUSE), "ACC", family="primary")
+        assert found.significant is None
+        assert "3 units in an arm" in found.reason
+
+    def test_a_household_in_two_arms_is_refused(self):
+        log = households(40).with_columns(arm=(pl.col("user_id") % 2).replace_strict([0, 1], ["A", "B"]))
+        with pytest.raises(MicrecError, match="have rows of more than one arm"):
+            read(log, HOUSE)
+
+    def test_a_user_in_two_households_is_refused(self):
+        log = pl.concat([households(40), households(40).with_columns(household=pl.lit("h1"), arm=pl.lit("A"))])
+        log = log.filter((pl.col("household") != "h1") | (pl.col("arm") == "A"))
+        with pytest.raises(MicrecError, match="are in more than one"):
+            read(log, replace(HOUSE, rows="parts"))
+
+    @pytest.mark.parametrize(
+        ("design", "more", "message"),
+        [
+            ({"unit": ("nowhere",)}, {}, "no column 'nowhere'"),
+            ({"unit": ("household",)}, {"looks": "daily"}, "not offered for units above the user"),
+            ({"unit": ("household",), "estimator": "poststratified"}, {}, "use cuped"),
+            ({"unit": ("household",), "crossovers": "drop"}, {}, "crossovers"),
+            ({"washout_s": 60.0}, {}, "name their unit"),
+            ({"unit": ("household",), "washout_s": 60.0}, {}, "needs periods that are cut from times"),
+        ],
+    )
+    def test_faults(self, design, more, message):
+        with pytest.raises(MicrecError, match=message):
+            read(households(40), replace(AB, design=Design(**design), **more))
+
+    @pytest.mark.parametrize("clusters", [8, 20])
+    def test_false_alarms(self, clusters):
+        """5 % up to the noise of 60 logs, where users taken for independent raise 20 % and more."""
+        alarms = {"clustered": 0, "as users": 0}
+        for seed in range(60):
+            log = households(clusters, seed=seed)
+            arms = [log.filter(pl.col("arm") == arm) for arm in "AB"]
+            by_house = (arm.group_by("household", maintain_order=True) for arm in arms)
+            totals = [house.agg(pl.col("clicks").sum(), pl.len()) for house in by_house]
+            sides = [
+                cluster_moments(["y"], one["clicks"].to_numpy()[:, None].astype(float), one["len"].to_numpy())
+                for one in totals
+            ]
+            alarms["clustered"] += welch(*sides, "y").rejects
+            alarms["as users"] += welch(*(Moments.of({"y": arm["clicks"].to_numpy()}) for arm in arms), "y").rejects
+        assert alarms["clustered"] <= 9  # P(more at 5 %) is 0.1 %
+        assert alarms["as users"] > 2 * alarms["clustered"] + 5
+
+
+class TestSwitchback:
+    def test_is_a_t_test_of_totals_of_periods(self):
+        log = switchback(lift=0.2)
+        found = effect(analysed(log, PERIODS), "ACC", family="primary").estimate
+        totals = log.group_by("region", pl.col("timestamp").dt.truncate("2h"), "arm").len()
+        sides = [totals.filter(pl.col("arm") == arm)["len"].to_numpy() for arm in "BA"]
+        expected = stats.ttest_ind(*sides, equal_var=False)
+        assert (found.t, found.p) == pytest.approx((expected.statistic, expected.pvalue))
+
+    def test_effects_that_last_bias_it_and_a_washout_does_not(self):
+        """Truth +20 %, 30 of 120 minutes under the arm before; means over five logs."""
+        lifts = {0.0: [], 1800.0: []}
+        for seed in range(5):
+            log = switchback(lift=0.2, carry_min=30.0, days=16, seed=seed)
+            for washout, found in lifts.items():
+                plan = replace(PERIODS, design=replace(PERIODS.design, washout_s=washout))
+                found.append(effect(analysed(log, plan), "ACC", family="primary").others["cuped"].lift)
+        assert np.mean(lifts[0.0]) < 0.17
+        assert np.mean(lifts[1800.0]) == pytest.approx(0.2, abs=0.02)
+
+    @pytest.mark.parametrize("carry", [0.0, 60.0])
+    def test_lasting_effects_show_in_the_periods_after_the_other_arm(self, carry):
+        found = analysed(switchback(lift=0.3, carry_min=carry, days=20), PERIODS)
+        (test,) = [one for one in found.interactions if one.slice == f"{PREVIOUS}=other"]
+        assert (test.test.p < 0.01) == (carry > 0.0)
+
+    def test_place_and_hour_are_covariates_and_take_noise_away(self):
+        found = analysed(switchback(days=20), PERIODS)
+        assert {"place r1", "starts 02:00"} <= set(found.log.covariates)
+        assert effect(found, "ACC", family="primary").variance_reduction > 0.2
+
+    def test_periods_of_a_column_are_those_of_times(self):
+        log = switchback()
+        named = log.with_columns(period=pl.col("timestamp").dt.truncate("2h").dt.strftime("%m-%d %H"))
+        plan = replace(PERIODS, design=Design(unit=("region", "period")))
+        by_column = effect(analysed(named, plan), "ACC", family="primary")
+        by_time = effect(analysed(log, PERIODS), "ACC", family="primary")
+        assert by_column.estimate.p == by_time.estimate.p
+
+    def test_alternating_arms_leave_nothing_after_the_same_arm(self):
+        """A schedule that is not random: no period follows one of its own arm, and the report's slice shows it."""
+        log = switchback().with_columns(slot=pl.col("timestamp").dt.truncate("2h").dt.hour() // 2)
+        log = log.with_columns(arm=pl.when(pl.col("slot") % 2 == 0).then(pl.lit("A")).otherwise(pl.lit("B")))
+        counts = read(log, PERIODS).users.group_by(f"slice\x1f{PREVIOUS}").len().collect()
+        assert dict(counts.iter_rows())["same"] == 4  # the first of each region
+
+    def test_names(self):
+        assert units_of(("region", "hour"), ["region"]).length == "1h"
+        assert units_of(("region", "hour"), ["region", "hour"]) == (("region",), "hour", None)
+        assert units_of(("region", "30m"), ["region"]).length == "30m"
+        assert units_of(("region", "shop"), ["region", "shop"]) == (("region", "shop"), None, None)
+        assert units_of(("2h",), []) == ((), "2h", "2h")
+
+    def test_reports_speak_of_periods(self, tmp_path):
+        design = {"unit": ["region", "2h"]}
+        result = abtest.analyze(switchback(), control="A", treatment="B", planned_days=10, design=design)
+        result.save(tmp_path / "report")
+        text = (tmp_path / "report" / "report.md").read_text()
+        assert "480 periods" in text
+        assert "totals per period" in text
