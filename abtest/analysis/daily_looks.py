@@ -122,11 +122,12 @@ def levels_of(daily: DailyMoments, plan: AnalysisPlan, arm: str) -> list[Level]:
         tuned_for = float(max(users[0], 1) * plan.planned_days)
         widths = [multiplier(max(n, 1), n_star=tuned_for, alpha=plan.alpha) for n in users]
         return [Level(2.0 * math.exp(float(norm_logsf(width))), width, tuned_for) for width in widths]
-    in_hand = _information(daily, plan.control, arm)
-    if plan.design.information == "users":
-        in_hand = [float(n) for n in users]
     planned = _planned_of(plan, arm)
-    found = schedules(in_hand, users, planned_days=plan.planned_days, planned_users=planned)
+    if plan.design.information == "users" and planned is not None:
+        found = schedules_of_users(users, planned, planned_days=plan.planned_days)
+    else:
+        in_hand = _information(daily, plan.control, arm)
+        found = schedules(in_hand, users, planned_days=plan.planned_days, planned_users=planned)
     whole = found[-1]
     looks = whole.bounds(plan.alpha) if whole else []
     levels: list[Level] = []
@@ -168,6 +169,26 @@ def schedules(
             growth = planned_users / there if planned_users is not None and there else None
             looks.append((now, expected_information(so_far, planned_days=planned_days, user_growth=growth)))
         elif looks and day == planned_days:  # the last day brought nothing: the one before was the last look
+            looks[-1] = (looks[-1][0], looks[-1][0])
+        found.append(Schedule(*zip(*looks, strict=True)) if looks else None)
+    return found
+
+
+def schedules_of_users(users: Sequence[int], planned: int, *, planned_days: int) -> list[Schedule | None]:
+    """The same where the users alone are information, and as many are expected as were planned.
+
+    Args:
+        users: Users of both arms after each day.
+        planned: Users of both arms at the planned end; more than that count as the end's.
+        planned_days: Days of the plan.
+    """
+    found: list[Schedule | None] = []
+    looks: list[tuple[float, float]] = []
+    for day, now in enumerate(map(float, users), start=1):
+        whole = now if day == planned_days else max(float(planned), now)
+        if now > (looks[-1][0] if looks else 0.0):
+            looks.append((now, whole))
+        elif looks and day == planned_days:
             looks[-1] = (looks[-1][0], looks[-1][0])
         found.append(Schedule(*zip(*looks, strict=True)) if looks else None)
     return found

@@ -76,8 +76,10 @@ def _at(mine: Sequence[DayLook], levels: Mapping[str, Sequence[Level]], plan: An
         drift = lift * abs(estimate.control.mean) / (estimate.se * math.sqrt(t))
     chance = conditional_power(z, t, bound=bound, drift=drift or 0.0)
     low = None
-    if drift is not None:
-        low = futility_bounds(schedule.shares, _uppers(schedule, plan), drift=drift, beta=BETA)[-1]
+    if drift is not None:  # a test of more users than its lift needs does not give up sooner for that
+        needed = float(special.ndtri(1.0 - plan.alpha / 2.0) + special.ndtri(1.0 - BETA))
+        uppers = _uppers(schedule, plan)
+        low = futility_bounds(schedule.shares, uppers, drift=min(drift, needed), beta=BETA)[-1]
     return MidTest(
         last.metric.name,
         last.arm,
