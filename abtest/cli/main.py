@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from abtest.cli.analysis_commands import app as analysis_commands
+from abtest.cli.history_commands import app as history_commands
 from abtest.cli.map_commands import app as map_commands
 from abtest.cli.plan_commands import app as plan_commands
 from abtest.cli.scenario_commands import Overrides, Scenario
@@ -41,6 +42,7 @@ COMMANDS = (
     world_commands,
     plan_commands,
     analysis_commands,
+    history_commands,
 )
 for package in COMMANDS:
     app.registered_commands += package.registered_commands

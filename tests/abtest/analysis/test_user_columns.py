@@ -264,7 +264,7 @@ class TestQuantiles:
 
 def test_the_file_of_the_guide_is_valid_and_runs():
     page = (Path(__file__).parents[3] / "docs" / "judging.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    block = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0]
     table = events(8, rows=20_000, users=800).with_columns(
         event=pl.col("event").replace({"buy": "purchase", "scroll": "impression"}),
         quantity=pl.lit(2),
