@@ -24,7 +24,7 @@ LEAST_TESTS = 3  # comparisons from which a metric has a spread
 STILL_TESTS = 5  # comparisons without any significant one after which a metric is called still
 
 
-class Comparison(NamedTuple):
+class PastComparison(NamedTuple):
     """One primary metric of one treatment of one past test.
 
     Attributes:
@@ -71,7 +71,7 @@ class PastTest(NamedTuple):
     aa: bool
     alpha: float
     decisions: Mapping[str, str]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[PastComparison, ...]
 
 
 class MetricRecord(NamedTuple):
@@ -215,7 +215,7 @@ def _test(name: str, results: Mapping[str, Any]) -> PastTest:
     )
 
 
-def _comparison(test: str, effect: Mapping[str, Any], decisions: Mapping[str, str]) -> Comparison:
+def _comparison(test: str, effect: Mapping[str, Any], decisions: Mapping[str, str]) -> PastComparison:
     arm, ends, level = effect["treatment"]["arm"], effect["lift_ci"], effect["level"]
     z = -float(special.ndtri((1.0 - level) / 2.0)) if 0.0 < level < 1.0 else math.inf
     finite = ends is not None and all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
@@ -224,11 +224,11 @@ def _comparison(test: str, effect: Mapping[str, Any], decisions: Mapping[str, st
     won = decisions.get(arm) == "ship" and effect["outcome"] == "gain"
     up = effect["direction"] == "up"
     judged = effect["significant"]
-    return Comparison(test, effect["metric"], arm, effect["lift"], se or None, effect["p"], users, up, judged, won)
+    return PastComparison(test, effect["metric"], arm, effect["lift"], se or None, effect["p"], users, up, judged, won)
 
 
-def _records(found: Sequence[Comparison]) -> list[MetricRecord]:
-    by_metric: dict[str, list[Comparison]] = {}
+def _records(found: Sequence[PastComparison]) -> list[MetricRecord]:
+    by_metric: dict[str, list[PastComparison]] = {}
     for one in found:
         if one.lift is not None and one.se is not None:
             by_metric.setdefault(one.metric, []).append(one)
@@ -236,7 +236,7 @@ def _records(found: Sequence[Comparison]) -> list[MetricRecord]:
     return sorted(records, key=lambda one: (-one.comparisons, one.metric))
 
 
-def _record(metric: str, found: Sequence[Comparison]) -> MetricRecord:
+def _record(metric: str, found: Sequence[PastComparison]) -> MetricRecord:
     lifts, noise = [float(one.lift or 0.0) for one in found], [float(one.se or 0.0) for one in found]
     spread = between(lifts, noise) if len(found) >= LEAST_TESTS else None
     won = [(lift, se) for one, lift, se in zip(found, lifts, noise, strict=True) if one.shipped]

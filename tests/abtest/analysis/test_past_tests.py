@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import abtest
 from abtest.analysis.lift_prior import load_prior
-from abtest.analysis.past_tests import Comparison, _records, read_library
+from abtest.analysis.past_tests import PastComparison, _records, read_library
 from abtest.cli.main import app
 from micrec.errors import MicrecError
 
@@ -76,7 +76,7 @@ class TestSimulated:
         lift = rng.normal(true, se)
         won = lift > 1.96 * se
         tests = [
-            Comparison(str(i), "M", "B", lift[i], se[i], 0.5, 10_000, True, bool(won[i]), bool(won[i]))
+            PastComparison(str(i), "M", "B", lift[i], se[i], 0.5, 10_000, True, bool(won[i]), bool(won[i]))
             for i in range(n)
         ]
         return _records(tests)[0], true[won], lift[won]
@@ -100,7 +100,9 @@ class TestSimulated:
     def test_a_metric_that_never_moves(self):
         rng = np.random.default_rng(2)
         tests = [
-            Comparison(str(i), "M", "B", rng.normal(0, 0.01), 0.01, 0.5, 1000, True, False, False) for i in range(12)
+            PastComparison(str(i), "M", "B", rng.normal(0, 0.01), 0.01, 0.5, 100, True, False, False)
+            for i in range(12)
+            for i in range(12)
         ]
         record = _records(tests)[0]
         assert record.still
