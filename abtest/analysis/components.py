@@ -17,6 +17,7 @@ from abtest.analysis.expressions import Expression
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import ACTIVE_DAYS
+from abtest.analysis.unit_cells import UNIT, UnitCells
 from abtest.analysis.userlog import UserLog
 from abtest.stats.estimate import Estimate, Group
 from abtest.stats.groups import CellMoments
@@ -70,8 +71,13 @@ def breakdowns_of(log: UserLog, effects: Sequence[Effect], plan: AnalysisPlan) -
     if not any(len(chain) > 1 for chain in chains.values()):
         return []
     columns = {one.text: one.expr for chain in chains.values() for one in chain}
-    table = log.users.select(pl.col("arm").cast(pl.String), **columns)
-    cells = CellMoments.of(table, list(columns), ["arm"])
+    cells: CellMoments | UnitCells
+    if log.has_units:
+        table = log.users.select(pl.col(UNIT), pl.col("arm").cast(pl.String), **columns)
+        cells = UnitCells.of(table, list(columns), ["arm"])
+    else:
+        table = log.users.select(pl.col("arm").cast(pl.String), **columns)
+        cells = CellMoments.of(table, list(columns), ["arm"])
     return [
         _breakdown(cells, effect, chains[effect.question], plan) for effect in moved if len(chains[effect.question]) > 1
     ]
@@ -87,9 +93,15 @@ def _chain(metric: Metric, there: set[str]) -> tuple[Expression, ...]:
     return tuple(expressions.parse(expressions.quoted(name)) for name in wide if name in there)
 
 
-def _breakdown(cells: CellMoments, effect: Effect, chain: Sequence[Expression], plan: AnalysisPlan) -> Breakdown:
+def _breakdown(
+    cells: CellMoments | UnitCells, effect: Effect, chain: Sequence[Expression], plan: AnalysisPlan
+) -> Breakdown:
     control, treatment = cells.total(arm=plan.control), cells.total(arm=effect.arm)
-    users = _users(control.n / plan.weight(plan.control), treatment.n / plan.weight(effect.arm), plan.alpha)
+    counts = [
+        cells.users(arm) if isinstance(cells, UnitCells) else cells.total(arm=arm).n
+        for arm in (plan.control, effect.arm)
+    ]
+    users = _users(counts[0] / plan.weight(plan.control), counts[1] / plan.weight(effect.arm), plan.alpha)
     found = [Component("users, by the planned shares", users, None)]
     for place, factor in enumerate(chain):
         before = chain[place - 1] if place else None

@@ -14,6 +14,7 @@ class Total(NamedTuple):
 
     Attributes:
         effect: The effect that it comes from.
+        treated_users: Users of the treatment arm that the metric is about.
         treated: Added so far in the treatment arm.
         treated_ci: Its interval.
         users: Users that the metric is about: all, or a slice of them.
@@ -25,6 +26,7 @@ class Total(NamedTuple):
     """
 
     effect: Mapping[str, Any]
+    treated_users: int
     treated: float
     treated_ci: Interval | None
     users: float
@@ -40,6 +42,7 @@ def totals_of(results: Results) -> list[Total]:
     means = {one["metric"]: one for one in scenario["metrics"] if one["per"] is None}
     population = float(scenario.get("population") or results["dataset"]["users"])
     by_arm = results["dataset"]["users_by_arm"]
+    assigned = scenario.get("units_by_arm") or by_arm  # what the n of an effect counts
     shown = [
         effect
         for family in ("primary", "guardrail", "secondary")
@@ -51,14 +54,15 @@ def totals_of(results: Results) -> list[Total]:
         if effect["difference"] is None or not effect["valid"]:
             continue
         control, treatment = effect["control"], effect["treatment"]
-        both = by_arm[control["arm"]] + by_arm[treatment["arm"]]
+        both = assigned[control["arm"]] + assigned[treatment["arm"]]
         users = population * (control["n"] + treatment["n"]) / both if both else 0.0
+        treated = round(by_arm[treatment["arm"]] * treatment["n"] / max(assigned[treatment["arm"]], 1))
         share = _share_of_total(effect, means, shown, users, population)
         known = share is not None and effect["lift"] is not None
         relative = effect["lift"] * share if known else None
         relative_ci = [end * share for end in effect["lift_ci"]] if known and effect["lift_ci"] else None
         everybody = _times(effect, users)
-        found.append(Total(effect, *_times(effect, treatment["n"]), users, *everybody, relative, relative_ci))
+        found.append(Total(effect, treated, *_times(effect, treated), users, *everybody, relative, relative_ci))
     return found
 
 
@@ -68,7 +72,7 @@ def total_table(results: Results) -> Table:
     rows = [
         (
             f"{one.effect['metric']}, {one.effect['treatment']['arm']}" if several else one.effect["metric"],
-            f"{one.effect['treatment']['n']:,}",
+            f"{one.treated_users:,}",
             count(one.treated, one.treated_ci),
             f"{one.users:,.0f}",
             count(one.everybody, one.everybody_ci),

@@ -67,7 +67,7 @@ def _effects(results: Results) -> list[SummaryLine]:
 
 def _checks(results: Results) -> list[SummaryLine]:
     lines = [_sample_ratio(results), *_balance(results), _when(results)]
-    lines += [_unjudged(results), _other_means(results), *_luck(results)]
+    lines += [_unjudged(results), _other_users(results), _other_means(results), *_luck(results)]
     return [line for line in lines if line is not None]
 
 
@@ -115,6 +115,19 @@ def _unjudged(results: Results) -> SummaryLine | None:
         return None
     reason = next(str(one["reason"]) for one in primary if one["significant"] is None)
     return SummaryLine(f"Not judged: {', '.join(dict.fromkeys(blank))}", f"{reason.rstrip('.')}.", "doubt")
+
+
+def _other_users(results: Results) -> SummaryLine | None:
+    """Whether other choices of users, such as those in two arms, would change what is significant."""
+    variants = results.get("variants") or ()
+    if len(variants) < 2 or not results["valid"]:
+        return None
+    first, *others = [{(e["metric"], e["arm"]): _side(e["lift_ci"]) for e in one["effects"]} for one in variants]
+    names = [one["name"] for one in variants[1:]]
+    apart = [name for name, sides in zip(names, others, strict=True) if sides != first]
+    if apart:
+        return SummaryLine("It depends on whose users count", f"Otherwise with {', '.join(apart)}.", "doubt")
+    return SummaryLine("It does not depend on whose users count", f"The same with {', '.join(names)}.", "good")
 
 
 def _other_means(results: Results) -> SummaryLine | None:

@@ -8,6 +8,7 @@ from scipy import stats
 from statsmodels.stats.meta_analysis import combine_effects
 
 import abtest
+from abtest.report.totals import totals_of
 from abtest.schema import results_schema
 from abtest.stats.moments import Moments
 from abtest.stats.shrinkage import between
@@ -169,3 +170,35 @@ class TestWins:
         assert np.mean(raw) > true * 1.2
         assert 0.3 < np.mean(np.array(corrected) < true) < 0.7  # median-unbiased
         assert np.mean(covered) > 0.9
+
+
+class TestHouseholds:
+    """Assigned were households: components and totals are of users, and their noise that of households."""
+
+    def test_components_and_totals_of_units(self):
+        rng = np.random.default_rng(6)
+        house = np.repeat(np.arange(1500), 3)
+        shared = rng.gamma(2.0, 1.0, 1500)[house]
+        impressions = rng.poisson(6 * shared) + 1
+        clicks = rng.binomial(impressions, np.where(house % 2, 0.36, 0.3))
+        table = pl.DataFrame(
+            {
+                "user_id": np.arange(4500),
+                "household": house,
+                "arm": np.where(house % 2, "B", "A"),
+                "clicks": clicks,
+                "impressions": impressions,
+            }
+        )
+        file = {"primary": ["ACC"], "secondary": ["CTR"]}
+        plain = abtest.analyze(table, **AB, metrics=file, checks=False).to_dict()
+        found = abtest.analyze(table, **AB, metrics=file, checks=False, design={"unit": ["household"]}).to_dict()
+        (one,), (other,) = found["breakdowns"], plain["breakdowns"]
+        product = np.prod([1 + part["lift"] for part in one["components"]])
+        assert product == pytest.approx(1 + one["total"], rel=1e-12)
+        widths = [np.diff(b["components"][1]["lift_ci"])[0] for b in (one, other)]
+        assert widths[0] > 1.3 * widths[1]  # users of a household see alike
+        total = next(iter(totals_of(found)))
+        a, b = (table.filter(pl.col("arm") == arm)["clicks"] for arm in "AB")
+        assert total.treated == pytest.approx(b.sum() - a.mean() * len(b))
+        assert total.everybody == pytest.approx((b.mean() - a.mean()) * 4500)

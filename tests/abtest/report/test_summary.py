@@ -233,3 +233,16 @@ class TestInTheBrowser:
         box = page.locator(".summary").bounding_box()
         assert box["y"] + box["height"] < 1000
         assert page.locator(".numbers:visible").count() == 0
+
+
+def test_other_choices_of_users_are_compared():
+    table = days(1500, lift=0.4)
+    moved = (pl.col("user_id") % 40 < 2) & (pl.col("day") > 4)
+    other = pl.when(pl.col("arm") == "A").then(pl.lit("B")).otherwise(pl.lit("A"))
+    table = table.with_columns(arm=pl.when(moved).then(other).otherwise("arm"))
+    results = abtest.analyze(table, **AB, design={"crossovers": "drop"}).to_dict()
+    found = facts(results)["Can it be believed?"]
+    assert "It does not depend on whose users count" in found
+    for effect in results["variants"][1]["effects"]:
+        effect["lift_ci"] = [-0.1, 0.1]
+    assert "It depends on whose users count" in facts(results)["Can it be believed?"]
