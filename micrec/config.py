@@ -102,6 +102,18 @@ class ModelConfig(Frozen):
         description="Add the log of an item's clicks of late, which count half after so many days, with a learned "
         "weight; training sees it as of the day of each row. null: no such term.",
     )
+    popularity_half_lives_days: tuple[PositiveFloat, ...] = Field(
+        (),
+        description="Instead of one half-life several: before training, the logs of an item's clicks under each, and "
+        "of all of them, get weights that tell its clicks of the popularity_horizon_days after a morning of the log.",
+    )
+    popularity_horizon_days: Days = Field(
+        14, description="Days after a morning whose clicks those weights are fitted to; of a short log a quarter."
+    )
+    popularity_words: bool = Field(
+        False,
+        description="The words of a title are weighted with them, for items with few clicks; nothing without titles.",
+    )
     linear_skip: bool = Field(
         False,
         description="Add the FM sums (fields of user, clicks and item) to both towers' outputs; the MLPs' last layers "
@@ -121,6 +133,16 @@ class ModelConfig(Frozen):
         found = handler(schema)
         handler.resolve_ref_schema(found)["properties"]["options"] = options_schema()
         return found
+
+    @property
+    def reads_popularity(self) -> bool:
+        """Whether scores have a term for an item's clicks of late."""
+        return self.popularity_half_life_days is not None or bool(self.popularity_half_lives_days)
+
+    @property
+    def reads_time(self) -> bool:
+        """Whether the model needs to know when clicks were."""
+        return self.half_life_days is not None or self.reads_popularity
 
     @property
     def tower(self) -> Tower:
@@ -161,6 +183,12 @@ class ModelConfig(Frozen):
                 self.tower.needs_item_id and not self.item_id
             ),
             "item_bias needs item_id true, got false: set one of the two": self.item_bias and not self.item_id,
+            "popularity_half_lives_days and popularity_half_life_days are both given: leave one out": (
+                bool(self.popularity_half_lives_days) and self.popularity_half_life_days is not None
+            ),
+            "popularity_words needs popularity_half_lives_days, got none: give some, or leave it out": (
+                self.popularity_words and not self.popularity_half_lives_days
+            ),
             f"linear_skip does not apply to name {self.name}, whose items have two vectors: leave it out": (
                 self.linear_skip and self.tower.two_sided
             ),
@@ -309,6 +337,11 @@ class TrainConfig(Frozen):
         "click",
         description="What the towers are computed for: each click, or the start of each session against all of its "
         "clicks, which needs context before_session or other_sessions.",
+    )
+    fit_start: bool = Field(
+        False,
+        description="Before the first epoch, fit the few numbers of the score that stand beside the vectors to a "
+        "sample of the rows: the personal term, the weight of popularity, the factor of the titles.",
     )
     reduction: Literal["mean", "sum"] = Field("mean", description="Over rows and anchors (N12).")
     patience: RepeatsOrNone = Field(

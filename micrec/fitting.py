@@ -15,7 +15,7 @@ from micrec.artifact import whole_artifact
 from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint, tensor_bytes
 from micrec.config import Config, EvalConfig, model_label
 from micrec.data.dataset import Dataset
-from micrec.data.recency import DriftingPopularity, days_of
+from micrec.data.recency import days_of
 from micrec.data.semantics import check_roles
 from micrec.data.split import Split, temporal_split
 from micrec.data.times import coarse_times
@@ -33,6 +33,7 @@ from micrec.evaluation import (
 from micrec.inference import encode_items, encode_users, histories_of, item_priors, join_prior, own_items
 from micrec.loss_requirements import applicable_config
 from micrec.manifest import CheckpointManifest
+from micrec.model_popularity import known_popularity
 from micrec.models.columns import Ragged, choose_fields
 from micrec.models.two_tower import TwoTower
 from micrec.progress import NoProgress, Progress
@@ -117,14 +118,21 @@ class Fitted:
 
     def _popularity(self, task: EvalTask) -> tuple[Tensor | None, Tensor | None]:
         """Popularity of all items on the days that the task asks on, (N, m), and the day of each query among them."""
-        half_life, clock = self.model.config.popularity_half_life_days, task.clock
-        if half_life is None or clock is None:
+        model, clock = self.model, task.clock
+        if model.prior is None or clock is None:
+            return None, None
+        popularity = known_popularity(
+            model.config,
+            model.prior.forecast,
+            task.histories.items,
+            days_of(clock.click_ms),
+            self.fields.items,
+        )
+        if popularity is None:
             return None, None
         days, place = np.unique(clock.query_days, return_inverse=True)
-        popularity = DriftingPopularity(
-            task.histories.items, days_of(clock.click_ms), len(task.candidates), half_life
-        ).grid(torch.from_numpy(days))
-        return popularity.T.to(self.device), torch.from_numpy(place).to(self.device)
+        values = popularity.grid(torch.from_numpy(days))
+        return values.T.to(self.device), torch.from_numpy(place).to(self.device)
 
 
 AfterEpoch: TypeAlias = Callable[[int, float], None]

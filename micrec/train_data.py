@@ -11,11 +11,14 @@ from torch import Tensor
 from micrec.config import Config
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.histories import Histories, group_by_user
-from micrec.data.recency import DAY_MS, DriftingPopularity, days_of, faded
+from micrec.data.recency import DAY_MS, days_of, faded
 from micrec.data.sessions import session_starts
-from micrec.data.title_kernel import title_vectors
+from micrec.data.title_kernel import kernel_vectors
+from micrec.data.title_vocabulary import TitleWords
+from micrec.model_popularity import Popularity, learn_popularity
 from micrec.models.columns import (
     TITLES,
+    WORDS,
     FieldColumns,
     FieldSpec,
     Ragged,
@@ -57,16 +60,36 @@ def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.d
     known_users = np.bincount(train.user_ids, minlength=len(dataset.users)) > 0
     known_items = np.bincount(train.item_ids, minlength=len(dataset.items)) > 0
     items = load_columns(dataset.items, item_specs, known=known_items)
-    title_dim, title = getattr(model.options, "title_dim", 0), dataset.schema.roles.title
-    if title_dim:
-        titles = dataset.items.frame[title].cast(pl.String).to_list() if title else [None] * len(dataset.items)
-        items.vectors[TITLES] = torch.from_numpy(title_vectors(titles, title_dim))
+    _add_titles(items, dataset, config)
     return Fields(
         user_specs=user_specs,
         item_specs=item_specs,
         users=load_columns(dataset.users, user_specs, known=known_users).to(device),
         items=items.to(device),
     )
+
+
+def title_words(dataset: Dataset, config: Config) -> TitleWords | None:
+    """The words of the catalogue's titles; None where the model reads none."""
+    if not (getattr(config.model.options, "title_dim", 0) or config.model.popularity_words):
+        return None
+    return TitleWords.of(_titles(dataset))
+
+
+def _titles(dataset: Dataset) -> list[str | None]:
+    title = dataset.schema.roles.title
+    return dataset.items.frame[title].cast(pl.String).to_list() if title else [None] * len(dataset.items)
+
+
+def _add_titles(items: FieldColumns, dataset: Dataset, config: Config) -> None:
+    """The words of the items' titles as a column, and their vectors, where the model reads them."""
+    words, dim = title_words(dataset, config), getattr(config.model.options, "title_dim", 0)
+    if words is None:
+        return
+    codes, offsets = words.codes(_titles(dataset))
+    items.multi[WORDS] = Ragged(torch.from_numpy(codes), torch.from_numpy(offsets))
+    if dim:
+        items.vectors[TITLES] = torch.from_numpy(kernel_vectors(words.rows(codes, offsets), dim))
 
 
 class Batch(NamedTuple):
@@ -105,7 +128,8 @@ class TrainData:
         catalogue: Items with at least one training click, ascending.
         clicked: The (user, item) pairs of the training clicks.
         time_ms: Moment of each click, shape (n,), int64; None where the model knows no time.
-        popularity: Popularity of the items on each day of the training clicks; None where the model does not read it.
+        popularity: Popularity of the items on each day of the training clicks, a forecast among them; None where the
+            model does not read it.
     """
 
     fields: Fields
@@ -118,7 +142,7 @@ class TrainData:
     catalogue: Tensor
     clicked: PairSet
     time_ms: Tensor | None = None
-    popularity: DriftingPopularity | None = None
+    popularity: Popularity | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -233,8 +257,10 @@ def load_train_data(
     def put(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
+    fields = load_fields(dataset, config, train, device)
+    popularity = learn_popularity(config.model, train.item_ids, days_of(train.time_ms), fields.items)
     return TrainData(
-        fields=load_fields(dataset, config, train, device),
+        fields=fields,
         items=put(histories.items),
         users=put(histories.users),
         first=put(histories.offsets),
@@ -243,21 +269,9 @@ def load_train_data(
         click_counts=put(counts),
         catalogue=put(np.flatnonzero(counts)),
         clicked=PairSet.from_keys(put(keys), len(dataset.users), n_items),
-        time_ms=put(train.time_ms[rows]) if reads_time(config) else None,
-        popularity=_popularity(train, n_items, config, device),
+        time_ms=put(train.time_ms[rows]) if config.model.reads_time else None,
+        popularity=None if popularity is None else popularity.to(device),
     )
-
-
-def reads_time(config: Config) -> bool:
-    """Whether the model needs to know when clicks were."""
-    return config.model.half_life_days is not None or config.model.popularity_half_life_days is not None
-
-
-def _popularity(train: Clicks, n_items: int, config: Config, device: torch.device) -> DriftingPopularity | None:
-    half_life = config.model.popularity_half_life_days
-    if half_life is None:
-        return None
-    return DriftingPopularity(train.item_ids, days_of(train.time_ms), n_items, half_life, tabulate=True).to(device)
 
 
 def _distinct_pairs(histories: Histories, n_items: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from micrec.config import Config
 from micrec.contrast import STREAMS as CONTRAST_STREAMS
 from micrec.contrast import ItemContrast
 from micrec.data.dataset import Clicks, Dataset
+from micrec.data.popularity_forecast import ForecastPopularity
 from micrec.errors import MicrecError
 from micrec.gradients import gradient_stats, mean_of
 from micrec.matching import MatchingLoss
@@ -29,6 +30,7 @@ from micrec.progress import Progress
 from micrec.sources import contrast_sources
 from micrec.train_data import Batch, TrainData, drop_clicks, load_train_data
 
+START_ROWS, START_STEPS = 1_024, 12  # rows and iterations of the fit before the first epoch
 CHECK_EVERY = 50  # steps between looks at the loss; a look waits for the GPU
 _NAMED = 1_000  # of the streams that are told apart by names; numbers below it are those of the fixed purposes
 
@@ -95,7 +97,8 @@ class Trainer:
             sparse=config.optim.embedding_update != "dense",
             generator=stream(seed, 0),
         ).to(self.device)
-        self.model.start_from(self._start_values())
+        values = self._start_values()
+        self.model.start_from(values)
         self.contrast = ItemContrast(
             config.contrast,
             self.model,
@@ -124,15 +127,56 @@ class Trainer:
             self.model.encode_user = torch.compile(self.model.encode_user, dynamic=True)  # type: ignore[method-assign]
         self._rows = self.data.rows(config.train.rows)
         self.epochs_done = 0
+        if config.train.fit_start:
+            self._fit_start()
+        self.model.start_vectors(values)
+
+    def _fit_start(self) -> None:
+        """Fit the numbers that stand beside the vectors to the last rows of users, by L-BFGS on the matching loss.
+
+        Of their rows the last one has the history that is nearest to what lists will be made from.
+        """
+        numbers = self.model.score_numbers()
+        users = self.data.users[self._rows]
+        rows = self._rows[torch.cat([users[1:] != users[:-1], users.new_ones(1, dtype=torch.bool)])]
+        rows = rows[torch.linspace(0, len(rows) - 1, min(START_ROWS, len(rows))).long()]
+        if not numbers or not len(rows):
+            return
+        states = {name: generator.get_state() for name, generator in self.generators.items()}
+        optimizer = torch.optim.LBFGS(numbers, max_iter=START_STEPS, line_search_fn="strong_wolfe")
+
+        def loss_of_rows() -> Tensor:
+            """The loss with its gradient by the numbers alone; every call draws the same."""
+            for name, state in states.items():
+                self.generators[name].set_state(state)
+            total = torch.zeros((), device=self.device)
+            sums = [torch.zeros_like(number) for number in numbers]
+            for part in rows.split(self.config.train.batch_size):
+                loss = self.losses(part)["matching"] * (len(part) / len(rows))
+                for known, grad in zip(sums, torch.autograd.grad(loss, numbers, allow_unused=True), strict=True):
+                    known += 0.0 if grad is None else grad
+                total += loss.detach()
+            for number, known in zip(numbers, sums, strict=True):
+                number.grad = known
+            return total
+
+        self.model.eval()
+        optimizer.step(loss_of_rows)
+        for name, state in states.items():
+            self.generators[name].set_state(state)
+        for number in numbers:
+            number.grad = None
 
     def _start_values(self) -> StartValues:
         data = self.data
+        popularity = data.popularity
         return StartValues(
             users=data.users.long(),
             items=data.items.long(),
             item_clicks=data.click_counts,
             n_users=len(data.first) - 1,
             temperature=self.config.softmax.temperature,
+            forecast=popularity.forecast if isinstance(popularity, ForecastPopularity) else None,
         )
 
     # -- one step ------------------------------------------------------------------------------------------------

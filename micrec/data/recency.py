@@ -85,20 +85,30 @@ class DriftingPopularity:
     def _grid(self, days: Tensor, items: Tensor) -> Tensor:
         return torch.stack([self._relative(day.expand(len(items)), items) for day in days])
 
+    def clicks(self, days: Tensor, items: Tensor) -> Tensor:
+        """Faded clicks of each item as of the day beside it, in the shape of both, float64."""
+        return self._faded(days - self.first_day, items)
+
     def _relative(self, days: Tensor, items: Tensor) -> Tensor:
         """``days`` counted from the first one."""
+        if not len(self._cells):
+            return torch.zeros(items.shape, device=items.device)
         last = days.clamp(0, self.n_days - 1)  # later than all clicks, everything only fades
         later = (days - last).double()
         total = self._totals[last] * torch.exp2(-later.clamp_min(0) / self.half_life_days)
+        c, n = SMOOTHING, self.n_items
+        return torch.log(n * (self._faded(days, items) + c) / (total + c * n)).float()
+
+    def _faded(self, days: Tensor, items: Tensor) -> Tensor:
+        """``days`` counted from the first one."""
         if not len(self._cells):
-            return torch.zeros(items.shape, device=items.device)
+            return torch.zeros(items.shape, dtype=torch.float64, device=items.device)
+        last = days.clamp(0, self.n_days - 1)
         place = torch.searchsorted(self._cells, items * self.n_days + last) - 1  # its latest day before that one
         cell = self._cells[place.clamp_min(0)]
         has = (place >= 0) & (cell // self.n_days == items)
         age = (days - cell % self.n_days).double()
-        clicks = torch.where(has, self._values[place.clamp_min(0)] * torch.exp2(-age / self.half_life_days), 0.0)
-        c, n = SMOOTHING, self.n_items
-        return torch.log(n * (clicks + c) / (total + c * n)).float()
+        return torch.where(has, self._values[place.clamp_min(0)] * torch.exp2(-age / self.half_life_days), 0.0)
 
 
 def _faded_sums(

@@ -1,8 +1,8 @@
-"""Title vectors that tell which titles share rare words: a factor of the squared-cosine kernel of TF-IDF titles.
+"""Title vectors that tell which titles share rare words: unit vectors whose products are near a kernel of the titles.
 
-With x the unit-length TF-IDF vector of a title, K_ij = (x_i . x_j)^2, and the vectors are the rows of U S^(1/2) of its
-largest singular triples, each of length 1: their dot products are near K where K is large. A plain SVD of the titles
-keeps what many titles share, such as the words of a category; squaring favours pairs that share most of their words.
+With x the unit-length TF-IDF vector of a title, K_ij = (x_i . x_j)^2; squaring favours pairs that share most of their
+words over the words that many titles share. The vectors t of N titles start at the largest factors of K, each divided
+by its length, and are moved along the gradient of sum over i, j of (t_i . t_j - K_ij)^2 on the unit sphere.
 """
 
 from collections.abc import Sequence
@@ -11,37 +11,73 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from micrec.data.title_vocabulary import TitleWords
+
 ROUNDS, OVERSAMPLES = 4, 10  # of the subspace iteration
+STEPS, RATE = 60, 0.02  # of the descent, Adam with a rate that falls to zero
+RIDGE = 1e-3  # share of the mean eigenvalue that is added where a new title is placed
 
 
 def title_vectors(titles: Sequence[str | None], dim: int) -> NDArray[np.float32]:
     """Vectors of the titles, shape (N, dim), float32, of length 1; zero for a title without a word of two titles.
 
-    Words are what stands between spaces, in lower case; those of a single title tell of no other and are left out. The
-    kernel's matrix is sparse: its size follows the pairs of titles that share a word. The iteration is seeded.
+    The kernel's matrix is sparse: its size follows the pairs of titles that share a word. All of it is seeded.
     """
-    words = _tfidf(titles)
-    vectors = np.zeros((len(titles), dim), dtype=np.float32)
-    if words is None:
+    words = TitleWords.of(titles)
+    return kernel_vectors(words.rows(*words.codes(titles)), dim)
+
+
+def kernel_vectors(rows: sp.csr_matrix, dim: int) -> NDArray[np.float32]:
+    """The same from the titles' TF-IDF rows (N, words)."""
+    vectors = np.zeros((rows.shape[0], dim), dtype=np.float32)
+    if not rows.nnz:
         return vectors
-    kernel = (words @ words.T).power(2).tocsr()
+    kernel = (rows @ rows.T).power(2).tocsr()
     factors = _largest_factors(kernel, min(dim, kernel.shape[0]))
-    norms = np.linalg.norm(factors, axis=1, keepdims=True)
-    vectors[:, : factors.shape[1]] = np.divide(factors, norms, out=np.zeros_like(factors), where=norms > 1e-6)
-    return vectors
+    vectors[:, : factors.shape[1]] = factors
+    return _descend(_unit(vectors), kernel)
 
 
-def _tfidf(titles: Sequence[str | None]) -> sp.csr_matrix | None:
-    """Unit rows of TF-IDF, (N, words); None if no two titles share a word."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+def placed_vectors(new: sp.csr_matrix, known: sp.csr_matrix, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors of titles that came later, shape (m, dim), of length 1 or zero, among those that are known.
 
-    vectorizer = TfidfVectorizer(min_df=2, token_pattern=r"\S+", sublinear_tf=True, dtype=np.float32)
-    try:
-        return vectorizer.fit_transform([title or "" for title in titles])
-    except ValueError as fault:
-        if "empty vocabulary" in str(fault) or "no terms remain" in str(fault):
-            return None
-        raise
+    They are the least-squares solution of t . t_j = (x . x_j)^2 for all known j, divided by its length.
+
+    Args:
+        new: TF-IDF rows of the new titles, (m, words).
+        known: Those of the known ones, (N, words).
+        vectors: What ``kernel_vectors`` made of these, (N, dim).
+    """
+    gram = vectors.T.astype(np.float64) @ vectors
+    gram[np.diag_indices_from(gram)] += RIDGE * max(float(np.trace(gram)) / len(gram), 1e-12)
+    wanted = (new @ known.T).power(2) @ vectors  # (m, dim)
+    return _unit(np.linalg.solve(gram, wanted.T).T.astype(np.float32))
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 1e-6)
+
+
+def _descend(vectors: NDArray[np.float32], kernel: sp.csr_matrix) -> NDArray[np.float32]:
+    """Unit vectors nearer to the kernel in squared error; zero rows stay zero. A step costs N dim^2 products."""
+    start = vectors
+    mean, square = np.zeros_like(vectors), np.zeros_like(vectors)
+    for step in range(1, STEPS + 1):
+        gradient = vectors @ (vectors.T @ vectors) - kernel @ vectors
+        gradient -= (gradient * vectors).sum(axis=1, keepdims=True) * vectors  # along the sphere
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.99 * square + 0.01 * gradient**2
+        pace = RATE * (1 - (step - 1) / STEPS) / (1 - 0.9**step)
+        moved = vectors - pace * mean / (np.sqrt(square / (1 - 0.99**step)) + 1e-8)
+        vectors = np.where(np.any(vectors, axis=1, keepdims=True), _unit(moved), vectors).astype(np.float32)
+    return vectors if _error(vectors, kernel) < _error(start, kernel) else start
+
+
+def _error(vectors: NDArray[np.float32], kernel: sp.csr_matrix) -> float:
+    """Squared error of all pairs, up to what the vectors do not change."""
+    gram = vectors.T.astype(np.float64) @ vectors
+    return float((gram**2).sum() - 2 * (vectors * (kernel @ vectors)).sum())
 
 
 def _largest_factors(kernel: sp.csr_matrix, dim: int) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from micrec.data.schema import EMBEDDABLE, FieldType
 from micrec.errors import MicrecError
 from micrec.losses.augment import keep_values
 
-TITLES = "titles"  # name of the title vectors among the items' columns
+TITLES, WORDS = "titles", "title words"  # names of the title vectors and words among the items' columns
 
 
 class Ragged(NamedTuple):

@@ -66,6 +66,8 @@ class Fism(TwoTower):
         if self.gates is not None:
             clicks = values.item_clicks.to(self.gates)
             self.gates.copy_(torch.cat([clicks.new_zeros(1), clicks / (clicks + self.options.id_gate)]))
+
+    def start_vectors(self, values: StartValues) -> None:
         table = self._id_table()
         if self.options.start == "ease" and table is not None:
             p, q, known = ease_factors(values, self.config.embedding_dim, ridge=self.options.ease_lambda)
@@ -73,6 +75,10 @@ class Fism(TwoTower):
             factors = self.options.ease_scale * torch.cat([p, q], dim=1)[rows]
             with torch.no_grad():
                 table.weight[(rows + 1).to(table.weight.device)] = factors.to(table.weight)
+
+    def score_numbers(self) -> list[nn.Parameter]:
+        found = super().score_numbers()
+        return found if self.title_factor is None else [*found, self.title_factor]
 
     def _id_table(self) -> EmbeddingTable | None:
         """Vectors of the items' own ids, if they are embedded."""

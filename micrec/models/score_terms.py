@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from micrec.data.popularity_forecast import Forecast, ForecastPopularity
 from micrec.data.recency import DriftingPopularity
 from micrec.models.columns import Ragged
 from micrec.models.counted import place_of
 from micrec.models.table import EmbeddingTable
 
 COUNT_START, ONCE_START, DRIFT_START = 2.0, 0.5, 0.5  # in units of the softmax temperature
+FORECAST_START = 1.0  # of a forecast's weight, which says itself how often an item is clicked
 BIAS_START = 0.3  # of log(1 + clicks), in the same unit
 
 
@@ -48,14 +50,38 @@ class ItemPrior(nn.Module):
     Args:
         ids: Rows of the bias, one per item and row 0 for items without training clicks; None: no bias.
         drifts: Whether there is a weight of the popularity.
+        half_lives: Half-lives that a forecast of the popularity reads; 0: it is no forecast.
+        words: Whether the forecast reads the words of titles.
         sparse: Whether the bias gives row-sparse gradients.
     """
 
-    def __init__(self, ids: int | None, *, drifts: bool, sparse: bool) -> None:
+    half_life_weights: Tensor | None
+    word_weights: Tensor | None
+
+    def __init__(
+        self, ids: int | None, *, drifts: bool, half_lives: int = 0, words: bool = False, sparse: bool = False
+    ) -> None:
         super().__init__()
         nothing = torch.Generator().manual_seed(0)
         self.bias = None if ids is None else EmbeddingTable(ids, 1, sparse=sparse, init_scale=0.0, generator=nothing)
         self.drift = nn.Parameter(torch.tensor(DRIFT_START)) if drifts else None
+        self.register_buffer("half_life_weights", torch.zeros(half_lives + 1) if half_lives else None)
+        self.register_buffer("word_weights", torch.zeros(1) if words else None)
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """What the model knows of the popularity to come; None where its popularity is no forecast."""
+        if self.half_life_weights is None:
+            return None
+        words = self.half_life_weights.new_zeros(1) if self.word_weights is None else self.word_weights
+        return Forecast(self.half_life_weights, words)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """There are as many weights of words as the stored model has."""
+        stored = state_dict.get(f"{prefix}word_weights")
+        if stored is not None and self.word_weights is not None:
+            self.word_weights = torch.zeros_like(stored, device=self.word_weights.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def biases(self, codes: Tensor | None) -> Tensor | None:
         """Biases of n items, shape (n,), by the codes of their ids (n,), int64; None if there are none."""
@@ -68,8 +94,14 @@ class ItemPrior(nn.Module):
         return prior if biases is None else prior + biases[:, None]
 
     @torch.no_grad()
-    def start(self, clicks: Tensor, temperature: float) -> None:
-        """Start values from the training clicks of every item, shape (N,)."""
+    def start(self, clicks: Tensor, temperature: float, forecast: Forecast | None = None) -> None:
+        """Start values from the training clicks of every item, shape (N,), and the forecast that these gave."""
+        if forecast is not None and self.half_life_weights is not None and self.drift is not None:
+            self.half_life_weights.copy_(forecast.weights)
+            if self.word_weights is not None:
+                self.word_weights = forecast.word_weights.to(self.word_weights)
+            self.drift.fill_(FORECAST_START * temperature)
+            return  # a bias begins at 0: what it would say is in the forecast
         if self.bias is not None:
             logs = torch.log1p(torch.cat([clicks.new_zeros(1), clicks]).float())
             self.bias.weight.copy_((BIAS_START * temperature * (logs - logs[1:].mean()))[:, None])
@@ -94,7 +126,7 @@ class ScoreTerms:
     counted: Ragged | None = None
     biases: Callable[[Tensor], Tensor] | None = None
     drift: Tensor | None = None
-    popularity: DriftingPopularity | None = None
+    popularity: DriftingPopularity | ForecastPopularity | None = None
     days: Tensor | None = None
 
     def add(self, scores: Tensor, items: Tensor) -> Tensor:

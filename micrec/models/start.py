@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from micrec.data.popularity_forecast import Forecast
+
 
 class StartValues(NamedTuple):
     """Training clicks, for start values; n clicks, U users, N items."""
@@ -13,3 +15,4 @@ class StartValues(NamedTuple):
     item_clicks: Tensor  # (N,) clicks of every item
     n_users: int
     temperature: float  # of the matching loss
+    forecast: Forecast | None = None  # of the items' popularity

@@ -64,16 +64,33 @@ class TwoTower(nn.Module):
         self.prior = self._make_prior(item_specs, sparse)
 
     def _make_prior(self, item_specs: Sequence[FieldSpec], sparse: bool) -> ItemPrior | None:
-        drifts = self.config.popularity_half_life_days is not None
-        ids = [spec.size for spec in item_specs if spec.own_id and self.config.item_bias]
-        return ItemPrior(ids[0] if ids else None, drifts=drifts, sparse=sparse) if ids or drifts else None
+        config = self.config
+        ids = [spec.size for spec in item_specs if spec.own_id and config.item_bias]
+        if not ids and not config.reads_popularity:
+            return None
+        return ItemPrior(
+            ids[0] if ids else None,
+            drifts=config.reads_popularity,
+            half_lives=len(config.popularity_half_lives_days),
+            words=config.popularity_words,
+            sparse=sparse,
+        )
 
     def start_from(self, values: StartValues) -> None:
         """Start values, and constants, that come from the training clicks; before training, and never after it."""
         if self.prior is not None:
-            self.prior.start(values.item_clicks, values.temperature)
+            self.prior.start(values.item_clicks, values.temperature, values.forecast)
         if self.personal is not None:
             self.personal.start(values.temperature)
+
+    def start_vectors(self, values: StartValues) -> None:
+        """Start values of vectors from the training clicks, after the numbers that stand beside the vectors."""
+
+    def score_numbers(self) -> list[nn.Parameter]:
+        """The numbers of the score that stand beside the vectors, shape () each."""
+        found = [] if self.personal is None else [self.personal.by_count, self.personal.once]
+        drift = None if self.prior is None else self.prior.drift
+        return found if drift is None else [*found, drift]
 
     @property
     def field_dim(self) -> int:

@@ -12,16 +12,17 @@ from torch import Tensor
 from micrec.checkpoint import tensor_bytes
 from micrec.data.dataset import Dataset
 from micrec.data.histories import group_by_user
-from micrec.data.recency import DriftingPopularity, days_of
+from micrec.data.recency import days_of
 from micrec.field_encoder import FieldEncoder
 from micrec.fitting import Fitted
 from micrec.inference import BLOCK, item_priors
 from micrec.model_folder import model_manifest, model_tensors, restore_model
+from micrec.model_popularity import known_popularity
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.two_tower import TwoTower
 from micrec.retrieval.bundle import Bundle
 from micrec.retrieval.index import IndexKind, build_index
-from micrec.train_data import reads_time
+from micrec.train_data import title_words
 
 Catalogue = Literal["train", "all"]
 CATALOGUES: tuple[Catalogue, ...] = ("train", "all")
@@ -36,8 +37,8 @@ def build_bundle(
     items = fitted.fields.items.to("cpu")
     candidates = _candidates(dataset, fitted.trained_clicks, catalogue)
     clicks = group_by_user(dataset.clicks, len(dataset.users))
-    click_ms = torch.from_numpy(dataset.clicks.time_ms[clicks.rows]) if reads_time(fitted.config) else None
-    popularity = known_popularity(model, clicks.items, click_ms, len(dataset.items))
+    click_ms = torch.from_numpy(dataset.clicks.time_ms[clicks.rows]) if fitted.config.model.reads_time else None
+    popularity = popularity_now(model, clicks.items, click_ms, items)
     vectors = item_vectors(model, items, candidates, popularity)
     title = dataset.schema.roles.title
     bundle = Bundle(
@@ -54,6 +55,7 @@ def build_bundle(
         item_encoder=FieldEncoder.of("item", fitted.fields.item_specs, dataset.items),
         manifest=manifest | {"title_field": title} | _clock(click_ms, len(dataset.items)),
         click_ms=click_ms,
+        words=title_words(dataset, fitted.config),
     )
     return bundle, vectors
 
@@ -61,7 +63,7 @@ def build_bundle(
 def bundle_bytes(fitted: Fitted, dataset: Dataset, catalogue: Catalogue) -> int:
     """Bytes that a bundle takes at the least: parameters, vectors and clicks."""
     vectors = len(_candidates(dataset, fitted.trained_clicks, catalogue)) * fitted.model.score_dim
-    times = 2 * len(dataset.clicks) if reads_time(fitted.config) else 0
+    times = 2 * len(dataset.clicks) if fitted.config.model.reads_time else 0
     return tensor_bytes(fitted.model.parameters()) + 4 * (vectors + len(dataset.clicks) + times)
 
 
@@ -87,30 +89,34 @@ Popularity = Callable[[Tensor], Tensor]
 """Popularity of items (M,), as of now, shape (M, 1)."""
 
 
-def known_popularity(
-    model: TwoTower, items: NDArray[np.int32], click_ms: Tensor | None, n_items: int
+def popularity_now(
+    model: TwoTower,
+    clicked: NDArray[np.int32],
+    click_ms: Tensor | None,
+    items: FieldColumns,
+    counted: int | None = None,
 ) -> Popularity | None:
     """Popularity by all clicks that are known, as of the morning after the latest; None where the model reads none.
 
     Args:
         model: The model.
-        items: Items of the clicks, in any order.
+        clicked: Items of the clicks, in any order.
         click_ms: Their moments.
-        n_items: Items among which an item's share is counted.
+        items: Encoded fields of all items.
+        counted: Items among which an item's share is counted; None: all.
     """
-    half_life = model.config.popularity_half_life_days
-    if half_life is None or click_ms is None:
+    if model.prior is None or click_ms is None:
         return None
     days = days_of(click_ms.numpy())
-    popularity = DriftingPopularity(items, days, n_items, half_life)
+    found = known_popularity(model.config, model.prior.forecast, clicked, days, items, counted=counted)
     morning = torch.tensor([int(days.max(initial=0)) + 1])
-    return lambda rows: popularity.grid(morning, rows).T
+    return None if found is None else lambda rows: found.grid(morning, rows).T
 
 
 def popularity_of(bundle: Bundle) -> Popularity | None:
     """The popularity that the bundle's own clicks give."""
     n_items = bundle.manifest.get("counted_items", bundle.items.n)
-    return known_popularity(bundle.model, bundle.clicks.values.numpy(), bundle.click_ms, n_items)
+    return popularity_now(bundle.model, bundle.clicks.values.numpy(), bundle.click_ms, bundle.items, n_items)
 
 
 def _clock(click_ms: Tensor | None, n_items: int) -> dict[str, int]:

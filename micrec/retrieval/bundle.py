@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validat
 from torch import Tensor
 
 from micrec.artifact import load_artifact, save_artifact, whole_artifact
+from micrec.data.title_vocabulary import TitleWords
 from micrec.field_encoder import FieldEncoder
 from micrec.model_folder import ModelManifest, checked_config, model_tensors, read_specs, restore_model
 from micrec.models.columns import FieldColumns, Ragged
@@ -82,6 +83,7 @@ class Bundle:
         item_encoder: Encodes fields of items that are not here.
         manifest: Config, field specs, dataset, and the index's recall.
         click_ms: Moments of the clicks, in their order, int64; None where the model reads no times.
+        words: The words of titles that the model knows, for titles that come later; None where it reads no titles.
     """
 
     model: TwoTower
@@ -97,6 +99,7 @@ class Bundle:
     item_encoder: FieldEncoder
     manifest: dict[str, Any]
     click_ms: Tensor | None = None
+    words: TitleWords | None = None
 
     @property
     def now_ms(self) -> int:
@@ -138,6 +141,8 @@ def save_bundle(bundle: Bundle, folder: Path, *, overwrite: bool = False) -> Non
     }
     if bundle.click_ms is not None:
         tensors["clicks.time_ms"] = bundle.click_ms
+    if bundle.words is not None:
+        tensors["words"] = _pack(bundle.words.as_json())
     save_artifact(folder, "bundle", tensors, bundle.manifest, overwrite=overwrite)
 
 
@@ -166,6 +171,7 @@ def load_bundle(folder: Path) -> Bundle:
             item_encoder=FieldEncoder("item", read_specs(manifest["item_specs"]), labels["item"]),
             manifest=manifest,
             click_ms=tensors.get("clicks.time_ms"),
+            words=TitleWords.from_json(_unpack(tensors["words"])) if "words" in tensors else None,
         )
         _check(bundle)
         return bundle

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from micrec.data.encoding import IdMap
+from micrec.data.title_kernel import placed_vectors
 from micrec.errors import MicrecError
-from micrec.models.columns import FieldColumns
+from micrec.models.columns import TITLES, WORDS, FieldColumns, Ragged
 from micrec.retrieval.build import item_vectors, popularity_of
 from micrec.retrieval.bundle import Bundle
 from micrec.retrieval.index import build_index, extended, index_kind, stored_vectors
@@ -40,8 +41,12 @@ def with_items(bundle: Bundle, frame: pl.DataFrame) -> Bundle:
     title = bundle.manifest["title_field"]
     given = [name for name in frame.columns if name not in (ITEM_ID, title)]
     columns = bundle.item_encoder.encode(frame.select(given), len(ids))
+    if bundle.words is not None:
+        _add_titles(columns, bundle, frame[title] if title in frame.columns else None)
+        given = [*given, *([WORDS, TITLES] if title in frame.columns else [])]
     items = _merged(bundle.items, columns, rows, given)
-    index = extended(bundle.index, item_vectors(bundle.model, items, rows, popularity_of(bundle)))
+    popularity = popularity_of(replace(bundle, items=items))
+    index = extended(bundle.index, item_vectors(bundle.model, items, rows, popularity))
     return replace(
         bundle,
         index=index,
@@ -137,6 +142,19 @@ def _merged(items: FieldColumns, added: FieldColumns, rows: NDArray[np.int32], g
         numbers={name: numbers[take[name]] for name, numbers in both.numbers.items()},
         vectors={name: vectors[take[name]] for name, vectors in both.vectors.items()},
     )
+
+
+def _add_titles(columns: FieldColumns, bundle: Bundle, titles: pl.Series | None) -> None:
+    """The words of new titles, and their vectors among those of the items that the bundle knows."""
+    words, known = bundle.words, bundle.items
+    assert words is not None
+    texts = [None] * columns.n if titles is None else titles.cast(pl.String).to_list()
+    codes, offsets = words.codes(texts)
+    columns.multi[WORDS] = Ragged(torch.from_numpy(codes), torch.from_numpy(offsets))
+    if TITLES in known.vectors:
+        basis = words.rows(known.multi[WORDS].values.numpy(), known.multi[WORDS].offsets.numpy())
+        vectors = placed_vectors(words.rows(codes, offsets), basis, known.vectors[TITLES].numpy())
+        columns.vectors[TITLES] = torch.from_numpy(vectors)
 
 
 def _titles(

@@ -24,7 +24,7 @@ from micrec.model_folder import model_manifest, model_tensors
 from micrec.models.columns import Ragged
 from micrec.progress import NoProgress
 from micrec.retrieval import Bundle, build_index, load_bundle, save_bundle
-from micrec.retrieval.build import known_popularity
+from micrec.retrieval.build import popularity_now
 from micrec.retrieval.query import Query, answer
 from micrec.settings import build_config, nested
 from micrec.training import Trainer
@@ -38,7 +38,7 @@ from simulator.ports import Candidates, ObservedLog, Requests
 SERVING, PROJECTORS = "serving", "projectors"
 PAD = 8  # user embeddings are computed for whole multiples: BLAS treats smaller products in another way
 BIAS = "model.prior.bias.weight"  # a row for each item, as of the items' ids
-GATES = "model.gates"  # follow from the clicks of the day's own log
+FROM_THE_LOG = ("model.gates", "model.prior.half_life_weights", "model.prior.word_weights")  # of the day itself
 DAY_MS = 86_400_000
 
 
@@ -107,9 +107,8 @@ class TwoTowerTrainer:
             raise MicrecError(
                 f"no item has serving.min_clicks {self.keys.min_clicks} clicks, so none may be retrieved: lower it."
             )
-        popularity = known_popularity(
-            model, dataset.clicks.item_ids, torch.from_numpy(dataset.clicks.time_ms), len(dataset.items)
-        )
+        columns = fields.items.to("cpu")
+        popularity = popularity_now(model, dataset.clicks.item_ids, torch.from_numpy(dataset.clicks.time_ms), columns)
         _, embeddings = encode_items(model, fields.items)
         rows = torch.arange(len(dataset.items))
         prior = item_priors(model, fields.items, None if popularity is None else popularity(rows).to(trainer.device))
@@ -120,7 +119,7 @@ class TwoTowerTrainer:
         return Bundle(
             model=model.cpu(),
             users=fields.users.to("cpu"),
-            items=fields.items.to("cpu"),
+            items=columns,
             user_ids=dataset.users.ids,
             item_ids=dataset.items.ids,
             titles=None,
@@ -143,7 +142,8 @@ def _warm_start(trainer: Trainer, dataset: Dataset, previous: Path) -> dict[str,
     bundle = load_bundle(previous / SERVING)
     projectors, _ = load_checkpoint(previous / PROJECTORS)
     old = model_tensors(bundle.model) | projectors
-    old.pop(GATES, None)
+    for name in FROM_THE_LOG:
+        old.pop(name, None)
     fields = trainer.data.fields
     labels = table_labels("user", fields.user_specs, dataset.users.ids, _field_labels(dataset.users))
     labels |= table_labels("item", fields.item_specs, dataset.items.ids, _field_labels(dataset.items))
