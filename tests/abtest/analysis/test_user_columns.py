@@ -274,3 +274,61 @@ def test_the_file_of_the_guide_is_valid_and_runs():
     found = abtest.analyze(table, control="A", treatment="B", metrics=yaml.safe_load(block), planned_days=9).to_frame()
     assert set(found["metric"]) == {"revenue", "retention-7", "buy24", "longest", "speed", "variety"}
     assert found.filter(pl.col("metric") != "retention-7")["p"].null_count() == 0  # the log is 5 days long
+
+
+class TestSoundness:
+    """Every kind of metric in thousands of random splits of one log, and against other implementations."""
+
+    TABLE = events(11, rows=60_000, users=4_000)
+
+    def test_false_alarms_and_coverage(self):
+        names = ["spend", "longest", "items", "newest", "early_buys", "buy24", "retention-1"]
+        file = FILE | {"primary": names, "secondary": []}
+        file = file | {"metrics": {name: spec for name, spec in FILE["metrics"].items() if name in names}}
+        file["metrics"]["capped"] = {"value": "revenue", "cap": {"upper": 0.9, "among": "nonzero"}}
+        file["primary"] = [*names, "capped"]
+        found = abtest.aa(self.TABLE, metrics=file, splits=4000, lifts=[0.05]).to_frame()
+        assert set(found["metric"]) == set(file["primary"])
+        assert found["rate"].is_between(0.04, 0.06).all(), found
+        assert found["coverage"].is_between(0.94, 0.96).all(), found
+        assert found["sound"].all()
+
+    def test_retention_and_conversion_are_proportions_of_eligible_users(self):
+        """On eligible users alone: the same difference, and scipy's p up to the n - 1 of those left out."""
+        result = abtest.analyze(self.TABLE, control="A", treatment="B", metrics=FILE, planned_days=9).to_frame()
+        expected = by_loop(self.TABLE)
+        for name in ("retention-1", "buy24"):
+            values = {user: hit for user, (hit, eligible) in expected[name].items() if eligible}
+            a, b = ([hit for user, hit in values.items() if user % 2 == parity] for parity in (0, 1))
+            row = result.filter(pl.col("metric") == name).row(0, named=True)
+            assert row["difference"] == pytest.approx(np.mean(b) - np.mean(a))
+            assert row["p"] == pytest.approx(stats.ttest_ind(b, a, equal_var=False).pvalue, rel=0.01)
+
+    def test_a_ratio_with_covariates_is_a_regression(self):
+        """CUPED on a ratio: the linearised ratio regressed on arm and covariate by statsmodels, one slope for both."""
+        import statsmodels.api as sm
+
+        rng = np.random.default_rng(2)
+        n = 20_000
+        taste = rng.gamma(2.0, 1.0, n)
+        impressions, arm = rng.poisson(5 * taste) + 1, rng.integers(0, 2, n)
+        clicks = rng.binomial(impressions, np.clip(0.1 * taste**0.3 * (1 + 0.05 * arm), 0, 1))
+        table = {"user_id": np.arange(n), "arm": np.where(arm == 1, "B", "A"), "clicks": clicks}
+        table |= {"impressions": impressions, "pre_clicks": rng.poisson(taste)}
+        found = abtest.analyze(table, control="A", treatment="B").to_dict()
+        effect = next(e for e in found["effects"] if e["metric"] == "CTR")
+        ratio = clicks.sum() / impressions.sum()
+        linear = np.empty(n)
+        for side in (0, 1):
+            here = arm == side
+            own = clicks[here].sum() / impressions[here].sum()
+            linear[here] = own + (clicks[here] - own * impressions[here]) / impressions[here].mean()
+        pooled = (clicks - ratio * impressions) / impressions.mean()
+        x = table["pre_clicks"] - table["pre_clicks"].mean()
+        slope = sm.OLS(pooled, sm.add_constant(x)).fit().params[1]
+        adjusted = linear - slope * x
+        expected = stats.ttest_ind(adjusted[arm == 1], adjusted[arm == 0], equal_var=False)
+        assert effect["others"]["cuped"]["difference"] == pytest.approx(
+            adjusted[arm == 1].mean() - adjusted[arm == 0].mean(), rel=1e-6
+        )
+        assert effect["others"]["cuped"]["p"] == pytest.approx(expected.pvalue, rel=1e-6)
