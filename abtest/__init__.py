@@ -25,14 +25,28 @@ from typing import TYPE_CHECKING
 from micrec.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from abtest.api import aa, analyze, load_run, power, run_scenario
-    from abtest.result_objects import AaResult, AnalysisResult, Decision, PowerResult, ScenarioResult
+    from abtest.api import aa, analyze, history, load_run, power, run_scenario
+    from abtest.result_objects import (
+        AaResult,
+        AnalysisResult,
+        Decision,
+        HistoryResult,
+        PowerResult,
+        ScenarioResult,
+    )
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "abtest.api": ("aa", "analyze", "load_run", "power", "run_scenario"),
-            "abtest.result_objects": ("AaResult", "AnalysisResult", "Decision", "PowerResult", "ScenarioResult"),
+            "abtest.api": ("aa", "analyze", "history", "load_run", "power", "run_scenario"),
+            "abtest.result_objects": (
+                "AaResult",
+                "AnalysisResult",
+                "Decision",
+                "HistoryResult",
+                "PowerResult",
+                "ScenarioResult",
+            ),
         },
     )
 
@@ -40,10 +54,12 @@ __all__ = [
     "AaResult",
     "AnalysisResult",
     "Decision",
+    "HistoryResult",
     "PowerResult",
     "ScenarioResult",
     "aa",
     "analyze",
+    "history",
     "load_run",
     "power",
     "run_scenario",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import polars as pl
 
-from abtest.result_objects import AaResult, AnalysisResult, PowerResult, ScenarioResult
+from abtest.result_objects import AaResult, AnalysisResult, HistoryResult, PowerResult, ScenarioResult
 from abtest.run_folder import RESULTS_FILE, SCHEMA
 from micrec.errors import MicrecError
 from micrec.frames import Frame, as_frame
@@ -354,6 +354,37 @@ def aa(
         return AaResult(calibration_table(history, splits=splits, alpha=alpha, lifts=lifts, seed=seed))
     except ValueError as fault:
         raise MicrecError(str(fault)) from None
+
+
+def history(folder: StrPath, *, simulated: bool = False) -> HistoryResult:
+    """What past tests together teach: decisions, what shipping gained, A/A record, tests to come.
+
+    Args:
+        folder: Folder with the report folders of past tests in it, at any depth.
+        simulated: Take simulated experiments instead of analysed logs.
+
+    Returns:
+        ``to_frame()`` has one row per metric; ``save_prior(path)`` writes the lifts of the past for ``analyze``.
+
+    Raises:
+        MicrecError: If the folder holds no results of past tests.
+
+    Examples:
+        >>> import abtest, numpy as np
+        >>> rng, arm = np.random.default_rng(0), np.repeat(["A", "B"], 2000)
+        >>> for test in range(3):
+        ...     clicks = rng.poisson(np.where(arm == "B", 2.0 + 0.2 * test, 2.0))
+        ...     log = {"user_id": np.arange(4000), "arm": arm, "clicks": clicks}
+        ...     _ = abtest.analyze(log, control="A", treatment="B", out=f"reports/{test}", checks=False)
+        >>> past = abtest.history("reports")
+        >>> past.counts["ship"], past.to_frame()["metric"].to_list()
+        (2, ['ACC'])
+    """
+    from abtest.analysis.past_tables import history_tables
+    from abtest.analysis.past_tests import read_library
+
+    library = read_library(Path(folder), simulated=simulated)
+    return HistoryResult(tuple(history_tables(library)), library.counts, library.priors())
 
 
 def run_scenario(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import polars as pl
 
@@ -17,6 +17,9 @@ from abtest.report.tables import Table
 from abtest.run_folder import HTML_FILE
 from micrec.errors import MicrecError
 from micrec.notebook import Displayed, ResultTable
+
+if TYPE_CHECKING:
+    from abtest.analysis.lift_prior import LiftPrior
 
 Data = Mapping[str, Any]
 
@@ -242,6 +245,55 @@ class AaResult(Displayed):
 
     def _tables(self) -> list[ResultTable]:
         return [_shown(self.table)]
+
+
+@dataclass(frozen=True, repr=False)
+class HistoryResult(Displayed):
+    """What past tests together teach.
+
+    Attributes:
+        tables: As ``micrec history`` prints them.
+        counts: Treatments by decision: ship, hold, stop, invalid; A/A tests aside.
+        priors: Normal distribution of each metric's true lifts, as shares.
+    """
+
+    tables: Sequence[Table] = field(repr=False)
+    counts: Mapping[str, int]
+    priors: Mapping[str, "LiftPrior"]
+
+    def to_frame(self, part: Literal["metrics", "tests", "to come"] = "metrics") -> pl.DataFrame:
+        """A table of the library.
+
+        Args:
+            part: ``metrics``: one row per metric, with mean and spread of its true lifts and what shipped, as measured
+                and shrunken; ``tests``: one row per treatment of a past test; ``to come``: what tests of some sizes
+                will bring.
+        """
+        titles = {"metrics": "Metrics", "tests": "Past tests", "to come": "Tests to come"}
+        if part not in titles:
+            raise MicrecError(f"to_frame: there is no part {part!r}: choose from {', '.join(titles)}.")
+        table = next(table for table in self.tables if table.title == titles[part])
+        rows = [{key: value for key, value in row.items() if not isinstance(value, Mapping)} for row in table.data]
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``micrec history --json`` prints, without the command."""
+        return _tables_dict(self.tables, "history")
+
+    def save_prior(self, path: str | PathLike[str]) -> Path:
+        """Write the priors, for ``analyze(..., design={"prior": path})``."""
+        from abtest.analysis.lift_prior import write_prior
+
+        write_prior(Path(path), self.priors)
+        return Path(path)
+
+    def _lines(self) -> list[str]:
+        return [
+            f"{sum(self.counts.values())} treatments: {', '.join(f'{n} {name}' for name, n in self.counts.items())}"
+        ]
+
+    def _tables(self) -> list[ResultTable]:
+        return [_shown(table) for table in self.tables]
 
 
 @dataclass(frozen=True, repr=False)

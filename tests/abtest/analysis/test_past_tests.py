@@ -122,6 +122,18 @@ class TestCommand:
         assert {row["metric"]: row["mean"] for row in metrics}["ACC"] == pytest.approx(prior["ACC"].mean)
         assert len(told["tables"]) == 5
 
+    def test_python_finds_what_the_command_finds(self, library, tmp_path):
+        past = abtest.history(library)
+        told = json.loads(call("history", library, "--json").stdout)
+        assert past.to_dict()["tables"] == told["tables"]
+        assert past.counts == read_library(library).counts
+        assert past.to_frame("tests").height == 11
+        assert set(past.to_frame("to come")["metric"]) == {"ACC", "ADT"}
+        assert load_prior(past.save_prior(tmp_path / "p.yaml")).keys() == past.priors.keys()
+        assert "Tests to come" in repr(past)
+        with pytest.raises(MicrecError, match="there is no part"):
+            past.to_frame("nothing")
+
     def test_a_test_can_be_read_with_the_prior(self, library, tmp_path):
         assert call("history", library, "--prior", tmp_path / "prior.yaml").exit_code == 0
         users(1500, lift=0.1).write_parquet(tmp_path / "log.parquet")
