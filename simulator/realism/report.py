@@ -193,13 +193,13 @@ def _ranking(agreement: Agreement) -> dict[str, Any]:
     given = agreement.draws[0]
     return {
         "cutoff": agreement.cutoff,
-        "tau": _number(given.tau),
+        "tau": _finite(given.tau),
         "pairs_decided": given.decided,
         "pairs_agreed": given.agreed,
-        "self_tau": _number(agreement.real.self_tau),
+        "self_tau": _finite(agreement.real.self_tau),
         "draws": [
             {
-                "tau": _number(draw.tau),
+                "tau": _finite(draw.tau),
                 "pairs_decided": draw.decided,
                 "pairs_agreed": draw.agreed,
                 "hit": draw.order.hit,
@@ -219,7 +219,7 @@ def _ranking(agreement: Agreement) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 

@@ -185,7 +185,7 @@ class TasteShelf:
         def again(rows: NDArray[np.intp], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
             return self.pick(segment[rows], bucket[rows], uniform)
 
-        return self._seasons.keep(item, bucket * self._shelf.bucket_s, uniform, again)
+        return self._seasons.keep(item, np.asarray(bucket * self._shelf.bucket_s, dtype=np.float64), uniform, again)
 
     def favourite(
         self,
