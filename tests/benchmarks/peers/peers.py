@@ -60,6 +60,10 @@ ROWS = (
     Row("ours", "modern_ican_no_id", "ours: ICAN, `modern`, no user id"),
     Row("ours", "modern_micrec", "ours: MicRec, `modern`"),
     Row("ours", "modern_micrec_no_id", "ours: MicRec, `modern`, no user id"),
+    Row("ours", "best", "ours: `best`"),
+    Row("ours", "best_64", "ours: `best`, 64 numbers, no titles"),
+    Row("ours", "ease", "ours: EASE with decay and drift", neural=False),
+    Row("ours", "ials", "ours: iALS", neural=False),
 )
 RACE = ("torch_rechub.youtube_dnn", "ours.youtube_dnn")  # like for like
 RACE_EPOCHS = {"torch_rechub.youtube_dnn": 2, "ours.youtube_dnn": 4}

@@ -1,9 +1,10 @@
 """Our own models, held to the same contract as the peers; runs in the project's environment.
 
 ``youtube_dnn`` is torch-rechub's, like for like: user id, user fields, 20 clicks before the target, item ids alone, MLP
-128-64-64 with ReLU, cosine at temperature 0.1, 20 uniform negatives per row, batch 4,096. The others are the ``modern``
+128-64-64 with ReLU, cosine at temperature 0.1, 20 uniform negatives per row, batch 4,096. Others are the ``modern``
 preset, of MicRec, of ICAN, its base, and of FM; ``_full`` meets all items in every step, at a learning rate that falls,
-``_no_id`` has no user id field.
+``_no_id`` has no user id. ``best`` is that preset, ``best_64`` the same with 64 numbers and no titles; ``ease`` and
+``ials`` are our baselines, which choose their settings on validation clicks.
 """
 
 from pathlib import Path
@@ -14,10 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peer import TOP, AfterEpoch, Answer, Clicks, Exchange, Model, main, threads
+from prepare import EVALUATION, SPLIT
 
+from micrec.baselines import BASELINES
+from micrec.baselines.baseline_inputs import BaselineInputs
 from micrec.config import Config
+from micrec.data.dataset import Dataset
 from micrec.data.histories import Histories, group_by_user
+from micrec.data.split import temporal_split
 from micrec.data.store import read_dataset
+from micrec.evaluation import EvalTask, ScoreBlock, evaluation_task
+from micrec.fitting import Fitted, RunState
 from micrec.inference import encode_items, encode_users, histories_of
 from micrec.progress import NoProgress
 from micrec.retrieval.index import build_index, search
@@ -82,8 +90,68 @@ class Ours:
         search(build_index(np.ascontiguousarray(answer.item_emb[known]), "flat"), answer.user_emb, TOP)
 
 
+class OursWithTerms(Ours):
+    """A config whose scores are more than dot products: it answers with lists."""
+
+    def answer(self, users: NDArray[np.int32]) -> Answer:
+        task = task_of(self.dataset, len(self.trainer.data))
+        assert np.array_equal(task.user_ids, users)
+        self.trainer.model.eval()
+        fitted = Fitted(self.trainer.model, self.trainer.data.fields, self.config, RunState(), len(self.trainer.data))
+        return Answer(top=top_lists(fitted.scores(task), task))
+
+    def search_top(self, users: NDArray[np.int32]) -> None:
+        self.answer(users)
+
+
+class OurBaseline:
+    """A model without training; its lists are made once."""
+
+    epochs = 1
+    packages = ("micrec", "numpy")
+
+    def __init__(self, data: Exchange, settings: dict[str, Any], seed: int) -> None:
+        self.name = settings["baseline"]
+        self.dataset = read_dataset(Path(data.meta["data"]))
+        self.task: EvalTask
+        self.scores: ScoreBlock
+
+    def fit(self, clicks: Clicks, epochs: int, after_epoch: AfterEpoch) -> None:
+        self.task = task_of(self.dataset, len(clicks.users))
+        scores = BASELINES[self.name].load()(BaselineInputs.of(self.task, self.dataset, Config()))
+        self.scores = scores.users
+        after_epoch(len(clicks.users))
+
+    def answer(self, users: NDArray[np.int32]) -> Answer:
+        assert np.array_equal(self.task.user_ids, users)
+        return Answer(top=top_lists(self.scores, self.task))
+
+    def search_top(self, users: NDArray[np.int32]) -> None:
+        self.answer(users)
+
+
+def task_of(dataset: Dataset, clicks: int) -> EvalTask:
+    """The question to a model that knows the first ``clicks`` of the log."""
+    split = temporal_split(dataset.clicks, SPLIT, dataset.schema.days)
+    return evaluation_task(dataset, split, EVALUATION, "valid" if clicks == split.n_train else "test")
+
+
+def top_lists(scores: ScoreBlock, task: EvalTask) -> NDArray[np.int32]:
+    """The best items of each query among the candidates, best first, shape (Q, TOP)."""
+    outside = torch.from_numpy(~task.candidates)
+    lists = []
+    for start in range(0, len(task), 256):
+        block = scores(start, min(start + 256, len(task))).masked_fill(outside, -torch.inf)
+        lists.append(block.topk(min(TOP, block.shape[1]), dim=1).indices.int())
+    return torch.cat(lists).numpy()
+
+
 def model(preset: str, config: dict[str, Any], epochs: int) -> Model:
     return Model(Ours, ({"preset": preset, "config": config, "epochs": epochs},))
+
+
+def with_terms(config: dict[str, Any], epochs: int) -> Model:
+    return Model(OursWithTerms, ({"preset": "best", "config": config, "epochs": epochs},))
 
 
 NO_ID: dict[str, Any] = {"model": {"user_id": False}}
@@ -103,5 +171,9 @@ if __name__ == "__main__":
             "modern_ican_no_id": model("modern", {**OFF, **NO_ID}, 6),
             "modern_micrec": model("modern", {}, 6),
             "modern_micrec_no_id": model("modern", NO_ID, 6),
+            "best": with_terms({}, 10),
+            "best_64": with_terms({"model": {"options": {"title_dim": 0}}}, 10),
+            "ease": Model(OurBaseline, ({"baseline": "ease"},)),
+            "ials": Model(OurBaseline, ({"baseline": "ials"},)),
         }
     )
