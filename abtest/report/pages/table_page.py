@@ -80,7 +80,8 @@ def subtitle(results: Results) -> str:
     seeds, names = results["seeds"], ", ".join(facts["label"] for facts in results["datasets"].values())
     if "preset" not in results["scenario"]:
         return f"{names}."
-    line = f"{names}; {formatting.seeds(seeds)}; preset {results['scenario']['preset']}."
+    preset = "" if "tuning" in results else f"; preset {results['scenario']['preset']}"  # whose rows have one each
+    line = f"{names}; {formatting.seeds(seeds)}{preset}."
     validated = results["scenario"]["base"]["split"]["valid_fraction"] > 0
     if results["scenario"]["choose_epochs"] == "first_seed" and validated:
         line += f" Each row's number of epochs was chosen on the validation clicks with seed {seeds[0]}."

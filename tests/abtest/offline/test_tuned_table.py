@@ -131,6 +131,7 @@ class TestTest:
         assert all(value is None or 0.0 <= value <= 1.0 for one in figure.series for value in one.y)
         page = (folder / "run" / "report.html").read_text(encoding="utf-8")
         assert all(title in page for title in (standing.title, mattered.title, searched.title))
+        assert "preset paper." not in page  # each row has its own
 
 
 class TestResuming:
