@@ -169,6 +169,10 @@ def recommend(
     remove_items: Annotated[
         Path | None, typer.Option(help="Items to take out: one id a line, or a table with item_id.")
     ] = None,
+    new_clicks: Annotated[
+        Path | None,
+        typer.Option(help="Clicks made since the bundle was built: a table with user_id, item_id, timestamp."),
+    ] = None,
     columns: Annotated[
         list[str] | None,
         typer.Option(metavar="OURS=THEIRS,...", help="Files' columns by our names: item_id=sku,category=kind."),
@@ -188,8 +192,8 @@ def recommend(
 
     For example: micrec recommend BUNDLE --field country=uk --history i12,i7
 
-    With --new-items, --remove-item or --remove-items the list is that of the changed catalogue; --save keeps the change
-    for everybody who reads the bundle from then on.
+    With --new-items, --remove-item or --remove-items the list is that of the changed catalogue, with --new-clicks that
+    of the longer histories; --save keeps the change for everybody who reads the bundle from then on.
     """
     from micrec.errors import MicrecError
     from micrec.retrieval import Retriever
@@ -199,9 +203,11 @@ def recommend(
     request = Request(user, _fields(field or []), history or [], history_file, k, hide_seen, files)
     if user is not None and not request.is_empty_but_for_user:
         raise MicrecError("--user: goes without --field and --history, which are for unseen users: leave one out.")
-    change = Change(new_items, remove_item or [], remove_items, files)
+    change = Change(new_items, remove_item or [], remove_items, files, new_clicks)
     if save and change.is_empty:
-        raise MicrecError("--save: there is nothing to keep: give --new-items, --remove-item or --remove-items.")
+        raise MicrecError(
+            "--save: there is nothing to keep: give --new-items, --remove-item, --remove-items or --new-clicks."
+        )
     with Retriever.changing(bundle) if save else nullcontext(Retriever.load(bundle)) as retriever:
         done = change.apply(retriever)  # saved when the block ends without an error
         answer = None if save and request.is_empty else request.ask(retriever)

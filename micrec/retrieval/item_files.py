@@ -16,6 +16,7 @@ from micrec.field_encoder import SEPARATOR, FieldEncoder
 from micrec.retrieval.bundle import Bundle
 from micrec.retrieval.new_items import ITEM_ID
 
+CLICK_COLUMNS = ("user_id", "item_id", "timestamp")
 _BETWEEN_VALUES = (SEPARATOR, ";", ",")
 
 
@@ -67,6 +68,45 @@ def read_items(path: Path, bundle: Bundle, options: FileOptions) -> ItemFile:
     if frame.is_empty():
         raise MicrecError(f"{path}: holds no row below its header: write one per item.")
     return ItemFile(_parsed(frame, encoder, table, notes), tuple(notes))
+
+
+def read_clicks(path: Path, options: FileOptions) -> pl.DataFrame:
+    """Clicks of a table with ``user_id, item_id, timestamp``, ready for ``Retriever.add_clicks``.
+
+    Times are whole seconds since 1970, or dates with a time of day as ISO 8601 has them, UTC where they name no zone.
+
+    Raises:
+        MicrecError: If the file cannot be read, lacks a column, holds no click, or a time is neither.
+    """
+    if not path.exists():
+        raise MicrecError(f"{path}: there is no such file: give a CSV or Parquet file with {', '.join(CLICK_COLUMNS)}.")
+    table = open_table(path, separator=options.separator, as_text=True, spelled=list(CLICK_COLUMNS))
+    header, columns = table.rows.collect_schema().names(), options.columns or {}
+    theirs = {ours: match_column(columns.get(ours, ours), header) for ours in CLICK_COLUMNS}
+    if missing := [ours for ours, found in theirs.items() if found is None]:
+        options_of = " ".join(how_to_name(ours, header) for ours in missing)
+        there = ", ".join(header)
+        raise MicrecError(f"{path}: no column {', '.join(missing)} (there are: {there}): name them with {options_of}.")
+    frame = _taken(table, {ours: found for ours, found in theirs.items() if found is not None})
+    if frame.is_empty():
+        raise MicrecError(f"{path}: holds no row below its header: write one per click.")
+    return frame.with_columns(_times(frame["timestamp"], path))
+
+
+def _times(cells: pl.Series, path: Path) -> pl.Series:
+    """Seconds or moments from what the cells hold."""
+    if cells.dtype != pl.String:
+        return cells
+    seconds = cells.str.strip_chars().cast(pl.Int64, strict=False)
+    if seconds.null_count() == cells.null_count():
+        return seconds
+    moments = cells.str.strip_chars().str.to_datetime(time_unit="ms", time_zone="UTC", strict=False)
+    wrong = cells.filter(moments.is_null() & cells.is_not_null())
+    if len(wrong):
+        raise MicrecError(
+            f"{path}: timestamp: {wrong[0]!r} is no time: write whole seconds since 1970, or 2026-11-29T14:00:00."
+        )
+    return moments
 
 
 def read_item_ids(path: Path, options: FileOptions) -> list[str]:

@@ -8,7 +8,7 @@ import polars as pl
 
 from micrec.errors import MicrecError
 from micrec.field_encoder import FieldEncoder
-from micrec.retrieval.item_files import FileOptions, read_item_ids, read_items
+from micrec.retrieval.item_files import FileOptions, read_clicks, read_item_ids, read_items
 from micrec.retrieval.retriever import Recommendation, Retriever
 
 NAMED = 5  # most unknown values that a note lists
@@ -24,23 +24,25 @@ class Changed(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Items to add, and to take out; what is taken out goes first, so that one call can replace an item.
+    """Items to add, and to take out, and clicks made since; what is taken out goes first, clicks come last.
 
     Attributes:
         new_items: File of items with their fields.
         remove: Ids.
         remove_file: File of ids.
         files: How the files are written.
+        new_clicks: File of clicks.
     """
 
     new_items: Path | None
     remove: Sequence[str]
     remove_file: Path | None
     files: FileOptions
+    new_clicks: Path | None = None
 
     @property
     def is_empty(self) -> bool:
-        return self.new_items is None and not self.remove and self.remove_file is None
+        return self.new_items is None and not self.remove and self.remove_file is None and self.new_clicks is None
 
     def apply(self, retriever: Retriever) -> Changed:
         """Change the catalogue of a retriever.
@@ -61,6 +63,10 @@ class Change(NamedTuple):
             notes += [*told, *unknown_notes(after.item_encoder, frame)]
             if again := added - (len(after.item_ids) - len(before.item_ids)):
                 notes.append(f"{again:,} of the items were known, and are listed again; fields not given stay as known")
+        if self.new_clicks is not None:
+            clicks = read_clicks(self.new_clicks, self.files)
+            retriever.add_clicks(clicks)
+            notes.append(f"{len(clicks):,} clicks taken in")
         return Changed(added, len(set(gone)), len(retriever.bundle.candidates), notes)
 
 

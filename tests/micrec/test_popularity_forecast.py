@@ -18,6 +18,7 @@ from micrec.data.popularity_forecast import (
     fit_forecast,
     half_life_parts,
 )
+from micrec.errors import MicrecError
 from micrec.fitting import fit
 from micrec.model_folder import load_model, save_model
 from micrec.retrieval import Retriever, load_bundle
@@ -251,3 +252,39 @@ def test_start_fits_the_numbers_beside_the_vectors(dataset):
 def test_keys_that_do_not_fit_are_refused(model, message):
     with pytest.raises(ValueError, match=message):
         Config.model_validate(merge(KEYS, {"model": model}))
+
+
+def test_clicks_from_a_file_are_those_of_a_frame(fitted, dataset, tmp_path):
+    """Seconds and written moments alike; a file that is none is refused by name."""
+    from micrec.retrieval.item_files import FileOptions
+    from micrec.retrieval.serving_request import Change
+
+    half = type(dataset)(dataset.schema, dataset.users, dataset.items, dataset.clicks[:600])
+    rest = dataset.clicks[600:]
+    frame = pl.DataFrame(
+        {
+            "user_id": dataset.users.ids.gather(rest.user_ids.tolist()),
+            "item_id": dataset.items.ids.gather(rest.item_ids.tolist()),
+            "timestamp": pl.Series(rest.time_ms) // 1_000,
+        }
+    )
+    written = frame.with_columns(pl.from_epoch("timestamp", "s").dt.strftime("%Y-%m-%dT%H:%M:%S"))
+    frame.write_csv(tmp_path / "seconds.csv")
+    written.rename({"user_id": "who"}).write_csv(tmp_path / "moments.csv")
+    expected = Retriever.build(fitted, half)
+    expected.add_clicks(frame)
+    for name, columns in (("seconds.csv", {}), ("moments.csv", {"user_id": "who"})):
+        retriever = Retriever.build(fitted, half)
+        change = Change(None, [], None, FileOptions(columns=columns), tmp_path / name)
+        assert not change.is_empty
+        assert change.apply(retriever).notes == [f"{len(frame)} clicks taken in"]
+        for user in dataset.users.ids.to_list()[:8]:
+            assert retriever.recommend(user, 6) == expected.recommend(user, 6)
+    written.with_columns(timestamp=pl.lit("soon")).write_csv(tmp_path / "wrong.csv")
+    for name, message in (
+        ("wrong.csv", "'soon' is no time"),
+        ("moments.csv", "no column user_id"),
+        ("no.csv", "no such"),
+    ):
+        with pytest.raises(MicrecError, match=message):
+            Change(None, [], None, FileOptions(), tmp_path / name).apply(Retriever.build(fitted, half))
