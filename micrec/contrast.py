@@ -69,6 +69,7 @@ class ItemContrast(nn.Module):
                 self.losses[name] = kind(name, config, model, sources)
                 own = generator if name in PAPER_LOSSES or named is None else named(name)
                 initialise(self.losses[name], own)
+                self.losses[name].start(model)  # type: ignore[operator]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,10 +14,31 @@ class ItemLossConfig(Frozen):
     weight: NonNegativeFloat = Field(0.0, description="Weight in the joint loss; 0 = off.")
 
 
-class FeatureConfig(ItemLossConfig):
+class FormedLossConfig(ItemLossConfig):
+    """Keys of the paper's losses: how an item and its positive, or its two views, are made alike."""
+
+    queue_size: Draws = Field(1024, description="Keys that are kept as negatives (form momentum).")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.99,
+        description="Share that the encoder of the keys keeps of itself in a step (form momentum); MoCo has .999, for "
+        "some hundred thousand steps.",
+    )
+    redundancy: NonNegativeFloat = Field(
+        0.005, description="Weight of the correlations between different numbers (form barlow_twins), lambda there."
+    )
+
+
+FORM = (
+    "contrast: against drawn negatives, as in the paper. momentum: against a queue of keys by a slowly moving copy of "
+    "the item tower (MoCo, He et al. 2020). barlow_twins: without negatives, by correlations (Zbontar et al. 2021)."
+)
+
+
+class FeatureConfig(FormedLossConfig):
     """The feature-level loss L_fea, Eq. 2-3."""
 
     weight: NonNegativeFloat = Field(1.0, description="lambda_1 of Eq. 8; 0 = off.")
+    form: Literal["contrast", "momentum", "barlow_twins"] = Field("contrast", description=FORM)
     mask: Literal["element", "field", "categorical", "rfm", "cfm"] = Field(
         "element",
         description="What is dropped (paper 3.3); rfm, cfm: the masks of Yao et al., whose two views share no field.",
@@ -31,14 +52,14 @@ class FeatureConfig(ItemLossConfig):
     duplicates: Literal["dedupe", "mask"] = Field("dedupe", description="Repeated items of the batch (N10).")
 
 
-class SemanticConfig(ItemLossConfig):
+class SemanticConfig(FormedLossConfig):
     """The semantic-level loss L_sem, Eq. 4, and where its positives come from."""
 
     weight: NonNegativeFloat = Field(0.3, description="lambda_2 of Eq. 8; 0 = off.")
-    form: Literal["contrast", "pseudo_clicks"] = Field(
+    form: Literal["contrast", "momentum", "barlow_twins", "pseudo_clicks"] = Field(
         "contrast",
-        description="contrast: outputs of the item tower are compared (Eq. 4). pseudo_clicks: somebody who has clicked "
-        "the anchor alone clicks a positive next, by the model's own scores and softmax over all train items.",
+        description=f"{FORM} pseudo_clicks: somebody who has clicked the anchor alone clicks a positive next, by the "
+        "model's own scores and softmax over all train items.",
     )
     source: Literal["title", "taxonomy", "content"] = Field(
         "title", description="What makes items similar (paper 3.4)."
@@ -61,10 +82,11 @@ class SemanticConfig(ItemLossConfig):
         return self.weight > 0 and self.source == "title"
 
 
-class SessionConfig(ItemLossConfig):
+class SessionConfig(FormedLossConfig):
     """The session-level loss L_sess, Eq. 5."""
 
     weight: NonNegativeFloat = Field(0.1, description="lambda_3 of Eq. 8; 0 = off.")
+    form: Literal["contrast", "momentum", "barlow_twins"] = Field("contrast", description=FORM)
     num_positives: Draws = Field(1, description="Positives drawn per anchor and step (N14).")
     negatives: Draws = Field(50, description="Never co-occurred negatives per anchor (N19).")
     anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")

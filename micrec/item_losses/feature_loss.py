@@ -8,6 +8,7 @@ from torch import Tensor
 
 from micrec.item_losses.item_loss import ItemLoss
 from micrec.losses import (
+    barlow_twins,
     correlated_masks,
     drop_tags,
     element_dropout,
@@ -43,12 +44,19 @@ class FeatureLoss(ItemLoss):
         """Eq. 3: an item and its dropped self, against the dropped selves of other items of the batch."""
         items = drawn.items
         clean = pool.fields(items)  # (A, F, D)
+        if self.form == "momentum":
+            return self._against_queue(items, clean, model, generator)
         first, second = self._views(clean, items, model, generator)
         if first is clean and self.config.apply_on == "tower":
-            anchors = self.compared(self.projector(pool.embeddings(items)))  # the pool has them already
+            anchors = self.projector(pool.embeddings(items))  # the pool has them already
         else:
-            anchors = self.compared(self._project_fields(first, model))
-        keys = self.compared(self._project_fields(second, model))
+            anchors = self.projector(self._read(first, model))
+        keys = self.projector(self._read(second, model))
+        if self.form == "barlow_twins":
+            return barlow_twins(anchors, keys, redundancy=self.config.redundancy)
+        return self._among_batch(items, self.compared(anchors), self.compared(keys), generator)
+
+    def _among_batch(self, items: Tensor, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> Tensor:
         positive = (anchors * keys).sum(dim=1, keepdim=True)  # (A, 1)
         negatives = self._other_rows(len(items), generator)  # (G, K) rows of the batch, or None for all
         if negatives is None:
@@ -59,10 +67,24 @@ class FeatureLoss(ItemLoss):
             positive, grouped_scores(anchors, keys[negatives], group), negative_mask=others != items[:, None]
         )
 
-    def _project_fields(self, fields: Tensor, model: TwoTower) -> Tensor:
-        if self.config.apply_on == "tower":
-            return self.projector(model.item_tower(fields))
-        return self.projector(fields.flatten(1))
+    def _against_queue(self, items: Tensor, clean: Tensor, model: TwoTower, generator: torch.Generator) -> Tensor:
+        """The one view by the model, the other by the copy that follows it; both by the same drawn masks."""
+        assert self.key_encoder is not None
+        self.key_encoder.follow(model, self.projector)
+        state = generator.get_state()
+        first, _ = self._views(clean, items, model, generator)
+        generator.set_state(state)
+        queries = self.compared(self.projector(self._read(first, model)))
+        with torch.no_grad():
+            copied = self.key_encoder.model
+            _, second = self._views(copied.embed_items(self.sources.items.take(items)), items, copied, generator)
+            keys = self.compared(self.key_encoder.projector(self._read(second, copied).float()))
+        own, there = items[:, None], torch.ones(len(items), 1, dtype=torch.bool, device=items.device)
+        return self.against_queue(queries, items, keys[:, None], own, there)
+
+    def _read(self, fields: Tensor, model: TwoTower) -> Tensor:
+        """What the projector reads of fields (A, F, D)."""
+        return model.item_tower(fields) if self.config.apply_on == "tower" else fields.flatten(1)
 
     def _other_rows(self, n: int, generator: torch.Generator) -> Tensor | None:
         """For each group of anchors, rows of the batch drawn without replacement, shape (G, K)."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micrec.config import ContrastConfig
+from micrec.item_losses.key_queue import NOBODY, KeyEncoder, KeyQueue
 from micrec.losses import info_nce
 from micrec.models.columns import FieldColumns
 from micrec.models.layers import ACTIVATIONS
@@ -54,12 +55,27 @@ class ItemLoss(nn.Module):
     """
 
     needs_pool = False  # whether ``draw`` takes the step's shared negatives
+    key_encoder: KeyEncoder | None
+    queue: KeyQueue | None
 
     def __init__(self, name: str, contrast: ContrastConfig, model: TwoTower, sources: ContrastSources) -> None:
         super().__init__()
         self.name, self.contrast, self.sources = name, contrast, sources
         self.config: Any = contrast.losses[name]
         self.projector = self.make_projector(self.projected_width(model))
+        self.key_encoder = self.queue = None
+
+    @property
+    def form(self) -> str:
+        """How pairs are made alike; a registered loss that has no such key compares with negatives."""
+        return getattr(self.config, "form", "contrast")
+
+    def start(self, model: TwoTower) -> None:
+        """Called once, when the projector has its start weights: makes what the form needs beside it."""
+        if self.form == "momentum":
+            width = self.projected_width(model) if self.contrast.projector == "none" else self.contrast.projector_dim
+            self.key_encoder = KeyEncoder(model, self.projector, self.config.momentum)
+            self.queue = KeyQueue(self.config.queue_size, width)
 
     @classmethod
     def has_source(cls, name: str, sources: ContrastSources) -> bool:
@@ -94,6 +110,27 @@ class ItemLoss(nn.Module):
     def compared(self, projected: Tensor) -> Tensor:
         """Vectors as ``contrast.similarity`` compares them by their dot products."""
         return F.normalize(projected, dim=-1) if self.contrast.similarity == "cosine" else projected
+
+    def against_queue(self, queries: Tensor, items: Tensor, keys: Tensor, positives: Tensor, mask: Tensor) -> Tensor:
+        """InfoNCE of queries and their keys against the queue, which then takes in the keys.
+
+        Args:
+            queries: As they are compared, shape (A, W).
+            items: Their items, shape (A,).
+            keys: Keys of the positives, likewise, shape (A, P, W).
+            positives: Items of the keys, shape (A, P).
+            mask: Which positives there are, shape (A, P).
+        """
+        assert self.queue is not None
+        usable = self.queue.usable(items)
+        for column in torch.where(mask, positives, NOBODY).unbind(1):
+            usable &= self.queue.items != column[:, None]
+        negative = queries @ self.queue.keys.clone().T  # (A, Q); the queue moves on before the gradient is taken
+        loss = self.info_nce(
+            torch.einsum("aw,apw->ap", queries, keys), negative, positive_mask=mask, negative_mask=usable
+        )
+        self.queue.push(keys[mask], positives[mask])
+        return loss
 
     def info_nce(
         self, positive: Tensor, negative: Tensor, *, negative_mask: Tensor, positive_mask: Tensor | None = None

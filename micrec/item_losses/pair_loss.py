@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from micrec.item_losses.item_loss import ContrastSources, ItemLoss, distinct_items
-from micrec.losses import catalogue_softmax, grouped_scores
+from micrec.losses import barlow_twins, catalogue_softmax, grouped_scores
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
@@ -31,10 +31,25 @@ class PairDraw(NamedTuple):
         return [ids.flatten() for ids in (self.anchors, self.positives, self.negatives)]
 
 
-class PairLoss(ItemLoss):
-    """Projected tower outputs of an item and its positives against negatives of the step's pool."""
+class Pairs(NamedTuple):
+    """The same where no negatives are drawn."""
 
-    needs_pool = True
+    anchors: Tensor  # (A,) item ids
+    positives: Tensor  # (A, P) item ids, 0 where the mask is False
+    positive_mask: Tensor  # (A, P)
+    by_tower: bool  # whether the tower is asked for the positives, or a copy of it
+
+    def item_ids(self) -> list[Tensor]:
+        """Flat item ids whose tower output is needed."""
+        return [self.anchors, self.positives.flatten()] if self.by_tower else [self.anchors]
+
+
+class PairLoss(ItemLoss):
+    """Projected tower outputs of an item and its positives: against negatives of the step's pool, or by ``form``."""
+
+    @property
+    def needs_pool(self) -> bool:  # type: ignore[override]
+        return self.form not in ("momentum", "barlow_twins")
 
     @staticmethod
     def positives_of(name: str, sources: ContrastSources) -> Positives | None:
@@ -46,10 +61,9 @@ class PairLoss(ItemLoss):
     def has_source(cls, name: str, sources: ContrastSources) -> bool:
         return cls.positives_of(name, sources) is not None
 
-    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> PairDraw:
+    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> PairDraw | Pairs:
         positives = self.positives_of(self.name, self.sources)
         assert positives is not None
-        assert pool is not None
         device, anchors = items.device, items
         if self.config.anchors == "uniform":
             wanted_anchors = (self.contrast.uniform_anchors,)
@@ -57,6 +71,9 @@ class PairLoss(ItemLoss):
             anchors = distinct_items(anchors, self.sources.n_items)
         anchors = anchors[positives.has(anchors)]
         drawn = positives.draw(anchors, self.config.num_positives, generator)  # (A, P), -1 = none
+        if not self.needs_pool:
+            return Pairs(anchors, drawn.clamp_min(0), drawn >= 0, by_tower=self.form == "barlow_twins")
+        assert pool is not None
         groups = -(-len(anchors) // self.contrast.group_size)
         wanted = self.config.negatives
         size = (groups, wanted * (OVERSAMPLE if self.sources.n_items <= SMALL_CATALOGUE else 1))
@@ -66,13 +83,34 @@ class PairLoss(ItemLoss):
         allowed &= allowed.cumsum(dim=1, dtype=torch.int32) <= wanted  # each anchor keeps its first `wanted`
         return PairDraw(anchors, drawn.clamp_min(0), drawn >= 0, negatives, allowed)
 
-    def forward(self, drawn: PairDraw, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
+    def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
+        if self.form == "momentum":
+            return self._against_queue(drawn, pool, model)
+        if self.form == "barlow_twins":
+            return self._correlated(drawn, pool)
         anchors = self.compared(self.projector(pool.embeddings(drawn.anchors)))  # (A, D)
         positives = self.compared(self.projector(pool.embeddings(drawn.positives)))  # (A, P, D)
         negatives = self.compared(self.projector(pool.embeddings(drawn.negatives)))  # (G, K, D)
         positive = torch.einsum("ad,apd->ap", anchors, positives)
         negative = grouped_scores(anchors, negatives, self.contrast.group_size)
         return self.info_nce(positive, negative, positive_mask=drawn.positive_mask, negative_mask=drawn.negative_mask)
+
+    def _against_queue(self, drawn: Pairs, pool: ItemPool, model: TwoTower) -> Tensor:
+        """Anchors by the tower, positives by its copy."""
+        assert self.key_encoder is not None
+        self.key_encoder.follow(model, self.projector)
+        items, rows = torch.unique(drawn.positives, return_inverse=True)
+        with torch.no_grad():
+            keys = self.key_encoder.projector(self.key_encoder.embeddings(self.sources.items.take(items)))
+            keys = self.compared(keys)[rows]  # (A, P, W)
+        queries = self.compared(self.projector(pool.embeddings(drawn.anchors)))
+        return self.against_queue(queries, drawn.anchors, keys, drawn.positives, drawn.positive_mask)
+
+    def _correlated(self, drawn: Pairs, pool: ItemPool) -> Tensor:
+        anchors = drawn.anchors[:, None].expand_as(drawn.positives)[drawn.positive_mask]
+        views = (pool.embeddings(items) for items in (anchors, drawn.positives[drawn.positive_mask]))
+        first, second = (self.projector(view) for view in views)
+        return barlow_twins(first, second, redundancy=self.config.redundancy)
 
 
 class PseudoClicks(NamedTuple):
@@ -101,7 +139,7 @@ class SemanticLoss(PairLoss):
         return nn.Identity() if self.config.form == "pseudo_clicks" else super().make_projector(width)
 
     def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> Any:
-        if self.config.form == "contrast":
+        if self.form != "pseudo_clicks":
             return super().draw(items, pool, generator)
         positives, catalogue = self.sources.semantic, self.sources.negatives
         assert positives is not None
@@ -117,7 +155,7 @@ class SemanticLoss(PairLoss):
         return PseudoClicks(items, rows[usable], drawn[usable], catalogue)
 
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
-        if self.config.form == "contrast":
+        if self.form != "pseudo_clicks":
             return super().forward(drawn, pool, model, generator)
         if len(drawn.targets) == 0:
             return pool.tower_out.sum() * 0.0

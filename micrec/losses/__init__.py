@@ -8,6 +8,7 @@ from micrec.losses.augment import (
     keep_values,
     random_halves,
 )
+from micrec.losses.barlow_twins import barlow_twins
 from micrec.losses.correlated_masking import (
     correlated_masks,
     field_codes,
@@ -25,6 +26,7 @@ from micrec.losses.sampled_softmax import (
 from micrec.losses.softmax_parts import catalogue_softmax
 
 __all__ = [
+    "barlow_twins",
     "catalogue_softmax",
     "correlated_masks",
     "drop_tags",

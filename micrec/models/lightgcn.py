@@ -37,6 +37,7 @@ class LightGcn(TwoTower):
     """
 
     options: LightGcnConfig
+    items_read_users = True
     counts_clicks = True
     found: Tensor  # (N + 1, D) by code of the id: sum of layers 1 .. K
     read: Tensor  # (N + 1, D) sum of layers 1 .. K - 1

@@ -34,6 +34,7 @@ class TwoTower(nn.Module):
     options: Any
 
     default_item_tower = "mlp"
+    items_read_users = False  # whether item embeddings are made of users' embeddings too
     counts_clicks = False  # whether it reads distinct items with counts, in any order, and hides clicks itself
 
     def __init__(

@@ -83,13 +83,15 @@ class RowSparseAdam(torch.optim.Optimizer):
 
     @classmethod
     def for_modules(cls, *modules: nn.Module, config: OptimConfig) -> "RowSparseAdam":
-        """Optimiser of all parameters of some modules; their ``EmbeddingTable`` are the tables."""
+        """Optimiser of all parameters of some modules that take gradients; their ``EmbeddingTable`` are the tables."""
         submodules = [submodule for module in modules for submodule in module.modules()]
-        tables = dict.fromkeys(module for module in submodules if isinstance(module, EmbeddingTable))
+        tables = dict.fromkeys(
+            module for module in submodules if isinstance(module, EmbeddingTable) and module.weight.requires_grad
+        )
         rows = {table.weight for table in tables}
         parameters = dict.fromkeys(parameter for module in modules for parameter in module.parameters())
         return cls(
-            [parameter for parameter in parameters if parameter not in rows],
+            [parameter for parameter in parameters if parameter not in rows and parameter.requires_grad],
             tables,
             learning_rate=config.learning_rate,
             betas=(config.beta1, config.beta2),
