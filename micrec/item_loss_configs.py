@@ -17,7 +17,7 @@ class ItemLossConfig(Frozen):
 class FormedLossConfig(ItemLossConfig):
     """Keys of the paper's losses: how an item and its positive, or its two views, are made alike."""
 
-    queue_size: Draws = Field(1024, description="Keys that are kept as negatives (form momentum).")
+    queue_size: Draws = Field(512, description="Keys that are kept as negatives (form momentum).")
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.99,
         description="Share that the encoder of the keys keeps of itself in a step (form momentum); MoCo has .999, for "

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from micrec.config import ContrastConfig
 from micrec.item_losses.key_queue import NOBODY, KeyEncoder, KeyQueue
-from micrec.losses import info_nce
+from micrec.losses import info_nce, key_log_sum
+from micrec.losses.info_nce import softmax_loss
 from micrec.models.columns import FieldColumns
 from micrec.models.layers import ACTIVATIONS
 from micrec.models.pool import ItemPool
@@ -122,12 +123,17 @@ class ItemLoss(nn.Module):
             mask: Which positives there are, shape (A, P).
         """
         assert self.queue is not None
-        usable = self.queue.usable(items)
+        hidden = self.queue.unusable(items)
         for column in torch.where(mask, positives, NOBODY).unbind(1):
-            usable &= self.queue.items != column[:, None]
-        negative = queries @ self.queue.keys.clone().T  # (A, Q); the queue moves on before the gradient is taken
-        loss = self.info_nce(
-            torch.einsum("aw,apw->ap", queries, keys), negative, positive_mask=mask, negative_mask=usable
+            hidden |= self.queue.items == column[:, None]
+        queries = queries / self.contrast.temperature
+        loss = softmax_loss(
+            torch.einsum("aw,apw->ap", queries, keys),
+            key_log_sum(queries, self.queue.keys, hidden)[:, None],
+            positive_mask=mask,
+            negative_mask=~hidden.all(dim=1, keepdim=True),
+            denominator=self.contrast.denominator,
+            reduction=self.contrast.reduction,
         )
         self.queue.push(keys[mask], positives[mask])
         return loss

@@ -69,9 +69,9 @@ class KeyQueue(nn.Module):
         self.register_buffer("items", torch.full((size,), NOBODY))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))  # of the next key
 
-    def usable(self, items: Tensor) -> Tensor:
-        """Which keys are negatives of items (A,): all but empty places and their own keys, shape (A, Q)."""
-        return (self.items >= 0) & (self.items != items[:, None])
+    def unusable(self, items: Tensor) -> Tensor:
+        """Which keys are no negatives of items (A,): empty places and their own keys, shape (A, Q)."""
+        return (self.items < 0) | (self.items == items[:, None])
 
     @torch.no_grad()
     def push(self, keys: Tensor, items: Tensor) -> None:

@@ -16,6 +16,7 @@ from micrec.losses.correlated_masking import (
     mutual_information,
 )
 from micrec.losses.info_nce import grouped_scores, info_nce
+from micrec.losses.key_log_sum import key_log_sum
 from micrec.losses.sampled_softmax import (
     full_softmax,
     in_batch_softmax,
@@ -40,6 +41,7 @@ __all__ = [
     "info_nce",
     "keep_fields",
     "keep_values",
+    "key_log_sum",
     "mutual_information",
     "random_halves",
     "row_softmax",

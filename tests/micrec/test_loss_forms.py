@@ -2,6 +2,7 @@
 
 import collections
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from micrec.data.split import temporal_split
 from micrec.item_losses.key_queue import KeyQueue
-from micrec.losses import barlow_twins
+from micrec.losses import barlow_twins, key_log_sum
 from micrec.progress import NoProgress
 from micrec.towers import TOWERS
 from tests.micrec.factories import random_dataset
@@ -117,7 +118,28 @@ def test_the_queue_is_first_in_first_out():
 def test_a_key_is_no_negative_of_its_own_item_and_neither_is_an_empty_place():
     queue = KeyQueue(4, 1)
     queue.push(torch.ones(3, 1), torch.tensor([7, 8, 7]))
-    assert queue.usable(torch.tensor([7, 9])).tolist() == [[False, True, False, False], [True, True, True, False]]
+    assert queue.unusable(torch.tensor([7, 9])).tolist() == [[True, False, True, True], [False, False, False, True]]
+
+
+@pytest.mark.parametrize("part_numbers", [1 << 18, 7, 1])
+def test_the_log_sum_of_products_is_torchs_own(part_numbers, monkeypatch):
+    """Values and gradients, in parts of any size; a query whose keys are all hidden has no gradient."""
+    monkeypatch.setattr(sys.modules["micrec.losses.key_log_sum"], "PART_NUMBERS", {"cpu": part_numbers})
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(6, 4, generator=generator).double().requires_grad_()
+    keys = torch.randn(5, 4, generator=generator).double()
+    hidden = torch.rand(6, 5, generator=generator) < 0.4
+    hidden[2] = True
+    weights = torch.randn(6, generator=generator).double()
+    weights[2] = 0.0
+    found = key_log_sum(queries, keys, hidden)
+    expected = torch.logsumexp((queries @ keys.T).masked_fill(hidden, -1e300), dim=1)
+    rows = torch.arange(6) != 2
+    torch.testing.assert_close(found[rows], expected[rows])
+    assert found[2] < -1e300
+    gradients = [torch.autograd.grad((weights * total)[rows].sum(), queries)[0] for total in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    assert torch.isfinite(torch.autograd.grad(key_log_sum(queries, keys, hidden)[2], queries)[0]).all()
 
 
 def log_sum(values):
@@ -179,20 +201,25 @@ def test_momentum_of_the_feature_loss_follows_its_mask(dataset, apply_on):
         contrast={"similarity": "cosine", "temperature": 1.0},
     )
     loss = trainer.contrast.losses["feature"]
-    scores = {}
-    info_nce = loss.info_nce
+    seen = {}
+    against_queue = loss.against_queue
 
-    def spy(positive, negative, **masks):
-        scores.update(positive=positive, negative=negative, usable=masks["negative_mask"])
-        return info_nce(positive, negative, **masks)
+    def spy(queries, items, keys, positives, mask):
+        seen.update(queries=queries, keys=keys, items=items, positives=positives)
+        return against_queue(queries, items, keys, positives, mask)
 
-    loss.info_nce = spy
-    trainer.losses(torch.arange(50))
-    torch.testing.assert_close(scores["positive"], torch.ones_like(scores["positive"]), rtol=1e-3, atol=1e-3)
-    assert not scores["usable"].any()
-    first = int((loss.queue.items >= 0).sum())
-    trainer.losses(torch.arange(50, 100))
-    assert (scores["usable"].sum(dim=1) >= first - 1).all()
+    loss.against_queue = spy
+    assert trainer.losses(torch.arange(50))["feature"].item() == 0.0  # there are no keys yet
+    assert torch.equal(seen["positives"][:, 0], seen["items"])
+    agreement = (seen["queries"] * seen["keys"][:, 0]).sum(dim=1)
+    torch.testing.assert_close(agreement, torch.ones_like(agreement), rtol=1e-3, atol=1e-3)
+    known, keys = seen["items"], seen["keys"][:, 0]
+    found = trainer.losses(torch.arange(50, 100))["feature"].item()
+    terms = []
+    for item, query, key in zip(seen["items"].tolist(), seen["queries"].detach(), seen["keys"][:, 0], strict=True):
+        others = [float(query @ other) for other, its in zip(keys, known.tolist(), strict=True) if its != item]
+        terms.append(log_sum([float(query @ key), *others]) - float(query @ key))
+    assert found == pytest.approx(np.mean(terms), rel=1e-4)
 
 
 @pytest.mark.parametrize("form", ["momentum", "barlow_twins"])
