@@ -140,7 +140,7 @@ def items_known(inputs: BaselineInputs) -> BaselineScores:
 
 def _clicked(inputs: BaselineInputs, world: World, start: int, stop: int) -> sp.csr_array | None:
     """What the users of some queries have clicked and cannot click again, shape (B, N); None where they can."""
-    if not world.config.choice.once:
+    if world.config.choice.once != "log":
         return None
     task = inputs.task
     rows, places = expand_ranges(task.begin[start:stop], task.end[start:stop])

@@ -36,13 +36,36 @@ def fit_fields(dataset: Dataset, base: WorldConfig, findings: Findings) -> None:
         findings.keep("no categorical field in the user table", "users.fields")
     taken = {dataset.schema.roles.category, dataset.schema.roles.taxonomy}
     items = [column for column in dataset.items.columns.values() if _usable(column) and column.name not in taken]
-    fields = {_field_name(column.name): {"values": column.size - 1} for column in items}
-    findings.set("items.fields", fields, "categorical fields of the item table beside its category")
+    category = dataset.items.columns.get(dataset.schema.roles.category or "")
+    fields = {
+        _field_name(column.name): {"values": column.size - 1, "tied": round(tied(column, category), 3)}
+        for column in items
+    }
+    findings.set(
+        "items.fields",
+        fields,
+        "categorical fields of the item table beside its category; tied: how many items of a category beyond the first "
+        "share its commonest value",
+    )
     providers = next((c for c in dataset.items.columns.values() if c.type is FieldType.ID), None)
     if providers is None:
         findings.keep("no field of type id in the item table", "items.providers")
     else:
         findings.set("items.providers", max(1, providers.size - 1), f"values of the item field {providers.name}")
+
+
+def tied(column: Column, category: Column | None) -> float:
+    """Share of the items, beyond the first of each category, whose value is the commonest of their category.
+
+    That of the items that share the commonest of all values where there is no category.
+    """
+    codes = np.asarray(column.codes, dtype=np.int64)
+    group = np.zeros(len(codes), np.int64) if category is None else np.asarray(category.codes, dtype=np.int64)
+    cells, counts = np.unique(group * column.size + codes, return_counts=True)
+    sizes = np.bincount(group)
+    commonest = np.zeros(len(sizes), np.int64)
+    np.maximum.at(commonest, cells // column.size, counts)
+    return float(np.maximum(commonest - 1, 0).sum() / max(np.maximum(sizes - 1, 0).sum(), 1))
 
 
 def zipf_exponent(counts: NDArray[np.int64]) -> float:

@@ -10,15 +10,18 @@ from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.progress import Progress
 from micrec.settings import merge, validate
+from micrec.signals.carriers import taxonomy
 from simulator.fit.field_moments import fit_fields
 from simulator.fit.findings import Findings
-from simulator.fit.item_moments import fit_categories, fit_items, fit_popularity
-from simulator.fit.refine import refine
+from simulator.fit.item_moments import fit_categories, fit_items, fit_popularity, fit_seasons
+from simulator.fit.refine import fit_once, refine
 from simulator.fit.response_moments import fit_responses
 from simulator.fit.session_moments import fit_clock, fit_sessions, fit_visits, span
+from simulator.fit.signal_moments import fit_signals
 from simulator.fit.simulate import world_log
 from simulator.fit.tag_moments import fit_tags
 from simulator.fit.world_file import world_yaml
+from simulator.fit.world_keys import with_keys
 from simulator.realism.compare import StatisticComparison, compare, mean_distance
 from simulator.realism.fixed_statistics import statistics
 from simulator.realism.log import Log, load_sample, log_of
@@ -152,15 +155,24 @@ def fit_world(
     if "items" not in without:
         if dataset is not None:
             fit_fields(dataset, base, findings)
-        fit_categories(real, (base.items.subcategories, base.items.groups), findings)
+        finer = dataset is None or len(taxonomy(dataset)) > 1
+        fit_categories(real, (base.items.subcategories, base.items.groups), findings, finer_field=finer)
         fit_tags(real, _config(base, findings), findings)
     if "popularity" not in without:
         fit_items(real, start_s, days, findings)
+        fit_seasons(real, days, findings)
+        if findings.found["items.new_share"].value == 0.0:
+            base = with_keys(base, {"choice.fresh": 0.0})  # the other shares make room
+            findings.set("choice.fresh", 0.0, "no item appears within the log, so no click goes to the newest")
         fit_popularity(real, findings)
     if "behaviour" not in without:
         fit_responses(real, findings)
+    if "repetition" not in without:
+        base = fit_once(real, base, findings)
     start = _config(base, findings)
     refine(real, start, findings, without, progress)
+    if dataset is not None and "items" not in without:
+        fit_signals(dataset, _config(base, findings), findings, progress)
     config = _config(base, findings)
     after = compare(real, _simulated(config, real), compared)
     if real.sampled is not None:

@@ -4,18 +4,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.fit.findings import Findings
-from simulator.fit.structure_moments import HEAD, popularity_drift, top_share
+from simulator.fit.structure_moments import (
+    BINS,
+    HEAD,
+    SOON,
+    drift_at_last,
+    drift_later,
+    drift_midway,
+    drift_soon,
+    popularity_drift,
+    top_share,
+)
 from simulator.realism.log import DAY_S, HOUR_S, Log
 from simulator.realism.statistics import Missing
 from simulator.world.items import CATEGORY_EXPONENT
+from simulator.world.world_config import SeasonsConfig
 
 Floats = NDArray[np.float64]
 
 LEAST_SUBCATEGORY, LEAST_GROUP = 20, 10  # mean items, so that one interest or link does not mean one item
 MOST_TOPICS = 8  # of a subcategory
+YEAR, LEAST_YEAR = 365.0, 300  # days
 _LEAST_NEW = 20
 _LEAST_CLICKS = 5  # of an item whose start is guessed from its clicks
 _RATES = np.geomspace(np.log(2.0) / 8_760.0, np.log(2.0), 80)  # fading per hour: half-lives of a year … an hour
+
+
+def fit_seasons(log: Log, days: int, findings: Findings) -> None:
+    """Set how often seasons come, and where the search for the others starts; call it after :func:`fit_items`.
+
+    The search starts from seasons that explain the drift of popularity, or half of it where items fade as well. Were
+    there nothing else, two users would meet on an item less often by a share that grows in proportion to the time
+    between them, until it is the length of a season; from there on it is D, which a share s of seasonal items gives if
+
+        D = s (E m^2 - E m m') / ((1 - s) (E m)^2 + s E m^2),
+
+    m being the item's appeal at one moment and m' farther away than a season.
+    """
+    try:
+        soon, midway, later, last = drift_soon(log), drift_midway(log), drift_later(log), drift_at_last(log)
+    except Missing as missing:
+        findings.keep(str(missing), "items.seasons.every_days")
+        findings.set("items.seasons.share", 0.0, str(missing))
+        findings.keep(str(missing), "items.seasons.days", "items.seasons.off_season")
+        return
+    returns = days >= LEAST_YEAR and last < later
+    every = YEAR if returns else 2.0 * days
+    source = (
+        "a year: what was popular is so again at the end of the log" if returns else "twice the log: none comes back"
+    )
+    findings.set("items.seasons.every_days", every, source)
+    off = SeasonsConfig().off_season
+    findings.set("items.seasons.off_season", off, "not told from how many items have seasons")
+    lag = (sum(SOON) - 1) / 2.0 / BINS * days
+    length = float(np.clip(lag * midway / max(soon, 1e-3), 0.02 * every, 0.3 * every))
+    findings.set("items.seasons.days", round(length, 3), "where the search for it starts")
+    fades = findings.found["items.new_share"].value > 0.0 and not returns
+    drift = max(midway, 0.0) / (2.0 if fades else 1.0)
+    findings.set(
+        "items.seasons.share", round(_seasonal_share(drift, length / every, off), 3), "where the search starts"
+    )
+
+
+def _seasonal_share(drift: float, in_season: float, off: float) -> float:
+    """Share of the items that must have seasons, each for a share of the time, for a drift."""
+    mean = in_season + (1.0 - in_season) * off
+    square = (in_season + (1.0 - in_season) * off**2) / mean**2
+    apart = (2.0 * in_season * off + (1.0 - 2.0 * in_season) * off**2) / mean**2
+    return float(np.clip(drift / max(square - apart - drift * (square - 1.0), 1e-6), 0.0, 0.95))
 
 
 def fit_items(log: Log, start_s: float, days: int, findings: Findings) -> None:
@@ -94,8 +150,16 @@ def _fading(log: Log, new: NDArray[np.bool_], starts: Floats, end_s: float) -> t
     return best[1], float(np.log(2.0) / _RATES[best[2]])
 
 
-def fit_categories(log: Log, base_groups: tuple[int, int], findings: Findings) -> None:
-    """Set the categories; subcategories and hidden groups follow so that each holds items."""
+def fit_categories(log: Log, base_groups: tuple[int, int], findings: Findings, *, finer_field: bool = True) -> None:
+    """Set the categories; subcategories, hidden groups and topics follow so that each holds items.
+
+    Args:
+        log: The log.
+        base_groups: Subcategories of a category and groups of a subcategory of the base.
+        findings: Where to set the keys.
+        finer_field: Whether items have a field that divides the categories: what a world calls a subcategory is seen
+            by every model. Without one, hidden topics take its place.
+    """
     if log.category is None or not (log.category > 0).any():
         findings.keep("no category in the item table", "items.categories", "items.subcategories", "items.groups")
         return
@@ -109,9 +173,13 @@ def fit_categories(log: Log, base_groups: tuple[int, int], findings: Findings) -
         f"entropy of items over their {int((counts > 0).sum())} categories, as a world spreads them; at least "
         f"{LEAST_SUBCATEGORY} items in each",
     )
-    subcategories = max(1, min(base_groups[0], log.n_items // (LEAST_SUBCATEGORY * categories)))
     source = "the base's, or fewer, so that each holds {} items on average"
-    findings.set("items.subcategories", subcategories, source.format(LEAST_SUBCATEGORY))
+    subcategories = 1
+    if finer_field:
+        subcategories = max(1, min(base_groups[0], log.n_items // (LEAST_SUBCATEGORY * categories)))
+        findings.set("items.subcategories", subcategories, source.format(LEAST_SUBCATEGORY))
+    else:
+        findings.set("items.subcategories", 1, "no field of the item table divides the categories")
     groups = max(1, min(base_groups[1], log.n_items // (LEAST_GROUP * categories * subcategories)))
     findings.set("items.groups", groups, source.format(LEAST_GROUP))
     topics = max(1, min(MOST_TOPICS, log.n_items // (LEAST_GROUP * categories * subcategories)))
@@ -139,7 +207,9 @@ def fit_popularity(log: Log, findings: Findings) -> None:
     exponent = min(power_law_exponent(top_share(log), HEAD), 1.9)
     findings.set("items.popularity_exponent", round(exponent, 3), "share of the clicks on the most clicked items")
     findings.set("items.rare_share", 0.0, "where the search for it starts")
-    if findings.found["items.new_share"].value > 0.0 and "items.evergreen_share" in findings.found:
+    every = findings.found.get("items.seasons.every_days")
+    returns = every is not None and every.value == YEAR
+    if findings.found["items.new_share"].value > 0.0 and "items.evergreen_share" in findings.found and not returns:
         try:
             lasting = max(0.0, 1.0 - popularity_drift(log)) / 2.0
         except Missing:

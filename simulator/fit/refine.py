@@ -13,18 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec.progress import NoProgress, Progress
-from micrec.settings import merge, validate
 from simulator.fit.findings import Findings
 from simulator.fit.simulate import world_log
 from simulator.fit.structure_moments import (
     comes_back,
+    dealt_repeats,
+    drift_at_last,
+    drift_midway,
+    drift_soon,
+    first_clicks,
     hardly_clicked,
     kept_together,
     linked,
+    once_a_session,
     own_repeats,
-    popularity_drift,
     top_share,
 )
+from simulator.fit.world_keys import SHARES, shares_beside, value_of, with_keys
 from simulator.realism.catalogue_statistics import category_loyalty, same_category_next
 from simulator.realism.log import Log
 from simulator.realism.statistics import Missing
@@ -35,11 +40,14 @@ from simulator.world.world_config import WorldConfig
 
 Floats = NDArray[np.float64]
 
-ROUNDS = 10  # beside one for each key
-MOST_CLICKS = 250_000  # of a simulated log; larger worlds are scaled down
-_MOST_STEP = 0.25  # of a key's range in one round
+ROUNDS = 14  # beside one for each key
+ONCE_A_SESSION = 0.05  # share of clicks that repeat one of their session below which none is taken to
+LEAST_REPEATS, ONCE = 50, 0.02  # repeats that chance must bring; share of them below which users click once
+MOST_CLICKS = 120_000  # of a simulated log; larger worlds are scaled down
+_MOST_STEP = 0.15  # of a key's range in one round
 _MOST_OFF = 2.0  # of a relative difference, when rounds are compared
-_LEAST_MOMENT = 0.02  # differences count relative to the real moment, or to this where that is smaller
+_LEAST_MOMENT = 0.02  # differences count relative to the real moment, or to this or to chance where that is smaller
+_NOISE_DRAWS = 3  # worlds that say how much a moment varies by chance
 _PROBE = 0.1  # of a key's range, when its effect is measured
 _DAMPING = 0.1  # of the first step: squared relative differences that a step over a key's whole range costs
 
@@ -54,6 +62,7 @@ class Dial(NamedTuple):
     moment: Callable[[Log], float]
     source: str
     idle: Callable[[WorldConfig], str] = lambda base: ""  # why the key moves nothing in such a world; "" = it does
+    of: str = ""  # key that low and high are shares of
 
 
 def _category_concentration(log: Log) -> float:
@@ -67,11 +76,13 @@ def _category_concentration(log: Log) -> float:
 def _own_taste(log: Log) -> float:
     """How much more often a user's clicks in different sessions are of one category than those of different users.
 
+    Clicks on what the user clicked before are left out: they tell of single items, not of a taste for the category.
     Without categories: steps from one session to the next that others made.
     """
     if log.category is None:
         return comes_back(log)
-    return float(category_loyalty(log)[0]) - _category_concentration(log) ** 2
+    first = first_clicks(log)
+    return float(category_loyalty(first)[0]) - _category_concentration(first) ** 2
 
 
 def _first(statistic: Callable[[Log], Any]) -> Callable[[Log], float]:
@@ -79,7 +90,15 @@ def _first(statistic: Callable[[Log], Any]) -> Callable[[Log], float]:
 
 
 def _no_fading(base: WorldConfig) -> str:
-    return "" if base.items.new_share > 0 else "no item appears within the log, so none is seen to fade"
+    if base.items.new_share == 0.0:
+        return "no item appears within the log, so none is seen to fade"
+    seasons = base.items.seasons
+    returns = seasons.share > 0.0 and seasons.every_days < base.days
+    return "popularity comes back within the log, so that its drift is that of seasons" if returns else ""
+
+
+def _no_repeats(base: WorldConfig) -> str:
+    return "users click an item once at most" if base.choice.once == "log" else ""
 
 
 def _no_links(base: WorldConfig) -> str:
@@ -112,9 +131,26 @@ DIALS = (
         "items.evergreen_share",
         0.0,
         1.0,
-        popularity_drift,
-        "drift: how much rarer users meet on an item half the log apart",
+        drift_at_last,
+        "drift: how much rarer users meet on an item nine tenths of the log apart",
         _no_fading,
+    ),
+    Dial(
+        "popularity",
+        "items.seasons.share",
+        0.0,
+        1.0,
+        drift_midway,
+        "drift: how much rarer users meet on an item half the log apart",
+    ),
+    Dial(
+        "popularity",
+        "items.seasons.days",
+        0.02,
+        0.6,
+        drift_soon,
+        "drift: how much rarer users meet on an item a twentieth to an eighth of the log apart",
+        of="items.seasons.every_days",
     ),
     Dial(
         "repetition",
@@ -122,7 +158,8 @@ DIALS = (
         0.0,
         0.9,
         own_repeats,
-        "share of clicks on what the user clicked before, beyond what popularity repeats",
+        "share of clicks on what the user clicked in an earlier session, beyond what popularity repeats",
+        _no_repeats,
     ),
     Dial(
         "items",
@@ -138,8 +175,8 @@ DIALS = (
         0.0,
         0.95,
         _own_taste,
-        "how often a user's clicks in different sessions are of one category, beyond those of different users; without "
-        "categories: steps from one session to the next that others made",
+        "how often a user's clicks in different sessions, each item once, are of one category, beyond those of "
+        "different users; without categories: steps from one session to the next that others made",
     ),
     Dial(
         "repetition",
@@ -178,6 +215,24 @@ DIALS = (
 )
 
 
+def fit_once(log: Log, base: WorldConfig, findings: Findings) -> WorldConfig:
+    """Set within what users click an item once at most.
+
+    Returns:
+        The base, in which other shares of choice make room if nothing is repeated.
+    """
+    repeats, chance = float(log.repeated.mean()), dealt_repeats(log)
+    told = f"{repeats:.2%} of the clicks repeat one of the user's; {chance:.2%} would by popularity alone"
+    if chance * len(log) >= LEAST_REPEATS and repeats < ONCE * chance:
+        findings.set("choice.once", "log", told)
+        findings.set("choice.repeat", 0.0, "users click an item once at most")
+        return with_keys(base, {"choice.once": "log", "choice.repeat": 0.0})
+    within = 1.0 - len(once_a_session(log)) / len(log)
+    told += f"; {within:.2%} one of the same session"
+    findings.set("choice.once", "session" if within < ONCE_A_SESSION else "none", told)
+    return base
+
+
 class Round(NamedTuple):
     """One simulation of a refinement."""
 
@@ -189,11 +244,11 @@ class Round(NamedTuple):
 class _Search:
     """Where to look next: all in shares of the keys' ranges and relative differences of the moments."""
 
-    def __init__(self, dials: list[Dial], targets: Floats, x: Floats) -> None:
+    def __init__(self, dials: list[Dial], targets: Floats, noise: Floats, x: Floats) -> None:
         self._low = np.array([dial.low for dial in dials])
         self._range = np.array([dial.high for dial in dials]) - self._low
         self._targets = targets
-        self._unit = np.maximum(np.abs(targets), _LEAST_MOMENT)
+        self._unit = np.maximum(np.maximum(np.abs(targets), _LEAST_MOMENT), 2.0 * noise)
         self._matrix = np.zeros((len(dials), len(dials)))
         self._damping = _DAMPING
         self._start = (x - self._low) / self._range
@@ -265,8 +320,8 @@ def refine(
     config = with_keys(base, {"users.count": max(1, round(base.users.count * share))})
     real = real.thinned(config.users.count)
     targets = np.array([dial.moment(real) for dial in dials])
-    x = np.array([float(np.clip(_get(config, dial.key), dial.low, dial.high)) for dial in dials])
-    search = _Search(dials, targets, x)
+    x = np.array([float(np.clip(value_of(config, dial.key), dial.low, dial.high)) for dial in dials])
+    search = _Search(dials, targets, _noise(dials, config), x)
     world: World | None = None
     rounds: list[Round] = []
 
@@ -291,50 +346,21 @@ def refine(
     return rounds
 
 
-def with_keys(config: WorldConfig, keys: dict[str, Any]) -> WorldConfig:
-    """The world with dotted keys changed; the other shares of choice and depth make room for those that are given.
-
-    Raises:
-        MicrecError: If the keys do not fit together.
-    """
-    changes = Findings()
-    for key, value in keys.items():
-        changes.set(key, value, "")
-    for group in _SHARES:
-        for key, share in _shares(config, group, keys).items():
-            changes.set(key, share, "")
-    return validate(WorldConfig, merge(config.model_dump(mode="json"), changes.nested()), where="fit")
-
-
-_SHARES = {
-    "choice": ("taste", "popular", "fresh", "similar", "repeat"),
-    "taste.depth": ("category", "subcategory", "topic", "item"),
-}  # keys that sum to 1
-
-
-def _shares(config: WorldConfig, group: str, keys: dict[str, Any]) -> dict[str, float]:
-    """All shares of a group: those given, at most 1 together, and the others in the proportions they have.
-
-    Empty if none is given. If the others are all 0 they share alike what is left.
-    """
-    names = [f"{group}.{name}" for name in _SHARES[group]]
-    given = {name: float(keys[name]) for name in names if name in keys}
-    if not given:
-        return {}
-    total = sum(given.values())
-    shares = {name: share / max(1.0, total) for name, share in given.items()}
-    rest = {name: _get(config, name) for name in names if name not in shares}
-    if rest and not sum(rest.values()):
-        rest = dict.fromkeys(rest, 1.0)
-    scale = (1.0 - sum(shares.values())) / sum(rest.values()) if rest else 0.0
-    return shares | {name: share * scale for name, share in rest.items()}
+def _noise(dials: list[Dial], config: WorldConfig) -> Floats:
+    """Standard deviation of each moment between draws of a world."""
+    draws = []
+    for number in range(_NOISE_DRAWS):
+        log = world_log(World.build(with_keys(config, {"seed": number + 1})))
+        draws.append([dial.moment(log) for dial in dials])
+    noise: Floats = np.std(draws, axis=0, ddof=1)
+    return noise
 
 
 def _set_shares(base: WorldConfig, findings: Findings) -> None:
     """Write the shares that were moved, and those that made room, so that they sum to 1 as written."""
     found = {key: finding.value for key, finding in findings.found.items()}
-    for group in _SHARES:
-        for key, share in _shares(base, group, found).items():
+    for group in SHARES:
+        for key, share in shares_beside(base, group, found).items():
             room = "makes room in the base's proportions; not identifiable"
             findings.set(key, round(share, 7), findings.found[key].source if key in findings.found else room)
 
@@ -353,7 +379,8 @@ def _readable(real: Log, base: WorldConfig, findings: Findings, without: tuple[s
         except Missing as missing:
             findings.keep(str(missing), dial.key)
             continue
-        dials.append(dial)
+        unit = value_of(base, dial.of) if dial.of else 1.0
+        dials.append(dial._replace(low=dial.low * unit, high=dial.high * unit))
     return dials
 
 
@@ -362,10 +389,3 @@ def _rebuilt(world: World, config: WorldConfig) -> World:
     days = max(config.days, config.window_days)
     catalogue = make_catalogue(config.model_copy(update={"days": days}))
     return dataclasses.replace(world, config=config, catalogue=catalogue, shelf=build_shelf(config, catalogue, days))
-
-
-def _get(config: WorldConfig, key: str) -> float:
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return float(value)

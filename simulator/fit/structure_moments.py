@@ -84,11 +84,42 @@ def _drift(log: Log, least: int, most: int) -> float:
 
 
 def own_repeats(log: Log) -> float:
-    """Share of clicks on what the user clicked before, less the share were items dealt anew among users at each time.
+    """Share of clicks on what the user clicked in an earlier session, less the share were items dealt anew.
 
-    Anew within each twentieth of the log: what is left is the users' own, not what all click at that time.
+    Anew among users within each twentieth of the log: what is left is the users' own, not what all click at that time.
+    A session's further clicks on one item are left out: they say how sessions go on, not what users come back to.
     """
-    return float(log.repeated.mean()) - dealt_repeats(log)
+    apart = once_a_session(log)
+    return float(apart.repeated.mean()) - dealt_repeats(apart)
+
+
+def once_a_session(log: Log) -> Log:
+    """The log without further clicks on an item within a session."""
+    order = np.lexsort((np.arange(len(log)), log.item, log.session))
+    same = (np.diff(log.session[order], prepend=-1) == 0) & (np.diff(log.item[order], prepend=-1) == 0)
+    kept = np.ones(len(log), bool)
+    kept[order[same]] = False
+    return _rows(log, kept)
+
+
+def first_clicks(log: Log) -> Log:
+    """The log without clicks on what the user clicked before."""
+    return _rows(log, ~log.repeated)
+
+
+def _rows(log: Log, kept: NDArray[np.bool_]) -> Log:
+    def take(values: NDArray | None) -> NDArray | None:
+        return None if values is None else values[kept]
+
+    return dataclasses.replace(
+        log,
+        user=log.user[kept],
+        item=log.item[kept],
+        time_s=log.time_s[kept],
+        dwell_s=take(log.dwell_s),
+        like=take(log.like),
+        follow=take(log.follow),
+    )
 
 
 def dealt_repeats(log: Log) -> float:

@@ -3,9 +3,9 @@
 Exact: the shares of the causes, the weights of the items that are out, who links to whom. Approximate: what is out, and
 how far it has faded, is that of the bucket of hours the session starts in (:func:`build_shelf`); a session avoids
 items it has seen by 64 classes of items, so a few that it has not seen as well, and after three tries it takes what it
-draws; sessions longer than a thousand clicks are cut. Where users click an item once at most (``choice.once``), what a
-user has clicked before is drawn anew from its segment, then from the whole catalogue, and left out if that does not
-help either; the click after it was drawn beside the first draw.
+draws; sessions longer than a thousand clicks are cut. Where users click an item once at most in a session or the log
+(``choice.once``), what they have clicked before is drawn anew from its segment, then from the whole catalogue, and left
+out if that does not help either; the click after it was drawn beside the first draw.
 """
 
 from enum import IntEnum
@@ -130,7 +130,7 @@ class ClickDraws:
         first = np.cumsum(sessions.length) - sessions.length
         n = int(sessions.length.sum())
         item, cause, bits = np.empty(n, np.int64), np.empty(n, np.uint8), np.empty(n, np.uint64)
-        segment = np.empty(n if self._config.choice.once else 0, np.int64)
+        segment = np.empty(0 if self._config.choice.once == "none" else n, np.int64)
         alive = np.bincount(sessions.length)[::-1].cumsum()[::-1][1:]  # sessions that have a k-th click, k = 1 …
         places = first[walk.order]
         for position, count in enumerate(alive):
@@ -140,13 +140,14 @@ class ClickDraws:
                 segment[at] = drawn_from
         session = np.repeat(np.arange(len(sessions.length)), sessions.length)
         clicks = ClickList(session, item, cause, bits)
-        return self._once(sessions, clicks, segment) if self._config.choice.once else clicks
+        return clicks if self._config.choice.once == "none" else self._once(sessions, clicks, segment)
 
     def _once(self, sessions: Sessions, clicks: ClickList, segment: NDArray[np.int64]) -> ClickList:
-        """The clicks without a user's later clicks on one item: drawn anew from ``segment`` (n,), or left out."""
-        user, item, cause = sessions.visits.row[clicks.session], clicks.item.copy(), clicks.cause.copy()
+        """The clicks without later ones on one item: drawn anew from ``segment`` (n,), or left out."""
+        within = clicks.session if self._config.choice.once == "session" else sessions.visits.row[clicks.session]
+        item, cause = clicks.item.copy(), clicks.cause.copy()
         bucket = (sessions.visits.start_s[clicks.session] // self._shelf.bucket_s).astype(np.int64)
-        again = _later_on_same(user, item)
+        again = _later_on_same(within, item)
         for attempt in range(2 * ONCE_TRIES):
             if not len(again):
                 return ClickList(clicks.session, item, cause, clicks.bits)
@@ -156,7 +157,7 @@ class ClickDraws:
             item[again] = self._taste.in_season(drawn, own, bucket[again], uniform)
             if attempt >= ONCE_TRIES:
                 cause[again] = Cause.POPULAR
-            again = _later_on_same(user, item)
+            again = _later_on_same(within, item)
         kept = np.ones(len(item), bool)
         kept[again] = False
         return ClickList(clicks.session[kept], item[kept], cause[kept], clicks.bits[kept])
@@ -298,10 +299,10 @@ class _ClickWalk:
         return self._draws._taste.staple_segment(self._topic[rows, slot], key)
 
 
-def _later_on_same(user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows of clicks on what the user has clicked in an earlier row."""
-    order = np.lexsort((np.arange(len(user)), item, user))
-    again = (np.diff(user[order], prepend=-1) == 0) & (np.diff(item[order], prepend=-1) == 0)
+def _later_on_same(within: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of clicks on what an earlier row of the same user or session (n,) has."""
+    order = np.lexsort((np.arange(len(within)), item, within))
+    again = (np.diff(within[order], prepend=-1) == 0) & (np.diff(item[order], prepend=-1) == 0)
     return order[again]
 
 

@@ -178,8 +178,10 @@ class ChoiceConfig(FrozenConfig):
     fresh: Share = Field(0.10, description="Share from the newest items.")
     similar: Share = Field(0.15, description="Share from the hidden group of the item just clicked.")
     repeat: Share = Field(0.05, description="Share from the user's staples, clicked again and again.")
-    once: bool = Field(
-        False, description="Whether a user clicks an item once at most, as people rate a film once; never repeats."
+    once: Literal["none", "session", "log"] = Field(
+        "none",
+        description="Within what a user clicks an item once at most: a session, as a basket holds an article once, or "
+        "the log, as people rate a film once; none = repeats are possible, if avoided within a session.",
     )
     staples: Length = Field(8, description="Staple items per user.")
     novelty_sd: LogSd = Field(0.5, description="Log sd of the users' leaning to fresh items, mean kept.")
@@ -188,9 +190,9 @@ class ChoiceConfig(FrozenConfig):
     def _check_sum(self) -> Self:
         shares = (self.taste, self.popular, self.fresh, self.similar, self.repeat)
         _check_total("taste, popular, fresh, similar and repeat", shares)
-        if self.once and self.repeat > 0.0:
+        if self.once == "log" and self.repeat > 0.0:
             raise ValueError(
-                f"once: true leaves no click for repeat, which is {self.repeat:g}: set repeat to 0 and another share "
+                f"once: log leaves no click for repeat, which is {self.repeat:g}: set repeat to 0 and another share "
                 "higher"
             )
         return self

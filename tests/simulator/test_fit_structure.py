@@ -11,6 +11,10 @@ from simulator.fit.item_moments import power_law_exponent
 from simulator.fit.simulate import world_log
 from simulator.fit.structure_moments import (
     comes_back,
+    drift_at_last,
+    drift_later,
+    drift_midway,
+    drift_soon,
     hardly_clicked,
     kept_together,
     linked,
@@ -72,6 +76,15 @@ def test_popularity_that_turns_over_has_drift_one_and_one_that_stays_none():
     assert abs(popularity_drift(log_of(stays, 10))) < 0.05
 
 
+def test_popularity_that_comes_back_drifts_less_at_last():
+    """Ten items, each the only one for a tenth of the log, and the first one for the last tenth again."""
+    turns = [*range(9), 0]
+    log = log_of([(user, turns[user * 10 // 4_000], user / 10.0) for user in range(4_000)], 10)
+    assert drift_soon(log) == pytest.approx(1.0 - (10 / 19 * 38 + 0) / 74, abs=0.06)  # bins one apart share
+    assert drift_midway(log) == pytest.approx(1.0)
+    assert drift_later(log) > drift_at_last(log)
+
+
 def test_own_repeats_are_those_beyond_popularity():
     everyone = [(user, 0, 30.0 * visit + user / 100.0) for user in range(50) for visit in range(10)]
     assert own_repeats(log_of(everyone, 1)) == 0.0  # all repeat, whoever they are
@@ -113,6 +126,7 @@ def test_steps_made_by_others_against_a_loop():
         (top_share, "items.popularity_exponent", 0.2, 0.9),
         (hardly_clicked, "items.rare_share", 0.0, 0.6),
         (popularity_drift, "items.evergreen_share", 0.9, 0.1),
+        (drift_midway, "items.seasons.share", 0.0, 0.8),
         (kept_together, "choice.similar", 0.0, 0.4),
         (linked, "links.strength", 0.0, 0.9),
         (own_repeats, "choice.repeat", 0.0, 0.4),
@@ -120,7 +134,7 @@ def test_steps_made_by_others_against_a_loop():
     ],
 )
 def test_moments_rise_with_their_keys(moment, key, low, high):
-    more = ["items.new_share=0.4", "items.half_life_h=48", "items.topics=5", "links.density=1"]
+    more = ["items.new_share=0.4", "items.half_life_h=48", "items.topics=5", "links.density=1", *SEASONS]
     assert moment(world(*more, *_with(key, high))) > moment(world(*more, *_with(key, low))) + 0.005
 
 
@@ -130,9 +144,12 @@ def _with(key, value):
         return [f"{key}={value}", f"choice.taste={0.55 + float(BASE_CHOICE[key]) - value}"]
     if key == "taste.depth.topic":
         return [f"{key}={value}", f"taste.depth.subcategory={1.0 - value}"]
+    if key == "items.seasons.share":  # where items appear and fade as well, the two are hard to tell apart
+        return [f"{key}={value}", "items.new_share=0", "choice.fresh=0", "choice.popular=0.25"]
     return [f"{key}={value}"]
 
 
+SEASONS = ["items.seasons.days=4", "items.seasons.every_days=28"]  # of those items that have any
 BASE_CHOICE = {"choice.similar": 0.15, "choice.repeat": 0.05}
 
 
@@ -142,13 +159,14 @@ BASE_CHOICE = {"choice.similar": 0.15, "choice.repeat": 0.05}
         ("items.popularity_exponent", 0.3, 0.9),
         ("items.rare_share", 0.0, 0.6),
         ("items.evergreen_share", 0.9, 0.2),
+        ("items.seasons.share", 0.0, 0.8),
         ("choice.repeat", 0.0, 0.35),
         ("choice.similar", 0.0, 0.4),
         ("links.strength", 0.0, 0.8),
     ],
 )
 def test_fit_finds_more_of_what_there_is_more_of(key, low, high):
-    more = ["items.new_share=0.4", "items.half_life_h=48", "links.density=1", "users.count=1000"]
+    more = ["items.new_share=0.4", "items.half_life_h=48", "links.density=1", "users.count=1000", *SEASONS]
     found = []
     for value in (low, high):
         fitted = fit_world(world(*more, *_with(key, value)), small_config(), without=("behaviour",)).config

@@ -112,7 +112,7 @@ EFFECTS = {
     "choice.fresh": share(Cause.FRESH, "fresh"),
     "choice.similar": share(Cause.SIMILAR, "similar"),
     "choice.repeat": share(Cause.REPEAT, "repeat"),
-    "choice.once": Effect("true", "false", repeats, 0.1, SESSIONS, ("choice.repeat=0", "choice.taste=0.6")),
+    "choice.once": Effect("log", "none", repeats, 0.1, SESSIONS, ("choice.repeat=0", "choice.taste=0.6")),
     "choice.staples": Effect(1, 8, staples_per_user, 2, WHICH_ITEMS, ONE_REPEATS),
     "choice.novelty_sd": Effect(0, 1, fresh_between_users, 0.05, WHICH_ITEMS),
     "links.density": Effect(0.1, 0.5, source_groups, 19, f"links {WHICH_ITEMS}"),

@@ -12,7 +12,7 @@ from simulator.ceiling.expected_clicks import expected_clicks, session_attempts
 from simulator.ceiling.known_users import KnownUsers
 from simulator.ceiling.world_period import session_model
 from tests.simulator.ceiling.brute_force import counted, drawn_clicks
-from tests.simulator.worlds import small_history, small_world
+from tests.simulator.worlds import log, small_history, small_world
 
 USERS = np.arange(4)
 TIME_S = 301 * 3_600.0  # a moment when the newest items are in full swing
@@ -143,7 +143,7 @@ def test_visits_of_groups_are_those_of_the_chain_walked_step_by_step():
 def test_what_cannot_be_clicked_again_leaves_its_share_to_the_rest_of_its_segment():
     """Against the rule by hand: at most seven draws of the segment, six of everything, or no click."""
     world = small_world(
-        "choice={taste: 0.6, popular: 0.4, fresh: 0, similar: 0, repeat: 0, once: true}", "links.strength=0"
+        "choice={taste: 0.6, popular: 0.4, fresh: 0, similar: 0, repeat: 0, once: log}", "links.strength=0"
     )
     model, traits = closed(world, goes_on=np.zeros(len(USERS)))
     causes = np.broadcast_to(np.array([0.6, 0.4, 0.0, 0.0, 0.0]), (len(USERS), 5))
@@ -170,11 +170,20 @@ def test_what_cannot_be_clicked_again_leaves_its_share_to_the_rest_of_its_segmen
         assert foretold == pytest.approx(by_hand, abs=2e-6, rel=1e-3)
 
 
+def test_no_session_holds_an_item_twice_where_once_is_all():
+    """Staples still come back in later sessions."""
+    keys = ("choice.repeat=0.5", "choice.taste=0.1", "sessions.clicks=11", "items.count=100")
+    once, many = (log(f"choice.once={value}", *keys) for value in ("session", "none"))
+    assert not once.select("user_id", "session", "item_id").is_duplicated().any()
+    assert many.select("user_id", "session", "item_id").is_duplicated().mean() > 0.05
+    assert once.select("user_id", "item_id").is_duplicated().mean() > 0.3
+
+
 def test_nobody_clicks_an_item_twice_where_once_is_all():
-    shard = small_history("choice.once=true", "choice.repeat=0", "choice.taste=0.6", "items.count=100")
+    shard = small_history("choice.once=log", "choice.repeat=0", "choice.taste=0.6", "items.count=100")
     assert not shard.clicks.select("user_id", "item_id").is_duplicated().any()
     assert len(shard.causes) == len(shard.clicks)
     users = shard.clicks.group_by("user_id").len()["len"]
     assert users.max() <= 100  # a catalogue of a hundred is clicked through
-    many = small_history("choice.once=false", "choice.repeat=0", "choice.taste=0.6", "items.count=100")
+    many = small_history("choice.once=none", "choice.repeat=0", "choice.taste=0.6", "items.count=100")
     assert len(shard.clicks) > 0.8 * len(many.clicks)
