@@ -132,7 +132,7 @@ def fit_world(
     """
     compared = statistics(without)
     check_log(real)
-    findings = Findings()
+    findings, given = Findings(), base
     first_day, days, start_s = span(real)
     findings.set("name", f"{_name(real.name)}-fitted", "name of the dataset")
     findings.set("start", first_day.isoformat(), "day of the first click; a world's day runs from four to four")
@@ -180,7 +180,7 @@ def fit_world(
     return Fit(
         config=_config(base, findings),
         findings=findings,
-        before=compare(real, _simulated(_scaled(base, real), real), compared, floor=False),
+        before=compare(real, _simulated(_scaled(given, real), real), compared, floor=False),
         after=after,
         notes=notes,
     )

@@ -40,14 +40,14 @@ from simulator.world.world_config import WorldConfig
 
 Floats = NDArray[np.float64]
 
-ROUNDS = 14  # beside one for each key
+ROUNDS = 10  # beside one for each key
 ONCE_A_SESSION = 0.05  # share of clicks that repeat one of their session below which none is taken to
 LEAST_REPEATS, ONCE = 50, 0.02  # repeats that chance must bring; share of them below which users click once
-MOST_CLICKS = 120_000  # of a simulated log; larger worlds are scaled down
+MOST_CLICKS = 60_000  # of a simulated log; larger worlds are scaled down
 _MOST_STEP = 0.15  # of a key's range in one round
 _MOST_OFF = 2.0  # of a relative difference, when rounds are compared
 _LEAST_MOMENT = 0.02  # differences count relative to the real moment, or to this or to chance where that is smaller
-_NOISE_DRAWS = 3  # worlds that say how much a moment varies by chance
+_NOISE_DRAWS = 2  # worlds that say how much a moment varies by chance
 _PROBE = 0.1  # of a key's range, when its effect is measured
 _DAMPING = 0.1  # of the first step: squared relative differences that a step over a key's whole range costs
 

@@ -23,9 +23,10 @@ from simulator.world.in_memory import draw_world
 from simulator.world.item_table import dataset_schema, item_frame, published_items
 from simulator.world.world_config import WorldConfig
 
-MOST_CLICKS = 60_000  # of a trial world
-ROUNDS = 4  # halvings of each dial's range, after its two ends
+MOST_CLICKS = 40_000  # of a trial world
+ROUNDS = 3  # halvings of each dial's range, after its two ends
 CHANCE = 0.5
+LEAST_RISE = 0.005  # of the figure from dial 0 to 1, for the dial to be told from it
 
 
 class _Carrier(NamedTuple):
@@ -74,7 +75,13 @@ def fit_signals(dataset: Dataset, config: WorldConfig, findings: Findings, progr
             (low if figures[one.column] < wanted[one.of_log or ""] else high)[one.dial] = middle[one.dial]
     progress.finish()
     for one in known:
+        key = f"signals.{one.dial}"
         target, at = wanted[one.of_log or ""], [figures.get(one.column, CHANCE) for figures in ends]
+        if at[1] - at[0] < LEAST_RISE:
+            findings.keep(
+                f"{one.of_log}: the dial moves what micrec headroom measures by less than {LEAST_RISE:g}", key
+            )
+            continue
         dial, figure = found.get(one.dial, (0.0, at[0]))
         if target <= at[0]:
             dial, figure = 0.0, at[0]
@@ -83,7 +90,7 @@ def fit_signals(dataset: Dataset, config: WorldConfig, findings: Findings, progr
         source = (
             f"{one.of_log}: nearness to later clicks as micrec headroom measures it: {figure:.3f}, real {target:.3f}"
         )
-        findings.set(f"signals.{one.dial}", round(dial, 4), source)
+        findings.set(key, round(dial, 4), source)
 
 
 def _carriers(dataset: Dataset) -> list[_Carrier]:

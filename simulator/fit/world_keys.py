@@ -46,6 +46,7 @@ def shares_beside(config: WorldConfig, group: str, keys: dict[str, Any]) -> dict
 
 
 def value_of(config: WorldConfig, key: str) -> float:
+    """The number that a dotted key has."""
     value: Any = config
     for part in key.split("."):
         value = getattr(value, part)
