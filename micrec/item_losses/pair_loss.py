@@ -31,7 +31,7 @@ class PairDraw(NamedTuple):
         return [ids.flatten() for ids in (self.anchors, self.positives, self.negatives)]
 
 
-class Pairs(NamedTuple):
+class PositivePairs(NamedTuple):
     """The same where no negatives are drawn."""
 
     anchors: Tensor  # (A,) item ids
@@ -61,7 +61,7 @@ class PairLoss(ItemLoss):
     def has_source(cls, name: str, sources: ContrastSources) -> bool:
         return cls.positives_of(name, sources) is not None
 
-    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> PairDraw | Pairs:
+    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> PairDraw | PositivePairs:
         positives = self.positives_of(self.name, self.sources)
         assert positives is not None
         device, anchors = items.device, items
@@ -72,7 +72,7 @@ class PairLoss(ItemLoss):
         anchors = anchors[positives.has(anchors)]
         drawn = positives.draw(anchors, self.config.num_positives, generator)  # (A, P), -1 = none
         if not self.needs_pool:
-            return Pairs(anchors, drawn.clamp_min(0), drawn >= 0, by_tower=self.form == "barlow_twins")
+            return PositivePairs(anchors, drawn.clamp_min(0), drawn >= 0, by_tower=self.form == "barlow_twins")
         assert pool is not None
         groups = -(-len(anchors) // self.contrast.group_size)
         wanted = self.config.negatives
@@ -95,7 +95,7 @@ class PairLoss(ItemLoss):
         negative = grouped_scores(anchors, negatives, self.contrast.group_size)
         return self.info_nce(positive, negative, positive_mask=drawn.positive_mask, negative_mask=drawn.negative_mask)
 
-    def _against_queue(self, drawn: Pairs, pool: ItemPool, model: TwoTower) -> Tensor:
+    def _against_queue(self, drawn: PositivePairs, pool: ItemPool, model: TwoTower) -> Tensor:
         """Anchors by the tower, positives by its copy."""
         assert self.key_encoder is not None
         self.key_encoder.follow(model, self.projector)
@@ -106,7 +106,7 @@ class PairLoss(ItemLoss):
         queries = self.compared(self.projector(pool.embeddings(drawn.anchors)))
         return self.against_queue(queries, drawn.anchors, keys, drawn.positives, drawn.positive_mask)
 
-    def _correlated(self, drawn: Pairs, pool: ItemPool) -> Tensor:
+    def _correlated(self, drawn: PositivePairs, pool: ItemPool) -> Tensor:
         anchors = drawn.anchors[:, None].expand_as(drawn.positives)[drawn.positive_mask]
         views = (pool.embeddings(items) for items in (anchors, drawn.positives[drawn.positive_mask]))
         first, second = (self.projector(view) for view in views)

@@ -36,9 +36,17 @@ SETTINGS = {  # the paper's own training, and one row per session with the full 
 }
 
 
-def arms_of(model: str, forms: list[str]) -> dict[str, dict]:
-    """Keys of ``contrast`` by the name of the row."""
+def arms_of(forms: list[str], uniform: int | None) -> dict[str, dict]:
+    """Keys of ``contrast`` by the name of the row; with ``uniform`` so many uniform anchors for semantic and session."""
     arms = {"no loss": OFF}
+    if uniform is not None:
+        kept = {"anchors": "uniform"}
+        arms = {"no loss": {**OFF, "uniform_anchors": uniform}}
+        for form in forms:
+            for loss in ("semantic",) if form == "pseudo_clicks" else ("semantic", "session"):
+                keys = {**ON[loss], "form": form, **kept}
+                arms[f"{loss}, {form}, uniform"] = {**OFF, "uniform_anchors": uniform, loss: keys}
+        return arms
     for form in forms:
         for loss in ("semantic",) if form == "pseudo_clicks" else ON:
             arms[f"{loss}, {form}"] = {**OFF, loss: {**ON[loss], "form": form}}
@@ -68,9 +76,9 @@ class Arm:
         return time.process_time() - started_s
 
 
-def measure(dataset: Dataset, model: str, forms: list[str], *, rounds: int, steps: int, device: str) -> None:
+def measure(dataset: Dataset, model: str, chosen: dict[str, dict], *, rounds: int, steps: int, device: str) -> None:
     """Print the ratio of every form to the base without losses."""
-    arms = {name: Arm(dataset, model, contrast, device) for name, contrast in arms_of(model, forms).items()}
+    arms = {name: Arm(dataset, model, contrast, device) for name, contrast in chosen.items()}
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for arm in arms.values():
         arm.run(1)  # warm-up; it fills queues, too
@@ -92,6 +100,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--models", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
+    parser.add_argument("--uniform", type=int, help="so many uniform anchors for the semantic and the session loss")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
@@ -100,8 +109,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.threads} threads, device {options.device}")
     dataset = read_dataset(options.data) if options.data else generated(options.items)
+    chosen = arms_of(options.forms, options.uniform)
     for model in options.models:
-        measure(dataset, model, options.forms, rounds=options.rounds, steps=options.steps, device=options.device)
+        measure(dataset, model, chosen, rounds=options.rounds, steps=options.steps, device=options.device)
 
 
 if __name__ == "__main__":
