@@ -183,6 +183,12 @@ def _levels(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> dic
             f"--planned-days {length} if that was the plan, or cut the log at the planned end. "
             f"{other_zones(log.days, plan.planned_days)}".rstrip()
         )
+    if daily is not None and plan.looks != "final" and not daily.metrics:
+        names = ", ".join(metric.name for metric in log.metrics if metric.role == "primary")
+        raise MicrecError(
+            f"--looks {plan.looks}: no primary metric is a sum over days, which looks can cut ({names}): make one "
+            "that is primary, or look once."
+        )
     if daily is None or plan.looks == "final":
         return dict.fromkeys(plan.treatments, Level(plan.alpha, critical_t(plan.alpha, math.inf)))
     return {arm: levels_of(daily, plan, arm)[-1] for arm in plan.treatments}

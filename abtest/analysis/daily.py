@@ -16,6 +16,7 @@ from abtest.stats.groups import CellMoments
 from abtest.stats.moments import Moments
 from abtest.stats.terms import Term
 
+_NOTHING = "\x1fnothing"
 EARLY_DAYS = 2  # novelty: these against all later ones
 
 
@@ -106,6 +107,7 @@ def measure_days(log: UserLog, design: Design | None = None, strata: str | None 
         keys.append(slice_column(strata))
         labels = log.slices[strata][1:]
         adjusted = {f"{strata}\x1f{one}": (pl.col(slice_column(strata)) == one).cast(pl.Float64) for one in labels}
+    columns = columns or {_NOTHING: pl.lit(0.0)}  # users by day are counted nonetheless
     names = list(dict.fromkeys([*columns, *adjusted]))
     table = log.users.select(*(pl.col(key) for key in keys), **{**columns, **adjusted})
     stratum = keys[2] if len(keys) > 2 else None

@@ -131,6 +131,8 @@ def _wrong_sums(users: pl.LazyFrame, layout: ColumnRoles) -> Iterator[str]:
         for name in layout.counts
         if name in COUNTS
     ]
+    if not rules:
+        return
     counts = users.select(rule.broken.sum().alias(str(i)) for i, rule in enumerate(rules)).collect().row(0)
     for rule, count in zip(rules, counts, strict=True):
         if count:

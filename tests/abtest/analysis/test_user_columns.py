@@ -166,6 +166,15 @@ def test_mistakes_are_told():
         abtest.analyze(users, control="A", treatment="B", metrics=FILE)
 
 
+def test_looks_need_a_metric_that_days_can_cut():
+    file = {"primary": ["longest"], "metrics": {"longest": {"value": "m"}}}
+    file |= {"user_columns": {"m": {"take": "max", "of": "dwell_s"}}}
+    table = events(2)
+    with pytest.raises(MicrecError, match="no primary metric is a sum over days"):
+        abtest.analyze(table, control="A", treatment="B", metrics=file, planned_days=9, looks="daily")
+    assert abtest.analyze(table, control="A", treatment="B", metrics=file, planned_days=9).valid
+
+
 class TestCaps:
     TABLE = pl.DataFrame(
         {
