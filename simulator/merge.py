@@ -25,6 +25,7 @@ class Merged(NamedTuple):
     channel: NDArray[np.int8]  # (B, C) through which the item came in, -1 beside padding
     offered_by: NDArray[np.uint32]  # (B, C) bit s is set if channel s offered the item, 0 beside padding
     scores: NDArray[np.float32]  # (B, C) that channel's score, or the summed one; -inf beside padding
+    place: NDArray[np.int16]  # (B, C) of the item in that channel's list, from 0; merged by score, in the merged list
 
 
 def merge(candidates: Sequence[Candidates | None], method: Method, quotas: Sequence[int] | None, size: int) -> Merged:
@@ -56,7 +57,7 @@ def merge(candidates: Sequence[Candidates | None], method: Method, quotas: Seque
     if method == "score":
         return _by_score(lists, channel, size)
     place = np.concatenate([np.arange(width) for width in widths])
-    return _by_turns(lists, channel, _turns(channel, place, _limits(method, quotas, len(candidates))), size)
+    return _by_turns(lists, channel, place, _turns(channel, place, _limits(method, quotas, len(candidates))), size)
 
 
 def _limits(method: Method, quotas: Sequence[int] | None, n_channels: int) -> NDArray[np.int64]:
@@ -77,7 +78,7 @@ def _turns(channel: NDArray[np.int64], place: NDArray[np.int64], limits: NDArray
     return np.lexsort((np.where(later, back, place), np.where(later, place, channel), later))
 
 
-def _by_turns(lists: Lists, channel: Ints, order: Ints, size: int) -> Merged:
+def _by_turns(lists: Lists, channel: Ints, place: Ints, order: Ints, size: int) -> Merged:
     """The first ``size`` distinct items of each row; ``order`` is the column to look at first, second …, shape (L,)."""
     turn = np.empty_like(order)
     turn[order] = np.arange(len(order))
@@ -96,7 +97,7 @@ def _by_turns(lists: Lists, channel: Ints, order: Ints, size: int) -> Merged:
     bits = (np.uint32(1) << channel.astype(np.uint32))[order]
     scores = np.concatenate([part.scores for part in lists.values()], axis=1)
     offered = _offered(item, lambda row, at: bits[turns[row, at]], row, at, step=1)
-    return _merged(item[row, at], channel[source], offered, scores[row, source], found, size)
+    return _merged(item[row, at], channel[source], offered, scores[row, source], place[source], found, size)
 
 
 def _by_score(lists: Lists, channel: Ints, size: int) -> Merged:
@@ -116,7 +117,8 @@ def _by_score(lists: Lists, channel: Ints, size: int) -> Merged:
     sums[:, 1:] -= np.maximum.accumulate(np.where(is_last, upto, 0), axis=1)[:, :-1]
     row, at, found = _chosen(_LOW - sums, is_last, size)
     offered = _offered(item, lambda row, at: np.uint32(1) << by[row, at].astype(np.uint32), row, at, step=-1)
-    return _merged(item[row, at], by[row, at], offered, sums[row, at] / _UNIT, found, size)
+    place = np.broadcast_to(np.arange(found.shape[1]), found.shape)
+    return _merged(item[row, at], by[row, at], offered, sums[row, at] / _UNIT, place, found, size)
 
 
 def _entries(lists: Lists, width: int) -> Ints:
@@ -150,7 +152,13 @@ def _offered(
 
 
 def _merged(
-    items: Ints, channel: Ints, offered: NDArray[np.uint32], scores: NDArray, found: NDArray[np.bool_], size: int
+    items: Ints,
+    channel: Ints,
+    offered: NDArray[np.uint32],
+    scores: NDArray,
+    place: Ints,
+    found: NDArray[np.bool_],
+    size: int,
 ) -> Merged:
     def padded(values: NDArray, filler: float, dtype: type) -> NDArray:
         whole: NDArray = np.full((len(values), size), filler, dtype)
@@ -162,6 +170,7 @@ def _merged(
         channel=padded(channel, -1, np.int8),
         offered_by=padded(offered, 0, np.uint32),
         scores=padded(scores, -np.inf, np.float32),
+        place=padded(place, -1, np.int16),
     )
 
 

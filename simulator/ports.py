@@ -57,10 +57,28 @@ class LiveMatcher(Matcher, Protocol):
         """Called each morning, before the day's first request; no item may be offered before its moment."""
 
 
+class Nominations(NamedTuple):
+    """Which channel brought each candidate, and how highly it ranked it."""
+
+    names: tuple[str, ...]  # of the channels
+    channel: NDArray[np.int8]  # (B, C) number in ``names``; below 0: none, or the fallback list
+    place: NDArray[np.int16]  # (B, C) place in that channel's list, from 0
+
+
 class Ranker(Protocol):
     """The ranking model."""
 
     def score(self, requests: Requests, items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Scores of candidates, shape (B, C); -inf where ``items`` (B, C) is -1."""
+
+
+@runtime_checkable
+class NominationRanker(Ranker, Protocol):
+    """A ranking model that also reads what matching thought of the candidates."""
+
+    def score_nominated(
+        self, requests: Requests, items: NDArray[np.int64], nominations: Nominations
+    ) -> NDArray[np.float32]:
         """Scores of candidates, shape (B, C); -inf where ``items`` (B, C) is -1."""
 
 
@@ -72,7 +90,8 @@ class ObservedLog:
         users: ``user_id`` and the fields of the user table.
         items: ``item_id`` and the fields of the item table, of the items published by then.
         clicks: ``user_id, item_id, timestamp`` (s), ``dwell_s, like, follow``; in time order.
-        impressions: Slates shown: ``user_id, item_id, timestamp`` (s), ``position, channel, clicked``; in time order.
+        impressions: Slates shown: ``user_id, item_id, timestamp`` (s), ``position``, ``channel`` that brought the item,
+            ``channel_place`` in its list (from 0), ``clicked``; in time order.
         now_s: The moment, seconds since the start of the log.
         start_s: Start of the log, seconds since 1970-01-01 UTC: ``timestamp - start_s`` compares with ``now_s``.
     """

@@ -13,9 +13,12 @@ from abtest.analysis.source import LogSource, hash_files
 from abtest.analysis.userlog import log_of
 from abtest.arms import CONTROL
 from abtest.online.measures import DAYS_FILE, FACTS_FILE
+from abtest.online.methods import MethodLift, method_lifts
 from abtest.online.online_scenario import OnlineScenario
-from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation
+from abtest.online.possible import Possible, measure_possible
+from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation, possible_parts
 from abtest.online.truth import TrueLift, true_lifts
+from abtest.online.worlds_beside import training_name
 from micrec.errors import MicrecError
 
 
@@ -30,6 +33,7 @@ class Replication(NamedTuple):
         truth: True lifts; empty if the worlds of the arms were not run.
         facts: Counts of the funnel by part: the experiment, and each arm's world.
         root: Folder of its worlds.
+        methods: True lifts of the methods, over trainings; empty if each arm's models were trained once.
     """
 
     variant: str
@@ -39,6 +43,7 @@ class Replication(NamedTuple):
     truth: dict[Question, TrueLift]
     facts: dict[str, dict[str, Any]]
     root: Path
+    methods: tuple[MethodLift, ...] = ()
 
 
 def judge(scenario: OnlineScenario, root: Path, variant: str, number: int, *, command: str) -> Replication:
@@ -49,11 +54,11 @@ def judge(scenario: OnlineScenario, root: Path, variant: str, number: int, *, co
     """
     chosen = scenario.variant(variant)
     parts = [EXPERIMENT] if chosen.experiment else []
-    parts += list(chosen.arms) if chosen.truth else []
+    parts += list(chosen.arms) if chosen.truth.worlds else []
     folders = {part: root / Simulation(variant, number, part).path / MEASURES for part in parts}
     facts = {part: _facts(folder) for part, folder in folders.items()}
     truth: dict[Question, TrueLift] = {}
-    if chosen.truth:
+    if chosen.truth.worlds:
         worlds = {arm: _days(folders[arm]) for arm in chosen.arms}
         for arm in chosen.treatments:
             truth |= true_lifts(worlds[CONTROL], worlds[arm], plan_of(chosen, (arm,), command))
@@ -63,7 +68,39 @@ def judge(scenario: OnlineScenario, root: Path, variant: str, number: int, *, co
         plan = plan_of(chosen, tuple(chosen.treatments), command)
         log = log_of(_days(file.parent), plan, LogSource(f"experiment of {scenario.name}", hash_files([file])))
         analysis = analyse(log, plan, {question: (one.lift, one.se) for question, one in truth.items()})
-    return Replication(variant, number, chosen, analysis, truth, facts, root / Simulation(variant, number, "").path)
+    own = root / Simulation(variant, number, "").path
+    return Replication(variant, number, chosen, analysis, truth, facts, own, _methods(chosen, own))
+
+
+def _methods(chosen: OnlineScenario, root: Path) -> tuple[MethodLift, ...]:
+    """True lifts of the methods, if the arms' models were trained several times."""
+    numbers = range(1, chosen.truth.trainings)
+    if not numbers:
+        return ()
+    worlds = {
+        arm: [_days(root / part / MEASURES) for part in (arm, *(training_name(arm, number) for number in numbers))]
+        for arm in chosen.arms
+    }
+    users, alpha = chosen.truth.users, chosen.alpha
+    return tuple(
+        lift
+        for arm in chosen.treatments
+        for lift in method_lifts(worlds[CONTROL], worlds[arm], chosen.arms[arm].label, users=users, alpha=alpha)
+    )
+
+
+def possible_of(scenario: OnlineScenario, root: Path) -> Possible | None:
+    """What matching is worth on the platform of the first variant; None if it was not asked.
+
+    Raises:
+        MicrecError: If a world cannot be read.
+    """
+    variant = next(iter(scenario.named_variants()))
+    chosen = scenario.variant(variant)
+    if chosen.possible is None:
+        return None
+    days = {part: _days(root / Simulation(variant, 0, part).path / MEASURES) for part in possible_parts(chosen)}
+    return measure_possible(chosen, days, plan_of(chosen, (chosen.treatments[0],), ""))
 
 
 def _days(folder: Path) -> pl.DataFrame:

@@ -6,16 +6,16 @@ from itertools import combinations
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from abtest.analysis.metrics import BUILTIN
 from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
+from abtest.online.worlds_beside import serves_arm_model, worlds_beside
 from abtest.world_fields import config_field_faults, pipeline_field_faults, together
 from micrec.bounds import Days, Repeats, Rows, Seed, Splits
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
 from micrec.settings import apply_overrides, build_config, check, merge
-from simulator.channels import CHANNELS
 from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
 from simulator.platform.arms import arm_pipelines, assign, without_nulls
 from simulator.platform.platform_config import PipelineConfig, PlatformConfig
@@ -51,6 +51,35 @@ class Doses(Frozen):
     values: tuple[float, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=2, description="Its values.")
 
 
+class TruthConfig(Frozen):
+    """How the true effect is found; ``true`` and ``false`` stand for ``worlds`` alone."""
+
+    worlds: bool = Field(
+        True, description="Whether all-control and all-treatment worlds are run for the true effect of the two models."
+    )
+    trainings: Annotated[int, Field(ge=1, le=100)] = Field(
+        1,
+        description="Trainings of each arm's models, with other seeds on the same log of the warm-up. From 2 on the "
+        "true lift of the two methods is reported beside that of the two models, with an interval over trainings and "
+        "users.",
+    )
+    users: Rows | None = Field(
+        None, description="Users of the worlds of the second and further trainings, the first of all; null: everybody."
+    )
+
+    @model_validator(mode="after")
+    def _check_worlds(self) -> Self:
+        if self.trainings > 1 and not self.worlds:
+            raise ValueError("trainings need the worlds of the arms: set worlds to true, or trainings to 1")
+        return self
+
+
+class PossibleConfig(Frozen):
+    """Worlds that tell what matching is worth on this platform, run before the experiment."""
+
+    users: Rows = Field(4000, description="Users of these worlds, the first of all, or everybody if there are fewer.")
+
+
 class OnlineScenario(Frozen):
     """An experiment on a simulated platform, with the truth that only a simulator knows."""
 
@@ -79,7 +108,12 @@ class OnlineScenario(Frozen):
         default_factory=TwoTowerConfig, description="How models are trained and deployed on the platform."
     )
     arms: dict[str, OnlineArm] = Field(description="The arms: control, which is production, and treatments.")
-    truth: bool = Field(True, description="Whether all-control and all-treatment worlds are run for the true effect.")
+    truth: TruthConfig = Field(default_factory=TruthConfig, description="How the true effect is found.")
+    possible: PossibleConfig | None = Field(
+        default_factory=PossibleConfig,
+        description="The largest possible lift: worlds with perfect matching, without the channel under test, and with "
+        "popular and fresh items only, against control, run before the experiment; null: none.",
+    )
     experiment: bool = Field(
         True, description="Whether the experiment is run; if false, only the worlds that give the true effect are."
     )
@@ -98,6 +132,11 @@ class OnlineScenario(Frozen):
         default_factory=dict, description="The paper's own lifts by metric, as shares; shown for comparison."
     )
     keep_logs: bool = Field(True, description="Whether the platform's logs are kept in the run folder.")
+
+    @field_validator("truth", mode="before")
+    @classmethod
+    def _truth_of_bool(cls, value: object) -> object:
+        return {"worlds": value} if isinstance(value, bool) else value
 
     @property
     def treatments(self) -> list[str]:
@@ -157,14 +196,18 @@ class OnlineScenario(Frozen):
         faults += [
             f"{at}.options: a {channel.kind} channel serves its arm's model: set base, arms.<name>.config and serving"
             for at, channel in channels.items()
-            if _serves_arm_model(channel.kind) and channel.options
+            if serves_arm_model(channel.kind) and channel.options
         ]
+        if self.truth.trainings > 1 and not any(serves_arm_model(one.kind) for one in channels.values()):
+            faults.append(
+                "truth.trainings: no channel serves the arms' models, so there is nothing to train again: set 1"
+            )
         faults += [
             f"paper.{name}: no metric {name}: choose from {', '.join(BUILTIN)}"
             for name in self.paper
             if name not in BUILTIN
         ]
-        if not (self.truth or self.experiment):
+        if not (self.truth.worlds or self.experiment):
             faults.append("experiment: with truth and experiment both off there is nothing to run: switch one on")
         return faults
 
@@ -267,15 +310,24 @@ class OnlineScenario(Frozen):
         """The population of a replication."""
         return self.population.model_copy(update={"seed": self.population.seed + self.seed + replication})
 
-    def platform_config(self, replication: int, only: str | None = None) -> PlatformConfig:
-        """The platform of a replication, with all arms, or with one that everybody belongs to."""
-        chosen = [only] if only is not None else list(self.arms)
+    def platform_config(self, replication: int, only: str | None = None, *, beside: bool = False) -> PlatformConfig:
+        """The platform of a replication.
+
+        Args:
+            replication: Its number.
+            only: The arm, or the world beside the arms (``worlds_beside``), that everybody belongs to; None: all arms.
+            beside: Whether the worlds beside the arms are arms as well, so that a warm-up trains their models too.
+        """
         data = self.platform.model_dump(mode="json")
-        data["pipeline"] = self._with_models(data["pipeline"], CONTROL)
+        production = data["pipeline"] = self._with_models(data["pipeline"], CONTROL)
         data["seed"] = self.seed + replication
+        arms = {name: self._arm_pipeline(production, name) for name in self.arms}
+        if beside or (only is not None and only not in arms):
+            arms |= worlds_beside(production, arms, self.truth.trainings, possible=self.possible is not None)
         data["arms"] = {
-            name: {"weight": self.arms[name].weight, "pipeline": self._arm_pipeline(data["pipeline"], name)}
-            for name in chosen
+            name: {"weight": self.arms[name].weight if name in self.arms else 1.0, "pipeline": pipeline}
+            for name, pipeline in arms.items()
+            if only is None or name == only
         }
         return PlatformConfig.model_validate_json(json.dumps(data))
 
@@ -349,12 +401,8 @@ def _model_options(
     channels: Mapping[str, Mapping[str, Any]], options: Mapping[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, channel in channels.items():
-        if _serves_arm_model(channel.get("kind")):
+        if serves_arm_model(channel.get("kind")):
             yield name, {"options": dict(options)}
-
-
-def _serves_arm_model(kind: object) -> bool:
-    return isinstance(kind, str) and kind in CHANNELS and CHANNELS[kind].serves_arm_model
 
 
 def folder_name(variant: str) -> str:

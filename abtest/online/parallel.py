@@ -19,7 +19,13 @@ from micrec.registry import extensions, import_extensions
 
 
 def simulate_all(
-    scenario: OnlineScenario, root: Path, simulations: Sequence[Simulation], *, workers: int, progress: Progress
+    scenario: OnlineScenario,
+    root: Path,
+    simulations: Sequence[Simulation],
+    *,
+    workers: int,
+    progress: Progress,
+    siblings: Sequence[Simulation] | None = None,
 ) -> None:
     """Simulate every world that is not finished.
 
@@ -29,23 +35,25 @@ def simulate_all(
         simulations: In order; a warm-up stands before what starts from it.
         workers: Processes; with 1, everything runs in this one.
         progress: Where to report.
+        siblings: Every world of the run, if ``simulations`` are only some: what they need of the warm-up is kept.
 
     Raises:
         MicrecError: What a world raised; the others are stopped, and go on from their last day the next time.
     """
+    siblings = simulations if siblings is None else siblings
     left = [one for one in simulations if not is_done(root, one)]
     for one in simulations:
         if one not in left:  # a kill may have come between the last day and tidying up
-            _tidy(scenario, root, simulations, one)
+            _tidy(scenario, root, siblings, one)
     if len(left) < len(simulations):
         progress.say(f"{len(simulations) - len(left)} of {len(simulations)} worlds are there already")
     if workers == 1 or len(left) < 2:
         for number, one in enumerate(left, start=1):
             progress.say(f"world {number} of {len(left)}: {one.title}")
             simulate(scenario, root, one, progress=progress)
-            _tidy(scenario, root, simulations, one)
+            _tidy(scenario, root, siblings, one)
         return
-    _spread(scenario, root, simulations, left, workers, progress)
+    _spread(scenario, root, siblings, left, workers, progress)
 
 
 def _spread(

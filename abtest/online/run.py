@@ -1,20 +1,23 @@
 """Run a scenario on the simulated platform: worlds, verdicts, truth, report; taken up where it was interrupted."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from abtest.analysis.output import write_report
-from abtest.online.experiment import Replication, judge
+from abtest.online.experiment import Replication, judge, possible_of
 from abtest.online.funnel import funnel_sections
 from abtest.online.incidents import incident_section
+from abtest.online.methods import methods_data, methods_section
 from abtest.online.online_scenario import OnlineScenario
 from abtest.online.parallel import simulate_all
+from abtest.online.possible import Possible, answer, possible_data, possible_section
 from abtest.online.recalls import recall_section, recalls_of
-from abtest.online.simulate import EXPERIMENT, simulations_of
-from abtest.online.study import StudyReport, study_data, study_section, summarise
+from abtest.online.simulate import EXPERIMENT, WARM_UP, Simulation, simulations_of
+from abtest.online.study import StudyReport, Summary, study_data, study_section, summarise
+from abtest.online.worlds_beside import POSSIBLE
 from abtest.report.sections import Section
 from abtest.run_folder import (
     SCENARIO_FILE,
@@ -71,17 +74,29 @@ def run_online(
     _same_scenario(out, resolved)
     write_scenario(out, resolved)
     root, simulations = out / WORLDS_FOLDER, simulations_of(scenario)
-    simulate_all(
-        scenario,
-        root,
-        simulations,
-        workers=workers or default_workers("cpu", len(simulations)),
-        progress=progress,
-    )
+    workers = workers or default_workers("cpu", len(simulations))
+    possible = _what_is_possible(scenario, root, simulations, workers, progress)
+    simulate_all(scenario, root, simulations, workers=workers, progress=progress)
     asked = [(name, number) for name in scenario.named_variants() for number in range(scenario.replications)]
     found = [judge(scenario, root, name, number, command=command) for name, number in asked]
     runtime_s = _runtime(out, time.monotonic() - started_s)
-    return _write(scenario, report, out, found, resolved, runtime_s, command)
+    return _write(scenario, report, out, found, possible, resolved, runtime_s, command)
+
+
+def _what_is_possible(
+    scenario: OnlineScenario, root: Path, simulations: Sequence[Simulation], workers: int, progress: Progress
+) -> Possible | None:
+    """Simulate what tells what matching is worth, and warn of a test that cannot see half of it, before it runs."""
+    parts = [one for one in simulations if one.part in POSSIBLE]
+    if not parts:
+        return None
+    warm_up = parts[0]._replace(part=WARM_UP)
+    first = [one for one in simulations if one == warm_up or one in parts]
+    simulate_all(scenario, root, first, workers=min(workers, len(parts)), progress=progress, siblings=simulations)
+    possible = possible_of(scenario, root)
+    if possible is not None and possible.answers is not None:
+        progress.say(f"{'note' if possible.answers else 'warning'}: {answer(possible)}")
+    return possible
 
 
 def _write(
@@ -89,6 +104,7 @@ def _write(
     report: StudyReport,
     out: Path,
     found: list[Replication],
+    possible: Possible | None,
     resolved: Mapping[str, Any],
     runtime_s: float,
     command: str,
@@ -101,6 +117,8 @@ def _write(
         "runtime_s": runtime_s,
         "study": study_data(summaries),
         "identical_arms": scenario.identical_arms() or None,
+        "possible": possible_data(possible) if possible is not None else None,
+        "methods": methods_data(found[0].methods) or None,
     }
     more["seeds"] = [scenario.seed + number for number in range(scenario.replications)]
     study = study_section(report, summaries, scenario.alpha)
@@ -115,16 +133,32 @@ def _write(
         if one is next(first for first in found if first.analysis is not None):
             title = () if single else (f"What follows is variant {one.variant}, replication {one.number}.",)
             head = [study, *report.comparisons(scenario, found), *_recalls(scenario, found)]
+            head[1:1] = _methods(one, summaries)
             if single:
                 head[0] = replace(head[0], title="The truth beside the test" if one.truth else "The test in one line")
             head[-1] = replace(head[-1], text=(*head[-1].text, *title))
             if alike := scenario.identical_arms():
                 head[0] = replace(head[0], text=(alike, *head[0].text))
             head = [replace(section, lead=not single) for section in head]
+            if possible is not None:
+                head.insert(0, replace(possible_section(possible, scenario.alpha), lead=True))
             results = write_report(one.analysis, out, head + sections, **more)
     if not results:
         raise MicrecError(f"{scenario.name}: experiment: is off in every variant, so there is no log to report on.")
     return results
+
+
+def _methods(one: Replication, summaries: Sequence[Summary]) -> list[Section]:
+    """The truth of the methods beside that of the models, where the arms' models were trained several times."""
+    if not one.methods:
+        return []
+    models = {
+        (metric, arm): (summary.truth, summary.truth_ci)
+        for summary in summaries
+        for metric, where, arm in [summary.question]
+        if where == "all" and summary.variant == one.variant
+    }
+    return [methods_section(one.methods, models, one.scenario.alpha)]
 
 
 def _recalls(scenario: OnlineScenario, found: list[Replication]) -> list[Section]:

@@ -9,6 +9,7 @@ import polars as pl
 
 from abtest.online.measures import measure_world
 from abtest.online.online_scenario import OnlineScenario, folder_name
+from abtest.online.worlds_beside import AS_IS, OFF, PERFECT, POSSIBLE, UNPERSONAL, training_name
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from simulator.channels.two_tower.two_tower_config import TWO_TOWER
@@ -16,6 +17,14 @@ from simulator.platform.registered_models import registered_trainers, with_oracl
 
 WARM_UP, EXPERIMENT = "warmup", "experiment"
 MEASURES = "measures"
+_TITLES = {
+    WARM_UP: WARM_UP,
+    EXPERIMENT: EXPERIMENT,
+    AS_IS: "what is possible: control",
+    PERFECT: "what is possible: perfect matching",
+    OFF: "what is possible: without the channel under test",
+    UNPERSONAL: "what is possible: the same for everybody",
+}
 
 
 class Simulation(NamedTuple):
@@ -24,7 +33,8 @@ class Simulation(NamedTuple):
     Attributes:
         variant: Name of the scenario's variant.
         replication: Number of the replication.
-        part: ``warmup``, ``experiment`` (all arms side by side), or the arm that everybody is in.
+        part: ``warmup``, ``experiment`` (all arms side by side), or the arm that everybody is in; or a world beside
+            them, see :mod:`abtest.online.worlds_beside`.
     """
 
     variant: str
@@ -38,21 +48,46 @@ class Simulation(NamedTuple):
 
     @property
     def title(self) -> str:
-        part = self.part if self.part in (WARM_UP, EXPERIMENT) else f"all {self.part}"
-        return f"{self.variant} {self.replication}, {part}"
+        return f"{self.variant} {self.replication}, {_TITLES.get(self.part) or _title(self.part)}"
+
+
+def _title(part: str) -> str:
+    arm, _, number = part.partition(".")
+    return f"all {arm}, training {int(number) + 1}" if number.isdigit() else f"all {part}"
 
 
 def simulations_of(scenario: OnlineScenario) -> list[Simulation]:
-    """Every world that a scenario asks for; each warm-up before what starts from it."""
+    """Every world that a scenario asks for; each warm-up before what starts from it, then what matching is worth."""
     found = []
     for replication in range(scenario.replications):
-        for name in scenario.named_variants():
+        for place, name in enumerate(scenario.named_variants()):
             variant = scenario.variant(name)
             parts = [WARM_UP] if variant.platform.warmup_days else []
+            if variant.possible is not None and not replication and not place:
+                parts += possible_parts(variant)
             parts += [EXPERIMENT] if variant.experiment else []
-            parts += list(variant.arms) if variant.truth else []
+            if variant.truth.worlds:
+                parts += [*variant.arms, *training_parts(variant)]
             found += [Simulation(name, replication, part) for part in parts]
     return found
+
+
+def possible_parts(variant: OnlineScenario) -> list[str]:
+    """Worlds that tell what matching is worth, control first."""
+    arms = variant.platform_config(0, beside=True).arms
+    return [part for part in POSSIBLE if part in arms]
+
+
+def training_parts(variant: OnlineScenario) -> list[str]:
+    """Worlds of the second and further trainings of each arm."""
+    return [training_name(arm, number) for number in range(1, variant.truth.trainings) for arm in variant.arms]
+
+
+def users_of(chosen: OnlineScenario, part: str) -> int | None:
+    """How many users come into a world, the first of all; None: everybody."""
+    if part in POSSIBLE and chosen.possible is not None:
+        return chosen.possible.users
+    return chosen.truth.users if "." in part else None
 
 
 def is_done(root: Path, simulation: Simulation) -> bool:
@@ -94,9 +129,9 @@ def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progre
     base = root / simulation._replace(part=WARM_UP).path if simulation.part != WARM_UP and warm_up else None
     world, setting = _world(chosen.world_config(simulation.replication).model_dump_json(), first_day)
     respond = chosen.population_config(simulation.replication)
-    population = Population.build(world, respond, first_day=first_day)
+    population = Population.build(world, respond, first_day=first_day, only=users_of(chosen, simulation.part))
     engine = Engine(
-        chosen.platform_config(simulation.replication, only),
+        chosen.platform_config(simulation.replication, only, beside=simulation.part == WARM_UP),
         setting,
         population,
         with_oracle(registered_trainers(), world, respond),
@@ -106,7 +141,7 @@ def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progre
     )
     engine.run(warm_up if simulation.part == WARM_UP else warm_up + chosen.days)
     more = {}
-    if simulation.part != WARM_UP:
+    if simulation.part != WARM_UP and "." not in simulation.part:
         with threads(1):  # sums of floats depend on how they are split
             more["link_recall"] = _link_recalls(chosen, world, simulation, folder, base)
     measure_world(chosen, setting, population.arrived_s, folder, base, part=simulation.part, more=more)

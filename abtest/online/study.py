@@ -14,6 +14,7 @@ import numpy as np
 
 from abtest.analysis.effects import Question
 from abtest.online.experiment import Replication
+from abtest.online.lift_text import bounds, percent, tone
 from abtest.report.figures import Intervals, Lines, Row, Series, Tone
 from abtest.report.sections import Block, Section
 from abtest.report.tables import Table
@@ -380,23 +381,6 @@ def slope(own: Sequence[Summary], alpha: float) -> tuple[float, tuple[float, flo
 def dose(variant: str) -> float:
     """The dose that a variant's name ends with."""
     return float(variant.rsplit(" ", 1)[-1])
-
-
-def tone(interval: tuple[float, float] | None) -> Tone:
-    """Which side of 0 an interval lies on."""
-    if interval is None or interval[0] <= 0 <= interval[1]:
-        return "even"
-    return "gain" if interval[0] > 0 else "loss"
-
-
-def percent(value: float | None) -> str:
-    """A relative change."""
-    return "–" if value is None else f"{100 * value:+.2f} %"
-
-
-def bounds(interval: tuple[float, float] | None) -> str:
-    """An interval of relative changes."""
-    return "" if interval is None else f"[{100 * interval[0]:+.2f}, {100 * interval[1]:+.2f}]"
 
 
 def _named(metric: str, arm: str) -> str:

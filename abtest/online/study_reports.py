@@ -37,11 +37,11 @@ def _agreements(primary: Sequence[Summary], alpha: float) -> list[str]:
 
 
 def _spillovers(scenario: OnlineScenario, found: Sequence[Replication]) -> list[Section]:
-    return [spillover_section(found, scenario.alpha)] if scenario.truth else []
+    return [spillover_section(found, scenario.alpha)] if scenario.truth.worlds else []
 
 
 def _fault_costs(scenario: OnlineScenario, found: Sequence[Replication]) -> list[Section]:
-    return [fault_section(found, scenario.alpha)] if scenario.truth else []
+    return [fault_section(found, scenario.alpha)] if scenario.truth.worlds else []
 
 
 ONLINE_AB = StudyReport()

@@ -21,6 +21,7 @@ IMPRESSIONS = {
     "timestamp": pl.Int64,
     "position": pl.Int16,
     "channel": pl.String,
+    "channel_place": pl.Int16,
     "clicked": pl.Boolean,
 }
 

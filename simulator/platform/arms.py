@@ -26,7 +26,8 @@ def arm_pipelines(keys: PlatformConfig, *, where: str = "platform") -> dict[str,
     for name, arm in keys.arms.items():
         at = f"arms.{name}.pipeline"
         faults += _unknown_nulls(keys.pipeline, arm.pipeline, at)
-        data = without_nulls(merge(keys.pipeline.model_dump(mode="json"), arm.pipeline))
+        production = _without_foreign_options(keys.pipeline.model_dump(mode="json"), arm.pipeline)
+        data = without_nulls(merge(production, arm.pipeline))
         pipeline, found = check(PipelineConfig, data, at=at)
         faults += found
         if pipeline is not None and not pipeline.channels:
@@ -37,6 +38,21 @@ def arm_pipelines(keys: PlatformConfig, *, where: str = "platform") -> dict[str,
     if faults:
         raise MicrecError.of(where, faults)
     return pipelines
+
+
+def _without_foreign_options(production: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The pipeline, but for the options of channels that become of another kind: they mean nothing to it."""
+    own = changes.get("channels")
+    kinds = {
+        name: channel.get("kind", old["kind"])
+        for name, old in production["channels"].items()
+        if isinstance(own, Mapping) and isinstance(channel := own.get(name), Mapping)
+    }
+    channels = {
+        name: {**channel, "options": {}} if kinds.get(name, channel["kind"]) != channel["kind"] else channel
+        for name, channel in production["channels"].items()
+    }
+    return {**production, "channels": channels}
 
 
 def _unknown_nulls(pipeline: PipelineConfig, changes: Mapping[str, Any], at: str) -> list[str]:

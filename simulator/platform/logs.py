@@ -55,6 +55,7 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, LogTable]:
                 "item_id": pl.Int64,
                 "position": pl.Int16,  # from 0
                 "channel": (*channels, "fallback"),
+                "channel_place": pl.Int16,  # place of the item in that channel's list, from 0; -1 in the fallback list
                 "score": pl.Float32,
                 "propensity": pl.Float32,  # chance of the item at its position, given the candidates
                 "offered_by": pl.UInt32,  # bit s is set if channel s, in the order of all arms' channels, offered it

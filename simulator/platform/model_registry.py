@@ -53,6 +53,7 @@ class Training(NamedTuple):
     options: str
     previous: Version | None
     log: int  # identity of the log
+    number: int  # of several trainings with other seeds
 
 
 class Deployed(NamedTuple):
@@ -184,12 +185,14 @@ class ModelRegistry:
         if name == RANKING and log.impressions.is_empty():
             return False, "waiting", "no impression to learn ranking from yet: slates keep the order of merging"
         former = versions[-1] if versions else None
-        training = Training(name, keys.kind, json.dumps(keys.options, sort_keys=True), former, id(log))
+        options = json.dumps(keys.options, sort_keys=True)
+        training = Training(name, keys.kind, options, former, id(log), keys.training)
         if training in made:
             versions.append(made[training])
             return True, "ok", ""
         folder = self._folder_of(day) / "models" / model
-        seed = int(Draws(self._seed, f"training {name}").bits(day) & np.uint64(0x7FFFFFFF))
+        of = (day, keys.training) if keys.training else (day,)
+        seed = int(Draws(self._seed, f"training {name}").bits(*of) & np.uint64(0x7FFFFFFF))
         previous = self._path(former) if former else None
         status, message = "ok", ""
         try:

@@ -78,6 +78,9 @@ class ModelStageConfig(StageConfig):
     options: dict[str, Any] = Field(default_factory=dict, description="Options of this kind of model.")
     every_days: Days = Field(1, description="Days from one training to the next.")
     lag_days: DaysOrNone = Field(0, description="Days from a training until its snapshot is deployed.")
+    training: Seed = Field(
+        0, description="Number of the training: models that differ in nothing else are trained with other seeds."
+    )
 
 
 class ChannelStageConfig(ModelStageConfig):

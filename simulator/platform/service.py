@@ -351,6 +351,7 @@ class Service:
             "item_id": slates.items[row, place],
             "position": place,
             "channel": np.where(channel == FALLBACK, len(self.plan.channels), channel),
+            "channel_place": slates.channel_place[row, place],
             "score": slates.scores[row, place],
             "propensity": slates.propensity[row, place],
             "offered_by": slates.offered_by[row, place],

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from simulator.platform.platform_config import ChannelStageConfig, MergeConfig, ModelStageConfig, PipelineConfig
 
 RANKING = "ranking"
+_NOT_OF_THE_QUEUE = {"quota", "options", "kind", "every_days", "k", "training"}
 
 
 Models = Mapping[
@@ -96,13 +97,15 @@ def shadows(pipelines: Mapping[str, PipelineConfig], production: ServingPlan) ->
 
 def stage_id(name: str, keys: ModelStageConfig) -> str:
     """Id of the queue that these keys describe."""
-    return f"{name}-{_digest(keys.model_dump(mode='json', exclude={'quota', 'options', 'kind', 'every_days', 'k'}))}"
+    return f"{name}-{_digest(keys.model_dump(mode='json', exclude=_NOT_OF_THE_QUEUE))}"
 
 
 def model_id(name: str, keys: ModelStageConfig) -> str:
     """Id of the model that these keys describe: its kind and options, and when it is trained and deployed."""
     frozen = [fault.model_dump(mode="json") for fault in keys.faults if fault.frozen]
     facts = keys.model_dump(mode="json", include={"kind", "options", "every_days", "lag_days"})
+    if keys.training:
+        facts["training"] = keys.training
     return f"{name}-{_digest({**facts, 'frozen': frozen})}"
 
 

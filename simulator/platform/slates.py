@@ -14,7 +14,7 @@ from simulator.platform.serving_plan import ServingPlan, SlateShape
 from simulator.platform.shown_items import VisitImpressions
 from simulator.platform.stage import Outcome
 from simulator.platform.timetable import RequestBatch, StageResult, Timetable
-from simulator.ports import Candidates, Matcher, Ranker, Requests
+from simulator.ports import Candidates, Matcher, NominationRanker, Nominations, Ranker, Requests
 
 CHUNK = 256  # requests in one call of a model
 FALLBACK = -2  # in place of a channel's number: from the fallback list
@@ -26,6 +26,7 @@ class Slates(NamedTuple):
 
     items: NDArray[np.int64]  # (B, K), -1 as padding at the end
     channel: NDArray[np.int8]  # (B, K) number in ``plan.channels`` of who brought the item, FALLBACK, or -1
+    channel_place: NDArray[np.int16]  # (B, K) place of the item in that channel's list, -1 beside padding and fallback
     scores: NDArray[np.float32]  # (B, K) of ranking, or of merging where that gave none; -inf beside padding
     propensity: NDArray[np.float32]  # (B, K) chance of the item at its place given the candidates; 0 beside padding
     candidates: NDArray[np.int32]  # (B,) that went on to ranking
@@ -100,7 +101,7 @@ class SlateBuilder:
             if some is not None:
                 offered[:, self.plan.channels.index(name)] = (some.items >= 0).sum(axis=1)
         pool = self._merge(shape, lists, requests.recent_items, slots)
-        scores, ranked = self._rank(requests, pool.items, place, timetable.ranking)
+        scores, ranked = self._rank(requests, pool, place, timetable.ranking)
         order = np.where(ranked[:, None], scores, _falling(pool.items))
         final = np.where(ranked[:, None], scores, pool.scores)
         chosen, chance = self._choose(shape, order, pool.items, asked.key[rows])
@@ -110,10 +111,12 @@ class SlateBuilder:
         slates.items[:, :k] = pool.items[row, chosen]
         there = slates.items >= 0
         slates.channel[:, :k] = pool.channel[row, chosen]
+        slates.channel_place[:, :k] = pool.place[row, chosen]
         slates.scores[:, :k] = final[row, chosen]
         slates.propensity[:, :k] = np.where(there[:, :k], chance, 0.0)
         slates.scores[~there] = -np.inf
         slates.channel[~there] = -1
+        slates.channel_place[~there] = -1
         slates.offered_by[:, :k] = np.where(there[:, :k], pool.offered_by[row, chosen], 0)
         for number in range(len(self.plan.channels)):
             slates.merged[:, number] = (pool.channel == number).sum(axis=1)
@@ -161,6 +164,7 @@ class SlateBuilder:
                 np.array([*numbers, -1], np.int8)[merged.channel],
                 merged.scores,
                 renumbered(merged.offered_by, numbers),
+                merged.place,
             )
         else:
             pool = _Pool(
@@ -168,6 +172,7 @@ class SlateBuilder:
                 np.full((batch, size), -1, np.int8),
                 np.full((batch, size), -np.inf, np.float32),
                 np.zeros((batch, size), np.uint32),
+                np.full((batch, size), -1, np.int16),
             )
         alone = np.flatnonzero(pool.items[:, 0] < 0)
         if len(alone) and len(self.popular):
@@ -181,9 +186,10 @@ class SlateBuilder:
         return pool
 
     def _rank(
-        self, requests: Requests, items: NDArray[np.int64], place: NDArray[np.int64], results: Sequence[StageResult]
+        self, requests: Requests, pool: "_Pool", place: NDArray[np.int64], results: Sequence[StageResult]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Scores of the candidates, and which rows have them."""
+        items = pool.items
         ranked = np.zeros(len(items), bool)
         scores = np.full(items.shape, -np.inf, np.float32)
         for result in results:
@@ -194,10 +200,18 @@ class SlateBuilder:
                 continue
             ranked[at] = True
             if len(at) == len(items):
-                return self.rankers[result.model].score(requests, items), ranked
-            some = _take(requests, at)
-            scores[at] = self.rankers[result.model].score(some, items[at])
+                return self._score(result.model, requests, pool), ranked
+            part = _Pool._make(column[at] for column in pool)
+            scores[at] = self._score(result.model, _take(requests, at), part)
         return scores, ranked
+
+    def _score(self, model: str, requests: Requests, pool: "_Pool") -> NDArray[np.float32]:
+        """Scores of all candidates (B, C) by one ranking model, which is told who brought them if it asks for it."""
+        ranker = self.rankers[model]
+        if isinstance(ranker, NominationRanker):
+            nominations = Nominations(self.plan.channels, pool.channel, pool.place)
+            return ranker.score_nominated(requests, pool.items, nominations)
+        return ranker.score(requests, pool.items)
 
     def _choose(
         self, shape: SlateShape, order: NDArray[np.float32], items: NDArray[np.int64], keys: NDArray[np.uint64]
@@ -225,6 +239,7 @@ class _Pool(NamedTuple):
     channel: NDArray[np.int8]
     scores: NDArray[np.float32]
     offered_by: NDArray[np.uint32]
+    place: NDArray[np.int16]
 
 
 def renumbered(bits: NDArray[np.uint32], numbers: Sequence[int]) -> NDArray[np.uint32]:
@@ -274,6 +289,7 @@ def _empty(batch: int, k: int, channels: int) -> Slates:
     return Slates(
         items=np.full((batch, k), -1),
         channel=np.full((batch, k), -1, np.int8),
+        channel_place=np.full((batch, k), -1, np.int16),
         scores=np.full((batch, k), -np.inf, np.float32),
         propensity=np.zeros((batch, k), np.float32),
         candidates=np.zeros(batch, np.int32),

@@ -40,8 +40,8 @@ class Population:
         intercept: Log odds that every utility is raised by, for the configured click rate.
     """
 
-    def __init__(self, world: World, keys: PopulationConfig, first_day: int = 0) -> None:
-        self._world, self._keys = world, keys
+    def __init__(self, world: World, keys: PopulationConfig, first_day: int = 0, only: int | None = None) -> None:
+        self._world, self._keys, self._only = world, keys, only
         self._attraction = Attraction(world, keys.utility)
         self._examination = make_examination(keys.examination)
         self._pleasure = SatisfactionModel(world, keys.satisfaction)
@@ -61,7 +61,7 @@ class Population:
         self._visiting: VisitState | None = None
 
     @classmethod
-    def build(cls, world: World, keys: PopulationConfig, *, first_day: int = 0) -> Self:
+    def build(cls, world: World, keys: PopulationConfig, *, first_day: int = 0, only: int | None = None) -> Self:
         """A population on its first morning, its intercept calibrated on a pilot of users who are in no world.
 
         Args:
@@ -69,15 +69,17 @@ class Population:
                 for good in it stays away.
             keys: How its users respond.
             first_day: The day that begins with the first morning.
+            only: Let only users 0 … ``only`` - 1 come, who do what they would do among all; None: everybody.
 
         Raises:
             MicrecError: If the keys contradict each other, such as a click rate beyond what is looked at.
         """
-        return cls(world, keys, first_day)
+        return cls(world, keys, first_day, only)
 
     def users_on(self, day: int) -> NDArray[np.int64]:
         """Ids, shape (n,), of users who have entered before the end of ``day`` and not left for good, in order."""
-        return np.flatnonzero((self.arrived_s < (day + 1) * DAY_S) & ~self.gone)
+        there = np.flatnonzero((self.arrived_s < (day + 1) * DAY_S) & ~self.gone)
+        return there if self._only is None else there[there < self._only]
 
     def begin_day(self, day: int) -> DayVisits:
         """The visits of ``day``, decided from the users' satisfaction and habit this morning.

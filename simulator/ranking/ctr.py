@@ -1,5 +1,6 @@
 """The ranking model: the chance of a click by what the platform has logged, the same in every arm."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from simulator.arrays import load_arrays, save_arrays
-from simulator.ports import HISTORY, ObservedLog, Requests
+from simulator.ports import HISTORY, Nominations, ObservedLog, Requests
 from simulator.ranking.click_features import ClickFeatures, slice_of
 from simulator.ranking.counts import Arrays, count, up_to
 from simulator.ranking.logistic import fit_logistic
+from simulator.ranking.nominations import NominationTable, channels_of, nomination_columns, nomination_names
 from simulator.ranking.ranker_config import RankerConfig
 
 KIND = "ranking model"
@@ -41,17 +43,24 @@ class CtrTrainer:
     def train(self, log: ObservedLog, *, previous: Path | None, folder: Path, seed: int) -> None:
         """Write the version learnt from ``log``; see :class:`simulator.ports.RankerTrainer`."""
         arrays = count(log, self.keys)
-        names = (*ClickFeatures(arrays, self.keys).names, *_position_names(self.keys), "everything")
         before = {} if previous is None else load_arrays(previous, KIND)[1]["weights"]
+        channels = channels_of(log, before) if self.keys.nominations else ()
+        counted = ClickFeatures(arrays, self.keys).names
+        names = (*counted, *_position_names(self.keys), *nomination_names(channels), "everything")
         prior = np.array([(before or PRIOR).get(name, 0.0) for name in names])
         if not before:
             prior[-1] = np.log(PRIOR_RATE / (1.0 - PRIOR_RATE))
-        x, y = self._samples(log)
+        x, y = self._samples(log, channels)
         weights = prior
         if len(y) >= self.keys.least_rows and y.any():
             strength = np.full(len(names), self.keys.memory if before else self.keys.ridge)
             weights = fit_logistic(x, y, prior, strength)
-        facts = {"weights": dict(zip(names, weights.tolist(), strict=True)), "rows": len(y), "now_s": log.now_s}
+        facts = {
+            "weights": dict(zip(names, weights.tolist(), strict=True)),
+            "channels": channels,
+            "rows": len(y),
+            "now_s": log.now_s,
+        }
         save_arrays(folder, KIND, arrays, facts)
 
     def load(self, folder: Path) -> "CtrRanker":
@@ -61,9 +70,11 @@ class CtrTrainer:
             MicrecError: If the folder is damaged.
         """
         arrays, facts = load_arrays(folder, KIND)
-        return CtrRanker(arrays, facts["weights"], self.keys)
+        return CtrRanker(arrays, facts["weights"], self.keys, facts["channels"])
 
-    def _samples(self, log: ObservedLog) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _samples(
+        self, log: ObservedLog, channels: tuple[str, ...] = ()
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Features with position and intercept, shape (m, F), and clicks, shape (m,), of the latest impressions."""
         shown = log.impressions.tail(self.keys.most_rows)
         second = shown["timestamp"].cast(pl.Float64).to_numpy() - log.start_s
@@ -74,7 +85,7 @@ class CtrTrainer:
             if not len(today):
                 continue
             features = ClickFeatures(count(up_to(log, max(begin_s, 0.0)), self.keys), self.keys)
-            parts += _rows(features, log, today)
+            parts += _rows(features, log, today, channels)
             outcomes.append(today["clicked"].to_numpy())
         if not parts:
             return np.empty((0, 0), np.float32), np.empty(0, np.bool_)
@@ -84,24 +95,43 @@ class CtrTrainer:
 class CtrRanker:
     """Scores are chances of a click at the first position."""
 
-    def __init__(self, arrays: Arrays, weights: dict[str, float], keys: RankerConfig) -> None:
+    def __init__(
+        self, arrays: Arrays, weights: dict[str, float], keys: RankerConfig, channels: Sequence[str] = ()
+    ) -> None:
         self._features, self._keys = ClickFeatures(arrays, keys), keys
+        self._nominations = NominationTable(weights, channels)
         self._scorer = self._features.fold(np.array([weights[name] for name in self._features.names]))
         self._everything = np.float32(weights["everything"])
         self._position = np.append(0.0, [weights[name] for name in _position_names(keys)]).astype(np.float32)
 
     def score(self, requests: Requests, items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Chance of a click on each candidate, whoever brought it, shape (B, C); -inf where ``items`` is -1."""
+        return self._chance(self._scorer.score(requests, items), items)
+
+    def score_nominated(
+        self, requests: Requests, items: NDArray[np.int64], nominations: Nominations
+    ) -> NDArray[np.float32]:
         """Chance of a click on each candidate, shape (B, C); -inf where ``items`` is -1."""
-        chance = expit(self._scorer.score(requests, items) + self._everything)
+        return self._chance(self._scorer.score(requests, items) + self._nominations.score(nominations), items)
+
+    def _chance(self, score: NDArray[np.float32], items: NDArray[np.int64]) -> NDArray[np.float32]:
+        chance = expit(score + self._everything)
         chance[items < 0] = -np.inf
         return chance
 
     def predict(
-        self, requests: Requests, items: NDArray[np.int64], positions: NDArray[np.integer]
+        self,
+        requests: Requests,
+        items: NDArray[np.int64],
+        positions: NDArray[np.integer],
+        nominations: Nominations | None = None,
     ) -> NDArray[np.float32]:
-        """Chance of a click on items (B, C) shown at ``positions`` (B, C)."""
+        """Chance of a click on items (B, C) shown at ``positions`` (B, C), brought as ``nominations`` say."""
         at = np.minimum(positions, len(self._position) - 1)
-        chance: NDArray[np.float32] = expit(self._scorer.score(requests, items) + self._everything + self._position[at])
+        score = self._scorer.score(requests, items) + self._everything + self._position[at]
+        if nominations is not None:
+            score = score + self._nominations.score(nominations)
+        chance: NDArray[np.float32] = expit(score)
         return chance
 
 
@@ -127,13 +157,16 @@ def requests_at(log: ObservedLog, users: NDArray[np.int64], seconds: NDArray) ->
     return Requests(users, recent, now_s, np.zeros(len(users), np.uint64))
 
 
-def _rows(features: ClickFeatures, log: ObservedLog, shown: pl.DataFrame) -> list[NDArray[np.float32]]:
+def _rows(
+    features: ClickFeatures, log: ObservedLog, shown: pl.DataFrame, channels: tuple[str, ...]
+) -> list[NDArray[np.float32]]:
     """Samples of impressions, in their order, by chunks."""
     keys = shown.select(pl.struct("user_id", "timestamp").rle_id()).to_series().cast(pl.Int64).to_numpy()
     first = np.flatnonzero(np.diff(keys, prepend=-1))
     requests = requests_at(log, shown["user_id"].cast(pl.Int64).to_numpy()[first], shown["timestamp"].to_numpy()[first])
     items = shown["item_id"].cast(pl.Int64).to_numpy()
-    effect = _position_columns(shown["position"].to_numpy(), features.keys)
+    position = _position_columns(shown["position"].to_numpy(), features.keys)
+    effect = np.concatenate([position, nomination_columns(shown, channels)], axis=1)
     parts = []
     for start in range(0, len(first), CHUNK):
         part = slice_of(requests, start, start + CHUNK)

@@ -34,6 +34,11 @@ class RankerConfig(ModelOptions):
         96.0, description="Hours after which a click or an impression counts half in the click rate of its item."
     )
     neighbours: Length = Field(50, description="Items kept per item by sessions in common.")
+    nominations: bool = Field(
+        True,
+        description="Whether the model reads which channel brought a candidate and at which place of its list, so that "
+        "it hears what matching has found.",
+    )
     recency: OpenShare = Field(0.85, description="Weight of each click of the history relative to the one after it.")
     positions: Length = Field(10, description="Positions with an effect of their own; those behind share one.")
     ridge: PositiveFloat = Field(

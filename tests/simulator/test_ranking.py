@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from micrec.errors import MicrecError
-from simulator.ports import Requests
+from simulator.ports import Nominations, Requests
 from simulator.ranking import CtrTrainer, RankerConfig, requests_at
 from tests.simulator.channels.logs import DAY_S, START_S, random_log, random_requests
 
@@ -49,7 +49,12 @@ def held_out(tmp_path_factory):
     model = trained(tmp_path_factory.mktemp("ranker") / "v1", until(log, 5))
     shown = log.impressions.filter(pl.col("timestamp") >= START_S + 5 * DAY_S)
     requests = requests_at(log, shown["user_id"].to_numpy(), shown["timestamp"].to_numpy())
-    chance = model.predict(requests, shown["item_id"].to_numpy()[:, None], shown["position"].to_numpy()[:, None])
+    chance = model.predict(
+        requests,
+        shown["item_id"].to_numpy()[:, None],
+        shown["position"].to_numpy()[:, None],
+        Nominations(("0",), np.zeros((len(shown), 1), np.int8), np.full((len(shown), 1), -1, np.int16)),
+    )
     return log, model, shown, chance[:, 0]
 
 
