@@ -143,6 +143,7 @@ def online(folder: Path, **channels: dict) -> Path:
         "days": 1,
         "looks": "final",
         "truth": False,
+        "possible": None,
         "base": SMALL,
         "platform": {"warmup_days": 0, "pipeline": {"channels": stages}},
         "arms": {"control": {"label": "A"}, "treatment": {"label": "also A"}},

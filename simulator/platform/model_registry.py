@@ -186,12 +186,12 @@ class ModelRegistry:
             return False, "waiting", "no impression to learn ranking from yet: slates keep the order of merging"
         former = versions[-1] if versions else None
         options = json.dumps(keys.options, sort_keys=True)
-        training = Training(name, keys.kind, options, former, id(log), keys.training)
+        training = Training(name, keys.kind, options, former, id(log), keys.training_number)
         if training in made:
             versions.append(made[training])
             return True, "ok", ""
         folder = self._folder_of(day) / "models" / model
-        of = (day, keys.training) if keys.training else (day,)
+        of = (day, keys.training_number) if keys.training_number else (day,)
         seed = int(Draws(self._seed, f"training {name}").bits(*of) & np.uint64(0x7FFFFFFF))
         previous = self._path(former) if former else None
         status, message = "ok", ""

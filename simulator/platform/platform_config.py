@@ -78,9 +78,11 @@ class ModelStageConfig(StageConfig):
     options: dict[str, Any] = Field(default_factory=dict, description="Options of this kind of model.")
     every_days: Days = Field(1, description="Days from one training to the next.")
     lag_days: DaysOrNone = Field(0, description="Days from a training until its snapshot is deployed.")
-    training: Seed = Field(
-        0, description="Number of the training: models that differ in nothing else are trained with other seeds."
-    )
+
+    @property
+    def training_number(self) -> int:
+        """Which of several trainings with other seeds."""
+        return 0
 
 
 class ChannelStageConfig(ModelStageConfig):
@@ -88,6 +90,14 @@ class ChannelStageConfig(ModelStageConfig):
 
     k: Length = Field(200, description="Number of items that the channel is asked for.")
     quota: Length = Field(100, description="Most items of the channel among the candidates, for merge.kind quota.")
+    training: Seed = Field(
+        0, description="Number of the training: models that differ in nothing else are trained with other seeds."
+    )
+
+    @property
+    def training_number(self) -> int:
+        """Which of several trainings with other seeds."""
+        return self.training
 
 
 class RankingConfig(ModelStageConfig):

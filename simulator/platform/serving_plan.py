@@ -104,8 +104,8 @@ def model_id(name: str, keys: ModelStageConfig) -> str:
     """Id of the model that these keys describe: its kind and options, and when it is trained and deployed."""
     frozen = [fault.model_dump(mode="json") for fault in keys.faults if fault.frozen]
     facts = keys.model_dump(mode="json", include={"kind", "options", "every_days", "lag_days"})
-    if keys.training:
-        facts["training"] = keys.training
+    if keys.training_number:
+        facts["training"] = keys.training_number
     return f"{name}-{_digest({**facts, 'frozen': frozen})}"
 
 

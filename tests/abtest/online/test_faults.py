@@ -24,7 +24,8 @@ world:
   tags: {count: 30}
 history_days: 1
 days: 1
-truth: false
+truth: {worlds: false}
+possible: null
 platform:
   warmup_days: 0
   pipeline:

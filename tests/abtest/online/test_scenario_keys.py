@@ -120,6 +120,39 @@ def _scale():
     assert large.sessions == small.sessions
 
 
+@key("truth.trainings", "truth.users", "platform.pipeline.channels.*.training")
+def _trainings():
+    """Worlds of further trainings: other models on the same log, for the first users alone."""
+    sets = (*TOWER, "truth.worlds=true", "truth.trainings=3")
+    parts = {one.part for one in simulations_of(tiny(*sets))}
+    assert parts == {
+        "experiment",
+        "control",
+        "treatment",
+        *(f"{a}.{n}" for a in ("control", "treatment") for n in (1, 2)),
+    }
+    once, again = run(*sets, part="control"), run(*sets, "truth.users=50", part="control.1")
+    assert once.days["user_id"].max() > 50
+    assert 0 < again.days["user_id"].max() < 50
+    weights = [load_bundle(next(iter(of.models("matching"))) / "serving").model.state_dict() for of in (once, again)]
+    assert any(not value.equal(weights[1][name]) for name, value in weights[0].items())
+    with pytest.raises(MicrecError, match="no channel serves the arms' models"):
+        tiny("truth.worlds=true", "truth.trainings=2")
+    with pytest.raises(MicrecError, match="trainings need the worlds"):
+        tiny(*TOWER, "truth.trainings=2")
+
+
+@key("possible.users")
+def _possible():
+    """Worlds of perfect matching and the like, for the first users alone; the perfect one is clicked more."""
+    sets = (*TOWER, "possible.users=120")
+    parts = [one.part for one in simulations_of(tiny(*sets))]
+    assert parts == ["possible.control", "possible.perfect", "possible.off", "possible.unpersonal", "experiment"]
+    control, perfect = (run(*sets, part=f"possible.{name}").days for name in ("control", "perfect"))
+    assert max(control["user_id"].max(), perfect["user_id"].max()) < 120
+    assert perfect["clicks"].sum() > 1.03 * control["clicks"].sum()
+
+
 @key("history_days", "cold_clicks")
 def _history():
     """The longer the past, or the lower the bar, the fewer users are cold."""
@@ -260,7 +293,7 @@ def _arm_pipeline():
     assert changed.filter(pl.col("arm") == "control").equals(before.filter(pl.col("arm") == "control"))
 
 
-@key("truth", "experiment", "variants", "replications")
+@key("truth.worlds", "experiment", "variants", "replications")
 def _worlds():
     def parts(*sets):
         return [(one.variant, one.replication, one.part) for one in simulations_of(tiny(*sets))]

@@ -29,7 +29,8 @@ TINY: dict[str, Any] = {
     "history_days": 3,
     "days": 2,
     "looks": "final",
-    "truth": False,
+    "truth": {"worlds": False},
+    "possible": None,
     "base": {
         "model": {"embedding_dim": 8, "hidden": [8], "options": {"heads": 2}},
         "train": {"epochs": 1, "batch_size": 256},
@@ -104,7 +105,7 @@ class Run(NamedTuple):
 @functools.lru_cache(maxsize=200)
 def run(*overrides: str, part: str = EXPERIMENT) -> Run:
     """Simulate the tiny scenario with overrides: the experiment, or everybody in one arm."""
-    scenario = tiny(*overrides, *([] if part == EXPERIMENT else ["truth=true"]))
+    scenario = tiny(*overrides, *([] if part == EXPERIMENT else ["truth.worlds=true"]))
     root = Path(tempfile.mkdtemp(dir=_HOME.name))
     for one in simulations_of(scenario):
         if one.part in (WARM_UP, part):

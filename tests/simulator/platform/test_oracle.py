@@ -45,7 +45,8 @@ def test_trainers_see_only_what_a_platform_could_have_logged(tmp_path):
         assert set(log.users.columns) == {"user_id", *schema.users}
         assert set(log.items.columns) == {"item_id", *schema.items}
         assert set(log.clicks.columns) == {"user_id", "item_id", "timestamp", "dwell_s", "like", "follow"}
-        assert set(log.impressions.columns) == {"user_id", "item_id", "timestamp", "position", "channel", "channel_place", "clicked"}
+        shown = {"user_id", "item_id", "timestamp", "position", "channel", "channel_place", "clicked"}
+        assert set(log.impressions.columns) == shown
         assert log.clicks["timestamp"].is_sorted()
         assert log.impressions["timestamp"].is_sorted()
         now_s = log.start_s + log.now_s
