@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from micrec.bounds import RepeatsOrNone, RowsOrNone
+from micrec.bounds import RepeatsOrNone, Rows, RowsOrNone
 from micrec.config import Config
 from micrec.faults import KeyFaults
 from micrec.presets import PRESETS
@@ -23,6 +23,11 @@ class TwoTowerConfig(FrozenConfig):
     )
     warm_days: PositiveFloat | None = Field(
         3.0, description="Days of clicks that those passes go over, the latest; null = the whole log."
+    )
+    most_clicks: Rows | None = Field(
+        None,
+        description="Most clicks that a training learns from: those of users drawn at random anew each day, with the "
+        "whole of their history in the log; null = everybody's. It bounds the time of a training.",
     )
     min_clicks: RowsOrNone = Field(
         1,

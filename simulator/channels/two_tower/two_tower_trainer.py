@@ -1,5 +1,6 @@
 """Any two-tower model of micrec as a matching channel of the simulated platform."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from simulator.channels.two_tower.exact_search import ExactSearch
 from simulator.channels.two_tower.observed_dataset import to_dataset
 from simulator.channels.two_tower.two_tower_config import TwoTowerChannelConfig, TwoTowerConfig
 from simulator.channels.two_tower.warm_start import carry_over, table_labels
+from simulator.draws import Draws
 from simulator.ports import Candidates, ObservedLog, Requests
 
 SERVING, PROJECTORS = "serving", "projectors"
@@ -64,7 +66,7 @@ class TwoTowerTrainer:
         train = self.config.train.model_copy(update={"seed": seed})
         config = self.config.model_copy(update={"train": train})
         with threads(train.threads or 1):
-            dataset = to_dataset(log)
+            dataset = to_dataset(some_users(log, self.keys.most_clicks, seed))
             trainer = _Trainer(dataset, config)
             epochs, past = train.epochs, {"versions": 0, "epochs": 0}
             if previous is not None:
@@ -130,6 +132,15 @@ class TwoTowerTrainer:
             item_encoder=FieldEncoder.of("item", fields.item_specs, dataset.items),
             manifest=manifest | {"title_field": None, "lineage": lineage},
         )
+
+
+def some_users(log: ObservedLog, most_clicks: int | None, seed: int) -> ObservedLog:
+    """The log with the clicks of as many users, drawn at random, as make up about ``most_clicks``; None: of all."""
+    if most_clicks is None or len(log.clicks) <= most_clicks:
+        return log
+    users = log.clicks["user_id"].cast(pl.Int64).to_numpy()
+    chosen = Draws(seed, "users learnt from").uniform(users) < most_clicks / len(users)
+    return dataclasses.replace(log, clicks=log.clicks.filter(pl.Series(chosen)))
 
 
 def two_tower_channel(options: TwoTowerChannelConfig) -> TwoTowerTrainer:
