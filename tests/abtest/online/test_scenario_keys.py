@@ -226,6 +226,14 @@ def vectors(folder: Path) -> dict[int, np.ndarray]:
     return dict(zip(items, bundle.index.reconstruct_n(0, bundle.index.ntotal), strict=True))
 
 
+@key("serving.most_clicks")
+def _most_clicks():
+    """Fewer clicks are learnt from, and so fewer items are known; more than there are change nothing."""
+    whole, some = (vectors(run(*TOWER, *sets).models("matching")[0]) for sets in ((), ("serving.most_clicks=60",)))
+    assert len(some) < 0.8 * len(whole)
+    assert whole.keys() == vectors(run(*TOWER, "serving.most_clicks=1000000").models("matching")[0]).keys()
+
+
 @key("serving.warm_epochs", "serving.warm_days", "serving.min_clicks")
 def _training():
     """Without an epoch a version is the one before it, with few clicks near it; items need their clicks."""
