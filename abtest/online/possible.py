@@ -29,7 +29,7 @@ LABELS = {
 }
 
 
-class Reach(NamedTuple):
+class Detectable(NamedTuple):
     """What a test can find in clicks per user.
 
     Attributes:
@@ -55,7 +55,7 @@ class Possible(NamedTuple):
     """
 
     lifts: dict[str, dict[str, TrueLift]]
-    reach: Reach
+    reach: Detectable
     users: int
 
     @property
@@ -89,11 +89,11 @@ def measure_possible(scenario: OnlineScenario, days_of: dict[str, pl.DataFrame],
         for name in POSSIBLE
         if name != AS_IS and name in days_of
     }
-    draft = Possible(lifts, Reach(0, None, None, None), control["user_id"].n_unique())
+    draft = Possible(lifts, Detectable(0, None, None, None), control["user_id"].n_unique())
     return draft._replace(reach=reach_of(scenario, control, draft.most))
 
 
-def reach_of(scenario: OnlineScenario, control: pl.DataFrame, most: TrueLift | None) -> Reach:
+def reach_of(scenario: OnlineScenario, control: pl.DataFrame, most: TrueLift | None) -> Detectable:
     """What the scenario's test can find, from the clicks of users of one of its worlds."""
     assert scenario.possible is not None
     whole = scenario.world_config(0).users.count
@@ -110,18 +110,18 @@ def reach_of(scenario: OnlineScenario, control: pl.DataFrame, most: TrueLift | N
     comparisons = 2 * len(scenario.treatments)
     arms = max(round(pair * (1.0 - share)), 0), max(round(pair * share), 0)
     if min(arms) < 2 or mean <= 0.0 or spread <= 0.0:
-        return Reach(users, None, None, None)
+        return Detectable(users, None, None, None)
     base = Baseline("ACC", mean, spread * question.growth(comparisons))
     level = question.level(comparisons)
     mde = detectable_lift(base, *arms, power=POWER, alpha=level).lift
     if most is None or most.lift <= 0.0 or mde is None or mde <= most.lift / 2.0:
-        return Reach(users, mde, None, None)
+        return Detectable(users, mde, None, None)
     wanted = most.lift / 2.0
     plan = users_needed(base, wanted, power=POWER, alpha=level, treatment_share=share)
     needed = None
     if plan.n_control is not None and plan.n_treatment is not None:
         needed = round((plan.n_control + plan.n_treatment) * users / pair)
-    return Reach(users, mde, needed, days_for(control, scenario.days, (wanted / mde) ** 2))
+    return Detectable(users, mde, needed, days_for(control, scenario.days, (wanted / mde) ** 2))
 
 
 def days_for(control: pl.DataFrame, days: int, share: float) -> int | None:
