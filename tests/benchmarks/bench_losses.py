@@ -37,7 +37,7 @@ SETTINGS = {  # the paper's own training, and one row per session with the full 
 
 
 def arms_of(forms: list[str], uniform: int | None) -> dict[str, dict]:
-    """Keys of ``contrast`` by the name of the row; with ``uniform`` so many uniform anchors for semantic and session."""
+    """Keys of ``contrast`` by the name of the row; with ``uniform`` so many anchors drawn for semantic and session."""
     arms = {"no loss": OFF}
     if uniform is not None:
         kept = {"anchors": "uniform"}
