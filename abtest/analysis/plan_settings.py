@@ -115,7 +115,7 @@ def settled(
     if plan is None:
         return dict(settings)
     file = load_plan(plan)
-    named = {name: settings[name] for name in given if name in settings}
+    named = {name: value for name, value in settings.items() if name in given}
     if "weights" in named:
         named["weights"], faults = read_shares(named["weights"])
         if faults:

@@ -1,4 +1,4 @@
-"""The command that writes the plan of a test: ``plan``."""
+"""The commands before and after a test: ``plan`` writes its plan, ``cumulative`` adds up what was shipped."""
 
 import shlex
 import sys
@@ -101,3 +101,29 @@ def write_plan_file(
     for line in lines:
         typer.echo(line)
     typer.echo(f"plan: {out}")
+
+
+@app.command()
+@report_errors()
+def cumulative(
+    folder: Annotated[Path, typer.Argument(help="Folder with the results of past tests, at any depth.")],
+    holdout: Annotated[
+        Path | None,
+        typer.Option(help="Results of a long-term holdout, analysed with the arm without launches as control."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON and nothing else.")] = False,
+) -> None:
+    """Add up the lifts of shipped tests, shrunken for luck, and compare them with a long-term holdout.
+
+    For example: micrec cumulative reports --holdout reports/holdout
+    """
+    from abtest.analysis.cumulative import cumulative_lift, cumulative_tables
+    from abtest.analysis.planning import tables_data
+    from abtest.report.pages.experiment_terminal import print_tables
+    from abtest.run_folder import json_text
+
+    tables = cumulative_tables(cumulative_lift(folder, holdout))
+    if as_json:
+        typer.echo(json_text(tables_data(tables, kind="cumulative", command=shlex.join(["micrec", *sys.argv[1:]]))))
+    else:
+        print_tables(tables)
