@@ -35,6 +35,8 @@ from micrec.shipped import shipped_files, shipped_folder
 from micrec.towers import TOWERS
 from simulator.channels import CHANNELS
 from simulator.ranking import RANKERS
+from tests.abtest.analysis import design_logs
+from tests.abtest.analysis.logs import days, users
 
 REGISTRIES = (
     BASELINES,
@@ -314,14 +316,44 @@ def test_the_guide_to_judging_runs_on_a_log(tmp_path, monkeypatch):
     assert done == ["analyze", "analyze", "analyze", "analyze", "power", "power", "aa", "history"]
 
 
+def test_the_guide_to_plans_runs_on_logs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_designs(tmp_path)
+    done = []
+    for words in commands_of(ROOT / "docs" / "plan.md"):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, (words, result.output)
+        done.append(words[0])
+    assert done == ["plan", *["analyze"] * 9, "cumulative"]
+
+
+def write_designs(folder):
+    """The logs that the guide to plans starts from."""
+    users(2_000, seed=3).write_parquet(folder / "old_log.parquet")
+    users(2_000, lift=0.1, seed=4).write_parquet(folder / "log.parquet")
+    design_logs.households().write_parquet(folder / "households.parquet")
+    design_logs.switchback().write_parquet(folder / "switchback.parquet")
+    three = users(3_000).with_columns(arm=(pl.col("user_id") % 3).replace_strict([0, 1, 2], ["A", "B", "C"]))
+    three.write_parquet(folder / "three.parquet")
+    design_logs.two_armed().write_parquet(folder / "two_armed.parquet")
+    log, exposures = design_logs.exposed(1_000)
+    log.write_parquet(folder / "events.parquet")
+    exposures.write_parquet(folder / "exposures.parquet")
+    days(400, 4).write_parquet(folder / "days.parquet")
+    for seed in range(3):
+        report = abtest.analyze(users(2_000, lift=0.2, seed=seed), control="A", treatment="B", checks=False)
+        report.save(folder / "reports" / str(seed))
+    report.save(folder / "holdout")
+
+
 def write_log(folder):
     """The logs that the guide to judging starts from: 2,000 users of two arms, under our names and under others."""
     rng = np.random.default_rng(4)
-    users = pl.DataFrame({"user_id": range(2_000), "arm": np.where(rng.random(2_000) < 0.5, "A", "B")})
+    people = pl.DataFrame({"user_id": range(2_000), "arm": np.where(rng.random(2_000) < 0.5, "A", "B")})
     clicks, dwell_ms = pl.Series(rng.poisson(3, 2_000)), pl.Series(rng.integers(0, 90_000, 2_000))
-    users.with_columns(clicks=clicks, dwell_s=dwell_ms / 1_000).write_parquet(folder / "log.parquet")
-    users.with_columns(n_click=clicks, play_time_ms=dwell_ms).write_csv(folder / "export.csv")
-    german = users.with_columns(
+    people.with_columns(clicks=clicks, dwell_s=dwell_ms / 1_000).write_parquet(folder / "log.parquet")
+    people.with_columns(n_click=clicks, play_time_ms=dwell_ms).write_csv(folder / "export.csv")
+    german = people.with_columns(
         clicks=clicks, dwell_s=(dwell_ms / 1_000).cast(pl.String).str.replace(".", ",", literal=True)
     )
     german.write_csv(folder / "german.csv", separator=";")
@@ -330,11 +362,14 @@ def write_log(folder):
         house.execute(f"CREATE TABLE visits AS SELECT * FROM read_parquet('{folder / 'log.parquet'}')")
 
 
-@pytest.mark.parametrize("page", ["own-log", "worlds", "experiments", "judging"])
+@pytest.mark.parametrize("page", ["own-log", "worlds", "experiments", "judging", "plan"])
 def test_the_python_of_the_guides_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_shop(tmp_path)
     write_log(tmp_path)
+    if page == "plan":
+        write_designs(tmp_path)
+        assert CliRunner().invoke(app, next(commands_of(ROOT / "docs" / "plan.md"))).exit_code == 0
     blocks = [body for _, body in fences(ROOT / "docs" / f"{page}.md", "python")]
     assert blocks
     for block in blocks:
