@@ -220,5 +220,7 @@ class AnalysisPlan:
             missing = [arm for arm in self.arms if arm not in self.weights]
             faults += [f"weight of {arm!r} is missing: give all arms a weight or none." for arm in missing]
         faults += self.design.faults(self.arms, self.looks, self.planned_users)
+        if self.split_salt is not None and self.design.unit:
+            faults.append("split-by-hash: splits users, not units above them: leave out unit, or name arms of the log.")
         bad = [arm for arm, weight in self.weights.items() if not (math.isfinite(weight) and weight > 0)]
         return faults + [f"weight of {arm!r}: must be > 0, got {self.weights[arm]}." for arm in bad]

@@ -67,6 +67,11 @@ def plan_of_options(
     planned_metrics(plan, "plan")
     if log is None:
         return plan, []
+    if plan.unit:
+        raise MicrecError(
+            "--unit: users of one unit are alike, so a log without units assigned does not tell how many are needed: "
+            "leave out the log, and give --planned-users."
+        )
     if lift is None:
         raise MicrecError("--lift: a log is read to plan the users that a lift needs: give the lift, such as 2%.")
     sizes = _sizes(plan, log, reading, lift, power)

@@ -44,13 +44,15 @@ def _cluster_test(
     """By cluster, and as if users were independent."""
     arms, users = [], []
     for arm in range(2):
+        scale = 1.0 + lift * arm
         sizes = np.maximum(np.round(30.0 * rng.lognormal(0.0, spread, count // 2)), 2.0)
-        codes = np.repeat(np.arange(count // 2), sizes.astype(int))
-        taste = np.sqrt(shared) * rng.normal(size=count // 2)
-        value = 5.0 + taste[codes] + np.sqrt(1.0 - shared) * rng.normal(size=len(codes))
-        value *= 1.0 + lift * arm
-        arms.append(cluster_moments(["y"], np.bincount(codes, value)[:, None], sizes))
-        users.append(Moments.of({"y": value}))
+        taste = 5.0 + np.sqrt(shared) * rng.normal(size=count // 2)
+        sums = scale * (sizes * taste + np.sqrt((1.0 - shared) * sizes) * rng.normal(size=count // 2))
+        within = scale**2 * (1.0 - shared) * rng.chisquare(sizes - 1.0)  # normal users: their squares, by cluster
+        arms.append(cluster_moments(["y"], sums[:, None], sizes))
+        mean = sums.sum() / sizes.sum()
+        squares = within.sum() + (sizes * (sums / sizes - mean) ** 2).sum()
+        users.append(Moments(("y",), int(sizes.sum()), np.array([mean]), np.array([[squares]])))
     return welch(arms[0], arms[1], "y"), welch(users[0], users[1], "y")
 
 
@@ -164,10 +166,10 @@ def futility(replications: int) -> None:
 
 
 QUESTIONS: dict[str, tuple[Callable[[int], None], int]] = {
-    "clusters": (clusters, 4000),
-    "switchback": (switchback, 2000),
-    "power": (power, 1500),
-    "arms": (arms, 10_000),
+    "clusters": (clusters, 2000),
+    "switchback": (switchback, 1000),
+    "power": (power, 1000),
+    "arms": (arms, 5_000),
     "futility": (futility, 400_000),
 }
 

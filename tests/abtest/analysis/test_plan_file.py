@@ -1,5 +1,6 @@
 """Plan files: written, read back, obeyed, and what contradicts them refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from abtest.analysis.plan_file import PlanFile, PlannedMetric, load_plan, plan_s
 from abtest.cli.main import app
 from abtest.stats.multiplicity import weighted_holm
 from micrec.errors import MicrecError
+from tests.abtest.analysis.design_logs import switchback, two_armed
 from tests.abtest.analysis.logs import AB, analysed, days, effect, users
 
 GUARD = {"metric": "ALR", "worse": 0.05, "better": 0.2}
@@ -136,6 +138,73 @@ class TestObeyed:
         assert "Not planned, and so exploratory: ADT." in text
 
 
+METRICS = {"visits": {"value": "where(clicks > 0, 1, 0)", "direction": "up"}}
+KEYS = [  # a key of the plan, and what does the same as an option
+    ({"alpha": 0.2}, {"alpha": 0.2}),
+    ({"weights": {"A": 0.3, "B": 0.7}}, {"weights": {"A": 0.3, "B": 0.7}}),
+    ({"covariates": ["impressions"]}, {"covariates": ["impressions"]}),
+    ({"slices": ["country"]}, {"slices": ["country"]}),
+    ({"min_users": 999}, {"min_users": 999}),
+    ({"secondary": ["ALR"]}, {"metrics": {"primary": ["ACC"], "secondary": ["ALR"]}}),
+    ({"primary": ["visits"], "metrics": METRICS}, {"metrics": {"primary": ["visits"], "metrics": METRICS}}),
+    ({"guardrails": ["ALR"]}, {"metrics": {"primary": ["ACC"], "guardrails": ["ALR"]}}),
+    ({"estimator": "cuped"}, {"design": {"estimator": "cuped"}}),
+    ({"least_users": 400}, {"design": {"least_users": 400}}),
+    ({"unit": ["household"]}, {"design": {"unit": "household"}}),
+    ({"prior": "0,0.1"}, {"design": {"prior": "0,0.1"}}),
+    ({"equivalence": 0.2}, {"design": {"equivalence": 0.2}}),
+]
+DAYS = [
+    ({"looks": "daily"}, {"looks": "daily"}),
+    ({"looks": "open"}, {"looks": "open"}),
+    ({"planned_days": 12}, {"planned_days": 12}),
+    ({"timezone": "Asia/Tokyo", "looks": "daily"}, {"timezone": "Asia/Tokyo", "looks": "daily"}),
+    ({"looks": "daily", "planned_lift": 0.3}, {"looks": "daily", "design": {"planned_lift": 0.3}}),
+    ({"looks": "daily", "planned_users": 900}, {"looks": "daily", "planned_users": 900}),
+    (
+        {"looks": "daily", "planned_users": 900, "information": "users"},
+        {"looks": "daily", "planned_users": 900, "design": {"information": "users"}},
+    ),
+]
+
+
+def numbers(results: dict) -> str:
+    """What an analysis found, without what it was asked."""
+    left_out = ("scenario", "runtime_s", "command", "rule")
+    return json.dumps({key: value for key, value in results.items() if key not in left_out}, default=str)
+
+
+class TestKeys:
+    @pytest.mark.parametrize(("keys", "options"), KEYS + DAYS, ids=lambda one: "-".join(one))
+    def test_a_key_does_what_its_option_does_and_does_something(self, tmp_path, keys, options):
+        if (keys, options) in DAYS:
+            log = days(300, 5)
+        else:
+            house = pl.col("user_id") // 4 * 2 + pl.col("user_id") % 2
+            log = users(600, country=["NO", "SE"] * 300).with_columns(household=house)
+        given = {"control": "A", "treatment": "B", "checks": False, "metrics": {"primary": ["ACC"]}}
+        plain = abtest.analyze(log, **given).to_dict()
+        by_option = abtest.analyze(log, **{**given, **options}).to_dict()
+        by_plan = told(log, plan_of(tmp_path, **{"primary": ["ACC"], **keys}), checks=False)
+        assert numbers(by_plan) == numbers(by_option)
+        same = numbers(by_option) == numbers(plain)
+        assert not same or keys.get("timezone") or keys.get("planned_users") == 900  # of which everybody came on day 1
+
+    def test_switchbacks_crossovers_and_combined_arms(self, tmp_path):
+        log, given = switchback(days=4), {"control": "A", "treatment": "B", "checks": False}
+        by_plan = told(log, plan_of(tmp_path, primary=["ACC"], unit=["region", "2h"], washout_s=600.0), checks=False)
+        design = {"unit": ["region", "2h"], "washout": "10m"}
+        by_option = abtest.analyze(log, **given, design=design, metrics={"primary": ["ACC"]}).to_dict()
+        assert numbers(by_plan) == numbers(by_option)
+        for choice in ("drop", "first"):
+            by_plan = told(two_armed(), plan_of(tmp_path, primary=["ACC"], crossovers=choice), checks=False)
+            more = {"design": {"crossovers": choice}, "metrics": {"primary": ["ACC"]}}
+            assert numbers(by_plan) == numbers(abtest.analyze(two_armed(), **given, **more).to_dict())
+        three = users(900).with_columns(arm=(pl.col("user_id") % 3).replace_strict([0, 1, 2], ["A", "B", "C"]))
+        plan = plan_of(tmp_path, treatments=["B", "C"], primary=["ACC"], combined={"both": ["B", "C"]})
+        assert told(three, plan)["combined"][0]["arm"] == "both"
+
+
 class TestRules:
     def test_levels_split_alpha_by_weighted_holm(self, tmp_path):
         keys = [{"metric": "ACC", "level": 0.01}, {"metric": "ADT", "level": 0.04}]
@@ -250,7 +319,9 @@ class TestCommand:
         assert done.exit_code == 2
         assert not (tmp_path / "p.yaml").exists()
         users().write_parquet(tmp_path / "old.parquet")
-        assert self.run("plan", str(tmp_path / "old.parquet"), "--out", str(tmp_path / "p.yaml")).exit_code == 2
+        old = [str(tmp_path / "old.parquet"), "--out", str(tmp_path / "p.yaml")]
+        assert self.run("plan", *old).exit_code == 2
+        assert "give --planned-users" in self.run("plan", *old, "--lift", "2%", "--unit", "country").output
 
     def test_analyze_refuses_what_contradicts_its_plan(self, tmp_path):
         users().write_parquet(tmp_path / "log.parquet")

@@ -75,6 +75,10 @@ class TestClusters:
         with pytest.raises(MicrecError, match="have rows of more than one arm"):
             read(log, HOUSE)
 
+    def test_a_split_by_hash_of_users_is_no_split_of_households(self):
+        with pytest.raises(MicrecError, match="splits users, not units"):
+            replace(HOUSE, split_salt="s1")
+
     def test_a_user_in_two_households_is_refused(self):
         log = pl.concat([households(40), households(40).with_columns(household=pl.lit("h1"), arm=pl.lit("A"))])
         log = log.filter((pl.col("household") != "h1") | (pl.col("arm") == "A"))

@@ -8,7 +8,7 @@ import statsmodels.api as sm
 from scipy import integrate, linalg, optimize, stats
 from statsmodels.stats.multitest import multipletests
 
-from abtest.stats import Moments, cuped, welch
+from abtest.stats import Moments, cuped, post_stratified, welch
 from abtest.stats.clusters import cluster_moments, satterthwaite_dof
 from abtest.stats.contrast import Contrast, NoisePart
 from abtest.stats.dunnett import dunnett
@@ -257,6 +257,22 @@ class TestNullsAndMargins:
             found = welch(control, treatment, "y", null=null)
             low, high = found.lift_ci
             assert found.rejects == (not low <= null <= high)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_so_it_is_for_covariates_strata_and_ratios(self, seed):
+        rng = np.random.default_rng(seed)
+        arms = []
+        for lift in (1.0, 1.05):
+            x = rng.gamma(2.0, 2.0, 400)
+            arms.append({"y": rng.poisson(lift * x).astype(float), "x": x, "m": x + rng.random(400), "s": x > 4.0})
+        c, t = (Moments.of({name: one[name] for name in "yxm"}) for one in arms)
+        strata = [{key: Moments.of({"y": one["y"][one["s"] == key]}) for key in (False, True)} for one in arms]
+        for null in (-0.03, 0.02, 0.05, 0.2):
+            tests = [cuped(c, t, "y", ["x"], null=null).estimate, post_stratified(*strata, "y", null=null)]
+            tests.append(welch(c, t, ("y", "m"), null=null))
+            for found in tests:
+                low, high = found.lift_ci
+                assert found.rejects == (not low <= null <= high)
 
     def test_equivalence_holds_where_the_interval_lies_within(self):
         control, treatment = self.arms()
