@@ -166,9 +166,9 @@ def futility(replications: int) -> None:
 
 
 QUESTIONS: dict[str, tuple[Callable[[int], None], int]] = {
-    "clusters": (clusters, 2000),
-    "switchback": (switchback, 1000),
-    "power": (power, 1000),
+    "clusters": (clusters, 1500),
+    "switchback": (switchback, 500),
+    "power": (power, 4000),
     "arms": (arms, 5_000),
     "futility": (futility, 400_000),
 }
