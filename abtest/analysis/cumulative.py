@@ -22,7 +22,7 @@ from micrec.errors import MicrecError
 LEAST_TESTS = 3
 
 
-class PastTest(NamedTuple):
+class PastLift(NamedTuple):
     """One treatment of one past test in one metric.
 
     Attributes:
@@ -54,7 +54,7 @@ class Cumulative(NamedTuple):
     """
 
     metric: str
-    tests: list[PastTest]
+    tests: list[PastLift]
     prior: NormalPrior
     raw: float
     shrunken: float
@@ -78,7 +78,7 @@ def cumulative_lift(folder: Path, holdout: Path | None = None) -> list[Cumulativ
     held = _results(_file_of(holdout)) if holdout is not None else None
     own = _file_of(holdout).resolve() if holdout is not None else None
     paths = [path for path in sorted(folder.rglob(RESULTS_FILE)) if path.resolve() != own]
-    tests: dict[str, list[PastTest]] = {}
+    tests: dict[str, list[PastLift]] = {}
     for path in paths:
         results = _results(path)
         for metric, test in _tests(results, str(path.parent.relative_to(folder))):
@@ -135,7 +135,7 @@ def cumulative_tables(found: Sequence[Cumulative]) -> list[Table]:
     ]
 
 
-def _of_metric(metric: str, tests: list[PastTest], held: Mapping[str, Any] | None) -> Cumulative:
+def _of_metric(metric: str, tests: list[PastLift], held: Mapping[str, Any] | None) -> Cumulative:
     prior = prior_of([test.lift for test in tests], [test.se for test in tests])
     shipped = [test for test in tests if test.shipped]
     parts = [_shrunken(test, prior) for test in shipped]
@@ -153,12 +153,12 @@ def _of_metric(metric: str, tests: list[PastTest], held: Mapping[str, Any] | Non
     return blank._replace(holdout=(lift, noise), gap=gap, p=2.0 * float(special.ndtr(-abs(z))))
 
 
-def _shrunken(test: PastTest, prior: NormalPrior) -> tuple[float, float]:
+def _shrunken(test: PastLift, prior: NormalPrior) -> tuple[float, float]:
     found = posterior(test.lift, test.se, prior)
     return found.mean, found.sd
 
 
-def _tests(results: Mapping[str, Any], name: str) -> list[tuple[str, PastTest]]:
+def _tests(results: Mapping[str, Any], name: str) -> list[tuple[str, PastLift]]:
     """Valid primary lifts of one results.json, by metric."""
     if not results.get("valid") or results.get("kind") != "analyze":
         return []
@@ -172,7 +172,7 @@ def _tests(results: Mapping[str, Any], name: str) -> list[tuple[str, PastTest]]:
         se = (high - low) / (2.0 * -float(special.ndtri((1.0 - effect["level"]) / 2.0)))
         label = f"{name}, {arm}" if several else name
         if se > 0.0:
-            found.append((effect["metric"], PastTest(label, effect["lift"], se, decisions.get(arm) == "ship")))
+            found.append((effect["metric"], PastLift(label, effect["lift"], se, decisions.get(arm) == "ship")))
     return found
 
 
