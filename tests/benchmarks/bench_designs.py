@@ -168,8 +168,8 @@ def futility(replications: int) -> None:
 QUESTIONS: dict[str, tuple[Callable[[int], None], int]] = {
     "clusters": (clusters, 1500),
     "switchback": (switchback, 500),
-    "power": (power, 4000),
-    "arms": (arms, 5_000),
+    "power": (power, 1000),
+    "arms": (arms, 2_000),
     "futility": (futility, 400_000),
 }
 
