@@ -63,9 +63,10 @@ def open_study(folder: Path, identity: Mapping[str, Any], starts: Sequence[Mappi
             "--out; --force starts anew."
         )
     if study.user_attrs.get("identity") is None:
-        for place, parameters in enumerate(starts):
+        queued = len(study.get_trials(deepcopy=False))  # by a run that was killed just here
+        for place, parameters in list(enumerate(starts))[queued:]:
             study.enqueue_trial(dict(parameters), user_attrs={"index": place, "start": True})
-        study.set_user_attr("identity", dict(identity))  # last, so that a kill before it begins anew
+        study.set_user_attr("identity", dict(identity))
     requeue(study)
     return study
 

@@ -214,6 +214,13 @@ class TestSearch:
         search(request(tmp_path, trials=2), dataset, tmp_path, "mark")
         assert told(search(request(tmp_path), dataset, tmp_path, "mark")) == told(whole)
 
+    def test_a_kill_while_starting_points_are_queued_queues_none_twice(self, dataset, whole, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr("optuna.Study.set_user_attr", _killed)
+            with pytest.raises(Killed):
+                search(request(tmp_path), dataset, tmp_path, "mark")
+        assert told(search(request(tmp_path), dataset, tmp_path, "mark")) == told(whole)
+
     def test_another_search_in_the_same_folder_is_refused(self, dataset, tmp_path):
         search(request(tmp_path, trials=1), dataset, tmp_path, "mark")
         with pytest.raises(MicrecError, match="holds a search with another seed"):
@@ -351,6 +358,10 @@ class TestFindings:
         assert found["best"]["value"] == max(one["value"] for one in found["trials"] if one["value"] is not None)
         assert found["trials_wanted"] == 6
         assert found["metric"] == "hit@5"
+
+
+def _killed(*given: Any) -> None:
+    raise Killed
 
 
 def _value(config: Any, key: str) -> Any:
