@@ -150,18 +150,17 @@ def with_row_columns(
         times = read_times(rows, "timestamp", timezone=timezone, implausible=implausible)
         rows = rows.with_columns(times.instants.cast(pl.Int64).alias(MOMENT))
     observed: dict[str, pl.DataFrame] = {}
-    starts: dict[str | None, int] = {}
+    starts: dict[str | None, tuple[pl.DataFrame, int]] = {}
     for one in columns:
         if one.within_h is None:
             continue
         start = f"{_START}{one.exposure or ''}"
         if one.exposure not in starts:
-            firsts, end = _first_moments(rows, one.exposure)
-            starts[one.exposure] = end
+            firsts, end = starts[one.exposure] = _first_moments(rows, one.exposure)
             rows = rows.join(firsts.rename({"start": start}).lazy(), on="user_id", how="left", maintain_order="left")
         if one.take == WITHIN:
-            firsts = rows.select("user_id", start).unique("user_id").collect(engine="streaming")
-            long = (starts[one.exposure] - pl.col(start) >= one.within_h * _US_PER_H).fill_null(False)
+            firsts, end = starts[one.exposure]
+            long = end - pl.col("start") >= one.within_h * _US_PER_H
             observed[one.name] = firsts.select("user_id", long.cast(pl.Float64).alias(one.name))
     made = [_row_column(one, schema) for one in columns if one.take not in (RETAINED, WITHIN)]
     return rows.with_columns(made), observed

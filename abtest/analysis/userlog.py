@@ -140,6 +140,7 @@ def log_of(
         check_users(users, named, layout, where)
         for column in observed.values():
             users = users.join(column.lazy(), on="user_id", how="left", maintain_order="left")
+            users = users.with_columns(pl.col(column.columns[-1]).fill_null(0.0))  # who was never exposed
         if units is not None and units.period is None:
             users = check_users_of_units(users, named, units, where)
     users, covariates = _covariates(users, layout, facts)

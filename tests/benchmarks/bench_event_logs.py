@@ -1,7 +1,8 @@
 """What does an event log cost to analyse? Run: python tests/benchmarks/bench_event_logs.py [events] [users] [folder]
 
 Time and peak memory of ``micrec analyze --no-checks`` on a log of events in no order, beside a plain streaming
-group-by of the same file (clicks, dwell, first and last arm of each user), for integer and text ids, Parquet and CSV.
+group-by of the same file (clicks, dwell, first and last arm of each user), for integer and text ids, Parquet and CSV;
+and the same with retention, conversion within hours, and the largest, last and distinct values of every user.
 """
 
 import subprocess
@@ -15,6 +16,20 @@ import polars as pl
 
 PART = 1_000_000
 DAYS = 7
+METRICS = """
+primary: [ACC]
+secondary: [ADT, retention-1, back3, like24, longest, seconds, newest]
+metrics:
+  back3: {retention: 3}
+  like24: {conversion: like, within_h: 24}
+  longest: {value: longest_dwell}
+  seconds: {value: distinct_s}
+  newest: {value: last_dwell}
+user_columns:
+  longest_dwell: {take: max, of: dwell_s}
+  distinct_s: {take: distinct, of: timestamp, event: like}
+  last_dwell: {take: last, of: dwell_s}
+"""
 PLAIN = """
 import sys, polars as pl
 rows = pl.scan_csv(sys.argv[1]) if sys.argv[1].endswith(".csv") else pl.scan_parquet(sys.argv[1])
@@ -74,8 +89,12 @@ def main(events: int, users: int, folder: Path) -> None:
         if not log.exists():
             write(log, events, users, text=text)
         analyze = [sys.executable, "-c", "from abtest.cli.main import main; main()", "analyze", str(log), "--no-checks"]
+        analyze += ["--control", "A", "--treatment", "B"]
+        metrics = folder / "metrics.yaml"
+        metrics.write_text(METRICS)
         for what, command in (
-            ("analyze", [*analyze, "--control", "A", "--treatment", "B"]),
+            ("analyze", analyze),
+            ("analyze, columns of users", [*analyze, "--metrics", str(metrics)]),
             ("plain group-by", [sys.executable, "-c", PLAIN, str(log)]),
         ):
             seconds, peak_gb = measured(command)
