@@ -97,7 +97,7 @@ def _sums(days: pl.DataFrame, column: str, ids: NDArray[np.int64]) -> NDArray[np
     user = days["user_id"].to_numpy()
     known = np.isin(user, ids)
     values = days[column].cast(pl.Float64).to_numpy()[known]
-    return np.bincount(np.searchsorted(ids, user[known]), values, minlength=len(ids))
+    return np.bincount(np.searchsorted(ids, user[known]), values, minlength=len(ids)).astype(np.float64)
 
 
 def methods_section(lifts: Sequence[MethodLift], models: Mapping[tuple[str, str], Any], alpha: float) -> Section:
@@ -116,8 +116,8 @@ def methods_section(lifts: Sequence[MethodLift], models: Mapping[tuple[str, str]
         lift, ci = models.get((one.metric, one.treatment), (None, None))
         if lift is not None:
             low, high = ci or (None, None)
-            text = f"{percent(lift)} {bounds(ci)}".strip()
-            rows.append(Row(f"{one.metric}, these two models", text, lift, low, high, tone=tone(ci)))
+            told = f"{percent(lift)} {bounds(ci)}".strip()
+            rows.append(Row(f"{one.metric}, these two models", told, lift, low, high, tone=tone(ci)))
         cells.append(
             (
                 one.metric,
