@@ -217,8 +217,11 @@ def write_plan(path: Path, plan: PlanFile, *, command: str = "", force: bool = F
     """Write a plan.
 
     Raises:
-        MicrecError: If the file is there and ``force`` is not given: a plan is not changed once the test runs.
+        MicrecError: If the file is there and ``force`` is not given, since a plan is not changed once the test runs; or
+            if a folder is there.
     """
+    if path.is_dir():
+        raise MicrecError(f"--out {path}: exists and is a folder: give a file, such as {path / 'plan.yaml'}.")
     if path.exists() and not force:
         raise MicrecError(
             f"--out {path}: is there already, and a plan is fixed: use --force to replace it, or another name."

@@ -94,7 +94,10 @@ def write_plan_file(
     """
     from abtest.analysis.plan_file import share_of, write_plan
     from abtest.analysis.plan_options import plan_of_options
+    from micrec.data.locations import is_address
+    from micrec.destination import check_destination
 
+    check_destination(out, *([Path(log)] if log is not None and not is_address(log) else []), what="the plan")
     wanted = share_of(lift, "--lift") if lift is not None else None
     plan, lines = plan_of_options(asdict(keys), reading.for_plan(), log=log, lift=wanted, power=power)
     write_plan(out, plan, command=shlex.join(["micrec", *sys.argv[1:]]), force=force)

@@ -99,7 +99,8 @@ def reach_of(scenario: OnlineScenario, control: pl.DataFrame, most: TrueLift | N
     whole = scenario.world_config(0).users.count
     sampled = min(scenario.possible.users, whole)
     clicks = control.group_by("user_id").agg(pl.col("clicks").sum().cast(pl.Float64))["clicks"]
-    mean, spread = float(clicks.mean() or 0.0), float(clicks.var() or 0.0)
+    of_user = clicks.to_numpy()
+    mean, spread = (float(of_user.mean()), float(of_user.var(ddof=1))) if len(of_user) > 1 else (0.0, 0.0)
     users = round(len(clicks) * whole / sampled)
     weights = [arm.weight for arm in scenario.arms.values()]
     smallest = min(scenario.arms[name].weight for name in scenario.treatments)

@@ -42,12 +42,14 @@ def export(
 
     For example: micrec export runs/bundle runs/vectors --format parquet
     """
+    from micrec.destination import check_destination
     from micrec.errors import MicrecError
     from micrec.retrieval import load_bundle
     from micrec.retrieval.vector_files import VECTOR_FORMATS, export_vectors
 
     if format not in VECTOR_FORMATS:
         raise MicrecError(f"--format: must be one of {', '.join(VECTOR_FORMATS)}, got {format}.")
+    check_destination(out, bundle, replaced=True, what="the vectors")
     done = export_vectors(load_bundle(bundle), out, format=format, overwrite=force)
     own = f", {done.own_items:,} own items" if done.own_items else ""
     show(f"{out}: {done.items:,} items and {done.users:,} users, vectors of {done.dim} numbers{own}")

@@ -44,6 +44,6 @@ def _count_sorted(scores: Tensor, targets: Tensor, above: Tensor, at_least: Tens
         ordered = torch.from_numpy(np.sort(scores.numpy(), axis=1))
     else:
         ordered = scores.sort(dim=1).values
-    targets = targets.contiguous()
+    ordered, targets = ordered.contiguous(), targets.contiguous()  # a sort keeps the order of columns in memory
     above += ordered.shape[1] - torch.searchsorted(ordered, targets, right=True)
     at_least += ordered.shape[1] - torch.searchsorted(ordered, targets)

@@ -25,6 +25,8 @@ SMALL = {
     "evaluation": {"cutoffs": [5]},
 }
 
+PLANNED = ["--control", "control", "--treatment", "treatment", "--lift", "5%"]
+
 
 def call(*arguments: object):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -36,7 +38,7 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.data, self.model, self.log = folder / "data", folder / "model", folder / "log"
-        self.other, self.tables = folder / "other", folder / "tables"
+        self.other, self.tables, self.bundle = folder / "other", folder / "tables", folder / "bundle"
         self.config, self.world, self.scenario = (folder / f"{name}.yaml" for name in ("small", "tiny", "ab"))
 
     def fill(self) -> None:
@@ -61,6 +63,7 @@ class Home:
             yaml.safe_dump({"kind": "statistics", "datasets": {"one": {"data": str(self.data)}}})
         )
         assert call("train", self.data, self.model, "--config", self.config).exit_code == 0
+        assert call("index", self.model, self.data, self.bundle).exit_code == 0
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,8 @@ def commands(home: Home) -> dict[str, tuple[list[Path], Callable[[Path], list[ob
     return {
         "train": ([home.data], lambda out: ["train", home.data, out, "--config", home.config, "--force"]),
         "index": ([home.data, home.model], lambda out: ["index", home.model, home.data, out, "--force"]),
+        "export": ([home.bundle], lambda out: ["export", home.bundle, out, "--force"]),
+        "plan": ([home.log], lambda out: ["plan", home.log, *PLANNED, "--out", out, "--force"]),
         "convert": ([home.tables], lambda out: ["convert", "table", home.tables, out, "--force"]),
         "convert a dataset": ([home.data], lambda out: ["convert", "table", home.data, out, "--force"]),
         "map": ([home.data, home.model], lambda out: ["map", home.model, home.data, "--out", out, "--force"]),
