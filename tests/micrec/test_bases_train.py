@@ -11,6 +11,7 @@ from micrec.fitting import fit
 from micrec.progress import NoProgress
 from micrec.towers import TOWERS
 from tests.micrec.factories import random_dataset
+from tests.micrec.resuming import check_same_seed_and_resumed
 from tests.micrec.test_training import OFF, config_of, trainer_of
 
 NEW = ("mind", "comirec_dr", "comirec_sa", "sasrec", "bert4rec", "esasrec", "afn", "lightgcn")
@@ -36,16 +37,7 @@ def test_all_four_losses_fall(dataset, name):
 @pytest.mark.parametrize("name", NEW)
 def test_same_seed_same_parameters_and_a_resumed_run_ends_alike(dataset, name):
     switches = {"model": {"name": name, "dropout": 0.2}}
-    whole, again, resumed = (trainer_of(dataset, **switches) for _ in range(3))
-    for _ in range(2):
-        whole.epoch(NoProgress())
-    again.epoch(NoProgress())
-    resumed.restore(*again.snapshot(), epoch=1)
-    again.epoch(NoProgress())
-    resumed.epoch(NoProgress())
-    for key, tensor in whole.parameters().items():
-        assert torch.equal(tensor, again.parameters()[key]), key
-        assert torch.equal(tensor, resumed.parameters()[key]), key
+    check_same_seed_and_resumed(*(trainer_of(dataset, **switches) for _ in range(3)))
 
 
 @pytest.mark.parametrize("name", NEW)

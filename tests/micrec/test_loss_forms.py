@@ -14,6 +14,7 @@ from micrec.losses import barlow_twins, key_log_sum
 from micrec.progress import NoProgress
 from micrec.towers import TOWERS
 from tests.micrec.factories import random_dataset
+from tests.micrec.resuming import check_same_seed_and_resumed
 from tests.micrec.test_training import OFF, trainer_of
 
 LOSSES = ("feature", "semantic", "session")
@@ -269,16 +270,7 @@ def test_every_base_trains_with_every_form(dataset, base, form):
 @pytest.mark.parametrize("form", ["momentum", "barlow_twins"])
 def test_same_seed_same_parameters_and_a_resumed_run_ends_alike(dataset, form):
     forms = {name: {"weight": 0.5, "form": form} for name in LOSSES}
-    whole, again, resumed = (trainer_of(dataset, contrast=forms) for _ in range(3))
-    for _ in range(2):
-        whole.epoch(NoProgress())
-    again.epoch(NoProgress())
-    resumed.restore(*again.snapshot(), epoch=1)
-    again.epoch(NoProgress())
-    resumed.epoch(NoProgress())
-    for key, tensor in whole.parameters().items():
-        assert torch.equal(tensor, again.parameters()[key]), key
-        assert torch.equal(tensor, resumed.parameters()[key]), key
+    check_same_seed_and_resumed(*(trainer_of(dataset, contrast=forms) for _ in range(3)))
 
 
 def test_other_losses_keep_their_draws_and_their_start(dataset):

@@ -22,6 +22,7 @@ from micrec.retrieval import INDEX_KINDS, Retriever
 from micrec.settings import merge
 from micrec.training import Trainer
 from tests.micrec.factories import random_dataset
+from tests.micrec.resuming import check_same_seed_and_resumed
 from tests.micrec.serving import OFF, outside
 
 DAY_MS = 86_400_000
@@ -229,16 +230,7 @@ def test_a_row_of_a_session_costs_what_its_clicks_cost_one_by_one(dataset, name,
 
 def test_same_seed_same_parameters_and_a_resumed_run_ends_alike(dataset):
     changes = {"model": {"history_dropout": 0.3, "options": {"start": "ease", "ease_lambda": 5.0}}}
-    whole, again, resumed = (Trainer(dataset, dataset.clicks[:400], config_of(**changes)) for _ in range(3))
-    for _ in range(2):
-        whole.epoch(NoProgress())
-    again.epoch(NoProgress())
-    resumed.restore(*again.snapshot(), epoch=1)
-    again.epoch(NoProgress())
-    resumed.epoch(NoProgress())
-    for key, tensor in whole.parameters().items():
-        assert torch.equal(tensor, again.parameters()[key]), key
-        assert torch.equal(tensor, resumed.parameters()[key]), key
+    check_same_seed_and_resumed(*(Trainer(dataset, dataset.clicks[:400], config_of(**changes)) for _ in range(3)))
 
 
 @pytest.mark.parametrize("name", ["fism", "fm", "ican", "comirec_sa", "esasrec", "afn", "lightgcn"])
