@@ -2,9 +2,10 @@
 
 Each arm's models are trained K times, with other seeds on the same log of the warm-up, and each training serves a world
 of its own to the same users with the same noise. With mean m_a of arm a over its trainings, the lift of the methods is
-m_treatment / m_control - 1. Its variance is the sum of two parts: over trainings, (s_t^2 + r^2 s_c^2) / (K m_control^2)
-with s_a the standard deviation of arm a's worlds and r the ratio of the means; and over users, that of the linearised
-residuals of each user's mean over the trainings, as for two models. Degrees of freedom by Satterthwaite (1946).
+m_treatment / m_control - 1. Its variance is the sum of two parts, each of linearised residuals d = a_t - r a_c with r the
+ratio of the means: over trainings, s^2 / (K m_control^2) with s the standard deviation of d over the pairs of trainings,
+since both arms' trainings of one number have one seed, log and crowd, and may be lucky together; and over users, that of
+each user's mean over the trainings, as for two models. Degrees of freedom by Satterthwaite (1946) from K - 1 and U - 1.
 """
 
 import math
@@ -74,12 +75,10 @@ def _lift(metric: str, label: str, before: NDArray[np.float64], after: NDArray[n
     means_before, means_after = before.mean(axis=1), after.mean(axis=1)  # (K,)
     low, high = float(means_before.mean()), float(means_after.mean())
     ratio = high / low
-    parts = [float(means_after.var(ddof=1)), ratio**2 * float(means_before.var(ddof=1))]
-    training = sum(parts) / trainings / low**2
+    training = float((means_after - ratio * means_before).var(ddof=1)) / trainings / low**2
     residual = (after.mean(axis=0) - high) - ratio * (before.mean(axis=0) - low)
     user = float(residual.var(ddof=1)) / users / low**2
-    noise = [(part / trainings / low**2, trainings - 1) for part in parts] + [(user, users - 1)]
-    total, spread = training + user, sum(part**2 / df for part, df in noise)
+    total, spread = training + user, training**2 / (trainings - 1) + user**2 / (users - 1)
     half = -float(stdtrit(total**2 / spread if spread > 0.0 else users - 1.0, alpha / 2)) * math.sqrt(total)
     pairs = tuple(float(b / a - 1.0) for a, b in zip(means_before, means_after, strict=True))
     lift = ratio - 1.0

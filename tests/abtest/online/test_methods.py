@@ -46,7 +46,22 @@ def test_hand_made_lift():
     assert found.lift == pytest.approx(0.5)
     assert found.pairs == pytest.approx((1.0, 1 / 3))
     assert found.user_se == 0.0
-    assert found.training_se == pytest.approx(np.sqrt((2.0 + 1.5**2 * 2.0) / 2) / 2)
+    assert found.training_se == pytest.approx(np.sqrt(0.5 / 2) / 2)  # pairs differ from 1.5 times control by ±.5
+
+
+def test_luck_that_both_arms_share_is_no_noise():
+    """Trainings that are good or bad in both arms alike leave the lift as it is."""
+    rng, shared = np.random.default_rng(2), np.random.default_rng(3).gamma(2.0, 0.5, USERS)
+
+    def world(mean, luck):
+        clicks = mean * luck * shared
+        return pl.DataFrame({"user_id": np.arange(USERS), "clicks": clicks, "dwell_s": clicks})
+
+    lucks = 1.0 + 0.2 * rng.standard_normal(TRAININGS)
+    control, treatment = ([world(mean, luck) for luck in lucks] for mean in (1.0, 1.1))
+    found = method_lifts(control, treatment, "T", users=None, alpha=0.05)[0]
+    assert found.lift == pytest.approx(0.1)
+    assert found.training_se == pytest.approx(0.0, abs=1e-9)
 
 
 def test_only_users_of_every_world_count():
