@@ -74,6 +74,17 @@ def triggered(
     return kept, [everybody, unexposed], facts, notes
 
 
+def exposure_moments(rows: pl.LazyFrame, plan: AnalysisPlan) -> pl.DataFrame | None:
+    """``user_id`` and ``start``, microseconds since 1970, of every first exposure; None where only days are known.
+
+    Raises:
+        MicrecError: If the table cannot be read.
+    """
+    assert plan.design.exposures is not None
+    table, timed, _ = _first_exposures(plan.design.exposures, rows, plan)
+    return table.select("user_id", pl.col(_AT).cast(pl.Int64).alias("start")) if timed else None
+
+
 def _first_exposures(path: Path, rows: pl.LazyFrame, plan: AnalysisPlan) -> tuple[pl.DataFrame, bool, list[str]]:
     """User, moment and day of the first exposure; whether moments are known."""
     where = f"--exposures {path}"

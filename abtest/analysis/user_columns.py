@@ -22,6 +22,7 @@ Take = Literal["sum", "count", "any", "max", "first", "last", "distinct"]
 RETAINED, WITHIN = "retained", "observed"  # takes that the metrics retention and conversion make
 TAKEN = "\x1ftaken\x1f"  # prefix of the rows' column that a take reads
 MOMENT = "\x1fmoment"  # microseconds since 1970, of each row
+_SINCE = "\x1fsince"
 _START = "\x1fstart\x1f"  # prefix of the column with a user's first moment
 _BATCH_ROWS = 1 << 20
 _US_PER_H = 3_600_000_000
@@ -131,7 +132,12 @@ def missing_sources(columns: Iterable[UserColumn], there: Sequence[str], kind: s
 
 
 def with_row_columns(
-    rows: pl.LazyFrame, columns: Sequence[UserColumn], *, timezone: str, implausible: Implausible
+    rows: pl.LazyFrame,
+    columns: Sequence[UserColumn],
+    *,
+    timezone: str,
+    implausible: Implausible,
+    exposed: pl.DataFrame | None = None,
 ) -> tuple[pl.LazyFrame, dict[str, pl.DataFrame]]:
     """The rows with what the columns read of them.
 
@@ -140,6 +146,8 @@ def with_row_columns(
         columns: What is to be made.
         timezone: Zone of times that name none.
         implausible: What to do with implausible times.
+        exposed: ``user_id`` and ``start``, microseconds since 1970, of a table of exposures: hours of these users count
+            from then on, or from the first event of the name after it.
 
     Returns:
         The rows: a column for each sum, and ``TAKEN`` ones for the other takes; and by the name of each "observed"
@@ -156,7 +164,7 @@ def with_row_columns(
             continue
         start = f"{_START}{one.exposure or ''}"
         if one.exposure not in starts:
-            firsts, end = starts[one.exposure] = _first_moments(rows, one.exposure)
+            firsts, end = starts[one.exposure] = _first_moments(rows, one.exposure, exposed)
             rows = rows.join(firsts.rename({"start": start}).lazy(), on="user_id", how="left", maintain_order="left")
         if one.take == WITHIN:
             firsts, end = starts[one.exposure]
@@ -166,17 +174,26 @@ def with_row_columns(
     return rows.with_columns(made), observed
 
 
-def _first_moments(rows: pl.LazyFrame, exposure: str | None) -> tuple[pl.DataFrame, int]:
+def _first_moments(rows: pl.LazyFrame, exposure: str | None, exposed: pl.DataFrame | None) -> tuple[pl.DataFrame, int]:
     """First moment of every user's exposure, in one pass that keeps one line per user; and the last moment of all."""
     found = pl.DataFrame(schema={"user_id": rows.collect_schema()["user_id"], "start": pl.Int64})
     end = 0
     seen = rows if exposure is None else rows.with_columns(_is_event(exposure).alias("\x1fexposure"))
     needed = ["user_id", MOMENT, *(["\x1fexposure"] if exposure is not None else [])]
+    since = None if exposed is None else exposed.rename({"start": _SINCE})
     for batch in seen.select(needed).collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
         end = max(end, int(batch[MOMENT].max() or 0))  # type: ignore[arg-type]
         batch = batch if exposure is None else batch.filter("\x1fexposure")
+        if since is not None and exposure is not None:
+            batch = batch.join(since, on="user_id", how="left").filter(
+                pl.col(_SINCE).is_null() | (pl.col(MOMENT) >= pl.col(_SINCE))
+            )
         part = batch.group_by("user_id").agg(pl.col(MOMENT).min().alias("start"))
         found = pl.concat([found, part]).group_by("user_id").agg(pl.col("start").min())
+    if since is not None and exposure is None:
+        found = found.join(since, on="user_id", how="left").select(
+            "user_id", pl.coalesce(_SINCE, "start").alias("start")
+        )
     return found, end
 
 

@@ -12,7 +12,7 @@ from abtest.analysis.caps import with_caps
 from abtest.analysis.column_roles import ColumnRoles, named_rows, unused_note
 from abtest.analysis.crossovers import LogRows, without_crossovers
 from abtest.analysis.days import Days, numbered
-from abtest.analysis.exposures import ExposureFacts, triggered
+from abtest.analysis.exposures import ExposureFacts, exposure_moments, triggered
 from abtest.analysis.guards import Facts, check_metrics, check_rows, check_users, is_missing, label
 from abtest.analysis.metrics import COLD, Metric, default_metrics
 from abtest.analysis.plan import AnalysisPlan
@@ -125,8 +125,13 @@ def log_of(
         notes += more
     observed: dict[str, pl.DataFrame] = {}
     if layout.made:
+        is_timed = plan.design.exposures is not None and any(one.within_h is not None for one in layout.made)
         named, observed = with_row_columns(
-            named, layout.made, timezone=plan.timezone, implausible=plan.implausible_times
+            named,
+            layout.made,
+            timezone=plan.timezone,
+            implausible=plan.implausible_times,
+            exposed=exposure_moments(named, plan) if is_timed else None,
         )
         layout = layout._replace(counts=(*layout.counts, *(one.name for one in layout.made if one.is_sum)))
     facts = check_rows(named, layout, plan, where)

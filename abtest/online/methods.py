@@ -2,10 +2,11 @@
 
 Each arm's models are trained K times, with other seeds on the same log of the warm-up, and each training serves a world
 of its own to the same users with the same noise. With mean m_a of arm a over its trainings, the lift of the methods is
-m_treatment / m_control - 1. Its variance is the sum of two parts, each of linearised residuals d = a_t - r a_c with r the
-ratio of the means: over trainings, s^2 / (K m_control^2) with s the standard deviation of d over the pairs of trainings,
-since both arms' trainings of one number have one seed, log and crowd, and may be lucky together; and over users, that of
-each user's mean over the trainings, as for two models. Degrees of freedom by Satterthwaite (1946) from K - 1 and U - 1.
+m_treatment / m_control - 1. Its variance is the sum of two parts, each of linearised residuals d = a_t - r a_c with r
+the ratio of the means: over trainings, s^2 / (K m_control^2) with s the standard deviation of d over the pairs of
+trainings, since both arms' trainings of one number have one seed, log and crowd, and may be lucky together; and over
+users, that of each user's mean over the trainings, as for two models. Degrees of freedom by Satterthwaite (1946) from
+K - 1 and U - 1.
 """
 
 import math

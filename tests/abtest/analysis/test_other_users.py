@@ -1,6 +1,7 @@
 """Users in two arms and exposed users: what is judged, and what stands beside."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -8,6 +9,7 @@ import pytest
 
 import abtest
 from abtest.analysis.design import Design
+from abtest.analysis.metrics import metrics_of
 from micrec.errors import MicrecError
 from tests.abtest.analysis.design_logs import START, exposed, two_armed
 from tests.abtest.analysis.logs import AB, analysed, effect, read, users
@@ -110,6 +112,37 @@ class TestExposures:
         )
         table = days.select("user_id").unique().with_columns(timestamp=pl.lit(START).dt.offset_by("30h"))
         assert read(days, with_exposures(tmp_path, table)).users.collect()["clicks"].to_list() == [1.0] * 100
+
+    def test_hours_of_a_conversion_and_days_of_retention_count_from_the_exposure(self, tmp_path):
+        """Loops over the rows from each user's exposure on; what was done before it counts nowhere."""
+        log, table = exposed(400)
+        log = log.with_columns(event=pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit("buy")).otherwise("event"))
+        file = {
+            "primary": ["ACC"],
+            "secondary": ["bought", "shown", "retention-1"],
+            "metrics": {
+                "bought": {"conversion": "buy", "within_h": 20},
+                "shown": {"conversion": "buy", "within_h": 20, "exposure": "click"},
+            },
+        }
+        plan = with_exposures(tmp_path, table, metrics=tuple(metrics_of(file, "test")[0]))
+        users = {row["user_id"]: row for row in read(log, plan).users.collect().iter_rows(named=True)}
+        since, end = dict(table.iter_rows()), log["timestamp"].max()
+        for user, row in users.items():
+            mine = log.filter((pl.col("user_id") == user) & (pl.col("timestamp") >= since[user])).rows(named=True)
+            clicks = [one["timestamp"] for one in mine if one["event"] == "click"]
+            for start, hours in ((since[user], "20h"), (min(clicks, default=None), "20h_of_click")):
+                stop = None if start is None else start + timedelta(hours=20)
+                bought = stop is not None and any(
+                    one["event"] == "buy" and start <= one["timestamp"] <= stop for one in mine
+                )
+                assert (row[f"buy_within_{hours}"], row[f"observed_for_{hours}"]) == (
+                    float(bought),
+                    float(stop is not None and stop <= end),
+                )
+            days = {(one["timestamp"].date() - since[user].date()).days for one in mine}
+            if row["observed_day_1"] and mine:
+                assert row["retained_day_1"] == float(min(days) + 1 in days)
 
     def test_one_row_a_user_joins_by_user(self, tmp_path):
         table = pl.DataFrame({"user_id": range(0, 2000, 3), "timestamp": START})
