@@ -133,7 +133,7 @@ def analyse(
         effects=found,
         interactions=interactions_of(measured, log.metrics, plan),
         heterogeneity=[] if log.has_units else heterogeneity_of(measured, log.metrics, plan),
-        breakdowns=[] if plan.design.unit else breakdowns_of(log, found, plan),
+        breakdowns=[] if plan.design.unit and not log.has_units else breakdowns_of(log, found, plan),
         looks=looks,
         novelty=novelty_of(daily, plan) if daily else [],
         power=power_curves(measured, log.metrics, plan, levels),

@@ -17,7 +17,7 @@ from tests.abtest.online.tiny_runs import tiny
 
 # Written down by hand from what a platform can log; a column more is a leak until it is added here.
 CLICKS = {"user_id", "item_id", "timestamp", "dwell_s", "like", "follow"}
-IMPRESSIONS = {"user_id", "item_id", "timestamp", "position", "channel", "clicked"}
+IMPRESSIONS = {"user_id", "item_id", "timestamp", "position", "channel", "channel_place", "clicked"}
 ITEMS = {"item_id", "title", "category", "subcategory", "provider", "tags", "published"}
 HIDDEN_WORDS = (
     "appeal",
