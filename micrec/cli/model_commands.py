@@ -84,7 +84,8 @@ def evaluate(
 
     chosen: Part = _choice("--part", part, ("test", "valid"))
     model = load_model(folder, data, device=device)
-    given = apply_overrides(model.config.evaluation.model_dump(), sets or [])
+    keys = [text.removeprefix("evaluation.") for text in sets or []]  # as notes and configs spell them
+    given = apply_overrides(model.config.evaluation.model_dump(), keys)
     settings = validate(EvalConfig, given, where="--set")
     found = run(model, part=chosen, settings=settings)
     results = dict(found.models)

@@ -234,7 +234,7 @@ class TestEvaluate:
             build_config("paper", {"train": {"metric": "gini@5"}})
 
     def test_another_protocol(self, shop):
-        sets = ("--set", "history=rolling", "--set", "cutoffs=[1]")
+        sets = ("--set", "history=rolling", "--set", "evaluation.cutoffs=[1]")  # both spellings
         found = json.loads(run("evaluate", shop.out, shop.data, *sets, "--json"))
         metrics = next(iter(found["models"].values()))["metrics"]
         assert "hit@1" in metrics
