@@ -343,12 +343,13 @@ class _Prepared:
                 is_hidden = asked[place].hide_seen
                 self.hidden[place] = np.unique(_clicks_of(self.bundle, np.array([row]))) if is_hidden else _NONE
                 self._known[place] = row
-        for place in set(range(len(asked))).difference(known):
+        for place, request in enumerate(asked):
+            if request.user is not None:
+                continue
             with self._noting_fault(place):
-                _check_length(asked[place].k)
-                query, clicked = _unseen_query(parts, asked[place].fields, asked[place].history)
-                self.hidden[place] = np.unique(clicked) if asked[place].hide_seen else _NONE
-                self._unseen[place] = query
+                _check_length(request.k)
+                self._unseen[place], clicked = _unseen_query(parts, request.fields, request.history)
+                self.hidden[place] = np.unique(clicked) if request.hide_seen else _NONE
         self.places = [*self._known, *self._unseen]
 
     def query(self) -> Query:
