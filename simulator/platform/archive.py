@@ -5,7 +5,9 @@ the day is over. A run may start from the last day of another one, whose folders
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import polars as pl
@@ -71,7 +73,14 @@ class Archive(NamedTuple):
 
 
 def observed(
-    archive: Archive, setting: PlatformInputs, day: int, *, arm: str | None, log_days: int | None, shared_until: int
+    archive: Archive,
+    setting: PlatformInputs,
+    day: int,
+    *,
+    arm: str | None,
+    log_days: int | None,
+    shared_until: int,
+    known_as: Mapping[str, str] = MappingProxyType({}),
 ) -> ObservedLog:
     """What has been logged by the start of ``day``: the columns named here and no others.
 
@@ -82,6 +91,7 @@ def observed(
         arm: Only this arm's users from day ``shared_until`` on; None = everybody's.
         log_days: Latest days that count; None = all.
         shared_until: First day of the experiment.
+        known_as: Names under which models know channels that have others in the log.
 
     Raises:
         MicrecError: If a table cannot be read.
@@ -96,11 +106,14 @@ def observed(
         only = arm if past >= shared_until else None
         clicks.append(_table(archive.day(past), "behaviours", CLICKS, only))
         impressions.append(_table(archive.day(past), "impressions", IMPRESSIONS, only))
+    shown = pl.concat(impressions).sort("timestamp", maintain_order=True)
+    if renamed := {name: known for name, known in known_as.items() if name != known}:
+        shown = shown.with_columns(pl.col("channel").replace(renamed))
     return ObservedLog(
         users=setting.users,
         items=setting.items.filter(pl.col("published") <= setting.start_s + now_s),
         clicks=pl.concat(clicks).sort("timestamp", maintain_order=True),
-        impressions=pl.concat(impressions).sort("timestamp", maintain_order=True),
+        impressions=shown,
         now_s=float(now_s),
         start_s=setting.start_s,
     )

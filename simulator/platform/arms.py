@@ -1,9 +1,10 @@
 """Arms: what each changes of the pipeline, and who belongs to which."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from micrec.errors import MicrecError
@@ -95,7 +96,49 @@ def without_nulls(data: dict[str, Any]) -> dict[str, Any]:
 
 def assign(users: NDArray[np.int64], keys: PlatformConfig) -> NDArray[np.int64]:
     """Number of each user's arm, shape (B,), in the order of ``keys.arms``: a salted hash of the id."""
+    return _arm_of(keys, "arm", users)
+
+
+def assign_units(
+    users: NDArray[np.int64], at_s: NDArray[np.float64], table: pl.DataFrame, keys: PlatformConfig
+) -> NDArray[np.int64]:
+    """Number of the arm that serves each user at a moment, shape (B,), by what ``keys.assignment`` assigns as a whole.
+
+    Args:
+        users: User ids, shape (B,).
+        at_s: Seconds since the start of the log, shape (B,).
+        table: The user table, ``user_id`` 0 … U - 1 in order.
+        keys: The platform.
+    """
+    unit = keys.assignment.unit
+    if unit == "time":
+        return _arm_of(keys, "arm of period", np.floor(at_s / (keys.assignment.period_h * 3600.0)).astype(np.int64))
+    if unit == "cluster":
+        return _arm_of(keys, "arm of cluster", clusters_of(table, keys.assignment.cluster_fields)[users])
+    return assign(users, keys)
+
+
+def clusters_of(table: pl.DataFrame, fields: Sequence[str]) -> NDArray[np.int64]:
+    """Number of each user's cluster, shape (U,): those with the same values share one.
+
+    Raises:
+        MicrecError: If the user table has no such field.
+    """
+    if lacking := [name for name in fields if name not in table.columns[1:]]:
+        raise MicrecError(
+            f"assignment.cluster_fields: the user table has no {lacking[0]}: choose from {', '.join(table.columns[1:])}."
+        )
+    return table.select(pl.struct(pl.col(list(fields)).cast(pl.String)).rank("dense")).to_series().to_numpy() - 1
+
+
+def item_arms(items: int, keys: PlatformConfig) -> NDArray[np.int64] | None:
+    """Arm that alone may show each item, shape (N,); None where arms share the catalogue."""
+    if keys.catalogue == "shared" or len(keys.arms) == 1:
+        return None
+    return _arm_of(keys, "arm of item", np.arange(items))
+
+
+def _arm_of(keys: PlatformConfig, purpose: str, units: NDArray[np.int64]) -> NDArray[np.int64]:
     weights = np.array([arm.weight for arm in keys.arms.values()])
     bounds = np.cumsum(weights)[:-1] / weights.sum()
-    uniform = Draws(keys.seed, f"arm {keys.salt}").uniform(users)
-    return np.searchsorted(bounds, uniform, side="right")
+    return np.searchsorted(bounds, Draws(keys.seed, f"{purpose} {keys.salt}").uniform(units), side="right")

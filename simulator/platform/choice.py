@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import halves, mixed
+from simulator.platform.last_place import explored_among
 
 PADDING = -2  # in place of an item's value
 _EXPLORE = np.asarray(2)
@@ -35,6 +36,7 @@ def explore(
     k: int,
     n: NDArray[np.int64],
     keys: NDArray[np.uint64],
+    among: int | None = None,
 ) -> None:
     """With chance ``rate`` swap place k - 1 with one drawn evenly from those after it, in place.
 
@@ -45,9 +47,10 @@ def explore(
         k: Places of the slate.
         n: Items in each row, shape (B,).
         keys: Key of each row.
+        among: How many of those after it are drawn from; None: all.
     """
     whether, which = halves(mixed(keys, _EXPLORE))
-    rest = np.maximum(n - k, 0)
+    rest = explored_among(n, k, among)
     row = np.flatnonzero((whether < rate) & (rest > 0))
     chance[:, k - 1] = np.where(rest > 0, 1.0 - rate, 1.0)
     chance[row, k - 1] = rate / rest[row]

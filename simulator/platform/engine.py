@@ -16,7 +16,7 @@ from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from simulator.arrays import load_arrays, save_arrays
 from simulator.platform.archive import Archive, observed
-from simulator.platform.arms import arm_pipelines, assign
+from simulator.platform.arms import arm_pipelines, assign_units, item_arms
 from simulator.platform.daily_user_state import daily_user_state
 from simulator.platform.logs import DayLog, tables
 from simulator.platform.model_registry import Deployed, ModelRegistry, TrainerFactories
@@ -111,17 +111,23 @@ class Engine:
             stage: Stage(name, keys, seed=self._keys.seed, day_0_s=self._experiment_day * DAY_S)
             for stage, (name, keys) in plan.stages.items()
         }
-        log = DayLog(tables([arm.name for arm in plan.arms], plan.channels), folder)
+        log = DayLog(tables([arm.name for arm in plan.arms], plan.channels, plan.policies), folder)
         service = Service(
             day=day,
             visits=visits,
-            arm=self._arms_of(plan, visits.user),
+            arm=self._arms_of(plan, visits.user, visits.start_s),
             users=self._users,
             plan=plan,
             stages=stages,
             missing=deployed.missing,
             slate_builder=SlateBuilder(
-                plan, deployed.matchers, deployed.rankers, popular, self._values, VisitImpressions()
+                plan,
+                deployed.matchers,
+                deployed.rankers,
+                popular,
+                self._values,
+                VisitImpressions(),
+                item_arms(len(self._setting.items), self._keys) if plan is self._plan else None,
             ),
             recent=self._recent,
             follows=self._follows,
@@ -154,6 +160,7 @@ class Engine:
                     arm=arm,
                     log_days=self._keys.log_days,
                     shared_until=self._experiment_day,
+                    known_as=dict(zip(self._plan.channels, self._plan.ranked_as, strict=True)),
                 )
             return logs[arm]
 
@@ -185,13 +192,17 @@ class Engine:
         service.settle(np.inf)
         self._progress.finish(f"{service.n_requests:,} requests")
 
-    def _arms_of(self, plan: ServingPlan, users: NDArray[np.int64]) -> NDArray[np.int64]:
-        return assign(users, self._keys) if plan is self._plan else np.zeros(len(users), np.int64)
+    def _arms_of(self, plan: ServingPlan, users: NDArray[np.int64], at_s: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Arm of each user (B,) at a moment (B,)."""
+        if plan is not self._plan:
+            return np.zeros(len(users), np.int64)
+        return assign_units(users, at_s, self._setting.users, self._keys)
 
     def _moods(self, day: int, plan: ServingPlan, visits: DayVisits, left: NDArray[np.bool_]) -> pl.DataFrame:
         users = np.union1d(visits.user, np.flatnonzero(left))
         names = [arm.name for arm in plan.arms]
-        return daily_user_state(day, users, self._arms_of(plan, users), names, self._users.satisfaction, left)
+        at_s = np.full(len(users), (day + 0.5) * DAY_S)  # who has several arms in a day is counted in that of noon
+        return daily_user_state(day, users, self._arms_of(plan, users, at_s), names, self._users.satisfaction, left)
 
     def _folder_of(self, day: int) -> Path:
         under_way = self._archive.partial(day)

@@ -27,8 +27,8 @@ class LogTable(NamedTuple):
     columns: Mapping[str, Any]
 
 
-def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, LogTable]:
-    """The tables of a platform with these arms and channels.
+def tables(arms: Sequence[str], channels: Sequence[str], policies: Sequence[str] = ()) -> dict[str, LogTable]:
+    """The tables of a platform with these arms, channels, and policies for the last place.
 
     Times: ``timestamp`` in whole seconds since 1970-01-01 UTC, ``…_s`` in seconds since the start of the log.
     """
@@ -93,7 +93,25 @@ def tables(arms: Sequence[str], channels: Sequence[str]) -> dict[str, LogTable]:
             {**request, "item_id": pl.Int64, "position": pl.Int16, "examined": pl.Boolean, "cause": CAUSES},
         ),
     ]
+    if policies:
+        found += _policy_tables(request, channels, policies)
     return {table.name: table for table in found}
+
+
+def _policy_tables(request: Mapping[str, Any], channels: Sequence[str], policies: Sequence[str]) -> list[LogTable]:
+    """What each policy would have put on the last place; and, hidden from the platform, whether it would be clicked."""
+    choice = {
+        "policy": tuple(policies),
+        "item_id": pl.Int64,
+        "propensity": pl.Float32,  # chance of that choice under the policy that serves
+        "channel": (*channels, "fallback"),
+        "channel_place": pl.Int16,
+        "score": pl.Float32,
+    }
+    return [
+        LogTable("policies", {**request, **choice}),
+        LogTable("ground_truth_policies", {**request, "policy": tuple(policies), "clicked": pl.Boolean}),
+    ]
 
 
 class TableWriter:
@@ -179,7 +197,7 @@ class DayLog:
     def __init__(self, known: Mapping[str, LogTable], folder: Path) -> None:
         (folder / "ground_truth").mkdir(exist_ok=True)
         self._writers = {
-            name: TableWriter(table, folder / "ground_truth" if name == "ground_truth" else folder)
+            name: TableWriter(table, folder / "ground_truth" if name.startswith("ground_truth") else folder)
             for name, table in known.items()
         }
 

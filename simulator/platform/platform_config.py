@@ -115,6 +115,11 @@ class MergeConfig(FrozenConfig):
         description="quota: each channel up to its quota; snake: channels in turns, back and forth; score: by score.",
     )
     candidates: Length = Field(300, description="Most candidates that are passed to ranking.")
+    draft: tuple[str, str] | None = Field(
+        None,
+        description="Two channels that are interleaved by team draft: the drafted list takes the place of the first, "
+        "whose k, quota and model versions count, and each item is credited to the channel that picked it.",
+    )
 
 
 class DiversityConfig(FrozenConfig):
@@ -137,6 +142,14 @@ class PipelineConfig(FrozenConfig):
     ranking: RankingConfig = Field(default_factory=RankingConfig, description="The ranking stage.")
     diversity: DiversityConfig = Field(default_factory=DiversityConfig, description="Re-ranking of the slate.")
     explore: Share = Field(0.0, description="Probability that the last place of a slate goes to a random candidate.")
+    explore_among: Length | None = Field(
+        None, description="How many of the best candidates after the slate that random one is drawn from; null: all."
+    )
+    policies: tuple[str, ...] = Field(
+        (),
+        description="Policies for the last place of a slate whose choice is logged beside what was shown: ranking, or "
+        "the name of a channel, whose best-ranked candidate it would take.",
+    )
     slate_size: Annotated[int, Field(ge=1, le=100)] = Field(10, description="Number of items in a slate.")
     repeats: bool = Field(False, description="Whether an item may be shown again in the same visit.")
 
@@ -148,8 +161,20 @@ class PipelineConfig(FrozenConfig):
                 raise ValueError(f"a channel's name is letters, digits and _, and not one of {', '.join(RESERVED)}")
         return channels
 
+    @model_validator(mode="after")
+    def _check_channel_names(self) -> Self:
+        draft, known = self.merge.draft or (), ", ".join(self.channels)
+        if unknown := [name for name in draft if name not in self.channels]:
+            raise ValueError(f"merge.draft: no channel {unknown[0]}: name two of {known}")
+        if len(set(draft)) < len(draft):
+            raise ValueError("merge.draft: names one channel twice: name two")
+        if unknown := [name for name in self.policies if name not in (*self.channels, RANKED)]:
+            raise ValueError(f"policies: no channel {unknown[0]}: choose from {RANKED}, {known}")
+        return self
+
 
 RESERVED = ("ranking", "fallback")
+RANKED = "ranking"  # the policy that leaves the last place as ranking has it
 
 
 class ArmConfig(FrozenConfig):
@@ -159,6 +184,20 @@ class ArmConfig(FrozenConfig):
     pipeline: dict[str, Any] = Field(
         default_factory=dict,
         description="Keys that replace those of the platform's pipeline, at any depth; null removes a channel.",
+    )
+
+
+class AssignmentConfig(FrozenConfig):
+    """What is assigned to an arm as a whole."""
+
+    unit: Literal["user", "cluster", "time"] = Field(
+        "user",
+        description="user: each user has an arm; cluster: all users with the same values of cluster_fields share one; "
+        "time: all visits that begin in the same period do, a switchback.",
+    )
+    cluster_fields: tuple[str, ...] = Field(("region",), description="For cluster: fields of the user table.")
+    period_h: Annotated[float, Field(gt=0.0, le=24.0 * 28)] = Field(
+        24.0, description="For time: hours of a period; periods count from midnight of day 0."
     )
 
 
@@ -175,6 +214,14 @@ class PlatformConfig(FrozenConfig):
         description="Arms by name; each user stays in one arm.",
     )
     salt: str = Field("", description="Salt of the assignment of users to arms: another salt gives another split.")
+    assignment: AssignmentConfig = Field(
+        default_factory=AssignmentConfig, description="What is assigned to the arms: users, clusters of them, or time."
+    )
+    catalogue: Literal["shared", "diverted"] = Field(
+        "shared",
+        description="shared: every arm may show every item; diverted: the items are divided among the arms by a salted "
+        "hash, in proportion to their weights, and each arm shows its own alone.",
+    )
     warmup_days: DaysOrNone = Field(3, description="Days before the experiment under the production pipeline.")
     shadow_warm_up: bool = Field(
         True,

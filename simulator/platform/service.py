@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.draws import Draws
+from simulator.platform.last_place import CHOICE
 from simulator.platform.logs import DayLog
 from simulator.platform.recent import RecentItems
 from simulator.platform.serving_plan import ServingPlan
@@ -287,6 +288,7 @@ class Service:
         if len(rows):
             now_s = timetable.answered_s[rows]
             items = slates.items[rows]
+            self._log_policies(asked, rows, now_s, slates)
             did = self.users.respond(asked.visit[rows], items, now_s, asked.request[rows])
             next_s[rows], leave[rows] = now_s + did.busy_s, did.leave
             self.recent.take(asked.user[rows], items, did.clicked)
@@ -371,6 +373,29 @@ class Service:
             "follow": did.follow[at, place],
         }
         self.log.add("behaviours", asked.at_s[row], asked.visit[row], clicks)
+
+    def _log_policies(
+        self, asked: RequestBatch, rows: NDArray[np.int64], now_s: NDArray[np.float64], slates: Slates
+    ) -> None:
+        """What each policy would have put on the last place of full slates, and what the user would have done.
+
+        The users answer each of these slates and are put back: the same visit, the same noise, one item exchanged.
+        """
+        for number in range(slates.policies.shape[1]):
+            choice = slates.policies[rows, number]
+            full = (choice["item_id"] >= 0) & (slates.items[rows, -1] >= 0)
+            some, choice = rows[full], choice[full]
+            visits, items = asked.visit[some], slates.items[some].copy()
+            items[:, -1] = choice["item_id"]
+            before = self.users.remember(visits)
+            did = self.users.respond(visits, items, now_s[full], asked.request[some])
+            self.users.put_back(visits, before)
+            columns = {**self._of_request(asked, some), **{name: choice[name] for name in CHOICE.names or ()}}
+            channel = choice["channel"].astype(np.int64)
+            columns["channel"] = np.where(channel == FALLBACK, len(self.plan.channels), channel)
+            columns |= {"policy": np.full(len(some), number), "clicked": did.clicked[:, -1]}
+            for table in ("policies", "ground_truth_policies"):
+                self.log.add(table, asked.at_s[some], visits, columns)
 
     def _of_request(self, asked: RequestBatch, rows: NDArray[np.int64]) -> dict[str, NDArray]:
         return {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from simulator.interleaving import DraftPair
 from simulator.platform.platform_config import ChannelStageConfig, MergeConfig, ModelStageConfig, PipelineConfig
 
 RANKING = "ranking"
@@ -35,6 +36,9 @@ class SlateShape(NamedTuple):
     explore: float
     slate_size: int
     repeats: bool
+    draft: DraftPair | None
+    explore_among: int | None
+    policies: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,19 @@ class ServingPlan:
         stages: Name and keys of each distinct stage, by id.
         models: Name and keys of each distinct model, by id, and the arm whose log it learns from, None = all.
         channels: Names of all channels, in the order of the arms.
+        ranked_as: Names by which ranking knows them: two channels that draft are one to it.
     """
 
     arms: tuple[ArmPlan, ...]
     stages: Mapping[str, tuple[str, ModelStageConfig]]
     models: Models
     channels: tuple[str, ...]
+    ranked_as: tuple[str, ...]
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Names of the policies for the last place, of any arm."""
+        return tuple(dict.fromkeys(name for arm in self.arms for name in arm.shape.policies))
 
 
 def make_plan(pipelines: Mapping[str, PipelineConfig], *, diverted: bool) -> ServingPlan:
@@ -69,24 +80,35 @@ def make_plan(pipelines: Mapping[str, PipelineConfig], *, diverted: bool) -> Ser
     stages: dict[str, tuple[str, ModelStageConfig]] = {}
     models: dict[str, tuple[str, ModelStageConfig, str | None]] = {}
 
-    def serve(name: str, keys: ModelStageConfig, arm: str) -> ServedArm:
-        stage = stage_id(name, keys)
+    def serve(name: str, keys: ModelStageConfig, arm: str, model_name: str | None = None) -> ServedArm:
+        stage, model_name = stage_id(name, keys), model_name or name
         stages.setdefault(stage, (name, keys))
-        model = model_id(name, keys) + (f".{arm}" if diverted else "")
-        models.setdefault(model, (name, keys, arm if diverted else None))
+        model = model_id(model_name, keys) + (f".{arm}" if diverted else "")
+        models.setdefault(model, (model_name, keys, arm if diverted else None))
         return ServedArm(name, stage, model)
 
     arms = tuple(
         ArmPlan(
             name=arm,
-            channels=tuple(serve(name, keys, arm) for name, keys in pipeline.channels.items()),
+            channels=tuple(
+                serve(name, keys, arm, drafted_as(pipeline).get(name)) for name, keys in pipeline.channels.items()
+            ),
             ranking=serve(RANKING, pipeline.ranking, arm),
             shape=_shape(pipeline),
         )
         for arm, pipeline in pipelines.items()
     )
     channels = tuple(dict.fromkeys(served.name for arm in arms for served in arm.channels))
-    return ServingPlan(arms, stages, models, channels)
+    drafting = {second: first for pipeline in pipelines.values() for second, first in drafted_as(pipeline).items()}
+    return ServingPlan(arms, stages, models, channels, tuple(drafting.get(name, name) for name in channels))
+
+
+def drafted_as(pipeline: PipelineConfig) -> dict[str, str]:
+    """The channel whose models a drafting channel's are versions of: the second team's are the first's with its keys.
+
+    So a challenger serves what its own arm would serve under the first one's name, down to the seed of the training.
+    """
+    return {pipeline.merge.draft[1]: pipeline.merge.draft[0]} if pipeline.merge.draft else {}
 
 
 def shadows(pipelines: Mapping[str, PipelineConfig], production: ServingPlan) -> Models:
@@ -113,6 +135,7 @@ def _shape(pipeline: PipelineConfig) -> SlateShape:
     def of(name: str, keys: ChannelStageConfig) -> tuple[str, int, int]:
         return name, keys.k, keys.quota
 
+    draft = pipeline.merge.draft
     return SlateShape(
         channels=tuple(of(name, keys) for name, keys in pipeline.channels.items()),
         merge=pipeline.merge,
@@ -121,6 +144,9 @@ def _shape(pipeline: PipelineConfig) -> SlateShape:
         explore=pipeline.explore,
         slate_size=pipeline.slate_size,
         repeats=pipeline.repeats,
+        draft=DraftPair(*(list(pipeline.channels).index(name) for name in draft)) if draft else None,
+        explore_among=pipeline.explore_among,
+        policies=pipeline.policies,
     )
 
 

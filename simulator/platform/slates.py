@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.channels.lists import shared_list
-from simulator.merge import merge
+from simulator.interleaving import credited, drafted, offered_bits
+from simulator.merge import Merged, merge
 from simulator.platform.choice import PADDING, best_columns, explore, spread_out
+from simulator.platform.last_place import CHOICE, explored_among, policy_columns, propensities
 from simulator.platform.serving_plan import ServingPlan, SlateShape
 from simulator.platform.shown_items import VisitImpressions
 from simulator.platform.stage import Outcome
@@ -33,6 +35,7 @@ class Slates(NamedTuple):
     offered: NDArray[np.int32]  # (B, S) by each channel, after what the visit has seen is taken out
     merged: NDArray[np.int32]  # (B, S) of each channel's items among the candidates
     offered_by: NDArray[np.uint32]  # (B, K) bit s is set if channel s offered the item; 0 beside padding
+    policies: NDArray[np.void]  # (B, P) what each policy would put on the last place, see last_place.CHOICE
 
 
 @dataclass
@@ -46,6 +49,7 @@ class SlateBuilder:
         popular: Fallback list where no channel answers, best first, shape (n,).
         values: Code of each item's value by field of the item table, shape (N,), -1 = none: to spread by.
         shown: What visits have seen.
+        item_arm: Arm that alone may show each item, shape (N,); None: every arm may show all.
     """
 
     plan: ServingPlan
@@ -54,6 +58,7 @@ class SlateBuilder:
     popular: NDArray[np.int64]
     values: Mapping[str, NDArray[np.int32]]
     shown: VisitImpressions
+    item_arm: NDArray[np.int64] | None = None
 
     def make(
         self, asked: RequestBatch, recent: NDArray[np.int64], follows: NDArray[np.int64], timetable: Timetable
@@ -64,12 +69,13 @@ class SlateBuilder:
         distinct = list(dict.fromkeys(shapes))
         of_arm = np.array([distinct.index(shape) for shape in shapes])[asked.arm]
         most = max(shape.slate_size for shape in shapes)
-        whole = _empty(len(asked.at_s), most, len(self.plan.channels))
+        whole = _empty(len(asked.at_s), most, len(self.plan.channels), max(len(shape.policies) for shape in shapes))
         for number, shape in enumerate(distinct):
             for rows in _chunks(np.flatnonzero(of_arm == number)):
                 part = self._of_shape(shape, rows, asked, _take(requests, rows), timetable, most)
-                for name in Slates._fields:
+                for name in Slates._fields[:-1]:
                     getattr(whole, name)[rows] = getattr(part, name)
+                whole.policies[rows, : part.policies.shape[1]] = part.policies
         return whole
 
     def see(self, asked: RequestBatch, rows: NDArray[np.int64], items: NDArray[np.int64]) -> None:
@@ -97,15 +103,17 @@ class SlateBuilder:
             some = self._retrieve(name, k, requests, place, timetable.channels)
             if some is not None and slots is not None:
                 some = without(some, self.shown.mask(slots, some.items))
+            if some is not None and self.item_arm is not None:
+                some = without(some, self._of_other_arm(some.items, asked.arm[rows]))
             lists.append(some)
             if some is not None:
                 offered[:, self.plan.channels.index(name)] = (some.items >= 0).sum(axis=1)
-        pool = self._merge(shape, lists, requests.recent_items, slots)
+        pool = self._merge(shape, lists, requests, slots, asked.arm[rows])
         scores, ranked = self._rank(requests, pool, place, timetable.ranking)
         order = np.where(ranked[:, None], scores, _falling(pool.items))
         final = np.where(ranked[:, None], scores, pool.scores)
-        chosen, chance = self._choose(shape, order, pool.items, asked.key[rows])
-        slates = _empty(len(rows), most, len(self.plan.channels))
+        chosen, chance, policies = self._choose(shape, order, pool, final, asked.key[rows])
+        slates = _empty(len(rows), most, len(self.plan.channels), 0)._replace(policies=policies)
         k = chosen.shape[1]
         row = np.arange(len(rows))[:, None]
         slates.items[:, :k] = pool.items[row, chosen]
@@ -151,13 +159,15 @@ class SlateBuilder:
         self,
         shape: SlateShape,
         lists: Sequence[Candidates | None],
-        recent: NDArray[np.int64],
+        requests: Requests,
         slots: NDArray[np.int64] | None,
+        arm: NDArray[np.int64],
     ) -> "_Pool":
         """The candidates; where there are none, those of the fallback list, which leaves out latest clicks too."""
+        recent = requests.recent_items
         size, batch = shape.merge.candidates, len(recent)
         if any(part is not None for part in lists):
-            merged = merge(lists, shape.merge.kind, [quota for _, _, quota in shape.channels], size)
+            merged = _merged(shape, lists, requests.keys)
             numbers = [self.plan.channels.index(name) for name, _, _ in shape.channels]
             pool = _Pool(
                 merged.items,
@@ -180,6 +190,8 @@ class SlateBuilder:
             items = shared_list(self.popular, np.zeros(len(self.popular), np.float32), size, hidden).items
             if slots is not None:
                 items[self.shown.mask(slots[alone], items)] = -1
+            if self.item_arm is not None:
+                items[self._of_other_arm(items, arm[alone])] = -1
             pool.items[alone] = items
             pool.channel[alone] = np.where(items >= 0, FALLBACK, -1)
             pool.scores[alone] = np.where(items >= 0, 0.0, -np.inf)
@@ -209,16 +221,31 @@ class SlateBuilder:
         """Scores of all candidates (B, C) by one ranking model, which is told who brought them if it asks for it."""
         ranker = self.rankers[model]
         if isinstance(ranker, NominationRanker):
-            nominations = Nominations(self.plan.channels, pool.channel, pool.place)
+            nominations = Nominations(self.plan.ranked_as, pool.channel, pool.place)
             return ranker.score_nominated(requests, pool.items, nominations)
         return ranker.score(requests, pool.items)
 
+    def _of_other_arm(self, items: NDArray[np.int64], arm: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of ``items`` (B, K) belong to another arm than that of the request, ``arm`` (B,)."""
+        assert self.item_arm is not None
+        return (items >= 0) & (self.item_arm[items] != arm[:, None])
+
     def _choose(
-        self, shape: SlateShape, order: NDArray[np.float32], items: NDArray[np.int64], keys: NDArray[np.uint64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Columns of the slate's items and their propensities, shape (B, K)."""
+        self,
+        shape: SlateShape,
+        order: NDArray[np.float32],
+        pool: "_Pool",
+        scores: NDArray[np.float32],
+        keys: NDArray[np.uint64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.void]]:
+        """Columns of the slate's items and their propensities, shape (B, K); what policies would show last, (B, P)."""
+        items = pool.items
         k = min(shape.slate_size, order.shape[1])
-        deep = order.shape[1] if shape.explore else min(order.shape[1], k * _DEEP if shape.diversity_field else k)
+        deep = (
+            order.shape[1]
+            if shape.explore or shape.policies
+            else min(order.shape[1], k * _DEEP if shape.diversity_field else k)
+        )
         ranking = best_columns(order, deep)
         if shape.diversity_field is not None:
             codes = self.values[shape.diversity_field]
@@ -227,9 +254,38 @@ class SlateBuilder:
             spread = spread_out(np.where(ahead >= 0, codes[ahead], PADDING), shape.diversity_at_most)
             ranking[:, : k * _DEEP] = np.take_along_axis(ranking[:, : k * _DEEP], spread, axis=1)
         chance = np.ones((len(items), k), np.float32)
+        policies = self._policies(shape, ranking, pool, scores) if shape.policies else np.zeros((len(items), 0), CHOICE)
         if shape.explore:
-            explore(ranking, chance, shape.explore, k, (items >= 0).sum(axis=1), keys)
-        return ranking[:, :k], chance
+            explore(ranking, chance, shape.explore, k, (items >= 0).sum(axis=1), keys, shape.explore_among)
+        return ranking[:, :k], chance, policies
+
+    def _policies(
+        self, shape: SlateShape, ranking: NDArray[np.int64], pool: "_Pool", scores: NDArray[np.float32]
+    ) -> NDArray[np.void]:
+        """What each policy would put on the last place, and how likely the serving one does, shape (B, P)."""
+        k, found = shape.slate_size, np.zeros((len(ranking), len(shape.policies)), CHOICE)
+        found["item_id"] = -1
+        if ranking.shape[1] < k:
+            return found
+        places = policy_columns(shape.policies, self.plan.channels, ranking, pool.channel, k)
+        among = explored_among((pool.items >= 0).sum(axis=1), k, shape.explore_among)
+        column, row = np.take_along_axis(ranking, places, axis=1), np.arange(len(ranking))[:, None]
+        found["item_id"], found["score"] = pool.items[row, column], scores[row, column]
+        found["channel"], found["channel_place"] = pool.channel[row, column], pool.place[row, column]
+        found["propensity"] = propensities(places, k, shape.explore, among)
+        return found
+
+
+def _merged(shape: SlateShape, lists: Sequence[Candidates | None], keys: NDArray[np.uint64]) -> Merged:
+    """The lists as one; ``channel`` counts the arm's channels, and two that draft are credited with what they picked."""
+    draft, own = None, lists
+    if shape.draft is not None:
+        lists, draft = drafted(lists, shape.draft, keys)
+    merged = merge(lists, shape.merge.kind, [quota for _, _, quota in shape.channels], shape.merge.candidates)
+    if shape.draft is None or draft is None:
+        return merged
+    bits = offered_bits(merged.items, merged.offered_by, own, shape.draft)
+    return merged._replace(channel=credited(merged.channel, merged.place, draft, shape.draft), offered_by=bits)
 
 
 class _Pool(NamedTuple):
@@ -285,7 +341,7 @@ def _no_lists(batch: int, k: int) -> Candidates:
     return Candidates(np.full((batch, k), -1), np.full((batch, k), -np.inf, np.float32))
 
 
-def _empty(batch: int, k: int, channels: int) -> Slates:
+def _empty(batch: int, k: int, channels: int, policies: int) -> Slates:
     return Slates(
         items=np.full((batch, k), -1),
         channel=np.full((batch, k), -1, np.int8),
@@ -296,4 +352,5 @@ def _empty(batch: int, k: int, channels: int) -> Slates:
         offered=np.zeros((batch, channels), np.int32),
         merged=np.zeros((batch, channels), np.int32),
         offered_by=np.zeros((batch, k), np.uint32),
+        policies=np.zeros((batch, policies), CHOICE),
     )
