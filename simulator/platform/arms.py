@@ -126,7 +126,8 @@ def clusters_of(table: pl.DataFrame, fields: Sequence[str]) -> NDArray[np.int64]
     """
     if lacking := [name for name in fields if name not in table.columns[1:]]:
         raise MicrecError(
-            f"assignment.cluster_fields: the user table has no {lacking[0]}: choose from {', '.join(table.columns[1:])}."
+            f"assignment.cluster_fields: the user table has no {lacking[0]}: choose from "
+            f"{', '.join(table.columns[1:])}."
         )
     return table.select(pl.struct(pl.col(list(fields)).cast(pl.String)).rank("dense")).to_series().to_numpy() - 1
 

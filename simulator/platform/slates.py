@@ -277,7 +277,7 @@ class SlateBuilder:
 
 
 def _merged(shape: SlateShape, lists: Sequence[Candidates | None], keys: NDArray[np.uint64]) -> Merged:
-    """The lists as one; ``channel`` counts the arm's channels, and two that draft are credited with what they picked."""
+    """The lists as one; ``channel`` counts the arm's channels, and two that draft have what they picked."""
     draft, own = None, lists
     if shape.draft is not None:
         lists, draft = drafted(lists, shape.draft, keys)
