@@ -12,11 +12,14 @@ from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.source import LogSource, hash_files
 from abtest.analysis.userlog import log_of
 from abtest.arms import CONTROL
-from abtest.online.measures import DAYS_FILE, FACTS_FILE
+from abtest.online.extra_tables import policies_of, preferences_of
+from abtest.online.interleaving import Preference
+from abtest.online.measures import DAYS_FILE, FACTS_FILE, MEASURES
 from abtest.online.methods import MethodLift, method_lifts
+from abtest.online.off_policy import PolicyFound
 from abtest.online.online_scenario import OnlineScenario
 from abtest.online.possible import Possible, measure_possible
-from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation, possible_parts
+from abtest.online.simulate import EXPERIMENT, Simulation, possible_parts
 from abtest.online.truth import TrueLift, true_lifts
 from abtest.online.worlds_beside import training_name
 from micrec.errors import MicrecError
@@ -34,6 +37,8 @@ class Replication(NamedTuple):
         facts: Counts of the funnel by part: the experiment, and each arm's world.
         root: Folder of its worlds.
         methods: True lifts of the methods, over trainings; empty if each arm's models were trained once.
+        preferences: What interleaving says of each treatment; empty if it was not asked.
+        policies: Off-policy estimates; empty if they were not asked.
     """
 
     variant: str
@@ -44,6 +49,8 @@ class Replication(NamedTuple):
     facts: dict[str, dict[str, Any]]
     root: Path
     methods: tuple[MethodLift, ...] = ()
+    preferences: tuple[Preference, ...] = ()
+    policies: tuple[PolicyFound, ...] = ()
 
 
 def judge(scenario: OnlineScenario, root: Path, variant: str, number: int, *, command: str) -> Replication:
@@ -69,7 +76,10 @@ def judge(scenario: OnlineScenario, root: Path, variant: str, number: int, *, co
         log = log_of(_days(file.parent), plan, LogSource(f"experiment of {scenario.name}", hash_files([file])))
         analysis = analyse(log, plan, {question: (one.lift, one.se) for question, one in truth.items()})
     own = root / Simulation(variant, number, "").path
-    return Replication(variant, number, chosen, analysis, truth, facts, own, _methods(chosen, own))
+    preferences, policies = preferences_of(chosen, own), policies_of(chosen, own)
+    return Replication(
+        variant, number, chosen, analysis, truth, facts, own, _methods(chosen, own), preferences, policies
+    )
 
 
 def _methods(chosen: OnlineScenario, root: Path) -> tuple[MethodLift, ...]:

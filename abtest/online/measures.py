@@ -4,8 +4,9 @@ Only the days of the experiment count; everything a row says of the past comes f
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from simulator.platform.arms import arm_pipelines
 from simulator.platform.platform_inputs import PlatformInputs
 from simulator.world.visits import DAY_S
 
+MEASURES = "measures"  # folder of what is measured of a world
 DAYS_FILE, FACTS_FILE = "days.parquet", "facts.json"
 QUANTILES = (0.5, 0.95, 0.99)
 
@@ -32,6 +34,7 @@ def measure_world(
     *,
     part: str,
     more: Mapping[str, Any] | None = None,
+    tables: Mapping[str, Callable[[list[Path]], pl.DataFrame]] = MappingProxyType({}),
 ) -> None:
     """Write ``measures`` into the world's folder; ``facts.json`` comes last and says that it is whole.
 
@@ -43,8 +46,9 @@ def measure_world(
         base: Folder of the warm-up that it started from.
         part: What the world was, see ``simulate.Simulation``.
         more: Facts that others found.
+        tables: Further tables by file name, each made from the folders of the experiment's days.
     """
-    target = folder / "measures"
+    target = folder / MEASURES
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     archive = Archive(folder, base, scenario.experiment_day if base is not None else setting.first_day)
@@ -53,6 +57,8 @@ def measure_world(
     if folders:
         before = [archive.day(day) for day in range(setting.first_day, scenario.experiment_day)]
         user_days(scenario, setting, arrived_s, folders, before).write_parquet(target / DAYS_FILE)
+        for name, made in tables.items():
+            made(folders).write_parquet(target / name)
     names = channel_names(scenario, None if part == "experiment" else part) if folders else ()
     write_json(target / FACTS_FILE, {**facts_of(folders, names), **(more or {})})
 

@@ -10,7 +10,8 @@ from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from abtest.analysis.metrics import BUILTIN
 from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
-from abtest.online.worlds_beside import serves_arm_model, worlds_beside
+from abtest.online.extra_worlds import InterleavingConfig, OffPolicyConfig, extra_worlds, interleaving_faults
+from abtest.online.worlds_beside import channels_of, serves_arm_model, worlds_beside
 from abtest.world_fields import config_field_faults, pipeline_field_faults, together
 from micrec.bounds import Days, Repeats, Rows, Seed, Splits
 from micrec.config import Config, Frozen
@@ -114,6 +115,16 @@ class OnlineScenario(Frozen):
         description="The largest possible lift: worlds with perfect matching, without the channel under test, and with "
         "popular and fresh items only, against control, run before the experiment; null: none.",
     )
+    interleaving: InterleavingConfig | None = Field(
+        None,
+        description="Whether the channel in which control and treatment differ is also interleaved, in a world of its "
+        "own: how many users that needs beside the A/B test; null: no.",
+    )
+    off_policy: OffPolicyConfig | None = Field(
+        None,
+        description="Whether a world is run in which control explores and logs how likely each choice was: what its "
+        "log alone tells about other policies, beside the truth; null: no.",
+    )
     experiment: bool = Field(
         True, description="Whether the experiment is run; if false, only the worlds that give the true effect are."
     )
@@ -168,6 +179,7 @@ class OnlineScenario(Frozen):
                 late = _late_faults(keys.pipeline, pipelines, variants[-1].days)
                 faults += [fault for fault in late if fault not in faults]
                 faults += variants[-1]._empty_arm_faults() if variants[-1].experiment else []
+                faults += [fault for fault in variants[-1]._extra_world_faults() if fault not in faults]
             except MicrecError as fault:
                 faults.append(str(fault).removeprefix("arms: "))
         if not faults and not any(variant.experiment for variant in variants):
@@ -220,6 +232,28 @@ class OnlineScenario(Frozen):
             own = pipeline_field_faults(pipeline, world, f"arms.{arm}.pipeline")
             faults += [fault for fault in own if fault.partition(".pipeline.")[2] not in told]
         return faults + together("arms", {arm: config_field_faults(self.config(arm), world) for arm in self.arms})
+
+    def arm_changes(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """The production pipeline, and what each arm changes of it, as JSON; models are among the channels' options."""
+        production = self._with_models(self.platform.model_dump(mode="json")["pipeline"], CONTROL)
+        return production, {name: self._arm_pipeline(production, name) for name in self.arms}
+
+    def _extra_world_faults(self) -> list[str]:
+        """Why worlds beside the arms' own cannot be made of these arms."""
+        faults = []
+        production, arms = self.arm_changes()
+        if self.interleaving is not None:
+            faults += interleaving_faults(production, arms)
+            if not self.truth.worlds:
+                faults.append("interleaving: is compared with the worlds of the arms: set truth: true")
+        known = ("ranking", *channels_of(production, arms[CONTROL]))
+        named = () if self.off_policy is None else self.off_policy.policies or ()
+        faults += [
+            f"off_policy.policies: control has no channel {name}: choose from {', '.join(known)}"
+            for name in named
+            if name not in known
+        ]
+        return faults
 
     def _empty_arm_faults(self) -> list[str]:
         """Arms that no user of the first replication falls into."""
@@ -323,7 +357,8 @@ class OnlineScenario(Frozen):
         data["seed"] = self.seed + replication
         arms = {name: self._arm_pipeline(production, name) for name in self.arms}
         if beside or (only is not None and only not in arms):
-            arms |= worlds_beside(production, arms, self.truth.trainings, possible=self.possible is not None)
+            extra = extra_worlds(production, arms, self.interleaving, self.off_policy)
+            arms |= worlds_beside(production, arms, self.truth.trainings, possible=self.possible is not None) | extra
         data["arms"] = {
             name: {"weight": self.arms[name].weight if name in self.arms else 1.0, "pipeline": pipeline}
             for name, pipeline in arms.items()

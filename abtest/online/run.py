@@ -8,9 +8,12 @@ from typing import Any
 
 from abtest.analysis.output import write_report
 from abtest.online.experiment import Replication, judge, possible_of
+from abtest.online.extra_sections import extra_sections
 from abtest.online.funnel import funnel_sections
 from abtest.online.incidents import incident_section
+from abtest.online.interleaving import interleaving_data
 from abtest.online.methods import methods_data, methods_section
+from abtest.online.off_policy import off_policy_data
 from abtest.online.online_scenario import OnlineScenario
 from abtest.online.parallel import simulate_all
 from abtest.online.possible import Possible, answer, possible_data, possible_section
@@ -119,6 +122,8 @@ def _write(
         "identical_arms": scenario.identical_arms() or None,
         "possible": possible_data(possible) if possible is not None else None,
         "methods": methods_data(found[0].methods) or None,
+        "interleaving": interleaving_data(found[0].preferences) or None,
+        "off_policy": off_policy_data(found[0].policies) or None,
     }
     more["seeds"] = [scenario.seed + number for number in range(scenario.replications)]
     study = study_section(report, summaries, scenario.alpha)
@@ -133,7 +138,7 @@ def _write(
         if one is next(first for first in found if first.analysis is not None):
             title = () if single else (f"What follows is variant {one.variant}, replication {one.number}.",)
             head = [study, *report.comparisons(scenario, found), *_recalls(scenario, found)]
-            head[1:1] = _methods(one, summaries)
+            head[1:1] = [*_methods(one, summaries), *extra_sections(one)]
             if single:
                 head[0] = replace(head[0], title="The truth beside the test" if one.truth else "The test in one line")
             head[-1] = replace(head[-1], text=(*head[-1].text, *title))

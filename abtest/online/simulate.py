@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from abtest.online.measures import measure_world
+from abtest.arms import CONTROL
+from abtest.online.extra_tables import extra_tables
+from abtest.online.extra_worlds import INTERLEAVED, OFF_POLICY, interleaved_name
+from abtest.online.measures import MEASURES, measure_world
 from abtest.online.online_scenario import OnlineScenario, folder_name
 from abtest.online.worlds_beside import AS_IS, OFF, PERFECT, POSSIBLE, UNPERSONAL, training_name
 from micrec.errors import MicrecError
@@ -16,7 +19,7 @@ from simulator.channels.two_tower.two_tower_config import TWO_TOWER
 from simulator.platform.registered_models import registered_trainers, with_oracle
 
 WARM_UP, EXPERIMENT = "warmup", "experiment"
-MEASURES = "measures"
+
 _TITLES = {
     WARM_UP: WARM_UP,
     EXPERIMENT: EXPERIMENT,
@@ -52,6 +55,10 @@ class Simulation(NamedTuple):
 
 
 def _title(part: str) -> str:
+    if part.startswith(INTERLEAVED):
+        return f"interleaved with {part.removeprefix(INTERLEAVED)}"
+    if part.startswith(OFF_POLICY):
+        return "control explores"
     arm, _, number = part.partition(".")
     return f"all {arm}, training {int(number) + 1}" if number.isdigit() else f"all {part}"
 
@@ -68,6 +75,7 @@ def simulations_of(scenario: OnlineScenario) -> list[Simulation]:
             parts += [EXPERIMENT] if variant.experiment else []
             if variant.truth.worlds:
                 parts += [*variant.arms, *training_parts(variant)]
+            parts += extra_parts(variant)
             found += [Simulation(name, replication, part) for part in parts]
     return found
 
@@ -83,10 +91,21 @@ def training_parts(variant: OnlineScenario) -> list[str]:
     return [training_name(arm, number) for number in range(1, variant.truth.trainings) for arm in variant.arms]
 
 
+def extra_parts(variant: OnlineScenario) -> list[str]:
+    """Worlds that look at the arms in another way: interleaved, and control that explores."""
+    interleaved = variant.treatments if variant.interleaving is not None else []
+    exploring = [f"{OFF_POLICY}{CONTROL}"] if variant.off_policy is not None else []
+    return [*map(interleaved_name, interleaved), *exploring]
+
+
 def users_of(chosen: OnlineScenario, part: str) -> int | None:
     """How many users come into a world, the first of all; None: everybody."""
     if part in POSSIBLE and chosen.possible is not None:
         return chosen.possible.users
+    if part.startswith(INTERLEAVED) and chosen.interleaving is not None:
+        return chosen.interleaving.users
+    if part.startswith(OFF_POLICY) and chosen.off_policy is not None:
+        return chosen.off_policy.users
     return chosen.truth.users if "." in part else None
 
 
@@ -144,7 +163,8 @@ def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progre
     if simulation.part != WARM_UP and "." not in simulation.part:
         with threads(1):  # sums of floats depend on how they are split
             more["link_recall"] = _link_recalls(chosen, world, simulation, folder, base)
-    measure_world(chosen, setting, population.arrived_s, folder, base, part=simulation.part, more=more)
+    tables = extra_tables(chosen, simulation.part)
+    measure_world(chosen, setting, population.arrived_s, folder, base, part=simulation.part, more=more, tables=tables)
 
 
 @functools.lru_cache(maxsize=1)

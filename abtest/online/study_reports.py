@@ -7,9 +7,9 @@ import polars as pl
 
 from abtest.online.aa_study import aa_section, daily_false_alarms, false_alarms
 from abtest.online.experiment import Replication, plan_of
-from abtest.online.measures import DAYS_FILE
+from abtest.online.measures import DAYS_FILE, MEASURES
 from abtest.online.online_scenario import AaScenario, OnlineScenario
-from abtest.online.simulate import EXPERIMENT, MEASURES, Simulation
+from abtest.online.simulate import EXPERIMENT, Simulation
 from abtest.online.study import StudyReport, Summary, agreement, by_question, dose_figures, trend
 from abtest.online.world_comparison import fault_section, spillover_section
 from abtest.report.sections import Section

@@ -15,9 +15,9 @@ import polars as pl
 from abtest.arms import CONTROL
 from abtest.online.experiment import Replication, plan_of
 from abtest.online.lift_text import bounds, percent, tone
-from abtest.online.measures import DAYS_FILE
+from abtest.online.measures import DAYS_FILE, MEASURES
 from abtest.online.online_scenario import OnlineScenario
-from abtest.online.simulate import EXPERIMENT, MEASURES
+from abtest.online.simulate import EXPERIMENT
 from abtest.online.study import pooled
 from abtest.online.truth import TrueLift, true_lifts
 from abtest.report.figures import Intervals, Row

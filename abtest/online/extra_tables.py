@@ -1,0 +1,66 @@
+"""What is measured of worlds beside the arms' own, and what is read from it."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from abtest.arms import CONTROL
+from abtest.online.extra_worlds import INTERLEAVED, OFF_POLICY, interleaved_name, teams
+from abtest.online.interleaving import CREDITS_FILE, Preference, compare, credits_of
+from abtest.online.measures import DAYS_FILE, MEASURES, channel_names
+from abtest.online.off_policy import CHOICES_FILE, PolicyFound, choices_of, estimate
+from abtest.online.online_scenario import OnlineScenario
+from micrec.errors import MicrecError
+from simulator.platform.arms import arm_pipelines
+
+
+def extra_tables(scenario: OnlineScenario, part: str) -> Mapping[str, Callable[[list[Path]], pl.DataFrame]]:
+    """Tables to be written of a world, by file name; each is made from the folders of the experiment's days."""
+    if part.startswith(INTERLEAVED):
+        first, second = teams(*scenario.arm_changes(), part.removeprefix(INTERLEAVED))
+        names = channel_names(scenario, part)
+        bits = names.index(first), names.index(second)
+        return {CREDITS_FILE: partial(credits_of, first=first, second=second, bits=bits)}
+    if part.startswith(OFF_POLICY):
+        (pipeline,) = arm_pipelines(scenario.platform_config(0, part)).values()
+        return {CHOICES_FILE: partial(choices_of, last=pipeline.slate_size - 1)}
+    return {}
+
+
+def preferences_of(scenario: OnlineScenario, root: Path) -> tuple[Preference, ...]:
+    """What interleaving says of each treatment; empty if it was not asked."""
+    if scenario.interleaving is None:
+        return ()
+    return tuple(
+        compare(
+            *(_read(root / part, DAYS_FILE) for part in (CONTROL, arm, interleaved_name(arm))),
+            _read(root / interleaved_name(arm), CREDITS_FILE),
+            scenario.arms[arm].label,
+            users=scenario.interleaving.users,
+            alpha=scenario.alpha,
+            seed=scenario.seed,
+        )
+        for arm in scenario.treatments
+    )
+
+
+def policies_of(scenario: OnlineScenario, root: Path) -> tuple[PolicyFound, ...]:
+    """Off-policy estimates; empty if they were not asked."""
+    if scenario.off_policy is None:
+        return ()
+    part = f"{OFF_POLICY}{CONTROL}"
+    (pipeline,) = arm_pipelines(scenario.platform_config(0, part)).values()
+    choices = _read(root / part, CHOICES_FILE)
+    return tuple(estimate(choices, pipeline.policies, alpha=scenario.alpha, seed=scenario.seed))
+
+
+def _read(folder: Path, name: str) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(folder / MEASURES / name)
+    except (OSError, pl.exceptions.PolarsError) as fault:
+        raise MicrecError(
+            f"{folder}: cannot be read ({fault}): delete it and run the same command again; it simulates that world "
+            "anew."
+        ) from None
