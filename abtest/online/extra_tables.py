@@ -33,9 +33,12 @@ def preferences_of(scenario: OnlineScenario, root: Path) -> tuple[Preference, ..
     """What interleaving says of each treatment; empty if it was not asked."""
     if scenario.interleaving is None:
         return ()
+    control = _read(root / CONTROL, DAYS_FILE)
     return tuple(
         compare(
-            *(_read(root / part, DAYS_FILE) for part in (CONTROL, arm, interleaved_name(arm))),
+            control,
+            _read(root / arm, DAYS_FILE),
+            _read(root / interleaved_name(arm), DAYS_FILE),
             _read(root / interleaved_name(arm), CREDITS_FILE),
             scenario.arms[arm].label,
             users=scenario.interleaving.users,

@@ -18,7 +18,7 @@ from abtest.online.measures import scan
 from abtest.report.figures import Intervals, Row
 from abtest.report.sections import Block, Section
 from abtest.report.tables import Table
-from abtest.stats.off_policy import OffPolicyValue, Overlap, off_policy_values, overlap
+from abtest.stats.inverse_propensity import OffPolicyValue, Overlap, off_policy_values, overlap
 
 CHOICES_FILE = "choices.parquet"
 FOLDS = 4
@@ -102,7 +102,7 @@ def estimate(choices: pl.DataFrame, policies: Sequence[str], *, alpha: float, se
         )
         supported = (own["propensity"].to_numpy() > 0.0).astype(float)
         found.append(
-            PolicyFound(policy, float(own["truth"].mean() or 0.0), tuple(values), overlap(weight, users, supported))
+            PolicyFound(policy, float(own["truth"].to_numpy().mean()), tuple(values), overlap(weight, users, supported))
         )
     return found
 
@@ -176,10 +176,11 @@ def off_policy_section(found: Sequence[PolicyFound], explore: float, alpha: floa
     ]
     blocks: list[Block] = [Table("Off-policy estimates", header, rows, notes)]
     figure = [
-        Row(f"{one.policy}, {value.method}", _cell(value), value.value, *(value.ci or (None, None)), mark=one.truth)
+        Row(f"{one.policy}, {value.method}", _cell(value), value.value, low, high, mark=one.truth)
         for one in found
         for value in one.values
         if value.value is not None
+        for low, high in [value.ci or (None, None)]
     ]
     caption = "Clicks per slate on the last place, estimated from the log; the diamond is the truth."
     return Section("From the log alone: off-policy estimates", text, [Intervals("Estimates", figure, caption), *blocks])

@@ -112,10 +112,21 @@ def assign_units(
     """
     unit = keys.assignment.unit
     if unit == "time":
-        return _arm_of(keys, "arm of period", np.floor(at_s / (keys.assignment.period_h * 3600.0)).astype(np.int64))
+        return arm_of_period(np.floor(at_s / (keys.assignment.period_h * 3600.0)).astype(np.int64), keys)
     if unit == "cluster":
         return _arm_of(keys, "arm of cluster", clusters_of(table, keys.assignment.cluster_fields)[users])
     return assign(users, keys)
+
+
+def arm_of_period(period: NDArray[np.int64], keys: PlatformConfig) -> NDArray[np.int64]:
+    """Arm of each period of time, shape (B,).
+
+    Two arms of one weight take turns within pairs of periods, in the order that a coin says, so that each has half of
+    the time whatever its length; otherwise each period is drawn by itself.
+    """
+    if len({arm.weight for arm in keys.arms.values()}) > 1 or len(keys.arms) != 2:
+        return _arm_of(keys, "arm of period", period)
+    return _arm_of(keys, "arm of period", period // 2) ^ (period % 2)
 
 
 def clusters_of(table: pl.DataFrame, fields: Sequence[str]) -> NDArray[np.int64]:

@@ -193,7 +193,8 @@ class AssignmentConfig(FrozenConfig):
     unit: Literal["user", "cluster", "time"] = Field(
         "user",
         description="user: each user has an arm; cluster: all users with the same values of cluster_fields share one; "
-        "time: all visits that begin in the same period do, a switchback.",
+        "time: all visits that begin in the same period do, a switchback, in which two arms of one weight have one "
+        "period each of every two.",
     )
     cluster_fields: tuple[str, ...] = Field(("region",), description="For cluster: fields of the user table.")
     period_h: Annotated[float, Field(gt=0.0, le=24.0 * 28)] = Field(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from abtest.stats.off_policy import off_policy_values, overlap
+from abtest.stats.inverse_propensity import off_policy_values, overlap
 
 ACTIONS = 5
 
