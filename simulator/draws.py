@@ -17,6 +17,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = (np.uint64(shift) for shift in (27, 30, 31, 32))
 _LOW = np.uint64(0xFFFFFFFF)
+_BLOCK = 1 << 14  # numbers mixed at a time: 128 kB and as much spare stay in the caches
 
 
 class Draws:
@@ -57,23 +58,40 @@ class Draws:
 def mixed(state: Bits, key: NDArray) -> Bits:
     """The state after taking in ``key``, of any integer type; negative keys are fine."""
     words = key.astype(np.uint64, copy=False)
-    h = np.asarray(np.add(np.multiply(words, _GOLDEN), state))  # ufuncs wrap around in silence, scalars would warn
-    h ^= h >> _S30
+    # ufuncs wrap around in silence, scalars would warn
+    h = np.asarray(np.add(np.multiply(words, _GOLDEN), state, order="C"))
+    if h.size <= _BLOCK:
+        return _finished(h, np.empty_like(h))
+    flat, spare = h.reshape(-1), np.empty(_BLOCK, np.uint64)
+    for start in range(0, len(flat), _BLOCK):
+        block = flat[start : start + _BLOCK]
+        _finished(block, spare[: len(block)])
+    return h
+
+
+def _finished(h: Bits, spare: Bits) -> Bits:
+    """The finaliser in place; ``spare`` has the shape of ``h`` and is overwritten."""
+    h ^= np.right_shift(h, _S30, out=spare)
     h *= _MIX_1
-    h ^= h >> _S27
+    h ^= np.right_shift(h, _S27, out=spare)
     h *= _MIX_2
-    h ^= h >> _S31
+    h ^= np.right_shift(h, _S31, out=spare)
     return h
 
 
 def to_uniform(bits: Bits) -> Floats:
     """Uniform in (0, 1) from the upper 53 bits."""
-    uniform: Floats = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return uniform
+    return _placed(bits >> np.uint64(11), 2.0**-53)
 
 
 def halves(bits: Bits) -> tuple[Floats, Floats]:
     """Two uniforms in (0, 1) from the upper and lower 32 bits."""
-    high = ((bits >> _S32).astype(np.float64) + 0.5) * 2.0**-32
-    low = ((bits & _LOW).astype(np.float64) + 0.5) * 2.0**-32
-    return high, low
+    return _placed(bits >> _S32, 2.0**-32), _placed(bits & _LOW, 2.0**-32)
+
+
+def _placed(cells: Bits, width: float) -> Floats:
+    """The middle of each cell of that width."""
+    uniform: Floats = cells.astype(np.float64)
+    uniform += 0.5
+    uniform *= width
+    return uniform
