@@ -10,15 +10,13 @@ from typing import NamedTuple, TypeAlias
 
 from abtest.offline.dataset_run import DatasetRun
 from abtest.offline.run_options import BaselineFn, RunOptions
-from abtest.offline.table_scenario import TableScenario
+from abtest.offline.table_scenario import BASELINE, CEILING, TableScenario
 from abtest.offline.trial_runs import tested_once
 from abtest.offline.trials import Trial, TrialResult
 from micrec.baselines import BASELINES
 from micrec.baselines.baseline_scores import affordable, left_out
 from micrec.config import Config, EvalConfig
 from micrec.data.dataset import Dataset
-
-CEILING = "ceiling"  # the sort of rows that no model is expected to pass
 
 
 class ReferenceRow(NamedTuple):
@@ -76,7 +74,7 @@ def missing_rows(table: TableScenario, dataset: Dataset, evaluation: EvalConfig)
 def baseline_rows(table: TableScenario, run: DatasetRun, options: RunOptions) -> Iterator[ReferenceRow]:
     """The scenario's baselines and ceilings."""
     for name in table.baselines:
-        sort = CEILING if BASELINES[name].is_ceiling else "baseline"
+        sort = CEILING if BASELINES[name].is_ceiling else BASELINE
         yield ReferenceRow(name, sort, partial(options.baseline or default_baseline(), name))
 
 

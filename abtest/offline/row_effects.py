@@ -20,7 +20,7 @@ def row_effects(table: TableScenario, trials: Mapping[str, Rows], cutoffs: Seque
 
     Args:
         table: What is asked.
-        trials: The finished trials by dataset and row.
+        trials: The finished trials by dataset and row; what is not there is not compared.
         cutoffs: N of each column of the trials' per-user hits.
 
     Returns:
@@ -32,6 +32,8 @@ def row_effects(table: TableScenario, trials: Mapping[str, Rows], cutoffs: Seque
     for dataset, rows in trials.items():
         users: dict[str, TrialUsers] = {}
         for question in table.questions(slices_of(rows)):
+            if question.against not in rows:
+                continue  # a baseline that this dataset cannot have
             first = rows[question.against][0]
             if question.slice != ALL and question.metric not in first.slices[question.slice]:
                 continue  # a slice of items has no coverage, for one

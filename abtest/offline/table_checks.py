@@ -7,8 +7,9 @@ from typing import Any
 from abtest.arms import ConfigLayer, layer_faults, mapping
 from abtest.offline.offline_scenario import OfflineScenario
 from abtest.offline.statistics_scenario import StatisticsScenario
-from abtest.offline.table_scenario import TableScenario
+from abtest.offline.table_scenario import EVERY_BASELINE, TableScenario
 from abtest.world_fields import config_field_faults, together
+from micrec.baselines import BASELINES
 from micrec.data.convert import READERS
 from micrec.item_loss_kinds import ITEM_LOSSES
 from micrec.settings import build_config, merge
@@ -41,15 +42,25 @@ def scenario_faults(scenario: TableScenario) -> list[str]:
     labels = [row.label for row in scenario.rows.values()]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         faults.append(f"rows: label {', '.join(twice)} names several rows: tables could not tell them apart")
-    for one in scenario.comparisons:
-        if one.against is not None and one.row in one.against:
-            faults.append(f"comparisons: {one.row} is compared with itself: name another row")
+    faults += _comparison_faults(scenario)
     widths = {len(group) for group in scenario.figure.groups.values()}
     if len(widths) > 1:
         faults.append(f"figure.groups: groups must have as many rows each, got {', '.join(map(str, sorted(widths)))}")
     elif scenario.figure.bars and widths and len(scenario.figure.bars) not in widths:
         faults.append(f"figure.bars: {len(scenario.figure.bars)} names for {widths.pop()} bars: name each once")
     return faults + _metric_faults(scenario) + _epochs_faults(scenario) + ([] if faults else _world_faults(scenario))
+
+
+def _comparison_faults(scenario: TableScenario) -> Iterator[str]:
+    known = [*scenario.rows, *scenario.baselines, EVERY_BASELINE]
+    for place, one in enumerate(scenario.comparisons):
+        for other in one.against or ():
+            if other == one.row:
+                yield f"comparisons.{place}.against: {other} is compared with itself: name another row"
+            elif other in BASELINES and other not in known:
+                yield f"comparisons.{place}.against: {other} is not among baselines: add it there, or name a row"
+            elif other not in known:
+                yield f"comparisons.{place}.against: no row or baseline {other}: {nearest(other, known)}"
 
 
 def _world_faults(scenario: TableScenario) -> list[str]:
@@ -180,7 +191,6 @@ def _named_rows(scenario: TableScenario) -> Iterator[tuple[str, str]]:
             yield f"rows.{name}.reference", row.reference
     for place, one in enumerate(scenario.comparisons):
         yield f"comparisons.{place}.row", one.row
-        yield from ((f"comparisons.{place}.against", row) for row in one.against or ())
     for place, ordering in enumerate(scenario.orderings):
         yield from ((f"orderings.{place}.rising", row) for row in ordering.rising)
         yield from ((f"orderings.{place}.below", row) for row in ordering.below)

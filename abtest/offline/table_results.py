@@ -63,9 +63,13 @@ def head(kind: str, options: RunOptions, seeds: Sequence[int]) -> dict[str, Any]
 
 
 def effects_of(table: TableScenario, found: TableTrials) -> list[Effect]:
-    """Every effect of a table; all its rows share one evaluation."""
+    """Every effect of a table; all its rows share one evaluation, and a baseline is the same with every seed."""
     configs = row_configs(table, next(iter(found.rows)))
-    return row_effects(table, found.rows, configs[table.reference_row].evaluation.cutoffs)
+    trials = {
+        name: {**rows, **{label: [one] * table.seeds for label, one in found.references[name].items()}}
+        for name, rows in found.rows.items()
+    }
+    return row_effects(table, trials, configs[table.reference_row].evaluation.cutoffs)
 
 
 def models_of(table: TableScenario, found: TableTrials, dataset: str) -> list[dict[str, Any]]:

@@ -19,6 +19,8 @@ from simulator.world.world_config import WorldConfig
 Loss = Annotated[str, NameIn(ITEM_LOSSES)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Family = Literal["primary", "secondary", "slice"]  # effects whose p-values Holm's method adjusts together
+BASELINE, CEILING = "baseline", "ceiling"  # sorts of rows without training; no model is expected to pass a ceiling
+EVERY_BASELINE = "baselines"  # among the rows that a row is compared with
 ALL = "all"  # the slice that is everybody; and every baseline
 
 
@@ -31,6 +33,11 @@ def named_baselines(given: Any) -> Any:
 
 _Names = tuple[Annotated[str, NameIn(BASELINES)], ...]
 BaselineNames = Annotated[_Names, BeforeValidator(named_baselines, json_schema_input_type=Literal["all"] | _Names)]
+
+
+def reference_label(name: str) -> str:
+    """A baseline or ceiling in results.json: ``ease (baseline)``."""
+    return f"{name} ({CEILING if BASELINES[name].is_ceiling else BASELINE})"
 
 
 class LogConfig(Frozen):
@@ -103,7 +110,11 @@ class RowComparison(Frozen):
     """One row against others."""
 
     row: str = Field(description="The row that is compared.")
-    against: tuple[str, ...] | None = Field(None, description="The rows it is compared with; null = all others.")
+    against: tuple[str, ...] | None = Field(
+        None,
+        description="Rows and baselines it is compared with; baselines = every baseline of the table, null = all other "
+        "rows.",
+    )
     metrics: tuple[str, ...] | None = Field(None, description="Metrics that are compared; null = those of the table.")
     slices: tuple[str, ...] | None = Field(
         (ALL,),
@@ -247,13 +258,23 @@ class TableScenario(Frozen):
 
     def _asked(self, slices: Sequence[str]) -> Iterator[EffectQuestion]:
         for one in self.comparisons:
-            for other in one.against if one.against is not None else [row for row in self.rows if row != one.row]:
+            for other in self._others(one):
                 for slice_ in slices if one.slices is None else one.slices:
                     for metric in self.metrics if one.metrics is None else one.metrics:
                         yield EffectQuestion(one.row, other, metric, slice_, one.family)
         for ordering in self.orderings:
             for lower, higher in ordering.steps():
                 yield from (EffectQuestion(higher, lower, metric) for metric in ordering.metrics or self.metrics)
+
+    def _others(self, one: RowComparison) -> list[str]:
+        """The rows and labels of baselines that a comparison names; a row hides a baseline of its name."""
+        if one.against is None:
+            return [row for row in self.rows if row != one.row]
+        found: dict[str, None] = {}
+        for name in one.against:
+            named = self.baselines if name == EVERY_BASELINE else (name,)
+            found |= dict.fromkeys(other if other in self.rows else reference_label(other) for other in named)
+        return list(found)
 
     def named_metrics(self) -> dict[str, tuple[str, ...]]:
         """Every list of metrics that are to be evaluated, by the key under which the user wrote it."""

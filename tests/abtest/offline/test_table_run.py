@@ -17,7 +17,7 @@ from abtest.schema import results_schema
 from abtest.stats.seed_and_user_tests import holm
 from micrec.errors import MicrecError
 
-from .fakes import draw_result, fake_baseline, tiny_dataset
+from .fakes import SIX, draw_result, fake_baseline, tiny_dataset
 from .table_fakes import TableTrainer, run_fake_table
 
 SCHEMA = results_schema()
@@ -163,6 +163,30 @@ class TestRun:
         assert "details: no metric coverge@5: did you mean coverage@5?" in text
         assert "slices: no slice cold: choose from tail" in text
         assert "link_recall" not in text
+
+
+class TestAgainstBaselines:
+    def test_a_row_is_tested_against_baselines_over_seeds_and_users(self, tmp_path):
+        changes = {"comparisons": [{"row": "final", "against": ["fea", "baselines"], "metrics": ["hit@5"]}]}
+        results = run_fake_table(tmp_path / "run", changes={**changes, "orderings": []})
+        effects = [one for one in results["effects"] if one["dataset"] == "video"]
+        assert [one["control"]["arm"] for one in effects] == ["fea", *(f"{name} (baseline)" for name in SIX[:-1])]
+        against = effects[1]
+        simple = next(m for m in results["models"] if m["model"] == f"{SIX[0]} (baseline)" and m["dataset"] == "video")
+        assert against["control"]["values"] == [simple["hit@5"]] * 3
+        ours = against["treatment"]["values"]
+        assert against["p"] == pytest.approx(stats.ttest_1samp(np.array(ours) - simple["hit@5"], 0.0).pvalue)
+        assert against["users"]["n"] > 0 and against["users"]["p"] is not None
+        report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+        assert report.count("EASE (baseline)") > 1
+        jsonschema.validate(results, SCHEMA)
+
+    def test_a_baseline_that_a_dataset_cannot_have_is_not_tested_there(self, tmp_path):
+        names = ["popularity", "field_counts"]  # the tiny datasets have no fields
+        changes = {"baselines": names, "comparisons": [{"row": "final", "against": names}], "orderings": []}
+        results = run_fake_table(tmp_path / "run", changes=changes)
+        assert "field_counts" in results["datasets"]["video"]["left_out"]
+        assert {one["control"]["arm"] for one in results["effects"]} == {"popularity (baseline)"}
 
 
 class TestNumbers:
