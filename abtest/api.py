@@ -18,6 +18,7 @@ from abtest.result_objects import AaResult, AnalysisResult, HistoryResult, Power
 from abtest.run_folder import RESULTS_FILE, SCHEMA
 from micrec.errors import MicrecError
 from micrec.frames import Frame, as_frame
+from micrec.parallel import ExecutorLike, check_executor
 from micrec.progress import Progress
 from micrec.settings import as_mapping, check_numbers, nested
 from micrec.temporary import in_folder
@@ -393,6 +394,7 @@ def run_scenario(
     *,
     out: StrPath | None = None,
     workers: int | None = None,
+    executor: ExecutorLike = "processes",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ScenarioResult:
@@ -405,6 +407,8 @@ def run_scenario(
         out: Run folder; an interrupted run found there goes on where it stopped. None takes a temporary folder, which
             lasts as long as the result.
         workers: Models or worlds at a time; None: one per core. Any number gives the same results.
+        executor: Where they are trained or simulated: ``local`` (this process), ``processes``, ``dask://ADDRESS`` of a
+            scheduler, or a ``concurrent.futures.Executor`` of processes. The results are the same.
         overwrite: Replace a finished run in ``out``.
         progress: Where to report; ``micrec.LineProgress()`` prints.
 
@@ -427,10 +431,17 @@ def run_scenario(
     if not isinstance(scenario, str | PathLike | Mapping):
         kind = type(scenario).__name__
         raise MicrecError(f"scenario: is a {kind}: give the name of a shipped one, a path, or a mapping of its keys.")
+    check_executor(executor)
     loaded, resolved = scenario_of(scenario if isinstance(scenario, Mapping) else Path(scenario), settings)
 
     def run(folder: Path) -> ScenarioResult:
-        given: dict[str, Any] = {"resolved": resolved, "force": overwrite, "workers": workers, "progress": progress}
+        given: dict[str, Any] = {
+            "resolved": resolved,
+            "force": overwrite,
+            "workers": workers,
+            "executor": executor,
+            "progress": progress,
+        }
         return ScenarioResult(SCENARIO_KINDS[loaded.kind].run(loaded, folder, **given), folder, temporary=out is None)
 
     return in_folder(None if out is None else Path(out), run)

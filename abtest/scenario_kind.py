@@ -18,8 +18,8 @@ class RunScenario(Protocol):
         Args:
             scenario: What ``ScenarioKind.check`` made of the file.
             out: The run folder.
-            **given: ``resolved`` (plain data with every key), ``force``, ``command``, ``workers`` and ``progress``,
-                as described at ``abtest.offline.run_options.RunOptions``.
+            **given: ``resolved`` (plain data with every key), ``force``, ``command``, ``workers``, ``executor`` and
+                ``progress``, as described at ``abtest.offline.run_options.RunOptions``.
 
         Returns:
             The contents of ``results.json``.

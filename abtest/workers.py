@@ -1,22 +1,18 @@
 """Trials side by side: one process each, a fixed number of threads, the same numbers for any number of workers."""
 
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from micrec.config import Config
 from micrec.data.dataset import Dataset
-from micrec.parent import end_with
-from micrec.progress import NoProgress, Progress, Task
-from micrec.registry import extensions, import_extensions
-
-SAY_EVERY_S = 5.0  # of one worker's progress
+from micrec.folder_lock import waiting_for
+from micrec.parallel import ExecutorLike, run_tasks
+from micrec.parallel.processors import cores
+from micrec.progress import Progress
 
 
 class Job(NamedTuple):
@@ -41,8 +37,7 @@ def default_workers(device: str, jobs: int) -> int:
     """As many processes as cores on a CPU, one where a GPU trains."""
     from micrec.training import resolve_device
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, jobs)) if resolve_device(device).type == "cpu" else 1
+    return max(1, min(cores(), jobs)) if resolve_device(device).type == "cpu" else 1
 
 
 @contextmanager
@@ -63,94 +58,45 @@ def cpu_threads(config: Config) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run_jobs(jobs: Sequence[Job], data: Path, *, workers: int, progress: Progress) -> Iterator[Finished]:
-    """Train the jobs' models in ``workers`` processes; results come as they finish.
+def run_jobs(
+    jobs: Sequence[Job], data: Path, *, executor: ExecutorLike, workers: int | None, progress: Progress
+) -> Iterator[Finished]:
+    """Train the jobs' models side by side; results come as they finish.
 
     Args:
         jobs: What to train; started in this order.
         data: Dataset folder, read once by every worker.
-        workers: Processes, at least 1.
+        executor: Where, see :func:`micrec.parallel.run_tasks`.
+        workers: Models at a time; None = as the executor has room.
         progress: Gets a line of every worker now and then.
 
     Raises:
         MicrecError: What a job raised; the others are stopped.
     """
-    context = multiprocessing.get_context("spawn")
-    lines = context.SimpleQueue()
-    listener = threading.Thread(target=listen, args=(lines, progress), daemon=True)
-    listener.start()
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start, initargs=(data, lines, os.getpid(), extensions())
+    done = run_tasks(
+        _train,
+        [job._replace(folder=job.folder.absolute()) for job in jobs],
+        executor=executor,
+        workers=workers,
+        prepare=partial(_read, data.absolute()),
+        label=lambda job: job.label,
+        folder=data.absolute(),
+        progress=progress,
     )
-    try:
-        pending = {pool.submit(_work, job) for job in jobs}
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()  # checkpoints are written whole, so nothing is lost
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        lines.put(None)
-        listener.join()
+    for _, finished in done:
+        yield finished
 
 
-def listen(lines: Any, progress: Progress) -> None:
-    """Say what workers send, until they send None."""
-    while (line := lines.get()) is not None:
-        progress.say(line)
-
-
-class _TrialWorker:
-    """What a worker process keeps between jobs."""
-
-    dataset: Dataset
-    lines: Any
-
-
-def _start(data: Path, lines: Any, parent: int, modules: Sequence[str]) -> None:
+def _read(data: Path) -> Dataset:
     from micrec.data.store import read_dataset
 
-    end_with(parent)
-    import_extensions(modules)
-    _TrialWorker.dataset = read_dataset(data)
-    _TrialWorker.lines = lines
+    return read_dataset(data)
 
 
-def _work(job: Job) -> Finished:
+def _train(dataset: Dataset, job: Job, progress: Progress) -> Finished:
     from micrec.experiment import run_model
 
-    started_s = time.perf_counter()
-    with cpu_threads(job.config):
-        sent = SentProgress(job.label, _TrialWorker.lines)
-        result = run_model(_TrialWorker.dataset, job.config, folder=job.folder, progress=sent, part=job.part)
+    with waiting_for(job.folder.parent), cpu_threads(job.config):  # an attempt that was given up may still write
+        started_s = time.perf_counter()
+        result = run_model(dataset, job.config, folder=job.folder, progress=progress, part=job.part)
     return Finished(job, result, time.perf_counter() - started_s)
-
-
-class SentProgress(NoProgress):
-    """Sends lines to the parent: what is worth keeping at once, the rest now and then."""
-
-    def __init__(self, label: str, lines: Any) -> None:
-        self._label, self._lines = label, lines
-        self._tasks: list[Task] = []
-        self._sent_s = time.monotonic()
-
-    def start(self, task: str, total: int, unit: str) -> None:
-        now_s = time.monotonic()
-        self._tasks.append(Task(task, total, unit, now_s, now_s))
-
-    def advance(self, amount: int, note: str = "") -> None:
-        self._tasks[-1].done += amount
-        now_s = time.monotonic()
-        if now_s - self._sent_s >= SAY_EVERY_S:
-            self._sent_s = now_s
-            self.say(self._tasks[-1].line(note))
-
-    def finish(self, note: str = "") -> None:
-        self._tasks.pop()
-
-    def say(self, line: str) -> None:
-        self._lines.put(f"{self._label}: {line.strip()}")

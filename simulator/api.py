@@ -17,6 +17,7 @@ from micrec.data.store import read_dataset
 from micrec.errors import MicrecError
 from micrec.extending import extended, read_extended
 from micrec.notebook import Displayed, ResultTable
+from micrec.parallel import ExecutorLike
 from micrec.progress import Progress
 from micrec.settings import check_numbers, merge, nested, validate
 from micrec.shipped import WORLDS, find_file
@@ -126,6 +127,7 @@ def make_world(
     settings: Settings | None = None,
     out: StrPath | None = None,
     workers: int | None = None,
+    executor: ExecutorLike = "processes",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> GeneratedWorld:
@@ -138,7 +140,9 @@ def make_world(
         settings: Keys laid over the world: ``{"users.count": 500, "seed": 3}``.
         out: Dataset folder to write, with the truth in it; a killed call goes on where it stopped. None keeps the world
             in memory.
-        workers: Processes that write ``out``; None = one per core. Any number gives the same bytes.
+        workers: Parts of ``out`` that are drawn at a time; None = one per core. Any number gives the same bytes.
+        executor: Where they are drawn: ``local``, ``processes``, ``dask://ADDRESS`` of a scheduler, or a
+            ``concurrent.futures.Executor`` of processes. The bytes are the same.
         overwrite: Replace a dataset in ``out``.
         progress: Where to report; ``micrec.LineProgress()`` prints.
 
@@ -166,11 +170,8 @@ def make_world(
         found.__dict__["_drawn"] = drawn  # drawn once
         return found
     from simulator.world.generate import generate_world
-    from simulator.world.workers import default_workers
 
-    made = generate_world(
-        config, Path(out), workers=workers or default_workers(), overwrite=overwrite, progress=progress
-    )
+    made = generate_world(config, Path(out), workers=workers, executor=executor, overwrite=overwrite, progress=progress)
     return GeneratedWorld(config, Path(out), made.users, made.items, made.clicks)
 
 

@@ -21,6 +21,7 @@ from micrec.cli.data_commands import app as data_commands
 from micrec.cli.model_commands import app as model_commands
 from micrec.cli.serving_commands import app as serving_commands
 from micrec.console import report_errors
+from micrec.parallel.executor import EXECUTOR_HELP
 from micrec.version import __version__
 from simulator.ceiling import register_ceilings
 from simulator.cli.world_commands import app as world_commands
@@ -89,14 +90,17 @@ def run(
         int | None,
         typer.Option(min=1, help="How many models are trained side by side.", show_default="one per core; 1 on a GPU"),
     ] = None,
+    executor: Annotated[str, typer.Option(help=EXECUTOR_HELP)] = "processes",
     force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
 ) -> None:
     """Run a scenario and write its report. The same command resumes an interrupted run."""
     from abtest.run_folder import HTML_FILE
     from abtest.scenario_files import load_scenario
     from abtest.scenario_kinds import SCENARIO_KINDS
+    from micrec.parallel import check_executor
     from micrec.progress import LineProgress
 
+    check_executor(executor)
     sets = [*(overrides or []), *([f"seeds={seeds}"] if seeds is not None else [])]
     loaded, resolved = load_scenario(scenario, sets)
     kind = SCENARIO_KINDS[loaded.kind]
@@ -106,6 +110,7 @@ def run(
         "force": force,
         "command": _command(scenario, sets, out),
         "workers": workers,
+        "executor": executor,
     }
     try:
         results = kind.run(loaded, folder, **given, progress=LineProgress())

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from micrec.console import report_errors
+from micrec.parallel.executor import EXECUTOR_HELP
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -42,6 +43,7 @@ def tune(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trials side by side.", show_default="one per core; 1 on a GPU")
     ] = None,
+    executor: Annotated[str, typer.Option(help=EXECUTOR_HELP)] = "processes",
     seed: Annotated[int, typer.Option(help="Of the search, and the first training seed.")] = 0,
     seeds: Annotated[int, typer.Option(help="Training seeds of each model that is tested.")] = 3,
     compare: Annotated[
@@ -60,9 +62,11 @@ def tune(
     from abtest.offline.tuned_table import TuneRequest, run_tuning
     from abtest.report.pages.tune_sections import print_tuned
     from abtest.run_folder import HTML_FILE
+    from micrec.parallel import check_executor
     from micrec.progress import LineProgress
     from micrec.settings import validate
 
+    check_executor(executor)
     folder = out or Path("runs") / f"tune-{data.resolve().name}"
     asked: dict[str, Any] = {
         "data": str(data),
@@ -78,7 +82,13 @@ def tune(
     request = validate(TuneRequest, asked, where="tune")
     try:
         results = run_tuning(
-            request, folder, force=force, command=_command(asked, folder), workers=workers, progress=LineProgress()
+            request,
+            folder,
+            force=force,
+            command=_command(asked, folder),
+            workers=workers,
+            executor=executor,
+            progress=LineProgress(),
         )
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted: the same command goes on from {folder}", err=True)

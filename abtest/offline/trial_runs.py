@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple
 from abtest.offline.dataset_run import DatasetRun
 from abtest.offline.run_options import RunOptions, TrainFn
 from abtest.offline.trials import Trial, TrialResult, trial_key
-from abtest.workers import Finished, Job, cpu_threads, default_workers, run_jobs
+from abtest.workers import Finished, Job, cpu_threads, run_jobs
 from micrec.config import Config
+from micrec.parallel import is_local
 
 
 class RunSpec(NamedTuple):
@@ -75,11 +76,11 @@ def _finish(run: DatasetRun, jobs: list[Job], options: RunOptions) -> Iterator[F
     """Train what is left: here, or side by side in processes."""
     if not jobs:
         return
-    device = jobs[0].config.train.device
-    workers = min(options.workers, len(jobs)) if options.workers else default_workers(device, len(jobs))
-    if options.train is None and workers > 1 and run.dataset.folder is not None:
-        run.progress.say(f"{len(jobs)} models to train, {workers} at a time")
-        yield from run_jobs(jobs, run.dataset.folder, workers=workers, progress=run.progress)
+    workers = options.workers_for(jobs[0].config.train.device, len(jobs))
+    folder = run.dataset.folder
+    if options.train is None and folder is not None and not is_local(options.executor, workers):
+        run.progress.say(f"{len(jobs)} models to train" + (f", {workers} at a time" if workers else ""))
+        yield from run_jobs(jobs, folder, executor=options.executor, workers=workers, progress=run.progress)
         return
     for job in jobs:
         run.progress.say(job.label)

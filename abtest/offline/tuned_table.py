@@ -15,7 +15,6 @@ from abtest.offline.table_scenario import DatasetConfig, RowComparison, RowConfi
 from abtest.offline.trials import Trial, hash_dataset
 from abtest.report.pages.tune_sections import write_tuned
 from abtest.run_folder import alone_in_folder, check_run, finish_run, jsonable, open_run, write_scenario, write_text
-from abtest.workers import default_workers
 from micrec.baselines import BASELINES
 from micrec.config import Config, model_label
 from micrec.data.dataset import Dataset
@@ -75,7 +74,14 @@ def run_tuning(request: TuneRequest, out: Path, **given: Any) -> dict[str, Any]:
     open_run(out, force=options.force)
     write_scenario(out, {"tune": request.model_dump(mode="json"), "space": space.model_dump(mode="json")})
     asked = SearchRequest(
-        space, same, request.metric, request.seed, request.minutes, request.trials, _workers(options, same)
+        space,
+        same,
+        request.metric,
+        request.seed,
+        request.minutes,
+        request.trials,
+        _workers(options, same),
+        options.executor,
     )
     if (out / JOURNAL).exists() and load_study(out).user_attrs.get(CLOSED):
         options.reporter.say("the search is closed, as the test part has been read: going on with the test")
@@ -192,9 +198,9 @@ def _metrics(config: Config) -> tuple[str, ...]:
     return tuple(f"hit@{n}" for n in config.evaluation.cutoffs)
 
 
-def _workers(options: RunOptions, same: Mapping[str, Any]) -> int:
+def _workers(options: RunOptions, same: Mapping[str, Any]) -> int | None:
     device = str(same.get("train", {}).get("device", "auto"))
-    return options.workers or default_workers(device, 1024)
+    return options.workers_for(device, 1024)
 
 
 def _check_data(dataset: Dataset, same: Mapping[str, Any]) -> None:

@@ -1,21 +1,15 @@
 """Worlds side by side: one process each, warm-ups before what starts from them; the same files for any number."""
 
-import multiprocessing
-import os
-import threading
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from abtest.online.online_scenario import OnlineScenario
 from abtest.online.simulate import WARM_UP, Simulation, drop_logs, is_done, simulate
-from abtest.workers import SentProgress, listen
-from micrec.errors import MicrecError
-from micrec.parent import end_with
+from micrec.folder_lock import waiting_for
+from micrec.parallel import ExecutorLike, is_local, run_tasks
 from micrec.progress import Progress
-from micrec.registry import extensions, import_extensions
 
 
 def simulate_all(
@@ -23,8 +17,9 @@ def simulate_all(
     root: Path,
     simulations: Sequence[Simulation],
     *,
-    workers: int,
+    workers: int | None,
     progress: Progress,
+    executor: ExecutorLike = "processes",
     siblings: Sequence[Simulation] | None = None,
 ) -> None:
     """Simulate every world that is not finished.
@@ -33,8 +28,9 @@ def simulate_all(
         scenario: The whole scenario.
         root: Folder of all worlds.
         simulations: In order; a warm-up stands before what starts from it.
-        workers: Processes; with 1, everything runs in this one.
+        workers: Worlds at a time; with 1 process, everything runs in this one; None = as the executor has room.
         progress: Where to report.
+        executor: Where, see :func:`micrec.parallel.run_tasks`.
         siblings: Every world of the run, if ``simulations`` are only some: what they need of the warm-up is kept.
 
     Raises:
@@ -47,57 +43,36 @@ def simulate_all(
             _tidy(scenario, root, siblings, one)
     if len(left) < len(simulations):
         progress.say(f"{len(simulations) - len(left)} of {len(simulations)} worlds are there already")
-    if workers == 1 or len(left) < 2:
+    if is_local(executor, 1 if workers is not None and len(left) < 2 else workers):
         for number, one in enumerate(left, start=1):
             progress.say(f"world {number} of {len(left)}: {one.title}")
             simulate(scenario, root, one, progress=progress)
             _tidy(scenario, root, siblings, one)
         return
-    _spread(scenario, root, siblings, left, workers, progress)
+    root.mkdir(parents=True, exist_ok=True)
+    done = run_tasks(
+        _simulate_alone,
+        _ready(root, left, siblings),
+        executor=executor,
+        workers=workers,
+        prepare=partial(_Worlds, scenario, root.absolute()),
+        label=lambda one: one.title,
+        folder=root.absolute(),
+        progress=progress,
+    )
+    for finished, (one, _) in enumerate(done, start=1):
+        progress.say(f"world {finished} of {len(left)} is over: {one.title}")
+        _tidy(scenario, root, siblings, one)
 
 
-def _spread(
-    scenario: OnlineScenario,
-    root: Path,
-    simulations: Sequence[Simulation],
-    left: list[Simulation],
-    workers: int,
-    progress: Progress,
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    lines = context.SimpleQueue()
-    listener = threading.Thread(target=listen, args=(lines, progress), daemon=True)
-    listener.start()
-    start = (lines, os.getpid(), extensions())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=start)
-    waiting, finished = list(left), 0
-    running: dict[Future[None], Simulation] = {}
-    try:
-        while waiting or running:
-            for one in [one for one in waiting if _may_start(root, one, simulations)]:
-                if len(running) < workers:
-                    running[pool.submit(_work, scenario, root, one)] = one
-                    waiting.remove(one)
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                one = running.pop(future)
-                future.result()
-                finished += 1
-                progress.say(f"world {finished} of {len(left)} is over: {one.title}")
-                _tidy(scenario, root, simulations, one)
-    except BrokenProcessPool:
-        raise MicrecError(
-            f"{root}: a worker was killed, perhaps for want of memory: run the same command again, it goes on where it "
-            f"stopped; with fewer --workers than {workers} it takes less memory."
-        ) from None
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()  # days are written whole, so nothing is lost but the one under way
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        lines.put(None)
-        listener.join()
+def _ready(root: Path, left: Sequence[Simulation], siblings: Sequence[Simulation]) -> Iterator[Simulation | None]:
+    """The worlds, each when its warm-up is over; None as long as there is none that may start."""
+    waiting = list(left)
+    while waiting:
+        one = next((one for one in waiting if _may_start(root, one, siblings)), None)
+        if one is not None:
+            waiting.remove(one)
+        yield one
 
 
 def _may_start(root: Path, one: Simulation, simulations: Sequence[Simulation]) -> bool:
@@ -117,20 +92,18 @@ def _tidy(scenario: OnlineScenario, root: Path, simulations: Sequence[Simulation
             drop_logs(root, sibling)
 
 
-class _WorldWorker:
-    """What a worker process keeps between worlds."""
+class _Worlds(NamedTuple):
+    """What a worker needs for every world."""
 
-    lines: Any
-
-
-def _start(lines: Any, parent: int, modules: Sequence[str]) -> None:
-    end_with(parent)
-    import_extensions(modules)
-    _WorldWorker.lines = lines
+    scenario: OnlineScenario
+    root: Path
 
 
-def _work(scenario: OnlineScenario, root: Path, one: Simulation) -> None:
+def _simulate_alone(worlds: _Worlds, one: Simulation, progress: Progress) -> None:
     import torch
 
     torch.set_num_threads(1)  # one core each: several threads would wait for one another
-    simulate(scenario, root, one, progress=SentProgress(one.title, _WorldWorker.lines))
+    folder = worlds.root / one.path
+    folder.mkdir(parents=True, exist_ok=True)
+    with waiting_for(folder):  # an attempt that was given up may still write
+        simulate(worlds.scenario, worlds.root, one, progress=progress)

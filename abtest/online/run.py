@@ -31,8 +31,8 @@ from abtest.run_folder import (
     write_scenario,
     write_text,
 )
-from abtest.workers import default_workers
 from micrec.errors import MicrecError
+from micrec.parallel import ExecutorLike, tasks_at_a_time
 from micrec.progress import NoProgress, Progress
 from micrec.settings import load_yaml
 
@@ -49,6 +49,7 @@ def run_online(
     force: bool = False,
     command: str = "",
     workers: int | None = None,
+    executor: ExecutorLike = "processes",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run a scenario into a run folder; an interrupted run goes on where it stopped, to the same result.
@@ -61,6 +62,7 @@ def run_online(
         force: Replace a finished run.
         command: What the user typed, for the report.
         workers: Worlds simulated at a time; None = one per core. Any number gives the same results.
+        executor: Where they are simulated, see :func:`micrec.parallel.run_tasks`.
         progress: Where to report.
 
     Returns:
@@ -77,9 +79,13 @@ def run_online(
     _same_scenario(out, resolved)
     write_scenario(out, resolved)
     root, simulations = out / WORLDS_FOLDER, simulations_of(scenario)
-    workers = workers or default_workers("cpu", len(simulations))
-    possible = _what_is_possible(scenario, root, simulations, workers, progress)
-    simulate_all(scenario, root, simulations, workers=workers, progress=progress)
+    given: dict[str, Any] = {
+        "workers": tasks_at_a_time(executor, workers, len(simulations)),
+        "executor": executor,
+        "progress": progress,
+    }
+    possible = _what_is_possible(scenario, root, simulations, **given)
+    simulate_all(scenario, root, simulations, **given)
     asked = [(name, number) for name in scenario.named_variants() for number in range(scenario.replications)]
     found = [judge(scenario, root, name, number, command=command) for name, number in asked]
     runtime_s = _runtime(out, time.monotonic() - started_s)
@@ -87,7 +93,7 @@ def run_online(
 
 
 def _what_is_possible(
-    scenario: OnlineScenario, root: Path, simulations: Sequence[Simulation], workers: int, progress: Progress
+    scenario: OnlineScenario, root: Path, simulations: Sequence[Simulation], progress: Progress, **given: Any
 ) -> Possible | None:
     """Simulate what tells what matching is worth, and warn of a test that cannot see half of it, before it runs."""
     parts = [one for one in simulations if one.part in POSSIBLE]
@@ -95,7 +101,7 @@ def _what_is_possible(
         return None
     warm_up = parts[0]._replace(part=WARM_UP)
     first = [one for one in simulations if one == warm_up or one in parts]
-    simulate_all(scenario, root, first, workers=min(workers, len(parts)), progress=progress, siblings=simulations)
+    simulate_all(scenario, root, first, progress=progress, siblings=simulations, **given)
     possible = possible_of(scenario, root)
     if possible is not None and possible.answers is not None:
         progress.say(f"{'note' if possible.answers else 'warning'}: {answer(possible)}")

@@ -1,22 +1,18 @@
 """The search loop: trials one after the other or side by side, until the time or the number of trials is reached."""
 
 import math
-import multiprocessing
-import os
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
-from micrec.parent import end_with
+from micrec.parallel import ExecutorLike, is_local, run_tasks
+from micrec.parallel.worker import stop_if_cancelled
 from micrec.progress import NoProgress, Progress
-from micrec.registry import extensions, import_extensions
 from micrec.settings import merge
 from micrec.tuning.search_space import SearchSpace
 from micrec.tuning.study import SearchClock, ended, open_study, parameters, reason_of, requeue, waiting
@@ -38,7 +34,8 @@ class SearchRequest(NamedTuple):
         seed: Of the proposals, and of every training.
         minutes: Of search, over all its runs; None = as long as the trials take.
         trials: How many; None = as many as the minutes allow.
-        workers: Trials side by side.
+        workers: Trials side by side; None = as the executor has room.
+        executor: Where they run, see :func:`micrec.parallel.run_tasks`.
     """
 
     space: SearchSpace
@@ -47,7 +44,8 @@ class SearchRequest(NamedTuple):
     seed: int = 0
     minutes: float | None = None
     trials: int | None = None
-    workers: int = 1
+    workers: int | None = 1
+    executor: ExecutorLike = "processes"
 
     def every_trial(self) -> dict[str, Any]:
         """Config keys that override those of the space."""
@@ -102,11 +100,11 @@ def search(
                 index = queued.pop(0)
             else:
                 index, fresh = fresh, fresh + 1
-            yield TrialTask(folder, space, same, index, deadline, began)
+            yield TrialTask(folder.absolute(), space, same, index, deadline, began)
             done += 1
 
-    run = _run_here if request.workers == 1 or dataset.folder is None else _run_in_processes
-    run(tasks(), dataset, study, clock, progress, request.workers)
+    for _ in _lines(tasks(), request, dataset, study, progress):
+        clock.save()
     if not any(trial.state.name == "COMPLETE" for trial in ended(study)):
         reasons = dict.fromkeys(str(reason_of(study, trial)) for trial in ended(study))
         raise MicrecError("\n  ".join(["tune: no trial finished:", *(reasons or ["there was time for none"])]))
@@ -133,86 +131,53 @@ def _threads(same: Mapping[str, Any]) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run_here(
-    tasks: Iterator[TrialTask], dataset: Dataset, study: "Study", clock: SearchClock, progress: Progress, workers: int
-) -> None:
-    for task in tasks:
-        progress.say(f"trial {task.index}")
-        with _threads(task.same):
-            progress.say(run_trial(task, dataset, progress))
-        clock.save()
-
-
-def _run_in_processes(
-    tasks: Iterator[TrialTask], dataset: Dataset, study: "Study", clock: SearchClock, progress: Progress, workers: int
-) -> None:
-    assert dataset.folder is not None
-    context = multiprocessing.get_context("spawn")
-    lines = context.SimpleQueue()
-    listener = threading.Thread(target=_listen, args=(lines, progress), daemon=True)
-    listener.start()
-
-    given: tuple[Any, ...] = (dataset.folder, lines, os.getpid(), extensions())
-
-    def new_pool() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=given)
-
-    pool, running = new_pool(), set[Future[str]]()
-    try:
-        while True:
-            while len(running) < workers and (task := next(tasks, None)) is not None:
-                running.add(pool.submit(_work, task))
-            if not running:
-                break
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-                pool.shutdown(wait=True, cancel_futures=True)
-                requeue(study, DIED)
-                pool, running = new_pool(), set()
-            else:
-                for future in done:
-                    progress.say(future.result())
-            clock.save()
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()  # checkpoints are written whole, so nothing is lost
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        lines.put(None)
-        listener.join()
-
-
-class _SearchWorker:
-    """What a worker process keeps between trials."""
-
-    dataset: Dataset
-    lines: Any
+def _lines(
+    tasks: Iterator[TrialTask], request: SearchRequest, dataset: Dataset, study: "Study", progress: Progress
+) -> Iterator[str]:
+    """Run the trials, and say what came of each."""
+    if is_local(request.executor, request.workers) or dataset.folder is None:
+        for task in tasks:
+            progress.say(f"trial {task.index}")
+            with _threads(task.same):
+                line = run_trial(task, dataset, progress)
+            progress.say(line)
+            yield line
+        return
+    done = run_tasks(
+        _work,
+        tasks,
+        executor=request.executor,
+        workers=request.workers,
+        prepare=partial(_read, dataset.folder.absolute()),
+        label=lambda task: f"trial {task.index}",
+        folder=dataset.folder.absolute(),
+        progress=progress,
+        given_up=lambda task: requeue(study, DIED, task=task.index),
+    )
+    for _, line in done:
+        progress.say(line)
+        yield line
 
 
 class _EpochLines(NoProgress):
-    """Sends the lines that are worth keeping to the parent: one per epoch."""
+    """Passes on the lines that are worth keeping: one per epoch."""
 
-    def __init__(self, index: int) -> None:
-        self._index = index
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def advance(self, amount: int, note: str = "") -> None:
+        stop_if_cancelled()
 
     def say(self, line: str) -> None:
-        _SearchWorker.lines.put(f"trial {self._index}: {line.strip()}")
+        self._progress.say(line)
 
 
-def _start(data: Path, lines: Any, parent: int, modules: Sequence[str]) -> None:
+def _read(data: Path) -> Dataset:
     from micrec.data.store import read_dataset
 
-    end_with(parent)
-    import_extensions(modules)
-    _SearchWorker.dataset, _SearchWorker.lines = read_dataset(data), lines
+    return read_dataset(data)
 
 
-def _work(task: TrialTask) -> str:
+def _work(dataset: Dataset, task: TrialTask, progress: Progress) -> str:
     with _threads(task.same):
-        return run_trial(task, _SearchWorker.dataset, _EpochLines(task.index))
-
-
-def _listen(lines: Any, progress: Progress) -> None:
-    while (line := lines.get()) is not None:
-        progress.say(line)
+        return run_trial(task, dataset, _EpochLines(progress))

@@ -103,16 +103,19 @@ def load_study(folder: Path, index: int = 0) -> "Study":
     return study
 
 
-def requeue(study: "Study", reason: str | None = None) -> None:
+def requeue(study: "Study", reason: str | None = None, *, task: int | None = None) -> None:
     """End trials that nobody runs any more.
 
     Args:
-        study: The study; no trial of it may be running now.
+        study: The study; no trial of it that is ended may be running now.
         reason: Why they failed; None: they were interrupted, and are queued to run again with the same settings.
+        task: End only what was done for this task; None = every open trial.
     """
     package = optuna()
     states = package.trial.TrialState
     for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        if task is not None and trial.user_attrs.get("task") != task:
+            continue
         if reason is not None:
             study.set_user_attr("died", {**study.user_attrs.get("died", {}), str(trial.number): reason})
         study.tell(trial.number, state=states.FAIL)

@@ -10,7 +10,7 @@ from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from micrec.tuning.search_space import SearchSpace
-from micrec.tuning.study import load_study, optuna, suggest
+from micrec.tuning.study import load_study, optuna, requeue, suggest
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -56,7 +56,9 @@ def run_trial(task: TrialTask, dataset: Dataset, progress: Progress | None = Non
     """
     states = optuna().trial.TrialState
     study = load_study(task.folder, task.index)
+    requeue(study, task=task.index)  # of a worker that was lost with this very task
     trial = study.ask()
+    trial.set_user_attr("task", task.index)
     index = trial.user_attrs.get("index", task.index)
     branch, settings = suggest(task.space, trial)
     attrs = {"index": index, "branch": branch, "settings": settings, "began_s": round(time.time() - task.began, 3)}

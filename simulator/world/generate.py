@@ -19,6 +19,7 @@ from typing import NamedTuple
 from micrec.data.store import new_folder, partial_of, write_schema
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
+from micrec.parallel import ExecutorLike, check_executor
 from micrec.progress import NoProgress, Progress
 from micrec.version import __version__
 from simulator.world.disk import check_space, folder_bytes
@@ -61,7 +62,8 @@ def generate_world(
     config: WorldConfig,
     out: Path,
     *,
-    workers: int = 1,
+    workers: int | None = 1,
+    executor: ExecutorLike = "processes",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Generated:
@@ -70,7 +72,10 @@ def generate_world(
     Args:
         config: The world.
         out: Dataset folder; it appears when it is whole.
-        workers: Processes; 1 = this one. Any number gives the same bytes.
+        workers: Parts at a time, each in a process; 1 = this one, None = as the executor has room. Any number gives
+            the same bytes.
+        executor: Where parts are drawn: ``local``, ``processes``, ``dask://ADDRESS``, or an executor. The bytes are
+            the same.
         overwrite: Replace the dataset in ``out``; it stays until the new one is whole.
         progress: Where to report.
 
@@ -78,6 +83,7 @@ def generate_world(
         MicrecError: If keys contradict each other, ``out`` is taken, the disk is too small or fills up, or nobody
             clicks.
     """
+    check_executor(executor)
     progress = progress or NoProgress()
     started_s = time.perf_counter()
     key = world_key(config)
@@ -87,7 +93,7 @@ def generate_world(
     with new_folder(out, overwrite=overwrite, resume=key) as folder:
         make_folders(folder)
         _write_items(world, folder)
-        drawn = _draw(world, folder, workers, progress)
+        drawn = _draw(world, folder, workers, executor, progress)
         if not drawn.clicks:
             shutil.rmtree(folder)
             raise MicrecError(
@@ -131,7 +137,7 @@ def _write_items(world: World, folder: Path) -> None:
             write_whole(path, table())
 
 
-def _draw(world: World, folder: Path, workers: int, progress: Progress) -> _Drawn:
+def _draw(world: World, folder: Path, workers: int | None, executor: ExecutorLike, progress: Progress) -> _Drawn:
     """All parts that are not there yet."""
     tallies: list[Tally] = []
     missing: list[UserRange] = []
@@ -145,7 +151,7 @@ def _draw(world: World, folder: Path, workers: int, progress: Progress) -> _Draw
         progress.say(f"{len(tallies)} of {len(tallies) + len(missing)} parts are there already")
     progress.start(world.config.name, sum(part.last - part.first for part in missing), "users")
     started_s, clicks, rate = time.perf_counter(), 0, 0.0
-    for part, tally in draw_parts(world, folder, missing, workers):
+    for part, tally in draw_parts(world, folder, missing, workers, executor=executor, progress=progress):
         tallies.append(tally)
         clicks += tally.clicks
         rate = clicks / (time.perf_counter() - started_s)

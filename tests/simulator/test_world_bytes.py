@@ -13,8 +13,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from micrec.errors import MicrecError
+from micrec.parallel import pools
 from micrec.progress import NoProgress
-from simulator.world import parts, workers
+from simulator.world import parts
 from simulator.world.generate import generate_world, world_key
 from simulator.world.world import World
 from tests.simulator.worlds import small_config
@@ -88,16 +89,29 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, whole, workers):
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
 
 
-def test_a_killed_worker_is_told_and_the_next_run_goes_on(tmp_path, whole, monkeypatch):
+def test_what_a_killed_worker_did_is_done_again(tmp_path, whole, monkeypatch):
     class Killer(NoProgress):
+        killed = 0
+
         def advance(self, amount: int, note: str = "") -> None:
-            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            if not self.killed:
+                os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            self.killed += 1
 
     monkeypatch.setattr(parts, "PART_CLICKS", 6_000)
-    with pytest.raises(
-        MicrecError, match="a worker was killed, perhaps for want of memory: run the same command again"
-    ):
-        generate_world(small_config(), tmp_path / "world", workers=2, progress=Killer())
+    killer = Killer()
+    generate_world(small_config(), tmp_path / "world", workers=2, progress=killer)
+    assert killer.killed > 1
+    assert contents(tmp_path / "world") == whole
+
+
+def test_a_part_whose_workers_are_all_killed_is_an_error_and_the_next_run_goes_on(tmp_path, whole, monkeypatch):
+    submit = pools.ProcessPoolExecutor.submit
+    monkeypatch.setattr(parts, "PART_CLICKS", 6_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(pools.ProcessPoolExecutor, "submit", lambda pool, *_work: submit(pool, os._exit, 9))
+        with pytest.raises(MicrecError, match="killed again and again, perhaps for want of memory: run the"):
+            generate_world(small_config(), tmp_path / "world", workers=2)
     assert not (tmp_path / "world").exists()
     generate_world(small_config(), tmp_path / "world")
     assert contents(tmp_path / "world") == whole
@@ -155,6 +169,5 @@ def test_more_users_or_days_leave_the_records_of_the_others(tmp_path, more, kept
 
 def test_a_worker_whose_parent_is_gone_stops():
     """A second attempt must not meet workers of the first."""
-    code = "import os, sys\nfrom micrec import parent\nparent.WATCH_EVERY_S = 0.01\nparent._watch(1 << 30)"
+    code = "import os, sys\nfrom micrec.parallel import parent\nparent.WATCH_EVERY_S = 0.01\nparent._watch(1 << 30)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 1
-    assert workers.default_workers() >= 1

@@ -13,6 +13,7 @@ from abtest.run_folder import check_run
 from abtest.scenario_files import load_scenario
 from abtest.scenario_kinds import SCENARIO_KINDS
 from micrec.errors import MicrecError
+from micrec.parallel import pools
 from micrec.progress import NoProgress
 
 SCENARIO = """
@@ -88,8 +89,8 @@ def test_a_kill_before_the_scenario_was_written_leaves_a_folder_that_can_be_used
 
 
 def test_a_killed_worker_is_told(scenario, tmp_path, monkeypatch):
-    submit = parallel.ProcessPoolExecutor.submit
-    monkeypatch.setattr(parallel.ProcessPoolExecutor, "submit", lambda pool, *_work: submit(pool, os._exit, 9))
+    submit = pools.ProcessPoolExecutor.submit
+    monkeypatch.setattr(pools.ProcessPoolExecutor, "submit", lambda pool, *_work: submit(pool, os._exit, 9))
     worlds = [simulate.Simulation("main", 0, part) for part in ("experiment", "control")]
-    with pytest.raises(MicrecError, match="a worker was killed, perhaps for want of memory"):
+    with pytest.raises(MicrecError, match="a worker was killed again and again, perhaps for want of memory"):
         parallel.simulate_all(scenario[0], tmp_path / "worlds", worlds, workers=2, progress=NoProgress())
