@@ -21,19 +21,22 @@ from tests.simulator.test_world_bytes import contents
 from tests.simulator.worlds import small_config
 
 distributed = pytest.importorskip("distributed")
+dask_config = pytest.importorskip("dask.config")
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 TABLE = """
 kind: table
 datasets:
   tiny: {{data: {data}}}
-seeds: 2
+seeds: 1
 base:
+  split: {{valid_fraction: 0}}
   model: {{name: youtube_dnn, embedding_dim: 8, hidden: [8], history_length: 5}}
   train: {{epochs: 1, batch_size: 512}}
 rows:
   base: {{label: base, losses: []}}
   feature: {{label: feature, losses: [feature]}}
+  session: {{label: session, losses: [session]}}
 baselines: [popularity]
 """
 
@@ -129,17 +132,7 @@ def test_what_a_task_raises_is_raised_here(executor):
 def test_no_scheduler_is_an_error():
     told = r"dask://127.0.0.1:9: no scheduler answers .* start one with dask scheduler"
     with (
-        distributed.config.set({"distributed.comm.timeouts.connect": "200ms"}),
+        dask_config.set({"distributed.comm.timeouts.connect": "200ms"}),
         pytest.raises(MicrecError, match=told),
     ):
         list(run_tasks(work.fail, [1], executor="dask://127.0.0.1:9"))
-
-
-def test_workers_with_several_threads_are_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    given = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
-    with (
-        distributed.LocalCluster(**given, host="127.0.0.1", protocol="tcp", silence_logs=50) as threads,
-        pytest.raises(MicrecError, match=r"has 2 threads.* --nworkers 2 --nthreads 1"),
-    ):
-        list(run_tasks(work.fail, [1], executor=threads.scheduler_address.replace("tcp://", "dask://")))

@@ -6,11 +6,12 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from micrec.errors import MicrecError
-from micrec.parallel import check_executor, run_tasks, tasks_at_a_time
+from micrec.parallel import check_executor, run_tasks, tasks_at_a_time, worker
 from micrec.progress import NoProgress
 
 from . import parallel_tasks as work
@@ -97,6 +98,18 @@ class TestRunTasks:
     def test_a_folder_that_a_worker_does_not_see_is_an_error(self, tmp_path):
         with pytest.raises(MicrecError, match=r"process \d+: sees no folder .*/gone: workers need the file system"):
             list(run_tasks(work.square, [1], workers=2, folder=tmp_path / "gone"))
+
+    def test_workers_with_several_threads_are_refused(self, monkeypatch):
+        one = SimpleNamespace(address="tcp://10.0.0.5:41", state=SimpleNamespace(nthreads=4))
+        monkeypatch.setattr(worker, "_dask_worker", lambda: one)
+        run = worker.TaskRun("run", work.fail, None, (), (), worker.versions())
+        with pytest.raises(MicrecError, match=r"worker tcp://10.0.0.5:41: has 4 threads.* --nworkers 4 --nthreads 1"):
+            worker.do_task(run, 1, "task")
+
+    def test_other_versions_are_refused(self):
+        run = worker.TaskRun("run", work.fail, None, (), (), {**worker.versions(), "torch": "1.0"})
+        with pytest.raises(MicrecError, match=r"process \d+: has torch .* instead of 1.0: install the same versions"):
+            worker.do_task(run, 1, "task")
 
 
 class TestExecutor:
