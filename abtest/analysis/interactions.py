@@ -7,6 +7,7 @@ import numpy as np
 
 from abtest.stats.contrast import critical_t
 from abtest.stats.moments import Moments
+from abtest.stats.noise_parts import pooled_dof
 from abtest.stats.tails import p_of_log10, two_sided_log10_p
 from abtest.stats.terms import Term, linear, undefined
 from abtest.stats.welch import two_arms
@@ -73,9 +74,9 @@ def between_periods(control: Moments, treatment: Moments, early: Term, late: Ter
     parts = [float(slopes_c @ c.cov @ slopes_c) / c.n, float(slopes_t @ t.cov @ slopes_t) / t.n]
     parts = [max(part, 0.0) for part in parts]  # rounding takes periods that go together exactly below 0
     total = math.fsum(parts)
-    spread = sum((v / total) ** 2 / dof for v, dof in zip(parts, (c.dof, t.dof), strict=True)) if total > 0 else 0.0
+    df = pooled_dof(parts, (c.dof, t.dof), (c.expected, t.expected))
     lifts = (t.value - c.value) / np.abs(c.value)
-    return _judged(float(lifts[1] - lifts[0]), math.sqrt(total), 1.0 / spread if spread > 0 else math.inf, alpha)
+    return _judged(float(lifts[1] - lifts[0]), math.sqrt(total), df, alpha)
 
 
 def _judged(change: float, se: float, df: float, alpha: float) -> LiftChange:

@@ -8,6 +8,11 @@ the covariance of D and B into account: in the control, ``D - rho B`` is minus t
 it is Welch-Fieller again. Ratios enter linearised: per arm at the arm's own value for the noise, at the pooled value
 for theta. Covariates must be measured before exposure; a user without them counts 0, which stratifies better than it
 adjusts.
+
+Clusters are few, and a slope that was fitted to them takes degrees of freedom. With P covariates, D degrees of freedom
+before and T^2 = Hotelling's statistic of the covariates' imbalance, the adjusted noise of clusters is taken times
+``D / (D - P) (1 + T^2 / D)``, with D - P degrees of freedom, and theta is that within the arms. With clusters of one
+size this is the analysis of covariance of cluster means.
 """
 
 from collections.abc import Sequence
@@ -20,8 +25,11 @@ from abtest.stats.contrast import Contrast, Distribution, LiftMethod, NoisePart,
 from abtest.stats.estimate import Estimate
 from abtest.stats.moments import Moments
 from abtest.stats.multiplicity import holm
+from abtest.stats.noise_parts import pooled_dof
 from abtest.stats.terms import ROUNDING, Linear, Term, linear, name_of
 from abtest.stats.welch import unusable, welch
+
+LEAST_DOF = 1.0 - 1e-9  # that slopes must leave of those of clusters
 
 
 class Cuped(NamedTuple):
@@ -43,6 +51,18 @@ class Cuped(NamedTuple):
     variance_reduction: float | None
     balance: tuple[Estimate, ...]
     balance_p: float | None
+
+
+class _Loss(NamedTuple):
+    """What fitting slopes costs.
+
+    Attributes:
+        noise: Factor of the adjusted noise.
+        dof_left: Share of the degrees of freedom that are left; 0 where they are fewer than 1.
+    """
+
+    noise: float = 1.0
+    dof_left: float = 1.0
 
 
 def cuped(
@@ -82,14 +102,27 @@ def cuped(
     terms = (metric, *covariates)
     if blank := unusable(control, treatment, terms, method, alpha):
         return Cuped(blank, raw, (), None, balance, balance_p)
-    slope = theta(control + treatment, terms)
     c, t = linear(control, terms), linear(treatment, terms)
+    slope, loss = theta(control + treatment, terms), _Loss()
+    if c.expected is not None and t.expected is not None:
+        slope, loss = _within_clusters(c, t)
+    if loss.dof_left == 0.0:
+        few = f"{c.n + t.n} units are too few to adjust for {names}: use welch, or fewer covariates"
+        blank = Estimate(method, alpha, raw.control, raw.treatment, raw.difference, lift=raw.lift, reason=few)
+        return Cuped(blank, raw, (), None, balance, balance_p)
     weights = np.concatenate([[1.0], -slope])
     difference = float(weights @ (t.value - c.value))
     noise_c, with_base = _quadratic(c, weights) / c.n, float(weights @ c.cov[:, 0]) / c.n
+    noise_t = _quadratic(t, weights) / t.n
     parts = (
-        NoisePart(noise_c, with_base if noise_c else 0.0, float(c.cov[0, 0]) / c.n, c.dof),
-        NoisePart(_quadratic(t, weights) / t.n, 0.0, 0.0, t.dof),
+        NoisePart(
+            noise_c * loss.noise,
+            with_base if noise_c else 0.0,
+            float(c.cov[0, 0]) / c.n,
+            c.dof * loss.dof_left,
+            c.expected,
+        ),
+        NoisePart(noise_t * loss.noise, 0.0, 0.0, t.dof * loss.dof_left, t.expected),
     )
     contrast = Contrast(difference, float(c.value[0]), parts)
     estimate = judge(contrast, c.n, t.n, method=method, alpha=alpha, lift=lift, distribution=distribution, null=null)
@@ -118,6 +151,28 @@ def theta(pooled: Moments, terms: Sequence[Term]) -> NDArray[np.float64]:
         solved = np.linalg.lstsq(correlation, cov[at, 0] / unit, rcond=1e-10)[0]
         slope[varies] = solved / unit
     return slope
+
+
+def _within_clusters(control: Linear, treatment: Linear) -> tuple[NDArray[np.float64], _Loss]:
+    """Slopes within the arms, shape (P,), by the noise of the difference; and what fitting them to clusters costs."""
+    noise = control.cov / control.n + treatment.cov / treatment.n
+    step = (treatment.value - control.value)[1:]
+    scale = np.sqrt(np.diag(noise)[1:])
+    at = np.flatnonzero(scale > 0.0)
+    unit, slope = scale[at], np.zeros(len(scale))
+    if not len(at):
+        return slope, _Loss()
+    correlation = noise[np.ix_(1 + at, 1 + at)] / np.outer(unit, unit)
+    sides = np.column_stack([noise[1 + at, 0], step[at]]) / unit[:, None]
+    solved, _, rank, _ = np.linalg.lstsq(correlation, sides, rcond=1e-10)
+    slope[at] = solved[:, 0] / unit
+    imbalance = float(solved[:, 1] @ sides[:, 1])  # Hotelling's T^2
+    arms = (control, treatment)
+    dof = pooled_dof([1.0, 1.0], [arm.dof for arm in arms], [arm.expected for arm in arms])
+    if dof - int(rank) < LEAST_DOF:
+        return slope, _Loss(dof_left=0.0)
+    left = 1.0 - int(rank) / dof
+    return slope, _Loss((1.0 + imbalance / dof) / left, left)
 
 
 def _quadratic(arm: Linear, weights: NDArray[np.float64]) -> float:

@@ -23,6 +23,7 @@ class Moments:
         mean: Mean of each column, shape (K,); zeros where n is 0.
         comoment: Sum over users of (x - mean)(x - mean)^T, shape (K, K).
         freedom: Degrees of freedom of the spread where they are not n - 1, as of clusters of unequal size.
+        users: Users in all n clusters; None where the n are users themselves.
     """
 
     names: tuple[str, ...]
@@ -30,6 +31,7 @@ class Moments:
     mean: NDArray[np.float64]
     comoment: NDArray[np.float64]
     freedom: float | None = None
+    users: int | None = None
 
     def __post_init__(self) -> None:
         size = len(self.names)
@@ -92,7 +94,7 @@ class Moments:
     def select(self, *names: str) -> "Moments":
         """The given columns alone, in the given order."""
         at = [self.at(name) for name in names]
-        return Moments(tuple(names), self.n, self.mean[at], self.comoment[np.ix_(at, at)], self.freedom)
+        return Moments(tuple(names), self.n, self.mean[at], self.comoment[np.ix_(at, at)], self.freedom, self.users)
 
     def linear(self, **new: Mapping[str, float]) -> "Moments":
         """These columns and new ones that are weighted sums of them: ``cost={"a": 1, "b": -2}`` is a - 2 b."""
@@ -101,7 +103,8 @@ class Moments:
             for name, weight in parts.items():
                 weights[row, self.at(name)] = weight
         full = np.vstack([np.eye(len(self.names)), weights])  # (K + new, K)
-        return Moments((*self.names, *new), self.n, full @ self.mean, full @ self.comoment @ full.T, self.freedom)
+        comoment = full @ self.comoment @ full.T
+        return Moments((*self.names, *new), self.n, full @ self.mean, comoment, self.freedom, self.users)
 
     @property
     def dof(self) -> float:

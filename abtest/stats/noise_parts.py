@@ -1,6 +1,7 @@
 """A difference between arms and the independent parts of its noise, from which every test and interval follows."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -12,12 +13,15 @@ class NoisePart(NamedTuple):
         cov_base: Covariance of its share in minus the difference with its share in the base.
         var_base: What it adds to the variance of the base.
         dof: Degrees of freedom of these; inf takes them as known.
+        expected: What weighs its degrees of freedom in place of its estimated noise, up to a factor that all parts
+            share; None for the estimated noise.
     """
 
     var: float
     cov_base: float
     var_base: float
     dof: float
+    expected: float | None = None
 
 
 class Contrast(NamedTuple):
@@ -43,11 +47,8 @@ class Contrast(NamedTuple):
         return self._pooled([p.var_base for p in self.parts])
 
     def _pooled(self, noise: list[float]) -> tuple[float, float]:
-        total = math.fsum(noise)
-        if not total > 0.0:
-            return 0.0, math.inf
-        spread = sum((v / total) ** 2 / p.dof for v, p in zip(noise, self.parts, strict=True))
-        return math.sqrt(total), 1.0 / spread if spread > 0.0 else math.inf
+        dof = pooled_dof(noise, [p.dof for p in self.parts], [p.expected for p in self.parts])
+        return math.sqrt(max(math.fsum(noise), 0.0)), dof
 
     def upright(self) -> "Contrast":
         """The same contrast with a positive base, so that a lift is relative to the base's size."""
@@ -58,3 +59,22 @@ class Contrast(NamedTuple):
     def normal(self) -> "Contrast":
         """The same contrast with its variances taken as known: z instead of t."""
         return self._replace(parts=tuple(p._replace(dof=math.inf) for p in self.parts))
+
+
+def pooled_dof(noise: Sequence[float], dofs: Sequence[float], expected: Sequence[float | None]) -> float:
+    """Satterthwaite's degrees of freedom of a sum of independent variances.
+
+    Args:
+        noise: Estimated variances; one that is 0 counts nothing.
+        dofs: Degrees of freedom of each.
+        expected: What the variances are expected to be up to a factor: weighs in place of the estimated ones
+            (Bell, McCaffrey) if known of each; else the estimated ones weigh (Welch).
+    """
+    weights = list(noise)
+    if None not in expected:
+        weights = [e or 0.0 if v > 0.0 else 0.0 for v, e in zip(noise, expected, strict=True)]
+    total = math.fsum(weights)
+    if not total > 0.0:
+        return math.inf
+    spread = sum((weight / total) ** 2 / dof for weight, dof in zip(weights, dofs, strict=True))
+    return 1.0 / spread if spread > 0.0 else math.inf

@@ -27,12 +27,15 @@ class Linear(NamedTuple):
         value: Value of each term, shape (P,).
         cov: Covariance of the terms per user, n - 1 below, shape (P, P).
         dof: Degrees of freedom of ``cov``.
+        expected: Variance of a mean, up to a factor that the arms share, if users were independent and alike; None
+            where it need not be known, as the n are users.
     """
 
     n: int
     value: Floats
     cov: Floats
     dof: float
+    expected: float | None = None
 
 
 def linear(moments: Moments, terms: Sequence[Term]) -> Linear:
@@ -59,7 +62,7 @@ def linear(moments: Moments, terms: Sequence[Term]) -> Linear:
     still = np.diag(cov) <= np.maximum(ROUNDING * size**2, (10 * np.finfo(float).eps * level) ** 2)
     cov[still, :] = 0.0
     cov[:, still] = 0.0
-    return Linear(moments.n, value, cov, moments.dof)
+    return Linear(moments.n, value, cov, moments.dof, 1.0 / moments.users if moments.users else None)
 
 
 def undefined(moments: Moments, term: Term, arm: str) -> str | None:

@@ -53,7 +53,10 @@ def two_arms(control: Linear, treatment: Linear) -> Contrast:
     """The contrast of the first term of two arms."""
     value_c, value_t = float(control.value[0]), float(treatment.value[0])
     noise_c, noise_t = float(control.cov[0, 0]) / control.n, float(treatment.cov[0, 0]) / treatment.n
-    parts = (NoisePart(noise_c, noise_c, noise_c, control.dof), NoisePart(noise_t, 0.0, 0.0, treatment.dof))
+    parts = (
+        NoisePart(noise_c, noise_c, noise_c, control.dof, control.expected),
+        NoisePart(noise_t, 0.0, 0.0, treatment.dof, treatment.expected),
+    )
     return Contrast(value_t - value_c, value_c, parts)
 
 

@@ -60,9 +60,10 @@ class TestClusters:
         value, _, cluster, arm = clustered(np.random.default_rng(seed))
         control, treatment = (arm_moments({"y": value}, cluster, arm == one) for one in (0.0, 1.0))
         found = welch(control, treatment, "y")
-        slope, se, _ = dense_cr2(np.column_stack([np.ones(len(arm)), arm]), value, cluster)
+        slope, se, dof = dense_cr2(np.column_stack([np.ones(len(arm)), arm]), value, cluster)
         assert found.difference == pytest.approx(slope, rel=1e-10)
         assert found.se == pytest.approx(se, rel=1e-9)
+        assert found.df == pytest.approx(dof, rel=1e-7)
         assert (found.control.n, found.treatment.n) == (5, 4)
 
     @pytest.mark.parametrize("seed", range(3))
@@ -86,8 +87,45 @@ class TestClusters:
         arm, value = cluster % 2, rng.gamma(2.0, 1.0, 60) + np.repeat(rng.normal(size=12), 5)
         found = welch(*(arm_moments({"y": value}, cluster, arm == one) for one in (0, 1)), "y")
         means = value.reshape(12, 5).mean(axis=1)
-        expected = stats.ttest_ind(means[1::2], means[::2], equal_var=False)
+        expected = stats.ttest_ind(means[1::2], means[::2])
         assert (found.t, found.df, found.p) == pytest.approx((expected.statistic, expected.df, expected.pvalue))
+
+    @pytest.mark.parametrize("covariates", [1, 3])
+    def test_equal_sizes_adjusted_are_the_analysis_of_covariance_of_cluster_means(self, covariates):
+        rng = np.random.default_rng(covariates)
+        cluster = np.repeat(np.arange(10), 4)
+        arm, before = cluster % 2, rng.normal(size=(40, covariates))
+        value = 3.0 + before @ np.arange(1.0, covariates + 1.0) + np.repeat(rng.normal(size=10), 4) + 0.8 * arm
+        columns = {"y": value} | {f"x{at}": before[:, at] for at in range(covariates)}
+        sides = [arm_moments(columns, cluster, arm == one) for one in (0, 1)]
+        found = cuped(*sides, "y", [f"x{at}" for at in range(covariates)]).estimate
+        by_cluster = [column.reshape(10, 4).mean(axis=1) for column in (value, *before.T)]
+        design = sm.add_constant(np.column_stack([np.arange(10) % 2, *by_cluster[1:]]))
+        expected = sm.OLS(by_cluster[0], design).fit()
+        assert found.df == pytest.approx(10 - 2 - covariates)
+        assert (found.difference, found.se, found.p) == pytest.approx(
+            (expected.params[1], expected.bse[1], expected.pvalues[1])
+        )
+
+    def test_covariates_that_leave_no_degree_of_freedom_are_refused_with_the_cure(self):
+        rng = np.random.default_rng(1)
+        columns = {"y": rng.normal(size=24)} | {f"x{at}": rng.normal(size=24) for at in range(4)}
+        cluster = np.repeat(np.arange(6), 4)
+        sides = [arm_moments(columns, cluster, cluster % 2 == one) for one in (0, 1)]
+        found = cuped(*sides, "y", [f"x{at}" for at in range(4)]).estimate
+        assert found.p is None
+        assert "6 units are too few to adjust for x0, x1, x2, x3: use welch, or fewer covariates" in found.reason
+
+    def test_false_alarms_with_eight_clusters(self):
+        """With Welch's degrees of freedom they are 4.1 %, with G - 2 5.6 %; 4,000 draws: 0.35 points of noise."""
+        rng = np.random.default_rng(11)
+        alarms = 0
+        for _ in range(4000):
+            sizes = np.round(30.0 * rng.lognormal(0.0, 0.3, 8))
+            sums = (sizes * (5.0 + 0.3 * rng.normal(size=8)) + np.sqrt(sizes) * rng.normal(size=8))[:, None]
+            arms = [cluster_moments(["y"], sums[part], sizes[part]) for part in (slice(4), slice(4, 8))]
+            alarms += welch(*arms, "y").p < 0.05
+        assert 0.0435 < alarms / 4000 < 0.06
 
     def test_many_clusters_are_statsmodels_clustered_errors(self):
         rng = np.random.default_rng(5)
