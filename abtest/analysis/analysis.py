@@ -167,7 +167,7 @@ def _check_estimator(log: UserLog, plan: AnalysisPlan) -> None:
 
 def _new_users(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> list[tuple[str, dict[str, int]]]:
     """Users per arm first seen on each day."""
-    if daily is None or log.days is None:
+    if daily is None or log.days is None or log.has_units:  # the ratio of units counts, and they do not come by day
         return []
     return [
         (label, {arm: daily.new_users(arm, day) for arm in plan.arms}) for day, label in enumerate(log.days.labels, 1)

@@ -1,6 +1,6 @@
 """A test day by day: moments of every day and of all days so far, by arm and by the day a user was first seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from abtest.analysis.design import Design
 from abtest.analysis.expressions import Expression, parse
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.rollup import FIRST_DAY, on_day
+from abtest.analysis.unit_cells import UNIT, UnitCells
 from abtest.analysis.userlog import UserLog, slice_column
 from abtest.stats.estimators import ArmMoments
 from abtest.stats.groups import CellMoments
@@ -17,6 +18,7 @@ from abtest.stats.moments import Moments
 from abtest.stats.terms import Term
 
 _NOTHING = "\x1fnothing"
+_THERE = "\x1fthere\x1f"
 EARLY_DAYS = 2  # novelty: these against all later ones
 
 
@@ -24,14 +26,14 @@ class DailyMoments(NamedTuple):
     """Moments by arm and first day.
 
     Attributes:
-        cells: Columns are a metric's expression over a span of days.
+        cells: Columns are a metric's expression over a span of days; with units above the user also ``there(day)``.
         metrics: The metrics that can be followed.
         days: Days of the window.
         covariates: Columns that the looks are adjusted for: those of CUPED, or flags of the strata but the first.
         strata: Slice column of post-stratified looks, None without.
     """
 
-    cells: CellMoments
+    cells: CellMoments | UnitCells
     metrics: tuple[Metric, ...]
     days: int
     covariates: tuple[str, ...] = ()
@@ -58,6 +60,8 @@ class DailyMoments(NamedTuple):
         return list(accumulate(new))
 
     def new_users(self, arm: str, day: int) -> int:
+        if isinstance(self.cells, UnitCells):
+            return self.cells.users(arm, **{FIRST_DAY: day})
         return self.cells.total(arm=arm, **{FIRST_DAY: day}).n
 
 
@@ -65,6 +69,11 @@ def over(metric: Metric, first: int, last: int) -> Term:
     """The metric over days ``first`` to ``last``, both included, as a column of ``DailyMoments``."""
     value = _name(metric.value, first, last)
     return value if metric.per is None else (value, _name(metric.per, first, last))
+
+
+def there(day: int, covariate: str | None = None) -> str:
+    """Column with 1 for users first seen on ``day`` or before, or with a covariate of theirs; 0 for all others."""
+    return f"{_THERE}{day}\x1f{covariate or ''}"
 
 
 def measure_days(log: UserLog, design: Design | None = None, strata: str | None = None) -> DailyMoments | None:
@@ -76,9 +85,9 @@ def measure_days(log: UserLog, design: Design | None = None, strata: str | None 
         strata: Slice column of post-stratified looks.
 
     Returns:
-        None where the log has no days, or units above the user were assigned.
+        None where the log has no days.
     """
-    if log.days is None or (design is not None and design.unit):
+    if log.days is None:
         return None
     there = set(log.users.collect_schema())
     followed = [
@@ -108,10 +117,26 @@ def measure_days(log: UserLog, design: Design | None = None, strata: str | None 
         labels = log.slices[strata][1:]
         adjusted = {f"{strata}\x1f{one}": (pl.col(slice_column(strata)) == one).cast(pl.Float64) for one in labels}
     columns = columns or {_NOTHING: pl.lit(0.0)}  # users by day are counted nonetheless
+    if log.has_units:
+        return _days_of_units(log, columns, adjusted, followed)
     names = list(dict.fromkeys([*columns, *adjusted]))
     table = log.users.select(*(pl.col(key) for key in keys), **{**columns, **adjusted})
     stratum = keys[2] if len(keys) > 2 else None
     return DailyMoments(CellMoments.of(table, names, keys), tuple(followed), days, tuple(adjusted), stratum)
+
+
+def _days_of_units(
+    log: UserLog, columns: dict[str, pl.Expr], adjusted: dict[str, pl.Expr], followed: Sequence[Metric]
+) -> DailyMoments:
+    """The same by unit, and who was there by the end of each day, so that looks can be compared in the same units."""
+    days = log.days.length if log.days is not None else 0
+    seen = {day: (pl.col(FIRST_DAY) <= day).cast(pl.Float64) for day in range(1, days + 1)}
+    columns = columns | {there(day): one for day, one in seen.items()}
+    columns |= {there(day, name): value * one for day, one in seen.items() for name, value in adjusted.items()}
+    names = list(dict.fromkeys([*columns, *adjusted]))
+    table = log.users.select(pl.col(UNIT), pl.col("arm"), pl.col(FIRST_DAY), **{**columns, **adjusted})
+    cells = UnitCells.of(table, names, ["arm", FIRST_DAY])
+    return DailyMoments(cells, tuple(followed), days, tuple(adjusted))
 
 
 def _name(expression: Expression, first: int, last: int) -> str:

@@ -8,6 +8,7 @@ metrics counts. Before the planned end the information to come is not known: eac
 much as the richest day so far, or the planned users decide, if that is more. A look is read by what was expected on
 its day, whenever it is read: evening by evening or all at once, the bounds are the same, and the last planned day
 spends all that is left, whatever was expected.
+Units above the user are there on many days, with users who come and go: their looks are compared in the same units.
 "final": the same bounds are drawn to be looked at, and the test is read once, at its planned end.
 "open": a confidence sequence, for tests without a planned end, tuned to the first day's users times the planned days.
 """
@@ -25,6 +26,8 @@ from abtest.analysis.days import Days
 from abtest.analysis.interactions import LiftChange, between_periods
 from abtest.analysis.metrics import Metric
 from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.unit_cells import UnitCells
+from abtest.analysis.unit_looks import correlation_of_units
 from abtest.stats.confidence_sequence import anytime, anytime_difference, multiplier
 from abtest.stats.cuped import residual_cov
 from abtest.stats.estimate import Estimate
@@ -122,7 +125,7 @@ def levels_of(daily: DailyMoments, plan: AnalysisPlan, arm: str) -> list[Level]:
         tuned_for = float(max(users[0], 1) * plan.planned_days)
         widths = [multiplier(max(n, 1), n_star=tuned_for, alpha=plan.alpha) for n in users]
         return [Level(2.0 * math.exp(float(norm_logsf(width))), width, tuned_for) for width in widths]
-    planned = _planned_of(plan, arm)
+    planned = None if plan.design.unit else _planned_of(plan, arm)  # users of one unit are no multiple of information
     if plan.design.information == "users" and planned is not None:
         found = schedules_of_users(users, planned, planned_days=plan.planned_days)
     else:
@@ -237,6 +240,8 @@ def _correlation(daily: DailyMoments, arms: tuple[str, str], metric: Metric, bef
     """
     if not _varies(daily, arms, metric, before):
         return None
+    if isinstance(daily.cells, UnitCells):
+        return correlation_of_units(daily, arms, metric, before, day)
     first, second = over(metric, 1, before), over(metric, 1, day)
     together = noise_before = noise = 0.0
     groups = {arm: (daily.of(arm, before), daily.of(arm, day)) for arm in arms}

@@ -78,10 +78,21 @@ class Design:
             yield f"washout: must be >= 0 seconds, got {self.washout_s}."
         if self.washout_s and not self.unit:
             yield "washout: is for switchbacks: name their unit, such as --unit region,hour."
-        if self.unit and looks != "final":
-            yield f"looks: {looks} is not offered for units above the user: read the test once."
-        if self.unit and self.estimator == "poststratified":
-            yield "estimator: poststratified is not offered for units above the user: use cuped."
+        if self.unit and looks == "open":
+            yield (
+                "looks: open is not offered for units above the user: its intervals count independent users. Plan the "
+                "length of the test and read it with looks daily, or once."
+            )
+        if self.unit and looks == "daily" and self.estimator == "poststratified":
+            yield (
+                "looks: daily with the estimator poststratified is not offered for units above the user: use the "
+                "estimator cuped or welch, or look once."
+            )
+        if self.unit and self.information == "users":
+            yield (
+                "information: users of one unit are alike, so their number is not what has come in: use variance, "
+                "the default, with units above the user."
+            )
         if self.unit and self.crossovers != "refuse":
             yield "crossovers: is about users: with units above the user a unit is in one arm, or the log is refused."
         if self.unit and self.exposures is not None:

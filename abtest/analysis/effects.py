@@ -14,6 +14,7 @@ from abtest.stats.estimate import Estimate
 from abtest.stats.estimators import ESTIMATORS, KEYS, ArmMoments, Comparison, planned_estimate, variance_reduction
 from abtest.stats.multiplicity import benjamini_hochberg, holm, weighted_holm
 from abtest.stats.normality import why_not_normal
+from abtest.stats.strata import UnitStrata
 from abtest.stats.welch import welch
 
 Question = tuple[str, str, str]  # metric, slice, treatment
@@ -236,7 +237,7 @@ def strata_of(slices: Sequence[Slice], plan: AnalysisPlan) -> list[Slice]:
     column = COLD
     if plan.design.estimator == "poststratified" and slices and all(one.column != COLD for one in slices):
         column = str(slices[0].column)
-    return [] if plan.design.unit else [one for one in slices if one.column == column]
+    return [one for one in slices if one.column == column]
 
 
 def _question(
@@ -246,13 +247,18 @@ def _question(
     is_primary, base = metric.role == "primary", plan.control
     stratified = where.column is None and (is_primary or plan.design.estimator == "poststratified")
     strata = strata_of(measured.slices, plan) if stratified else []
+    of_units = None
+    if isinstance(measured.cells, UnitCells) and len(strata) > 1:
+        labels, key = tuple(str(one.label) for one in strata), slice_column(str(strata[0].column))
+        sides = (measured.cells.strata(arms, key, labels) for arms in ((base,), (arm,), (base, arm)))
+        of_units, strata = UnitStrata(labels, *sides), []
     control, treatment = (
         ArmMoments(measured.of(side, where), {one.name: measured.of(side, one) for one in strata})
         for side in (base, arm)
     )
     has_cap = is_primary and metric.per is None and metric.value.text in measured.caps
     cap = capped(metric) if has_cap else None
-    return Comparison(control, treatment, term(metric), measured.covariates, cap, alpha, null)
+    return Comparison(control, treatment, term(metric), measured.covariates, cap, alpha, null, of_units)
 
 
 def unfit_reason(

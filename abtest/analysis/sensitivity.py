@@ -14,6 +14,7 @@ from abtest.analysis.effects import strata_of
 from abtest.analysis.measure import EVERYBODY, Measured, Slice, term
 from abtest.analysis.metrics import ALL, Metric
 from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.unit_cells import UnitCells
 from abtest.stats.cuped import residual_share
 from abtest.stats.moments import Moments
 from abtest.stats.power import Baseline, baseline, detectable_lift, power_of
@@ -106,6 +107,8 @@ def _unexplained(measured: Measured, metric: Metric, plan: AnalysisPlan, arm: st
         return 1.0
     if plan.design.estimator == "cuped":
         return residual_share(both, question, measured.covariates) if measured.covariates else 1.0
+    if isinstance(measured.cells, UnitCells):  # a unit lies in several strata: no more is promised
+        return 1.0
     strata = [measured.of(plan.control, one) + measured.of(arm, one) for one in strata_of(measured.slices, plan)]
     return within_strata(strata, question) if where.column is None else 1.0
 

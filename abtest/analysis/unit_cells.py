@@ -4,7 +4,7 @@ Sums of every unit by arm and slice are kept, one row each; moments of a cell ar
 A unit may lie in several slices, so that cells of one arm do not add: each is made from its units.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from abtest.stats.clusters import cluster_moments
 from abtest.stats.groups import Label
 from abtest.stats.moments import Moments
+from abtest.stats.strata import USERS, of_stratum
 from abtest.stats.terms import Term
 
 UNIT = "\x1funit"  # column of the assigned unit
@@ -53,8 +54,7 @@ class UnitCells:
 
     def total(self, **where: Label | Sequence[Label]) -> Moments:
         """Moments of the units of these cells, of their users there alone."""
-        wanted = {key: value if isinstance(value, list | tuple | set) else [value] for key, value in where.items()}
-        known = tuple(sorted((key, tuple(sorted(map(str, values)))) for key, values in wanted.items()))
+        known = _texts(where)
         if known not in self._known:
             sums, users = self._by_unit(self._mask(known))
             there = users > 0
@@ -65,9 +65,10 @@ class UnitCells:
         """Values that a key takes, in order."""
         return sorted(self._places[key].unique().to_list())
 
-    def users(self, arm: str) -> int:
-        """Users of an arm."""
-        return int(self._places.filter(pl.col(self.keys[0]) == arm)[_USERS].sum())
+    def users(self, arm: str, **where: Label | Sequence[Label]) -> int:
+        """Users of an arm, or of some of its cells."""
+        mask = self._mask(_texts({self.keys[0]: arm, **where}))
+        return int(self._places[_USERS].to_numpy()[mask].sum())
 
     def sides(self, arm: str, key: str, label: str) -> Moments:
         """An arm's units with what their users inside and outside a slice did, for the terms of ``side``."""
@@ -79,6 +80,17 @@ class UnitCells:
         table = np.column_stack([sums_in, users_in, sums_out, users_out])[there]
         names = [prefix + name for prefix in (_INSIDE, _OUTSIDE) for name in (*self.columns, _USERS)]
         return cluster_moments(names, table, users[there])
+
+    def strata(self, arms: Sequence[str], key: str, labels: Sequence[str]) -> Moments:
+        """Units of these arms with what their users of each label did, as ``UnitStrata`` holds them."""
+        mine = self._mask(((self.keys[0], tuple(arms)),))
+        users = self._by_unit(mine)[1]
+        there, names, columns = users > 0, [USERS], [users]
+        for label in labels:
+            sums, inside = self._by_unit(mine & self._mask(((key, (label,)),)))
+            names += [of_stratum(label, column) for column in (*self.columns, USERS)]
+            columns += [*sums.T, inside]
+        return cluster_moments(names, np.stack(columns, axis=1)[there], users[there])
 
     def merged(self, name: str, members: Sequence[str]) -> "UnitCells":
         """The same with some arms as one."""
@@ -102,6 +114,12 @@ class UnitCells:
         columns = [np.bincount(codes[mask], self._sums[mask, place], size) for place in range(len(self.columns))]
         sums = np.stack(columns, axis=1) if columns else np.zeros((size, 0))
         return sums.astype(np.float64), users.astype(np.float64)
+
+
+def _texts(where: Mapping[str, Label | Sequence[Label]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Keys with the texts of their values, in one order."""
+    wanted = {key: value if isinstance(value, list | tuple | set) else [value] for key, value in where.items()}
+    return tuple(sorted((key, tuple(sorted(map(str, values)))) for key, values in wanted.items()))
 
 
 def side(term: Term, *, inside: bool) -> tuple[str, str]:

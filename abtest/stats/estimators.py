@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from abtest.stats.cuped import cuped
 from abtest.stats.estimate import Estimate
 from abtest.stats.moments import Moments
-from abtest.stats.strata import post_stratified
+from abtest.stats.strata import UnitStrata, post_stratified, post_stratified_units
 from abtest.stats.terms import Term
 from abtest.stats.welch import welch
 from micrec.registry import Registry
@@ -42,6 +42,7 @@ class Comparison(NamedTuple):
         capped: Column of the metric with its values capped; None where there is none.
         alpha: 1 - level of the intervals.
         null: Lift that p is for.
+        unit_strata: In place of the arms' strata, where units above the user were assigned.
     """
 
     control: ArmMoments
@@ -51,6 +52,7 @@ class Comparison(NamedTuple):
     capped: str | None
     alpha: float
     null: float = 0.0
+    unit_strata: UnitStrata | None = None
 
 
 class Estimator(NamedTuple):
@@ -75,6 +77,8 @@ def _cuped(asked: Comparison) -> Estimate | None:
 
 def _post_stratified(asked: Comparison) -> Estimate | None:
     """Averaged over two strata or more."""
+    if asked.unit_strata is not None:
+        return post_stratified_units(asked.unit_strata, asked.metric, alpha=asked.alpha, null=asked.null)
     if len(asked.control.strata) < 2:
         return None
     strata = asked.control.strata, asked.treatment.strata

@@ -3,18 +3,46 @@
 Each stratum weighs as its share w of all users. The noise is that within strata, ``sum w^2 Var``, plus that of the
 shares themselves, ``Var_w(effect of the stratum) / N``: users are a draw from a population whose shares are not known
 (as in gbstats). The lift is relative to the control averaged with the same weights.
+
+Users of a unit above the user may lie in several strata. Then the noise is that between units, of what the strata of
+each add up to; and so is that of the shares.
 """
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from abtest.stats.contrast import Contrast, Distribution, LiftMethod, NoisePart, judge
 from abtest.stats.estimate import Estimate, Group
 from abtest.stats.moments import Moments
-from abtest.stats.terms import Term, linear, undefined
+from abtest.stats.terms import Linear, Term, linear, undefined
 from abtest.stats.welch import unusable
+
+
+class UnitStrata(NamedTuple):
+    """Units of two arms, with what their users of each stratum did.
+
+    Attributes:
+        labels: The strata.
+        control: Moments of the control's clusters, with the columns ``of_stratum(label, column)``.
+        treatment: The same of the treatment.
+        both: The same of the clusters of both arms together.
+    """
+
+    labels: tuple[str, ...]
+    control: Moments
+    treatment: Moments
+    both: Moments
+
+
+USERS = "users"  # column of ``UnitStrata`` with the users of a unit, also by stratum
+
+
+def of_stratum(label: str, column: str) -> str:
+    """Column of ``UnitStrata`` with a column summed over the users of a stratum, 0 for all others."""
+    return f"{label}\x1f{column}"
 
 
 def post_stratified(
@@ -76,6 +104,58 @@ def post_stratified(
     contrast = Contrast(value_t - value_c, value_c, (*within_c, *within_t, shares))
     users = whole_c.n, whole_t.n
     return judge(contrast, *users, method=method, alpha=alpha, lift=lift, distribution=distribution, null=null)
+
+
+def post_stratified_units(
+    units: UnitStrata,
+    metric: Term,
+    *,
+    alpha: float = 0.05,
+    lift: LiftMethod = "welch-fieller",
+    distribution: Distribution = "t",
+    null: float = 0.0,
+) -> Estimate:
+    """The same where units above the user were assigned; arguments as of ``post_stratified``.
+
+    Raises:
+        ValueError: If alpha or a column is not valid.
+    """
+    method = f"{'Welch t' if distribution == 't' else 'z'}, post-stratified over {len(units.labels)} strata"
+    columns = (metric,) if isinstance(metric, str) else metric
+    terms = [(of_stratum(s, column), of_stratum(s, USERS)) for column in columns for s in units.labels]
+    if blank := unusable(units.control, units.treatment, tuple(terms), method, alpha):
+        n_c, n_t = units.control.n, units.treatment.n
+        return Estimate(method, alpha, Group(n_c, None), Group(n_t, None), reason=blank.reason)
+    shares = linear(units.both, [(of_stratum(s, USERS), USERS) for s in units.labels])
+    arms = linear(units.control, terms), linear(units.treatment, terms)
+    (value_c, inner_c, noise_c), (value_t, inner_t, noise_t) = (_arm_of_units(one, shares.value) for one in arms)
+    effect, moved = inner_t - inner_c, shares.cov / shares.n
+    parts = (
+        NoisePart(noise_c, noise_c, noise_c, arms[0].dof, arms[0].expected),
+        NoisePart(noise_t, 0.0, 0.0, arms[1].dof, arms[1].expected),
+        NoisePart(
+            float(effect @ moved @ effect),
+            -float(effect @ moved @ inner_c),
+            float(inner_c @ moved @ inner_c),
+            shares.dof,
+            0.0,
+        ),
+    )
+    contrast, n = Contrast(value_t - value_c, value_c, parts), (units.control.n, units.treatment.n)
+    return judge(contrast, *n, method=method, alpha=alpha, lift=lift, distribution=distribution, null=null)
+
+
+def _arm_of_units(arm: Linear, share: np.ndarray) -> tuple[float, np.ndarray, float]:
+    """As ``_arm``, of the values of the strata, of a ratio those of its numerator and then of its denominator."""
+    size = len(share)
+    top, bottom = arm.value[:size], arm.value[size:]
+    if not len(bottom):
+        value = float(share @ top)
+        return value, top - value, float(share @ arm.cov @ share) / arm.n
+    per = float(share @ bottom)
+    value = float(share @ top) / per
+    slope = np.concatenate([share, -value * share]) / per
+    return value, (top - value * bottom) / per, float(slope @ arm.cov @ slope) / arm.n
 
 
 def _arm(cells: Mapping[Hashable, Moments], metric: Term, share: np.ndarray) -> tuple[float, np.ndarray, list[float]]:

@@ -30,6 +30,45 @@ def households(clusters: int = 60, *, lift: float = 0.0, seed: int = 1) -> pl.Da
     )
 
 
+def daily_households(
+    clusters: int = 40, *, days: int = 5, lift: float = 0.0, shared: float = 0.1, per: float = 8.0, seed: int = 1
+) -> pl.DataFrame:
+    """One row per user and day: users of a household come on a first day of their own, and often again.
+
+    Args:
+        clusters: Households, half of them in each arm.
+        days: Days of the log.
+        lift: Of clicks under B.
+        shared: Variance of what a household shares, relative to the mean's square.
+        per: Users of a household in the middle.
+        seed: Random seed.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.maximum(np.round(per * rng.lognormal(0.0, 0.3, clusters)), 2).astype(int)
+    arm, taste = rng.permutation(clusters) % 2, np.maximum(1.0 + np.sqrt(shared) * rng.normal(size=clusters), 0.05)
+    household = np.repeat(np.arange(clusters), sizes)
+    own, first = rng.gamma(2.0, 0.5, len(household)), rng.integers(1, days + 1, len(household))
+    rows = []
+    for day in range(1, days + 1):
+        user = np.flatnonzero((first == day) | ((first < day) & (rng.random(len(household)) < 0.4)))
+        house = household[user]
+        mean = 2.0 * taste[house] * own[user] * (1.0 + lift * arm[house])
+        rows.append(
+            pl.DataFrame(
+                {
+                    "user_id": user,
+                    "household": house,
+                    "arm": np.where(arm[house] == 1, "B", "A"),
+                    "day": np.full(len(user), day),
+                    "clicks": rng.poisson(mean),
+                    "pre_clicks": np.random.default_rng([seed, 1]).poisson(2.0 * taste[household] * own)[user],
+                    "cold": (user % 3 == 0),
+                }
+            )
+        )
+    return pl.concat(rows).with_columns(pl.col("household").cast(pl.String))
+
+
 def switchback(
     *, days: int = 10, regions: int = 4, lift: float = 0.0, carry_min: float = 0.0, seed: int = 1, rate: float = 6.0
 ) -> pl.DataFrame:

@@ -9,12 +9,15 @@ import statsmodels.formula.api as smf
 from scipy import stats
 
 import abtest
+from abtest.analysis.daily import measure_days
 from abtest.analysis.design import Design
+from abtest.analysis.metrics import BUILTIN
+from abtest.analysis.unit_looks import correlation_of_units
 from abtest.analysis.units import PREVIOUS, units_of
 from abtest.stats import Moments, welch
 from abtest.stats.clusters import cluster_moments
 from micrec.errors import MicrecError
-from tests.abtest.analysis.design_logs import households, switchback
+from tests.abtest.analysis.design_logs import daily_households, households, switchback
 from tests.abtest.analysis.logs import AB, analysed, effect, read
 
 HOUSE = replace(AB, design=Design(unit=("household",)))
@@ -33,13 +36,14 @@ class TestClusters:
         naive = effect(analysed(log), "ACC", family="primary").estimate
         assert found.se > 1.5 * naive.se
 
-    def test_one_user_a_household_is_the_plain_test(self):
+    def test_one_user_a_household_is_the_plain_test_up_to_degrees_of_freedom(self):
         log = households(400).with_columns(household=pl.col("user_id").cast(pl.String))
         for metric in ("ACC", "ADT"):
             plain, clustered = (effect(analysed(log, plan), metric, family="primary") for plan in (AB, HOUSE))
-            assert clustered.estimate.p == pytest.approx(plain.estimate.p, rel=1e-9)
-            assert clustered.estimate.lift_ci == pytest.approx(plain.estimate.lift_ci, rel=1e-9)
-            assert clustered.others["cuped"].p == pytest.approx(plain.others["cuped"].p, rel=1e-9)
+            assert clustered.estimate.t == pytest.approx(plain.estimate.t, rel=1e-9)
+            assert clustered.estimate.p == pytest.approx(plain.estimate.p, rel=1e-3)
+            assert clustered.estimate.lift_ci == pytest.approx(plain.estimate.lift_ci, rel=1e-3)
+            assert clustered.others["cuped"].se == pytest.approx(plain.others["cuped"].se, rel=0.01)
 
     def test_order_and_fineness_of_the_rows_do_not_matter(self):
         log = households(80, lift=0.2)
@@ -65,6 +69,94 @@ class TestClusters:
         assert abs(test.change) > 0.5
         assert test.p < 1e-6
 
+    def test_post_stratified_households_of_one_user_are_the_plain_post_stratification(self):
+        log = households(900, lift=0.1).with_columns(household=pl.col("user_id").cast(pl.String))
+        log = log.with_columns(clicks=pl.when(pl.col("cold")).then(pl.col("clicks") * 3).otherwise(pl.col("clicks")))
+        plain, found = (
+            effect(analysed(log, plan), "ACC", family="primary").others["post-stratified"] for plan in (AB, HOUSE)
+        )
+        assert found.difference == pytest.approx(plain.difference, rel=1e-9)
+        assert found.control.mean == pytest.approx(plain.control.mean, rel=1e-9)
+        assert found.se == pytest.approx(plain.se, rel=2e-3)
+        assert found.lift_ci == pytest.approx(plain.lift_ci, rel=5e-3)
+
+    @pytest.mark.parametrize("metric", ["ACC", "CTR"])
+    def test_post_stratified_households_are_a_bootstrap_of_households(self, metric):
+        log = households(300, seed=3).with_columns(impressions=pl.col("clicks") + 1 + pl.col("user_id") % 4)
+        plan = replace(HOUSE, metrics=tuple(BUILTIN[name] for name in ("ACC", "CTR")))
+        plan = replace(
+            plan, metrics=(plan.metrics[0]._replace(role="primary"), plan.metrics[1]._replace(role="primary"))
+        )
+        found = effect(analysed(log, plan), metric, family="primary").others["post-stratified"]
+        by_unit = log.with_columns(per=pl.lit(1) if metric == "ACC" else pl.col("impressions"))
+        by_unit = by_unit.group_by("household", "arm", "cold").agg(pl.col("clicks", "per").sum(), users=pl.len())
+        cells = [
+            by_unit.filter(arm=arm, cold=cold).select("household", "clicks", "per", "users")
+            for arm in "AB"
+            for cold in (False, True)
+        ]
+        rng, drawn = np.random.default_rng(0), []
+        names = {arm: by_unit.filter(arm=arm)["household"].unique().sort().to_list() for arm in "AB"}
+        tables = [
+            dict(zip(cell["household"], cell.select("clicks", "per", "users").to_numpy(), strict=True))
+            for cell in cells
+        ]
+        arrays = [
+            np.array([table.get(name, np.zeros(3)) for name in names["AB"[at // 2]]]) for at, table in enumerate(tables)
+        ]
+        for again in range(1500):
+            picks = {arm: rng.integers(0, len(names[arm]), len(names[arm])) for arm in "AB"}
+            sums = [
+                array[picks["AB"[at // 2]] if again else slice(None)].sum(axis=0) for at, array in enumerate(arrays)
+            ]
+            share = np.array([sums[0][2] + sums[2][2], sums[1][2] + sums[3][2]])
+            share = share / share.sum()
+            values = []
+            for cold, warm in ((sums[0], sums[1]), (sums[2], sums[3])):
+                top = share @ [cold[0] / cold[2], warm[0] / warm[2]]
+                values.append(top / (1.0 if metric == "ACC" else share @ [cold[1] / cold[2], warm[1] / warm[2]]))
+            drawn.append(values[1] - values[0])
+        assert found.difference == pytest.approx(drawn[0], rel=1e-9)
+        assert found.se == pytest.approx(np.std(drawn[1:], ddof=1), rel=0.06)
+
+    def test_looks_at_households_by_day(self):
+        """Every look is the test of the users so far, and together they spend what one look would."""
+        log = daily_households(40, lift=0.5, seed=2)
+        found = analysed(log, replace(HOUSE, looks="daily", planned_days=5, checks=False))
+        looks = [look for look in found.looks if look.metric.name == "ACC"]
+        assert [look.day for look in looks] == [1, 2, 3, 4, 5]
+        shares = [look.level.information for look in looks]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+        assert looks[0].level.alpha < looks[1].level.alpha < looks[-1].level.alpha < 0.05
+        half = log.filter(pl.col("day") <= 3)
+        once = analysed(half, replace(HOUSE, planned_days=3, checks=False))
+        assert looks[2].so_far.t == pytest.approx(effect(once, "ACC", family="primary").estimate.t, rel=1e-9)
+        assert any(look.crossed for look in looks)
+
+    def test_looks_are_as_alike_as_households_resampled(self):
+        """The correlation of two looks that the bounds rest on, against a bootstrap of households."""
+        log = daily_households(300, seed=4)
+        plan = replace(HOUSE, looks="daily", planned_days=5, checks=False)
+        daily = measure_days(read(log, plan), plan.design)
+        (metric,) = [one for one in daily.metrics if one.name == "ACC"]
+        found = correlation_of_units(daily, ("A", "B"), metric, 2, 5)
+        first = pl.col("day").min().over("user_id")
+        tables = [
+            log.filter(pl.col("day") <= day, first <= day)
+            .group_by("household", "arm")
+            .agg(pl.col("clicks").sum(), users=pl.col("user_id").n_unique())
+            .sort("household")
+            for day in (2, 5)
+        ]
+        rng, means = np.random.default_rng(0), []
+        wide = tables[1].join(tables[0], on=["household", "arm"], how="left", suffix="_2").fill_null(0)
+        sides = [wide.filter(arm=arm).select("clicks_2", "users_2", "clicks", "users").to_numpy() for arm in "AB"]
+        for _ in range(2000):
+            sums = [side[rng.integers(0, len(side), len(side))].sum(axis=0) for side in sides]
+            means.append([sums[1][k] / sums[1][k + 1] - sums[0][k] / sums[0][k + 1] for k in (0, 2)])
+        assert found == pytest.approx(np.corrcoef(np.array(means).T)[0, 1], abs=0.03)
+
     def test_too_few_households_are_not_judged(self):
         found = effect(analysed(households(6), HOUSE), "ACC", family="primary")
         assert found.significant is None
@@ -89,8 +181,13 @@ class TestClusters:
         ("design", "more", "message"),
         [
             ({"unit": ("nowhere",)}, {}, "no column 'nowhere'"),
-            ({"unit": ("household",)}, {"looks": "daily"}, "not offered for units above the user"),
-            ({"unit": ("household",), "estimator": "poststratified"}, {}, "use cuped"),
+            ({"unit": ("household",)}, {"looks": "open"}, "counts? independent users.*looks daily, or once"),
+            (
+                {"unit": ("household",), "estimator": "poststratified"},
+                {"looks": "daily"},
+                "use the estimator cuped or welch, or look once",
+            ),
+            ({"unit": ("household",), "information": "users"}, {"planned_users": 900}, "use variance"),
             ({"unit": ("household",), "crossovers": "drop"}, {}, "crossovers"),
             ({"washout_s": 60.0}, {}, "name their unit"),
             ({"unit": ("household",), "washout_s": 60.0}, {}, "needs periods that are cut from times"),
