@@ -29,6 +29,7 @@ class Design:
             ``("region", "hour")``; a length of time such as ``30m`` or ``2h`` is cut from the log's times.
         washout_s: Seconds at the start of every period of a switchback that are left out.
         crossovers: Users found in two arms: "refuse" the log, "drop" them, or count them in their "first" arm.
+        schedule: File with the arm of every period of a switchback; periods without rows then count 0.
         exposures: File of who was exposed and when; effects are then those on the exposed, from their exposure on.
         combined: Arms that are judged together beside the others: name to treatments.
         information: How looks measure what has come in: "variance" of the metrics, or "users" alone.
@@ -45,6 +46,7 @@ class Design:
     unit: tuple[str, ...] = ()
     washout_s: float = 0.0
     crossovers: Crossovers = "refuse"
+    schedule: Path | None = None
     exposures: Path | None = None
     combined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     information: Information = "variance"
@@ -78,6 +80,8 @@ class Design:
             yield f"washout: must be >= 0 seconds, got {self.washout_s}."
         if self.washout_s and not self.unit:
             yield "washout: is for switchbacks: name their unit, such as --unit region,hour."
+        if self.schedule is not None and not self.unit:
+            yield "schedule: is for switchbacks: name their unit, such as --unit region,2h."
         if self.unit and looks == "open":
             yield (
                 "looks: open is not offered for units above the user: its intervals count independent users. Plan the "

@@ -70,8 +70,7 @@ def design_scenario(analysis: "Analysis") -> dict[str, Any]:
     }
     if design.prior:
         keys["prior"] = {name or "all metrics": _prior(prior) for name, prior in design.prior.items()}
-    if design.exposures is not None:
-        keys["exposures"] = str(design.exposures)
+    keys |= {name: str(keys[name]) for name in ("exposures", "schedule") if name in keys}
     if design.planned is not None:
         keys["plan_file"] = dict(design.planned)
     if log.unit_noun is not None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from abtest.analysis.calendar import PERIOD, STARTS, calendar_of
 from abtest.analysis.metrics import COLD
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.source import no_column
@@ -63,13 +64,26 @@ def units_of(names: Sequence[str], columns: Sequence[str]) -> Units:
     return Units(tuple(names), None, None)
 
 
-def with_units(
-    rows: pl.LazyFrame, plan: AnalysisPlan, where: str
-) -> tuple[pl.LazyFrame, AnalysisPlan, Units, list[str]]:
-    """The rows with the column ``UNIT``; of a switchback with periods in place of users, and ``previous_arm``.
+class UnitRows(NamedTuple):
+    """A log by its units.
 
-    Returns:
-        Rows, the plan with the slice and the covariates that this adds, what the units are, what was done in words.
+    Attributes:
+        rows: Its rows with the column ``UNIT``; of a switchback with periods in place of users.
+        plan: The plan with the slice and the covariates that a switchback adds.
+        units: What the units are.
+        notes: What was done, in words.
+        empty: Periods without rows that count 0, with all that is known of them; None for clusters.
+    """
+
+    rows: pl.LazyFrame
+    plan: AnalysisPlan
+    units: Units
+    notes: list[str]
+    empty: pl.DataFrame | None = None
+
+
+def with_units(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> UnitRows:
+    """The rows with the column ``UNIT``; of a switchback with periods in place of users, and ``previous_arm``.
 
     Raises:
         MicrecError: If a column is missing or empty, or a unit has rows of several arms.
@@ -83,26 +97,33 @@ def with_units(
     ]
     if plan.design.washout_s and not units.length:
         faults.append("washout: needs periods that are cut from times, such as --unit region,2h.")
+    if plan.design.schedule is not None and units.period is None:
+        faults.append(
+            "schedule: is for switchbacks, such as --unit region,2h; clusters have one arm for the whole test."
+        )
     if faults:
         raise MicrecError.of(f"{where}: unit", faults)
-    notes: list[str] = []
     parts = [pl.col(name).cast(pl.String) for name in units.places]
-    if units.period is not None:
-        rows, period, more = _periods(rows, units, plan, where)
-        notes += more
-        parts.append(period)
-    rows = rows.with_columns(pl.concat_str(parts, separator=" / ").alias(UNIT))
-    known = _check_units(rows, units, where)
     if units.period is None:
-        notes.append(f"The unit of the test is the {units.words}: {len(known):,} of them.")
-        return rows, plan, units, notes
-    rows, made = _with_facts(rows, known, units)
+        rows = rows.with_columns(pl.concat_str(parts, separator=" / ").alias(UNIT))
+        count = len(_check_units(rows, units, where))
+        return UnitRows(rows, plan, units, [f"The unit of the test is the {units.words}: {count:,} of them."])
+    rows, since, notes = _periods(rows, units, plan, where)
+    rows = rows.with_columns(pl.concat_str([*parts, pl.col(PERIOD)], separator=" / ").alias(UNIT))
+    known = _check_units(rows, units, where)
+    if plan.design.washout_s:
+        rows, more = _washed(rows, since, plan)
+        notes += more
+    alive = rows.select(UNIT).unique().collect(engine="streaming")[UNIT]
+    calendar = calendar_of(known, alive, units.places, units.length, plan, where)
+    facts, made = _facts(calendar.known, units)
+    rows = rows.drop(PERIOD).join(facts.lazy(), on=UNIT, how="left", maintain_order="left")
     rows = rows.with_columns(pl.col(UNIT).alias("user_id"))
-    notes.append(
-        f"The unit of the test is the period: {len(known):,} of {units.words}; means are totals per period, and a "
-        f"period without any row is not in the log. Slice {PREVIOUS} tells periods after the other arm, where its "
-        "effect may last, from the others."
-    )
+    notes += [
+        f"The unit of the test is the period: {len(calendar.known):,} of {units.words}; means are totals per period. "
+        f"Slice {PREVIOUS} tells periods after the other arm, where its effect may last, from the others.",
+        *calendar.notes,
+    ]
     if COLD in there:
         rows = rows.drop(COLD)
         notes.append(f"{COLD} is a label of users and not of periods: left out.")
@@ -113,16 +134,35 @@ def with_units(
         slices=tuple(dict.fromkeys((*plan.slices, PREVIOUS))),
         covariates=(*(plan.covariates or ()), *made),
     )
-    return rows, plan, units, notes
+    empty = calendar.empty.join(facts, on=UNIT, how="left", maintain_order="left")
+    empty = empty.with_columns(pl.col(UNIT).alias("user_id"), *_starts(units, plan))
+    return UnitRows(rows, plan, units, notes, empty.drop(PERIOD))
 
 
-def _with_facts(rows: pl.LazyFrame, known: pl.DataFrame, units: Units) -> tuple[pl.LazyFrame, list[str]]:
-    """The rows with the arm before, and flags of the place and of the hour of the day, where they are few."""
-    facts = known.select(UNIT, "place").with_columns(_previous(known, units))
-    period = [text.removeprefix(f"{place} / ") for text, place in known.select(UNIT, "place").iter_rows()]
+def with_empty_periods(named: pl.LazyFrame, counts: Sequence[str], empty: pl.DataFrame) -> pl.LazyFrame:
+    """The rows, and one row of zeros for every period without any."""
+    schema = named.collect_schema()
+    known = [pl.col(name).cast(schema[name]) for name in empty.columns if name in schema]
+    zeros = [pl.lit(0.0).alias(name) for name in counts]
+    return pl.concat([named, empty.lazy().select(*known, *zeros)], how="diagonal")
+
+
+def _starts(units: Units, plan: AnalysisPlan) -> list[pl.Expr]:
+    """When periods that were cut from times begin."""
+    if units.length is None:
+        return []
+    start = pl.col(PERIOD).str.to_datetime(STARTS, time_zone=plan.timezone, ambiguous="earliest")
+    return [start.dt.convert_time_zone("UTC").dt.cast_time_unit("us").alias("timestamp")]
+
+
+def _facts(known: pl.DataFrame, units: Units) -> tuple[pl.DataFrame, list[str]]:
+    """The arm before every period, and flags of the place and of the hour of the day, where they are few."""
+    place = pl.concat_str([*units.places] or [pl.lit("")], separator=" / ")
+    known = known.with_columns(place=place)
+    facts = known.select(UNIT, _previous(known))
     columns = {"place": known["place"]}
     if units.length is not None and not units.length.endswith(("d", "w")):
-        columns["starts"] = pl.Series([text[-5:] for text in period])
+        columns["starts"] = known[PERIOD].str.slice(-5)
     made: list[str] = []
     for name, labels in columns.items():
         values = sorted(labels.unique().to_list())
@@ -130,16 +170,16 @@ def _with_facts(rows: pl.LazyFrame, known: pl.DataFrame, units: Units) -> tuple[
             flags = {f"{name} {one}": (labels == one).cast(pl.Float64) for one in values[1:]}
             facts = facts.with_columns(**flags)
             made += flags
-    return rows.join(facts.drop("place").lazy(), on=UNIT, how="left", maintain_order="left"), made
+    return facts, made
 
 
 def _periods(
     rows: pl.LazyFrame, units: Units, plan: AnalysisPlan, where: str
 ) -> tuple[pl.LazyFrame, pl.Expr, list[str]]:
-    """Period of every row as text, rows of the washout left out."""
+    """The rows with their period as text, and how far into it each is, in milliseconds."""
     assert units.period is not None
     if units.length is None:
-        return rows, pl.col(units.period).cast(pl.String), []
+        return rows.with_columns(pl.col(units.period).cast(pl.String).alias(PERIOD)), pl.lit(0), []
     times = read_times(rows, "timestamp", timezone=plan.timezone, implausible=plan.implausible_times)
     if times.faults:
         raise MicrecError.of(f"{where} (rows count from 0)", [f"{fault}." for fault in times.faults])
@@ -149,30 +189,36 @@ def _periods(
     if times.kept is not None:
         rows = rows.filter(times.kept)
         notes += [f"{count:,} rows were left out: {reason}." for reason, count in times.dropped]
-    if plan.design.washout_s:
-        washed = (local - start).dt.total_milliseconds() < 1000.0 * plan.design.washout_s
-        counts = rows.select(washed.sum().alias("out"), pl.len().alias("all")).collect(engine="streaming")
-        out, total = counts.row(0)
-        rows = rows.filter(~washed)
-        notes.append(f"{out:,} of {total:,} rows lie in the first {plan.design.washout_s:g} s of a period: left out.")
-    return rows, start.dt.strftime("%Y-%m-%d %H:%M"), notes
+    since = (local - start).dt.total_milliseconds()
+    return rows.with_columns(start.dt.strftime(STARTS).alias(PERIOD)), since, notes
+
+
+def _washed(rows: pl.LazyFrame, since: pl.Expr, plan: AnalysisPlan) -> tuple[pl.LazyFrame, list[str]]:
+    """The rows without the washout of every period."""
+    washed = since < 1000.0 * plan.design.washout_s
+    counts = rows.select(washed.sum().alias("out"), pl.len().alias("all")).collect(engine="streaming")
+    out, total = counts.row(0)
+    note = f"{out:,} of {total:,} rows lie in the first {plan.design.washout_s:g} s of a period: left out."
+    return rows.filter(~washed), [note]
 
 
 def _check_units(rows: pl.LazyFrame, units: Units, where: str) -> pl.DataFrame:
-    """Every unit with its arm, in order."""
+    """Every unit with its places, its period and its arm, in order."""
     arm = pl.col("arm").cast(pl.String).str.strip_chars()
-    place = pl.concat_str([pl.col(name).cast(pl.String) for name in units.places] or [pl.lit("")], separator=" / ")
+    labels = [pl.col(name).cast(pl.String).first() for name in units.places]
+    labels += [pl.col(PERIOD).first()] if units.period is not None else []
     known = (
         rows.group_by(UNIT)
-        .agg(arm.min().alias("arm"), arm.max().alias("other"), place.first().alias("place"), pl.len().alias("rows"))
+        .agg(*labels, arm.min().alias("arm"), arm.max().alias("\x1fother"), pl.len().alias("\x1frows"))
         .collect(engine="streaming")
         .sort(UNIT)
     )
     empty = known.filter(pl.col(UNIT).is_null())
     faults = []
     if len(empty):
-        faults.append(f"{units.words}: is empty in {empty['rows'].item():,} rows: every row needs its unit.")
-    mixed = known.filter(pl.col("arm") != pl.col("other"))
+        count = empty["\x1frows"].item()
+        faults.append(f"{units.words}: is empty in {count:,} rows: every row needs its unit.")
+    mixed = known.filter(pl.col("arm") != pl.col("\x1fother"))
     if len(mixed):
         shown = ", ".join(mixed[UNIT].head(FIRST).to_list())
         faults.append(
@@ -181,18 +227,14 @@ def _check_units(rows: pl.LazyFrame, units: Units, where: str) -> pl.DataFrame:
         )
     if faults:
         raise MicrecError.of(f"{where}: unit", faults)
-    return known
+    return known.drop("\x1fother", "\x1frows")
 
 
-def _previous(known: pl.DataFrame, units: Units) -> pl.Series:
+def _previous(known: pl.DataFrame) -> pl.Series:
     """For every period in order whether the one before it in its place was of the same arm; so counts the first."""
-    period = known[UNIT].str.strip_prefix("").to_list()
-    places = known["place"].to_list()
-    keys = [
-        (place, _in_order(text.removeprefix(f"{place} / ") if units.places else text))
-        for place, text in zip(places, period, strict=True)
-    ]
-    arms, found = known["arm"].to_list(), ["same"] * len(known)
+    places, arms = known["place"].to_list(), known["arm"].to_list()
+    keys = [(place, _in_order(text)) for place, text in zip(places, known[PERIOD].to_list(), strict=True)]
+    found = ["same"] * len(keys)
     order = sorted(range(len(keys)), key=lambda i: keys[i])
     for before, now in pairwise(order):
         if places[before] == places[now] and arms[before] != arms[now]:

@@ -18,7 +18,7 @@ from abtest.analysis.metrics import COLD, Metric, default_metrics
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.rollup import to_users
 from abtest.analysis.source import LogSource, hash_files, hash_frame, renamed
-from abtest.analysis.units import check_users_of_units, with_units
+from abtest.analysis.units import check_users_of_units, with_empty_periods, with_units
 from abtest.analysis.user_columns import with_row_columns
 from micrec.data.locations import open_location
 from micrec.data.table_files import readable_as
@@ -113,12 +113,15 @@ def log_of(
     source = source or LogSource("table in memory", hash_frame(rows.lazy().collect()))
     where = source.name
     ours, notes = renamed(rows.lazy(), plan.columns, where)
-    units = None
+    units, empty = None, None
     if plan.design.unit:
-        ours, plan, units, more = with_units(ours, plan, where)
-        notes += more
+        by_unit = with_units(ours, plan, where)
+        ours, plan, units, empty = by_unit.rows, by_unit.plan, by_unit.units, by_unit.empty
+        notes += by_unit.notes
     named, layout, more = named_rows(ours, plan, where)
     notes += more
+    if empty is not None and len(empty):
+        named = with_empty_periods(named, layout.counts, empty)
     days = None
     if layout.has_day and layout.kind != "users" and (units is None or units.period is None):
         named, days, more = numbered(named, plan, where)
@@ -135,6 +138,8 @@ def log_of(
         )
         layout = layout._replace(counts=(*layout.counts, *(one.name for one in layout.made if one.is_sum)))
     facts = check_rows(named, layout, plan, where)
+    if empty is not None:
+        facts = facts._replace(rows=facts.rows - len(empty))
     if plan.ignored_arms:
         named = named.filter(pl.col("arm").cast(pl.String).is_in(plan.arms))
         notes.append(f"Rows of arm {', '.join(plan.ignored_arms)} were left out, as asked.")

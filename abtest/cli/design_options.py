@@ -34,6 +34,10 @@ class DesignOptions:
         str | None,
         typer.Option(metavar="TIME", help="Leave out the start of every period of a switchback, such as 10m."),
     ] = None
+    schedule: Annotated[
+        Path | None,
+        typer.Option(help="Table with the arm of every period of a switchback: periods without rows then count 0."),
+    ] = None
     crossovers: Annotated[
         str, typer.Option(help="Users in two arms: refuse the log, drop them, or count them in their first arm.")
     ] = "refuse"
@@ -80,6 +84,7 @@ class DesignOptions:
             "estimator": self.estimator,
             "unit": listed(self.unit or []),
             "washout": seconds_of(self.washout) if self.washout is not None else 0.0,
+            "schedule": self.schedule,
             "crossovers": self.crossovers,
             "combine": combined_arms(self.combine or []),
             "information": self.information,

@@ -3,7 +3,7 @@
 PYTHONPATH=. python tests/benchmarks/bench_daily_designs.py [replications] [case ...]
 
 Whole logs go the way of ``micrec analyze --looks daily``: rows to users, looks, levels. A test raises an alarm if any
-of its looks crosses its bound; seen every evening or at the end, the looks are the same. Seven days, one primary metric.
+of its looks crosses its bound; seen every evening or at the end, the looks are the same. Seven days, one metric.
 """
 
 import sys

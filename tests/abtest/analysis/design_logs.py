@@ -105,6 +105,15 @@ def switchback(
     ).sort("timestamp")
 
 
+def switchback_schedule(*, days: int = 10, regions: int = 4, seed: int = 1) -> pl.DataFrame:
+    """The arm of every period of ``switchback`` with the same seed, as a schedule has it."""
+    arm = np.random.default_rng(seed).integers(0, 2, (regions, days * 12))
+    region, period = (at.ravel() for at in np.indices(arm.shape))
+    starts = pl.Series([START + timedelta(hours=2 * int(one)) for one in period]).dt.replace_time_zone("UTC")
+    arms = np.where(arm.ravel() == 1, "B", "A")
+    return pl.DataFrame({"region": [f"r{one}" for one in region], "timestamp": starts, "arm": arms})
+
+
 def two_armed(users: int = 1000, crossing: int = 40, *, seed: int = 1) -> pl.DataFrame:
     """Events over five days; some users of A were seen in B from the third day on."""
     rng = np.random.default_rng(seed)

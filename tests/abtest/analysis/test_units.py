@@ -12,12 +12,13 @@ import abtest
 from abtest.analysis.daily import measure_days
 from abtest.analysis.design import Design
 from abtest.analysis.metrics import BUILTIN
+from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.unit_looks import correlation_of_units
 from abtest.analysis.units import PREVIOUS, units_of
 from abtest.stats import Moments, welch
 from abtest.stats.clusters import cluster_moments
 from micrec.errors import MicrecError
-from tests.abtest.analysis.design_logs import daily_households, households, switchback
+from tests.abtest.analysis.design_logs import daily_households, households, switchback, switchback_schedule
 from tests.abtest.analysis.logs import AB, analysed, effect, read
 
 HOUSE = replace(AB, design=Design(unit=("household",)))
@@ -276,3 +277,105 @@ class TestSwitchback:
         text = (tmp_path / "report" / "report.md").read_text()
         assert "480 periods" in text
         assert "totals per period" in text
+
+
+def scheduled(tmp_path, table: pl.DataFrame, **design) -> AnalysisPlan:
+    """A plan of a switchback with this schedule."""
+    table.write_parquet(tmp_path / "schedule.parquet")
+    return replace(PERIODS, design=replace(PERIODS.design, schedule=tmp_path / "schedule.parquet", **design))
+
+
+class TestEmptyPeriods:
+    """Periods in which nothing was logged are periods with a total of 0."""
+
+    def test_by_a_schedule_they_are_zeros_of_a_t_test(self, tmp_path):
+        log, table = switchback(lift=0.3, rate=0.08, seed=4), switchback_schedule(seed=4)
+        found = analysed(log, scheduled(tmp_path, table))
+        totals: dict[tuple, int] = {(r, t.replace(tzinfo=None), arm): 0 for r, t, arm in table.iter_rows()}
+        for region, moment, arm in log.select("region", "timestamp", "arm").iter_rows():
+            start = moment.replace(tzinfo=None, minute=0, second=0, microsecond=0)
+            totals[region, start.replace(hour=start.hour // 2 * 2), arm] += 1
+        assert len(totals) == 480
+        empty = sum(total == 0 for total in totals.values())
+        assert empty > 100
+        sides = [[n for (_, _, one), n in totals.items() if one == arm] for arm in "BA"]
+        expected = stats.ttest_ind(*sides, equal_var=False)
+        estimate = effect(found, "ACC", family="primary").estimate
+        assert (estimate.t, estimate.p) == pytest.approx((expected.statistic, expected.pvalue))
+        assert sum(found.units.values()) == 480
+        assert f"{empty:,} periods without rows count with a total of 0 ({empty:,} by the schedule)." in found.log.notes
+        assert found.log.rows == len(log)
+
+    def test_without_a_schedule_unknown_arms_are_left_out_and_counted(self):
+        log = switchback(rate=0.08, seed=4)
+        here = log.select("region", pl.col("timestamp").dt.truncate("2h"), "arm").unique()
+        found = analysed(log, PERIODS)
+        assert sum(found.units.values()) == len(here)
+        (note,) = [note for note in found.log.notes if "no known arm" in note]
+        assert note.startswith(f"{480 - len(here):,} periods between the first and the last")
+        assert "--schedule" in note
+
+    def test_where_all_places_have_one_arm_at_a_time_it_is_theirs(self):
+        log = switchback(rate=0.3, seed=4)
+        slot = pl.col("timestamp").dt.epoch("s") // 7200
+        log = log.with_columns(arm=pl.when(slot.hash(1) % 2 == 0).then(pl.lit("A")).otherwise(pl.lit("B")))
+        found = analysed(log, PERIODS)
+        assert sum(found.units.values()) == 480
+        here = len(log.select("region", pl.col("timestamp").dt.truncate("2h")).unique())
+        assert here < 480
+        text = f"{480 - here:,} periods without rows count with a total of 0"
+        assert any(note.startswith(text) and "all other places" in note for note in found.log.notes)
+
+    def test_a_period_with_rows_in_its_washout_alone_counts_zero(self):
+        log = switchback(rate=0.08, seed=4)
+        start = pl.col("timestamp").dt.truncate("2h")
+        washed = replace(PERIODS, design=replace(PERIODS.design, washout_s=3600.0))
+        late = log.filter((pl.col("timestamp") - start).dt.total_seconds() >= 3600)
+        known, alive = (len(one.select("region", start).unique()) for one in (log, late))
+        assert alive < known
+        found = analysed(log, washed)
+        assert sum(found.units.values()) == known
+        assert any(f"{known - alive:,} with rows in their washout alone" in note for note in found.log.notes)
+        total = read(log, washed).users.select(pl.col("clicks").sum()).collect().item()
+        assert total == len(late)
+
+    def test_the_arm_before_an_empty_period_is_that_of_the_schedule(self, tmp_path):
+        table = switchback_schedule(seed=4)
+        users = read(switchback(rate=0.08, seed=4), scheduled(tmp_path, table)).users.collect()
+        arms = table.sort("region", "timestamp").with_columns(before=pl.col("arm").shift(1).over("region"))
+        expected = (arms["before"].is_not_null() & (arms["before"] != arms["arm"])).sum()
+        assert (users[f"slice\x1f{PREVIOUS}"] == "other").sum() == expected
+
+    def test_clocks_that_change_skip_no_period(self):
+        """Two hours are lost and won in a year; every hour of the local day is in the calendar."""
+        moments = pl.datetime_range(
+            pl.datetime(2026, 3, 28, time_zone="Europe/Oslo"),
+            pl.datetime(2026, 3, 30, 23, time_zone="Europe/Oslo"),
+            "1h",
+            eager=True,
+        )
+        log = pl.DataFrame({"timestamp": moments, "user_id": range(len(moments)), "event": "click"})
+        log = log.with_columns(arm=pl.when(pl.col("user_id") % 3 == 0).then(pl.lit("B")).otherwise(pl.lit("A")))
+        plan = replace(PERIODS, timezone="Europe/Oslo", design=Design(unit=("1h",)))
+        assert sum(analysed(log, plan).units.values()) == 71
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda table: table.head(400), "periods of the log are not in it"),
+            (lambda table: table.with_columns(arm=pl.lit("A")), "were of another arm"),
+            (lambda table: table.drop("region"), "no column 'region'"),
+            (lambda table: table.with_columns(arm=pl.lit("C")), "an arm other than A, B"),
+            (lambda table: pl.concat([table, table.with_columns(arm=pl.lit("B"))]), "several arms"),
+            (lambda table: table.head(0), "holds no rows"),
+        ],
+    )
+    def test_faults_of_a_schedule(self, change, message, tmp_path):
+        plan = scheduled(tmp_path, change(switchback_schedule()))
+        with pytest.raises(MicrecError, match=message):
+            read(switchback(), plan)
+
+    def test_a_schedule_of_households_is_refused(self, tmp_path):
+        design = Design(unit=("household",), schedule=tmp_path / "s.parquet")
+        with pytest.raises(MicrecError, match="schedule: is for switchbacks"):
+            read(households(40), replace(AB, design=design))
