@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
 import polars as pl
 
@@ -32,6 +32,23 @@ Settings: TypeAlias = Mapping[str, Any]
 """Keys with their values; dots part levels, as in ``{"base.train.epochs": 2}``."""
 MetricsLike: TypeAlias = StrPath | Mapping[str, Any]
 """A YAML file of metrics, or its keys: ``{"primary": ["ACC"], "metrics": {...}}``."""
+
+
+class LogReading(TypedDict, total=False):
+    """How a log is read, as keywords of ``power`` and ``aa``; each as for ``analyze``."""
+
+    columns: Mapping[str, str] | None
+    rows: "RowKind"
+    dedupe: Sequence[str]
+    timezone: str
+    query: str | None
+    separator: str | None
+    decimal: str | None
+    null_values: Sequence[str]
+    dtype: Mapping[str, str] | None
+    implausible_times: "Implausible"
+
+
 _DEFAULTS: tuple[Any, ...] = ("control", ("treatment",), None, (), None, {}, 0.05, 7, None, "final", 100, "UTC")
 
 
@@ -198,17 +215,8 @@ def power(
     primaries: int | None = None,
     looks: Literal["final", "daily"] = "final",
     planned_days: int = 7,
-    columns: Mapping[str, str] | None = None,
     metrics: MetricsLike | None = None,
-    rows: "RowKind" = "auto",
-    dedupe: Sequence[str] = (),
-    timezone: str = "UTC",
-    query: str | None = None,
-    separator: str | None = None,
-    decimal: str | None = None,
-    null_values: Sequence[str] = (),
-    dtype: Mapping[str, str] | None = None,
-    implausible_times: "Implausible" = "refuse",
+    **reading: Unpack[LogReading],
 ) -> PowerResult:
     """Plan a test: users and days for a lift, and the smallest lift that given users find.
 
@@ -225,7 +233,8 @@ def power(
         primaries: Primary metrics that share the level; None: those of the log, else 1.
         looks: ``final``: read once at the end; ``daily``: a planned look on each of ``planned_days`` days.
         planned_days: Days of the test.
-        columns: As for ``analyze``, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``query``,
+        metrics: What is measured; None: the named metrics whose columns the log has.
+        **reading: How the log is read, as for ``analyze``: ``columns``, ``rows``, ``dedupe``, ``timezone``, ``query``,
             ``separator``, ``decimal``, ``null_values``, ``dtype`` and ``implausible_times``.
 
     Returns:
@@ -263,20 +272,7 @@ def power(
         if log is not None:
             if mean is not None or sd is not None:
                 raise MicrecError("mean and sd are for plans without a log: leave them out, or the log.")
-            plan = _history_plan(
-                columns=columns,
-                metrics=metrics,
-                rows=rows,
-                dedupe=dedupe,
-                timezone=timezone,
-                query=query,
-                separator=separator,
-                decimal=decimal,
-                null_values=null_values,
-                dtype=dtype,
-                implausible_times=implausible_times,
-            )
-            return PowerResult(tuple(plan_from_log(read_history(_log(log), plan), question)))
+            return PowerResult(tuple(plan_from_log(read_history(_log(log), _plan_of_past(metrics, reading)), question)))
         if metrics is not None:
             raise MicrecError("metrics: needs a log; without one give their number as primaries.")
         if mean is None or sd is None:
@@ -293,17 +289,8 @@ def aa(
     alpha: float = 0.05,
     lifts: Sequence[float] = (0.02, 0.05),
     seed: int = 0,
-    columns: Mapping[str, str] | None = None,
     metrics: MetricsLike | None = None,
-    rows: "RowKind" = "auto",
-    dedupe: Sequence[str] = (),
-    timezone: str = "UTC",
-    query: str | None = None,
-    separator: str | None = None,
-    decimal: str | None = None,
-    null_values: Sequence[str] = (),
-    dtype: Mapping[str, str] | None = None,
-    implausible_times: "Implausible" = "refuse",
+    **reading: Unpack[LogReading],
 ) -> AaResult:
     """Split a log's users at random thousands of times: false alarms of its metrics, coverage of their intervals.
 
@@ -313,7 +300,8 @@ def aa(
         alpha: Two-sided level of each test.
         lifts: Lifts to plant, as shares of the mean, for coverage and power.
         seed: Random seed of the splits.
-        columns: As for ``analyze``, and so are ``metrics``, ``rows``, ``dedupe``, ``timezone``, ``query``,
+        metrics: What is measured; None: the named metrics whose columns the log has.
+        **reading: How the log is read, as for ``analyze``: ``columns``, ``rows``, ``dedupe``, ``timezone``, ``query``,
             ``separator``, ``decimal``, ``null_values``, ``dtype`` and ``implausible_times``.
 
     Returns:
@@ -337,20 +325,7 @@ def aa(
     for planted in lifts:
         if not (-1.0 < planted < 1e6):
             raise MicrecError(f"lifts: {planted:g}: must be a number above -1 (-100 %).")
-    plan = _history_plan(
-        columns=columns,
-        metrics=metrics,
-        rows=rows,
-        dedupe=dedupe,
-        timezone=timezone,
-        query=query,
-        separator=separator,
-        decimal=decimal,
-        null_values=null_values,
-        dtype=dtype,
-        implausible_times=implausible_times,
-    )
-    history = read_history(_log(log), plan)
+    history = read_history(_log(log), _plan_of_past(metrics, reading))
     try:
         return AaResult(calibration_table(history, splits=splits, alpha=alpha, lifts=lifts, seed=seed))
     except ValueError as fault:
@@ -385,7 +360,7 @@ def history(folder: StrPath, *, simulated: bool = False) -> HistoryResult:
     from abtest.analysis.past_tests import read_library
 
     library = read_library(Path(folder), simulated=simulated)
-    return HistoryResult(tuple(history_tables(library)), library.counts, library.priors())
+    return HistoryResult(tuple(history_tables(library)), library.counts, library.priors(), library, fspath(folder))
 
 
 def run_scenario(
@@ -511,34 +486,15 @@ def _metrics(metrics: MetricsLike | None) -> tuple[Any, list[str]]:
     return tuple(chosen), slices
 
 
-def _history_plan(
-    *,
-    columns: Mapping[str, str] | None,
-    metrics: MetricsLike | None,
-    rows: "RowKind",
-    dedupe: Sequence[str],
-    timezone: str,
-    query: str | None,
-    separator: str | None,
-    decimal: str | None,
-    null_values: Sequence[str],
-    dtype: Mapping[str, str] | None,
-    implausible_times: "Implausible",
-) -> "AnalysisPlan":
+def _plan_of_past(metrics: MetricsLike | None, reading: LogReading) -> "AnalysisPlan":
+    """A plan for a log of the past: an A/A of all users."""
     from abtest.analysis.plan import AnalysisPlan
 
-    return AnalysisPlan(
-        control="A",
-        treatments=("B",),
-        metrics=_metrics(metrics)[0],
-        columns=as_mapping("columns", columns),
-        rows=rows,
-        dedupe=_names("dedupe", dedupe),
-        timezone=timezone,
-        separator=separator,
-        decimal=decimal,
-        null_values=_names("null_values", null_values),
-        dtype=as_mapping("dtype", dtype),
-        query=query,
-        implausible_times=implausible_times,
-    )
+    given: dict[str, Any] = dict(reading)
+    if unknown := [name for name in given if name not in LogReading.__annotations__]:
+        raise TypeError(f"unexpected keyword {unknown[0]!r}: a log is read by {', '.join(LogReading.__annotations__)}.")
+    for name in ("dedupe", "null_values"):
+        given[name] = _names(name, given.get(name, ()))
+    for name in ("columns", "dtype"):
+        given[name] = as_mapping(name, given.get(name))
+    return AnalysisPlan(control="A", treatments=("B",), metrics=_metrics(metrics)[0], **given)

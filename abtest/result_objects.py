@@ -20,6 +20,7 @@ from micrec.notebook import Displayed, ResultTable
 
 if TYPE_CHECKING:
     from abtest.analysis.lift_prior import LiftPrior
+    from abtest.analysis.past_tests import PastTests
 
 Data = Mapping[str, Any]
 
@@ -255,11 +256,15 @@ class HistoryResult(Displayed):
         tables: As ``micrec history`` prints them.
         counts: Treatments by decision: ship, hold, stop, invalid; A/A tests aside.
         priors: Normal distribution of each metric's true lifts, as shares.
+        library: All tests and metrics, as they were read.
+        folder: Where from.
     """
 
     tables: Sequence[Table] = field(repr=False)
     counts: Mapping[str, int]
     priors: Mapping[str, "LiftPrior"]
+    library: "PastTests" = field(repr=False)
+    folder: str
 
     def to_frame(self, part: Literal["metrics", "tests", "to come"] = "metrics") -> pl.DataFrame:
         """A table of the library.
@@ -279,6 +284,13 @@ class HistoryResult(Displayed):
     def to_dict(self) -> dict[str, Any]:
         """What ``micrec history --json`` prints, without the command."""
         return _tables_dict(self.tables, "history")
+
+    def save_page(self, path: str | PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the page that ``micrec history --html`` writes."""
+        from abtest.analysis.past_page import write_page
+
+        write_page(Path(path), self.library, self.folder, force=overwrite)
+        return Path(path)
 
     def save_prior(self, path: str | PathLike[str]) -> Path:
         """Write the priors, for ``analyze(..., design={"prior": path})``."""

@@ -23,7 +23,11 @@ def _tests(library: PastTests) -> Table:
             lifts = {one.metric: one.lift for one in test.comparisons if one.arm == arm}
             found = {"test": test.name, "day": test.day, "users": test.users, "arm": arm, "aa": test.aa}
             data.append({**found, "decision": decision, "lifts": lifts})
-    return Table("Past tests", ("test", "first day", "users", "arm", "decision", "lifts"), rows, [], data=data)
+    header, notes = (
+        ("test", "first day", "users", "arm", "decision", "lifts"),
+        ["*: significant, after the test's adjustment."],
+    )
+    return Table("Past tests", header, rows, notes, data=data)
 
 
 def _word(test: PastTest, decision: str) -> str:

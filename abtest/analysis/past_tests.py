@@ -16,7 +16,8 @@ from scipy import special
 
 from abtest.analysis.lift_prior import LiftPrior
 from abtest.run_folder import RESULTS_FILE, SCHEMA
-from abtest.stats.shrinkage import Between, between, posterior_of_lift
+from abtest.stats.posterior import normal_posterior
+from abtest.stats.shrinkage import Between, between
 from micrec.errors import MicrecError
 
 DECISIONS = ("ship", "hold", "stop", "invalid")
@@ -170,6 +171,8 @@ def read_library(folder: Path, *, simulated: bool = False) -> PastTests:
         results = _read(path)
         if isinstance(results, str):
             left_out.append(f"{name}: {results}")
+        elif results["kind"] in ("history", "cumulative"):
+            continue  # written of such a library
         elif "verdicts" not in results:
             left_out.append(f"{name}: is a run of kind {results['kind']}, which compares models and no users")
         elif (results["kind"] == "analyze") == simulated:
@@ -240,7 +243,7 @@ def _record(metric: str, found: Sequence[PastComparison]) -> MetricRecord:
     lifts, noise = [float(one.lift or 0.0) for one in found], [float(one.se or 0.0) for one in found]
     spread = between(lifts, noise) if len(found) >= LEAST_TESTS else None
     won = [(lift, se) for one, lift, se in zip(found, lifts, noise, strict=True) if one.shipped]
-    shrunken = [posterior_of_lift(lift, se, spread.mean, spread.sd)[0] for lift, se in won] if spread else []
+    shrunken = [normal_posterior(lift, se, spread.mean, spread.sd)[0] for lift, se in won] if spread else []
     moved = sum(bool(one.significant) for one in found)
     return MetricRecord(
         metric,

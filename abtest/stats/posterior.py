@@ -75,9 +75,7 @@ def posterior(
     check_alpha(alpha)
     if not se > 0.0 or not prior.sd > 0.0:
         raise ValueError(f"standard deviations must be > 0, got {se} of the lift and {prior.sd} of the prior.")
-    weight = 1.0 if math.isinf(prior.sd) else prior.sd**2 / (prior.sd**2 + se**2)
-    mean = weight * lift + (1.0 - weight) * prior.mean if weight < 1.0 else lift
-    sd = math.sqrt(weight) * se
+    mean, sd, weight = normal_posterior(lift, se, prior.mean, prior.sd)
     half = -float(special.ndtri(alpha / 2.0)) * sd
     gain = mean if good == "up" else -mean
     better = float(special.ndtr(gain / sd))
@@ -92,6 +90,20 @@ def posterior(
         max(sd * density + gain * better, 0.0),
         weight,
     )
+
+
+def normal_posterior(lift: float, se: float, mean: float, sd: float) -> tuple[float, float, float]:
+    """Mean and standard deviation of a true lift, and the share of the mean that is the measurement's.
+
+    Args:
+        lift: As measured.
+        se: Its standard error, > 0.
+        mean: Of the normal prior.
+        sd: Its standard deviation: 0 if all true lifts are alike, inf for a flat one.
+    """
+    weight = 1.0 if math.isinf(sd) else sd**2 / (sd**2 + se**2)
+    centre = weight * lift + (1.0 - weight) * mean if weight < 1.0 else lift
+    return centre, math.sqrt(weight) * se, weight
 
 
 def prior_of(lifts: Sequence[float], ses: Sequence[float], source: str = "past tests") -> NormalPrior:

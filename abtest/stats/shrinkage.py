@@ -107,14 +107,6 @@ def shrunken(effects: Sequence[float], noise: Sequence[float], *, alpha: float =
     return [Shrunken(float(effect[i]), (float(low[i]), float(high[i])), float(weight[i])) for i in range(len(y))]
 
 
-def posterior_of_lift(lift: float, se: float, mean: float, sd: float) -> tuple[float, float]:
-    """Mean and standard deviation of a true effect, from its measurement and a normal prior."""
-    if sd == 0.0:
-        return mean, 0.0
-    keep = sd**2 / (sd**2 + se**2)
-    return mean + keep * (lift - mean), math.sqrt(keep) * se
-
-
 def _checked(effects: Sequence[float], noise: Sequence[float]) -> tuple[Floats, Floats]:
     y, se = np.asarray(effects, np.float64), np.asarray(noise, np.float64)
     if y.shape != se.shape or y.ndim != 1 or not len(y):

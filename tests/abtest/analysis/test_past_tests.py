@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import abtest
 from abtest.analysis.lift_prior import load_prior
+from abtest.analysis.past_page import figure_of
 from abtest.analysis.past_tests import PastComparison, _records, read_library
 from abtest.cli.main import app
 from micrec.errors import MicrecError
@@ -134,6 +135,40 @@ class TestCommand:
         with pytest.raises(MicrecError, match="there is no part"):
             past.to_frame("nothing")
 
+    def test_the_page_shows_every_lift_raw_and_shrunken(self, library, tmp_path):
+        page = tmp_path / "history.html"
+        done = call("history", library, "--html", page)
+        assert done.exit_code == 0, done.output
+        assert f"page: {page}" in done.stdout
+        text = page.read_text()
+        assert "What 11 past tests teach" in text
+        assert "7 tests and 4 A/A tests, of 17,700 users together." in text
+        assert "7 treatments: 3 ship, 2 hold, 1 stop, 1 invalid" in text
+        past = read_library(library)
+        acc = next(one for one in past.metrics if one.metric == "ACC")
+        rows = {row.label: row for row in figure_of(past, acc).rows}
+        assert len(rows) == 2 * acc.comparisons
+        raw, spread = rows["sub/c"], acc.spread
+        se = (raw.high - raw.low) / (2 * 1.959964)
+        keep = spread.sd**2 / (spread.sd**2 + se**2)
+        assert rows["shrunken, sub/c"].value == pytest.approx(keep * raw.value + (1 - keep) * spread.mean)
+        assert rows["shrunken, sub/c"].high - rows["shrunken, sub/c"].low < raw.high - raw.low
+        for row in rows.values():
+            assert f"{100 * row.value:+.2f} %" in text
+        assert not any(label.endswith("aa1") for label in rows)
+        assert call("history", library, "--html", page).exit_code == 2
+        assert call("history", library, "--html", page, "--force").exit_code == 0
+
+    def test_the_page_of_a_young_library(self, library, tmp_path):
+        """One test, no A/A: no shrinkage, no plan, and the page says what is missing."""
+        written = abtest.history(library / "a").save_page(tmp_path / "page.html")
+        text = written.read_text()
+        assert "What 1 past tests teach" not in text
+        assert "No A/A test yet" in text
+        assert "shrunken, " not in text
+        with pytest.raises(MicrecError, match="is there already"):
+            abtest.history(library / "a").save_page(written)
+
     def test_a_test_can_be_read_with_the_prior(self, library, tmp_path):
         assert call("history", library, "--prior", tmp_path / "prior.yaml").exit_code == 0
         users(1500, lift=0.1).write_parquet(tmp_path / "log.parquet")
@@ -149,6 +184,7 @@ class TestCommand:
             ((library / "a", "--prior", tmp_path / "p.yaml"), "no metric has three past tests"),
             ((library, "--prior", tmp_path), "is a folder"),
             ((library, "--simulated"), "is an analysed log"),
+            ((library, "--html", tmp_path), "is a folder: name the file"),
         ):
             done = call("history", *words)
             assert done.exit_code == 2

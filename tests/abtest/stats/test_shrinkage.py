@@ -1,12 +1,15 @@
 """Spread, shrinkage and selection against statsmodels, integration, and simulation."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 from statsmodels.stats.meta_analysis import combine_effects
 
+from abtest.stats.posterior import normal_posterior
 from abtest.stats.selection import after_selection
-from abtest.stats.shrinkage import between, posterior_of_lift, shrunken
+from abtest.stats.shrinkage import between, shrunken
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -90,10 +93,11 @@ def test_shrinkage_law():
 
 
 def test_posterior_with_a_normal_prior():
-    mean, sd = posterior_of_lift(0.04, 0.02, 0.0, 0.01)
+    mean, sd, _ = normal_posterior(0.04, 0.02, 0.0, 0.01)
     assert mean == pytest.approx(0.04 * 0.01**2 / (0.01**2 + 0.02**2))
     assert sd == pytest.approx((1 / 0.01**2 + 1 / 0.02**2) ** -0.5)
-    assert posterior_of_lift(0.04, 0.02, 0.01, 0.0) == (0.01, 0.0)
+    assert normal_posterior(0.04, 0.02, 0.01, 0.0) == (0.01, 0.0, 0.0)
+    assert normal_posterior(0.04, 0.02, 0.01, math.inf) == (0.04, 0.02, 1.0)
 
 
 class TestSelection:
