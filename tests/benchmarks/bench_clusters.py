@@ -2,11 +2,12 @@
 
 PYTHONPATH=. python tests/benchmarks/bench_clusters.py [replications] [clusters ...]
 
-All tests see the same data. ``ours`` is CR2 with Bell and McCaffrey's degrees of freedom of the difference, by the code
-of the package; the others are vectorised here: ``Welch`` weighs the degrees of freedom by the estimated variances,
-``CR3`` is the jackknife's variance with the same, ``means`` is Welch's test on unweighted means of clusters (another
-question where sizes differ), ``G - 2`` takes that many degrees of freedom, ``bootstrap`` is the wild cluster bootstrap
-with the null imposed, over all signs of 8 clusters (of more than 8 over 999 draws).
+All tests see the same data, and are vectorised over the replications. ``ours`` is CR2 with Bell and McCaffrey's degrees
+of freedom of the difference, and the same adjusted for a covariate; in the first replications of every line the p of
+both are compared with those of the package. ``Welch`` weighs the degrees of freedom by the estimated variances, ``CR3``
+is the jackknife's variance with the same, ``means`` is Welch's test on unweighted means of clusters (another question
+where sizes differ), ``G - 2`` takes that many degrees of freedom, ``bootstrap`` is the wild cluster bootstrap with the
+null imposed, over all signs of 8 clusters.
 """
 
 import itertools
@@ -22,6 +23,7 @@ from abtest.stats.welch import welch
 
 Floats = np.ndarray
 USERS = 30  # in the middle cluster
+CHECKED, RESAMPLED = 10, 2000  # replications: by the package too, by the bootstrap
 CELLS = [(s, r, "normal", 1.0) for s in (0.0, 0.3, 0.6, 1.0) for r in (0.02, 0.1, 0.5)]
 CELLS += [(0.3, 0.1, "skewed", 1.0), (0.6, 0.1, "skewed", 1.0), (0.0, 0.1, "normal", 2.0), (0.6, 0.1, "normal", 2.0)]
 
@@ -95,13 +97,35 @@ def bootstrapped(rng: np.random.Generator, c: Arm, t: Arm) -> Floats:
 
 
 def ours(c: Arm, t: Arm) -> dict[str, Floats]:
-    """By the package: a mean, and the same adjusted for a covariate."""
-    plain, adjusted, both = [], [], ("y", "x")
-    for at in range(len(c.sizes)):
-        arms = [cluster_moments(both, np.column_stack([one.sums[at], one.before[at]]), one.sizes[at]) for one in (c, t)]
-        plain.append(welch(arms[0], arms[1], "y").p < 0.05)
-        adjusted.append(cuped(arms[0], arms[1], "y", ["x"]).estimate.p < 0.05)
-    return {"ours": np.array(plain), "ours, CUPED": np.array(adjusted)}
+    """p of a mean, and of the same adjusted for a covariate, shape (R,)."""
+    weights = 1.0 / c.sizes.sum(1), 1.0 / t.sizes.sum(1)
+    dof = (weights[0] + weights[1]) ** 2 / (weights[0] ** 2 / c.dof() + weights[1] ** 2 / t.dof())
+    noise = [[0.0, 0.0], [0.0, 0.0]]  # covariance of the differences of metric and covariate
+    for arm in (c, t):
+        both = (arm, arm._replace(sums=arm.before))
+        e = [one.sums - one.sizes * one.mean[:, None] for one in both]
+        for i in range(2):
+            for j in range(2):
+                noise[i][j] = noise[i][j] + (e[i] * e[j] / (1.0 - arm.shares)).sum(1) / arm.sizes.sum(1) ** 2
+    step = t.mean - c.mean, (t.before.sum(1) / t.sizes.sum(1)) - (c.before.sum(1) / c.sizes.sum(1))
+    slope = noise[0][1] / noise[1][1]
+    rest = noise[0][0] - slope * noise[0][1]
+    loss = (1.0 + step[1] ** 2 / noise[1][1] / dof) * dof / (dof - 1.0)
+    plain = 2.0 * stats.t.sf(np.abs(step[0]) / np.sqrt(noise[0][0]), dof)
+    adjusted = 2.0 * stats.t.sf(np.abs(step[0] - slope * step[1]) / np.sqrt(rest * loss), dof - 1.0)
+    check(c, t, plain, adjusted)
+    return {"ours": plain < 0.05, "ours, CUPED": adjusted < 0.05}
+
+
+def check(c: Arm, t: Arm, plain: Floats, adjusted: Floats) -> None:
+    """Whether the package says the same of the first replications."""
+    for at in range(CHECKED):
+        arms = [
+            cluster_moments(("y", "x"), np.column_stack([one.sums[at], one.before[at]]), one.sizes[at])
+            for one in (c, t)
+        ]
+        found = welch(*arms, "y").p, cuped(*arms, "y", ["x"]).estimate.p
+        np.testing.assert_allclose(found, (plain[at], adjusted[at]), rtol=1e-6)
 
 
 def main(replications: int, clusters: list[int]) -> None:
@@ -113,7 +137,7 @@ def main(replications: int, clusters: list[int]) -> None:
             rng = np.random.default_rng([7, count, number])
             arms = [drawn(rng, (replications, count // 2), cell, scale) for scale in (1.0, cell[3])]
             found = ours(*arms) | rejected(*arms)
-            few = [Arm(*(column[: min(replications, 4000)] for column in arm)) for arm in arms]
+            few = [Arm(*(column[:RESAMPLED] for column in arm)) for arm in arms]
             if count <= 8:
                 found["bootstrap"] = bootstrapped(rng, *few)
             rates = " ".join(f"{100 * found[n].mean():>11.2f}" if n in found else " " * 11 for n in names)
@@ -122,4 +146,4 @@ def main(replications: int, clusters: list[int]) -> None:
 
 if __name__ == "__main__":
     numbers = [int(text) for text in sys.argv[1:]]
-    main(numbers[0] if numbers else 10_000, numbers[1:] or [8, 20, 100])
+    main(numbers[0] if numbers else 20_000, numbers[1:] or [8, 20, 100])
