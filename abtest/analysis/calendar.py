@@ -95,9 +95,9 @@ def _every_period(known: pl.DataFrame, places: tuple[str, ...], length: str | No
     periods = known.select(PERIOD).unique()
     if length is not None:
         ends = known[PERIOD].str.to_datetime(STARTS, time_zone=plan.timezone, ambiguous="earliest")
-        first, last = ends.dt.convert_time_zone("UTC").min(), ends.dt.convert_time_zone("UTC").max()
+        utc = ends.dt.convert_time_zone("UTC").sort()
         step = length if length.endswith("m") else "1h"  # so fine that clocks that change skip no period
-        grid = pl.select(pl.datetime_range(first, last, step, time_zone="UTC")).to_series()
+        grid = pl.select(pl.datetime_range(pl.lit(utc[0]), pl.lit(utc[-1]), step, time_zone="UTC")).to_series()
         starts = grid.dt.convert_time_zone(plan.timezone).dt.truncate(length).dt.strftime(STARTS)
         periods = pl.DataFrame({PERIOD: pl.concat([starts, known[PERIOD]]).unique()})
     if not places:

@@ -6,13 +6,14 @@ is that of the residuals ``e_g = S_g - n_g mean``, whatever goes on within a clu
     CR2:  sum e_g^2 / (1 - n_g / N) / N^2
 
 (Bell, McCaffrey 2002; Pustejovsky, Tipton 2018, with an identity working matrix), which is unbiased with independent
-users, and with G of equal size the plain variance of G cluster means. Its degrees of freedom are Satterthwaite's under
-that working matrix: G - 1 for equal sizes and fewer the more the sizes differ.
+users, and with G of equal size the plain variance of G cluster means.
 
-So are those of a difference of two arms: each arm weighs by the variance that it has under the working matrix, 1 / N,
-and not, as by Welch, by the variance that was estimated. With four clusters an arm that estimate is so rough that
-Welch's test raises 3.3 to 4.6 % false alarms of 5; weighing by the working matrix it is 4.3 to 5.6 %. False alarms at
-8, 20 and 100 clusters, also of other tests: ``tests/benchmarks/bench_clusters.py``.
+Its degrees of freedom are Satterthwaite's under a working model in which the users of a cluster share a small part of
+their variance: G - 1 for equal sizes and fewer the more the sizes differ (Imbens, Kolesar 2016, with the correlation
+fixed to ``SHARED`` over the mean size of a cluster). Of a difference of two arms each arm weighs by its variance under
+that model, and not, as by Welch, by the estimated one: with four clusters an arm that is so rough that Welch's test
+raises 4 % false alarms of 5. With independent users as the model, very unequal sizes raise up to 7 %. False alarms of
+all of these at 8, 20 and 100 clusters: ``tests/benchmarks/bench_clusters.py``.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from abtest.stats.moments import Moments
 
 Floats = NDArray[np.float64]
+
+SHARED = 0.3  # correlation of users times mean size of a cluster, under the working model of degrees of freedom
 
 
 def cluster_moments(names: Sequence[str], sums: Floats, sizes: Floats) -> Moments:
@@ -48,18 +51,30 @@ def cluster_moments(names: Sequence[str], sums: Floats, sizes: Floats) -> Moment
     clusters, users = len(sizes), float(sizes.sum())
     mean = sums.sum(axis=0) / users
     if clusters == 1:
-        return Moments(tuple(names), 1, mean, np.zeros((len(names), len(names))), 0.0, round(users))
+        return Moments(tuple(names), 1, mean, np.zeros((len(names), len(names))), 0.0, 1.0 / users)
     shares = sizes / users
     residuals = (sums - sizes[:, None] * mean) / np.sqrt(1.0 - shares)[:, None]
     comoment = residuals.T @ residuals * ((clusters - 1) * clusters / users**2)
-    return Moments(tuple(names), clusters, mean, comoment, satterthwaite_dof(shares), round(users))
+    return Moments(tuple(names), clusters, mean, comoment, *working_model(shares, users))
 
 
-def satterthwaite_dof(shares: Floats) -> float:
-    """Degrees of freedom of the CR2 variance of a mean over users, if users were independent.
+def working_model(shares: Floats, users: float) -> tuple[float, float]:
+    """Degrees of freedom of the CR2 variance of a mean over users under the working model, and its expectation.
 
     Args:
-        shares: Share of the arm's users in each cluster, shape (G,), G > 1.
+        shares: Share h of the arm's users in each cluster, shape (G,), G > 1.
+        users: Of the arm.
+
+    Returns:
+        ``tr(A V)^2 / tr(A V A V)`` of the quadratic form A of the residuals under the model's covariance V, in sums
+        over clusters; and ``tr(A V)``, in units of the variance of a user.
     """
-    spread = shares**2 / (1.0 - shares)
-    return float(1.0 / (np.sum(shares**2) + np.sum(spread) ** 2 - np.sum(spread**2)))
+    h, q = shares, 1.0 / (1.0 - shares)
+    own = h * (1.0 + SHARED * len(h) * h) / users  # variance of a cluster's part of the mean, h_g times its own mean
+    total = float(own.sum())
+    common = h**2 * total - 2.0 * h * own
+    trace = float(q @ (own + common))
+    hh, oo, ho = float(q @ h**2), float(q @ own**2), float(q @ (h * own))
+    squares = float(q**2 @ ((own + common) ** 2 - common**2))
+    squares += 2.0 * hh * oo + total**2 * hh**2 + 2.0 * ho**2 - 4.0 * total * hh * ho
+    return trace**2 / squares, trace

@@ -9,10 +9,10 @@ it is Welch-Fieller again. Ratios enter linearised: per arm at the arm's own val
 for theta. Covariates must be measured before exposure; a user without them counts 0, which stratifies better than it
 adjusts.
 
-Clusters are few, and a slope that was fitted to them takes degrees of freedom. With P covariates, D degrees of freedom
-before and T^2 = Hotelling's statistic of the covariates' imbalance, the adjusted noise of clusters is taken times
-``D / (D - P) (1 + T^2 / D)``, with D - P degrees of freedom, and theta is that within the arms. With clusters of one
-size this is the analysis of covariance of cluster means.
+Clusters are few, and a slope that was fitted to them takes degrees of freedom. With P covariates on G clusters, D
+degrees of freedom before, F = G - 2 and T^2 = Hotelling's statistic of the covariates' imbalance, the adjusted noise is
+taken times ``F / (F - P) (1 + T^2 / D)``, with ``D (F - P) / F`` degrees of freedom, and theta is that within the arms.
+With clusters of one size this is the analysis of covariance of cluster means.
 """
 
 from collections.abc import Sequence
@@ -169,9 +169,10 @@ def _within_clusters(control: Linear, treatment: Linear) -> tuple[NDArray[np.flo
     imbalance = float(solved[:, 1] @ sides[:, 1])  # Hotelling's T^2
     arms = (control, treatment)
     dof = pooled_dof([1.0, 1.0], [arm.dof for arm in arms], [arm.expected for arm in arms])
-    if dof - int(rank) < LEAST_DOF:
+    free = control.n + treatment.n - 2
+    left = (free - int(rank)) / free
+    if left * dof < LEAST_DOF:
         return slope, _Loss(dof_left=0.0)
-    left = 1.0 - int(rank) / dof
     return slope, _Loss((1.0 + imbalance / dof) / left, left)
 
 

@@ -23,7 +23,7 @@ class Moments:
         mean: Mean of each column, shape (K,); zeros where n is 0.
         comoment: Sum over users of (x - mean)(x - mean)^T, shape (K, K).
         freedom: Degrees of freedom of the spread where they are not n - 1, as of clusters of unequal size.
-        users: Users in all n clusters; None where the n are users themselves.
+        expected: Of clusters: a mean's variance as it is expected under their working model; None of users.
     """
 
     names: tuple[str, ...]
@@ -31,7 +31,7 @@ class Moments:
     mean: NDArray[np.float64]
     comoment: NDArray[np.float64]
     freedom: float | None = None
-    users: int | None = None
+    expected: float | None = None
 
     def __post_init__(self) -> None:
         size = len(self.names)
@@ -94,7 +94,7 @@ class Moments:
     def select(self, *names: str) -> "Moments":
         """The given columns alone, in the given order."""
         at = [self.at(name) for name in names]
-        return Moments(tuple(names), self.n, self.mean[at], self.comoment[np.ix_(at, at)], self.freedom, self.users)
+        return Moments(tuple(names), self.n, self.mean[at], self.comoment[np.ix_(at, at)], self.freedom, self.expected)
 
     def linear(self, **new: Mapping[str, float]) -> "Moments":
         """These columns and new ones that are weighted sums of them: ``cost={"a": 1, "b": -2}`` is a - 2 b."""
@@ -104,7 +104,7 @@ class Moments:
                 weights[row, self.at(name)] = weight
         full = np.vstack([np.eye(len(self.names)), weights])  # (K + new, K)
         comoment = full @ self.comoment @ full.T
-        return Moments((*self.names, *new), self.n, full @ self.mean, comoment, self.freedom, self.users)
+        return Moments((*self.names, *new), self.n, full @ self.mean, comoment, self.freedom, self.expected)
 
     @property
     def dof(self) -> float:

@@ -27,8 +27,7 @@ class Linear(NamedTuple):
         value: Value of each term, shape (P,).
         cov: Covariance of the terms per user, n - 1 below, shape (P, P).
         dof: Degrees of freedom of ``cov``.
-        expected: Variance of a mean, up to a factor that the arms share, if users were independent and alike; None
-            where it need not be known, as the n are users.
+        expected: Of clusters: a mean's variance as it is expected under their working model; None of users.
     """
 
     n: int
@@ -62,7 +61,7 @@ def linear(moments: Moments, terms: Sequence[Term]) -> Linear:
     still = np.diag(cov) <= np.maximum(ROUNDING * size**2, (10 * np.finfo(float).eps * level) ** 2)
     cov[still, :] = 0.0
     cov[:, still] = 0.0
-    return Linear(moments.n, value, cov, moments.dof, 1.0 / moments.users if moments.users else None)
+    return Linear(moments.n, value, cov, moments.dof, moments.expected)
 
 
 def undefined(moments: Moments, term: Term, arm: str) -> str | None:

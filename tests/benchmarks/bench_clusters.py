@@ -2,12 +2,13 @@
 
 PYTHONPATH=. python tests/benchmarks/bench_clusters.py [replications] [clusters ...]
 
-All tests see the same data, and are vectorised over the replications. ``ours`` is CR2 with Bell and McCaffrey's degrees
-of freedom of the difference, and the same adjusted for a covariate; in the first replications of every line the p of
-both are compared with those of the package. ``Welch`` weighs the degrees of freedom by the estimated variances, ``CR3``
-is the jackknife's variance with the same, ``means`` is Welch's test on unweighted means of clusters (another question
-where sizes differ), ``G - 2`` takes that many degrees of freedom, ``bootstrap`` is the wild cluster bootstrap with the
-null imposed, over all signs of 8 clusters.
+All tests see the same data, and are vectorised over the replications. ``ours`` is CR2 with Satterthwaite's degrees of
+freedom of the difference under the working model of ``abtest.stats.clusters``, and the same adjusted for a covariate;
+in the first replications of every line the p of both are compared with those of the package. ``Welch`` weighs the
+arms' degrees of freedom by their estimated variances, ``BM`` is Bell and McCaffrey's model of independent users,
+``CR3`` the jackknife's variance with Welch's, ``means`` Welch's test on unweighted means of clusters (another question
+where sizes differ), ``G - 2`` takes that many degrees of freedom, and ``bootstrap`` is the wild cluster bootstrap with
+the null imposed, over all signs of 8 clusters.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from abtest.stats.clusters import cluster_moments
+from abtest.stats.clusters import SHARED, cluster_moments
 from abtest.stats.cuped import cuped
 from abtest.stats.welch import welch
 
@@ -48,9 +49,17 @@ class Arm(NamedTuple):
         e = self.sums - self.sizes * self.mean[:, None]
         return (e**2 / (1.0 - self.shares) ** power).sum(1) / self.sizes.sum(1) ** 2
 
-    def dof(self) -> Floats:
-        squares = self.shares**2 / (1.0 - self.shares)
-        return 1.0 / ((self.shares**2).sum(1) + squares.sum(1) ** 2 - (squares**2).sum(1))
+    def dof(self, shared: float = 0.0) -> tuple[Floats, Floats]:
+        """Degrees of freedom of ``variance(1)`` and its expectation under a working model; shape (R,) each."""
+        h, q, users = self.shares, 1.0 / (1.0 - self.shares), self.sizes.sum(1, keepdims=True)
+        own = h * (1.0 + shared * h.shape[1] * h) / users
+        total = own.sum(1, keepdims=True)
+        covariance = h[:, :, None] * h[:, None, :] * total[:, :, None]
+        covariance -= h[:, :, None] * own[:, None, :] + own[:, :, None] * h[:, None, :]
+        place = np.arange(h.shape[1])
+        covariance[:, place, place] += own
+        trace = (q * covariance[:, place, place]).sum(1)
+        return trace**2 / np.einsum("rg,rk,rgk->r", q, q, covariance**2), trace
 
 
 def drawn(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, float, str, float], scale: float) -> Arm:
@@ -67,10 +76,12 @@ def drawn(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, f
 def rejected(c: Arm, t: Arm) -> dict[str, Floats]:
     """By every test, shape (R,) of truth values."""
     found, step = {}, np.abs(t.mean - c.mean)
+    (d_c, e_c), (d_t, e_t) = c.dof(), t.dof()
     for name, power in (("Welch", 1.0), ("CR3", 2.0)):
         v, w = c.variance(power), t.variance(power)
-        found[name] = step > stats.t.isf(0.025, (v + w) ** 2 / (v**2 / c.dof() + w**2 / t.dof())) * np.sqrt(v + w)
+        found[name] = step > stats.t.isf(0.025, (v + w) ** 2 / (v**2 / d_c + w**2 / d_t)) * np.sqrt(v + w)
     noise = np.sqrt(c.variance(1.0) + t.variance(1.0))
+    found["BM"] = step > stats.t.isf(0.025, (e_c + e_t) ** 2 / (e_c**2 / d_c + e_t**2 / d_t)) * noise
     found["G - 2"] = step > stats.t.isf(0.025, 2 * c.sizes.shape[1] - 2) * noise
     found["means"] = stats.ttest_ind(t.sums / t.sizes, c.sums / c.sizes, axis=1, equal_var=False).pvalue < 0.05
     return found
@@ -98,8 +109,8 @@ def bootstrapped(rng: np.random.Generator, c: Arm, t: Arm) -> Floats:
 
 def ours(c: Arm, t: Arm) -> dict[str, Floats]:
     """p of a mean, and of the same adjusted for a covariate, shape (R,)."""
-    weights = 1.0 / c.sizes.sum(1), 1.0 / t.sizes.sum(1)
-    dof = (weights[0] + weights[1]) ** 2 / (weights[0] ** 2 / c.dof() + weights[1] ** 2 / t.dof())
+    (d_c, e_c), (d_t, e_t) = c.dof(SHARED), t.dof(SHARED)
+    dof = (e_c + e_t) ** 2 / (e_c**2 / d_c + e_t**2 / d_t)
     noise = [[0.0, 0.0], [0.0, 0.0]]  # covariance of the differences of metric and covariate
     for arm in (c, t):
         both = (arm, arm._replace(sums=arm.before))
@@ -110,9 +121,10 @@ def ours(c: Arm, t: Arm) -> dict[str, Floats]:
     step = t.mean - c.mean, (t.before.sum(1) / t.sizes.sum(1)) - (c.before.sum(1) / c.sizes.sum(1))
     slope = noise[0][1] / noise[1][1]
     rest = noise[0][0] - slope * noise[0][1]
-    loss = (1.0 + step[1] ** 2 / noise[1][1] / dof) * dof / (dof - 1.0)
+    left = (2 * c.sizes.shape[1] - 3) / (2 * c.sizes.shape[1] - 2)
+    loss = (1.0 + step[1] ** 2 / noise[1][1] / dof) / left
     plain = 2.0 * stats.t.sf(np.abs(step[0]) / np.sqrt(noise[0][0]), dof)
-    adjusted = 2.0 * stats.t.sf(np.abs(step[0] - slope * step[1]) / np.sqrt(rest * loss), dof - 1.0)
+    adjusted = 2.0 * stats.t.sf(np.abs(step[0] - slope * step[1]) / np.sqrt(rest * loss), dof * left)
     check(c, t, plain, adjusted)
     return {"ours": plain < 0.05, "ours, CUPED": adjusted < 0.05}
 
@@ -129,7 +141,7 @@ def check(c: Arm, t: Arm, plain: Floats, adjusted: Floats) -> None:
 
 
 def main(replications: int, clusters: list[int]) -> None:
-    names = ["ours", "ours, CUPED", "Welch", "CR3", "means", "G - 2", "bootstrap"]
+    names = ["ours", "ours, CUPED", "Welch", "BM", "CR3", "means", "G - 2", "bootstrap"]
     print(f"false alarms in %, {replications:,} replications: a standard error of {21.8 / replications**0.5:.2f}")
     print(f"{'clusters':>8} {'sd':>4} {'shared':>6} {'law':>7} {'scale':>5} " + " ".join(f"{n:>11}" for n in names))
     for count in clusters:

@@ -9,7 +9,7 @@ from scipy import integrate, linalg, optimize, stats
 from statsmodels.stats.multitest import multipletests
 
 from abtest.stats import Moments, cuped, post_stratified, welch
-from abtest.stats.clusters import cluster_moments, satterthwaite_dof
+from abtest.stats.clusters import SHARED, cluster_moments, working_model
 from abtest.stats.contrast import Contrast, NoisePart
 from abtest.stats.dunnett import dunnett
 from abtest.stats.equivalence import equivalence
@@ -37,21 +37,28 @@ def arm_moments(columns: dict[str, np.ndarray], cluster: np.ndarray, mine: np.nd
 
 
 def dense_cr2(x: np.ndarray, y: np.ndarray, cluster: np.ndarray) -> tuple[float, float, float]:
-    """Slope of the second column, its CR2 standard error and Bell-McCaffrey degrees of freedom, by full matrices."""
+    """Slope of the last column, its CR2 standard error and Satterthwaite degrees of freedom, by full matrices.
+
+    Working model: unit variance, and users of a cluster share SHARED over the mean size of the arm's clusters.
+    """
     bread = np.linalg.inv(x.T @ x)
     hat = x @ bread @ x.T
     rest = np.eye(len(y)) - hat
     residual = rest @ y
+    arm = x[:, -1]
+    sizes = {one: (arm == one).sum() / len(np.unique(cluster[arm == one])) for one in np.unique(arm)}
+    rho = np.array([SHARED / sizes[one] for one in arm])
+    covariance = np.eye(len(y)) + (cluster[:, None] == cluster[None, :]) * rho[:, None]
     rows, total = [], 0.0
-    contrast = np.array([0.0, 1.0])
+    contrast = np.eye(x.shape[1])[-1]
     for one in np.unique(cluster):
         mine = cluster == one
         adjust = linalg.inv(linalg.sqrtm(np.eye(mine.sum()) - hat[np.ix_(mine, mine)])).real
         weight = contrast @ bread @ x[mine].T @ adjust  # (n_g,)
         total += float(weight @ residual[mine]) ** 2
         rows.append(weight @ rest[mine])
-    gram = np.array(rows) @ np.array(rows).T
-    return float((bread @ x.T @ y)[1]), math.sqrt(total), float(np.trace(gram) ** 2 / (gram**2).sum())
+    gram = np.array(rows) @ covariance @ np.array(rows).T
+    return float((bread @ x.T @ y)[-1]), math.sqrt(total), float(np.trace(gram) ** 2 / (gram**2).sum())
 
 
 class TestClusters:
@@ -67,19 +74,17 @@ class TestClusters:
         assert (found.control.n, found.treatment.n) == (5, 4)
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_degrees_of_freedom_are_bell_mccaffreys_of_one_arm(self, seed):
-        """Of an arm against a constant: a regression on the intercept alone has the same closed form."""
+    def test_degrees_of_freedom_of_one_arm(self, seed):
+        """Of an arm against a constant: a regression on the intercept alone."""
         sizes = np.random.default_rng(seed).integers(1, 40, 7)
         cluster = np.repeat(np.arange(7), sizes)
         users = len(cluster)
-        rest = np.eye(users) - 1.0 / users
-        rows = []
-        for one in range(7):
-            mine = cluster == one
-            adjust = linalg.inv(linalg.sqrtm(np.eye(mine.sum()) - 1.0 / users)).real
-            rows.append(np.ones(mine.sum()) @ adjust @ rest[mine] / users)
-        gram = np.array(rows) @ np.array(rows).T
-        assert satterthwaite_dof(sizes / users) == pytest.approx(np.trace(gram) ** 2 / (gram**2).sum(), rel=1e-9)
+        dof, variance = working_model(sizes / users, float(users))
+        value = np.random.default_rng(seed).normal(size=users)
+        assert dof == pytest.approx(dense_cr2(np.ones((users, 1)), value, cluster)[2], rel=1e-9)
+        flat = working_model(np.full(7, 1.0 / 7.0), 70.0)
+        assert flat == pytest.approx((6.0, (1.0 + SHARED) / 70.0), rel=1e-12)
+        assert variance > 1.0 / users
 
     def test_equal_sizes_are_a_t_test_of_cluster_means(self):
         rng = np.random.default_rng(3)
