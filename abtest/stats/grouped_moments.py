@@ -9,6 +9,7 @@ users of 8 columns, Welch and CUPED included, take 0.11 s in 2 cells and 0.12 s 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -73,13 +74,18 @@ def grams(columns: Sequence[NDArray[np.generic]], codes: NDArray[np.unsignedinte
     if threads == 1:
         shares = [share(0)]
     else:
-        with ThreadPoolExecutor(threads) as pool:
-            shares = list(pool.map(share, range(threads)))
+        shares = list(_pool(threads, os.getpid()).map(share, range(threads)))
     total = GroupedMoments.empty(cells, len(columns))
     with np.errstate(over="ignore", invalid="ignore"):
         for index in range(len(starts)):
             total = total + shares[index % threads][index // threads]
     return total
+
+
+@cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay for the next batch; those of a forked process are its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"moments-{process}")
 
 
 def _block(

@@ -25,6 +25,7 @@ Label = Hashable  # a text, an integer or a truth value
 
 BATCH_ROWS = 262_144
 _VERY_FEW = 16  # integers that spread no wider are coded as they are
+_SAMPLED = 1_000  # rows from which the texts of a column are guessed
 _FEW = 1 << 16  # and those that spread no wider than this by look-up
 
 
@@ -237,10 +238,27 @@ def _coded(batch: "Batch", key: str) -> tuple[NDArray[np.unsignedinteger], list[
         return series.to_physical().to_numpy(), series.dtype.categories.to_list()
     elif not isinstance(series.dtype, pl.String):
         series = series.cast(pl.String)
+    if isinstance(series.dtype, pl.String) and (few := _few_texts(series)) is not None:
+        return few
     values = series.unique().sort()
     if isinstance(series.dtype, pl.String):
         return series.cast(pl.Enum(values)).to_physical().to_numpy(), values.to_list()
     return np.searchsorted(values.to_numpy(), series.to_numpy()).astype(np.uint32), values.to_list()
+
+
+def _few_texts(series: "pl.Series") -> tuple[NDArray[np.unsignedinteger], list[Label]] | None:
+    """Codes of a column with few texts, all of them among its first rows: comparing is cheaper than hashing."""
+    values = sorted(set(series.head(_SAMPLED).to_list()))
+    if not 0 < len(values) <= _VERY_FEW:
+        return None
+    codes = np.zeros(len(series), np.uint8)
+    found = 0
+    for at, value in enumerate(values):
+        mine = (series == value).to_numpy()
+        found += int(np.count_nonzero(mine))
+        if at:
+            codes += mine.view(np.uint8) * np.uint8(at)
+    return (codes, list(values)) if found == len(series) else None
 
 
 def _not_finite(names: Sequence[str], values: Sequence[NDArray[np.generic]]) -> str:

@@ -1,8 +1,11 @@
-"""What does an event log cost to analyse? Run: python tests/benchmarks/bench_event_logs.py [events] [users] [folder]
+"""What does an event log cost to analyse?
+
+Run: python tests/benchmarks/bench_event_logs.py [events] [users] [folder] [kind ...]
 
 Time and peak memory of ``micrec analyze --no-checks`` on a log of events in no order, beside a plain streaming
 group-by of the same file (clicks, dwell, first and last arm of each user), for integer and text ids, Parquet and CSV;
-and the same with retention, conversion within hours, and the largest, last and distinct values of every user.
+and the same with retention, conversion within hours, and the largest, last and distinct values of every user. Kinds
+of logs are ``ints``, ``texts`` and ``ints.csv``; without any, all.
 """
 
 import subprocess
@@ -83,8 +86,10 @@ def measured(command: list[str]) -> tuple[float, float]:
     ) / 1e9
 
 
-def main(events: int, users: int, folder: Path) -> None:
+def main(events: int, users: int, folder: Path, kinds: list[str]) -> None:
     for name, text in (("ints", False), ("texts", True), ("ints.csv", False)):
+        if kinds and name not in kinds:
+            continue
         log = folder / f"{events}-{users}-{name}"
         if not log.exists():
             write(log, events, users, text=text)
@@ -108,4 +113,4 @@ if __name__ == "__main__":
     given = [int(text) for text in sys.argv[1:3]]
     events, users = [*given, *(50_000_000, 1_000_000)[len(given) :]]
     with tempfile.TemporaryDirectory() as made:
-        main(events, users, Path(sys.argv[3] if len(sys.argv) > 3 else made))
+        main(events, users, Path(sys.argv[3] if len(sys.argv) > 3 else made), sys.argv[4:])
