@@ -88,9 +88,7 @@ def main() -> None:
                 method()
                 times[name].append(time.perf_counter() - start)
     memory, file = times["ours, 2 cells"], times["ours, from Parquet"]
-    print(
-        f"{options.users:,} users, {options.rounds} rounds\n| method | median s | times ours | times ours, from Parquet |"
-    )
+    print(f"{options.users:,} users, {options.rounds} rounds\n| method | median s | times ours | from Parquet |")
     print("|---|---|---|---|")
     for name, taken in times.items():
         ratios = [
