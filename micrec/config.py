@@ -96,6 +96,15 @@ class ModelConfig(Frozen):
         description="Add a learned term to the score of every item of the user's own history, by its clicks there; "
         "served exactly beside the index.",
     )
+    field_term: str | None = Field(
+        None,
+        description="Add a learned term for what the user has clicked of the item's value of this categorical field, "
+        "relative to everybody; auto: of the field that tells most of the latest training clicks, if any does. null: "
+        "no such term.",
+    )
+    field_term_values: Width = Field(
+        384, description="Most values of that field: each takes a number of the index; auto passes over fields of more."
+    )
     item_bias: bool = Field(False, description="Add a learned bias for each item to its score.")
     popularity_half_life_days: PositiveFloat | None = Field(
         None,
@@ -241,6 +250,11 @@ class ContrastConfig(Frozen):
         512, description="Uniform items per step that all negatives of Eq. 4 and 5 are drawn from (N28)."
     )
     uniform_anchors: Length = Field(1024, description="Anchors per step where anchors are uniform.")
+    most_anchors: Length | None = Field(
+        None,
+        description="Clicked items of a batch that the losses take as anchors at most; of more a random draw, the same "
+        "for all losses. null: all of them.",
+    )
     feature: FeatureConfig = Field(default_factory=FeatureConfig, description="L_fea.")
     semantic: SemanticConfig = Field(default_factory=SemanticConfig, description="L_sem.")
     session: SessionConfig = Field(default_factory=SessionConfig, description="L_sess.")

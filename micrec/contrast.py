@@ -88,6 +88,9 @@ class ItemContrast(nn.Module):
         own shared negatives, or ``contrast.pool_size`` fresh ones.
         """
         distinct = distinct_items(targets, self.sources.n_items)
+        if self.config.most_anchors is not None:
+            distinct = some_of(distinct, self.config.most_anchors, streams["pool"])
+            targets = some_of(targets, self.config.most_anchors, streams["pool"])
         if pool is None and any(loss.needs_pool for loss in self._all().values()):
             candidates, stream = self.sources.negatives, streams["pool"]
             size = (self.config.pool_size,)
@@ -109,3 +112,11 @@ class ItemContrast(nn.Module):
 
     def _all(self) -> dict[str, Any]:
         return dict(self.losses.items())
+
+
+def some_of(items: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """At most so many of ``items`` (n,), drawn without replacement, in their order."""
+    if len(items) <= most:
+        return items
+    chosen = torch.randperm(len(items), generator=generator, device=generator.device)[:most]
+    return items[chosen.sort().values.to(items.device)]

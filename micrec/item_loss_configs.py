@@ -38,7 +38,11 @@ class FeatureConfig(FormedLossConfig):
     """The feature-level loss L_fea, Eq. 2-3."""
 
     weight: NonNegativeFloat = Field(1.0, description="lambda_1 of Eq. 8; 0 = off.")
-    form: Literal["contrast", "momentum", "barlow_twins"] = Field("contrast", description=FORM)
+    form: Literal["contrast", "momentum", "barlow_twins", "pseudo_clicks"] = Field(
+        "contrast",
+        description=f"{FORM} pseudo_clicks: somebody who has clicked a dropped view of the item alone clicks the item "
+        "next, by the model's own scores and softmax over all train items.",
+    )
     mask: Literal["element", "field", "categorical", "rfm", "cfm"] = Field(
         "element",
         description="What is dropped (paper 3.3); rfm, cfm: the masks of Yao et al., whose two views share no field.",
@@ -86,7 +90,11 @@ class SessionConfig(FormedLossConfig):
     """The session-level loss L_sess, Eq. 5."""
 
     weight: NonNegativeFloat = Field(0.1, description="lambda_3 of Eq. 8; 0 = off.")
-    form: Literal["contrast", "momentum", "barlow_twins"] = Field("contrast", description=FORM)
+    form: Literal["contrast", "momentum", "barlow_twins", "pseudo_clicks"] = Field(
+        "contrast",
+        description=f"{FORM} pseudo_clicks: somebody who has clicked the anchor alone clicks a positive next, by the "
+        "model's own scores and softmax over all train items.",
+    )
     num_positives: Draws = Field(1, description="Positives drawn per anchor and step (N14).")
     negatives: Draws = Field(50, description="Never co-occurred negatives per anchor (N19).")
     anchors: Literal["batch", "uniform"] = Field("batch", description="Clicked items, or uniform ones (N13).")

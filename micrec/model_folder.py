@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,8 @@ class SpecEntry(ManifestPart):
     mean: FiniteFloat
     std: PositiveFloat
     own_id: bool
+    embedded: bool = True
+    counted: bool = False
 
 
 class ModelManifest(ManifestPart):
@@ -105,8 +106,8 @@ def model_manifest(fitted: Fitted, dataset: Dataset) -> dict[str, Any]:
         "trained_clicks": fitted.trained_clicks,
         "vocabulary": vocabulary_hash(dataset, user_specs, item_specs),
         "interests": fitted.model.interests,
-        "user_specs": [asdict(spec) for spec in user_specs],
-        "item_specs": [asdict(spec) for spec in item_specs],
+        "user_specs": [spec.as_dict() for spec in user_specs],
+        "item_specs": [spec.as_dict() for spec in item_specs],
     }
 
 
@@ -116,7 +117,7 @@ def vocabulary_hash(dataset: Dataset, user_specs: Sequence[FieldSpec], item_spec
     for table, specs in ((dataset.users, user_specs), (dataset.items, item_specs)):
         for spec in specs:
             labels = () if spec.own_id else table.columns[spec.name].labels
-            digest.update("\x1f".join([json.dumps(asdict(spec)), *labels]).encode() + b"\x1e")
+            digest.update("\x1f".join([json.dumps(spec.as_dict()), *labels]).encode() + b"\x1e")
     return digest.hexdigest()[:16]
 
 

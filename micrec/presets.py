@@ -46,6 +46,7 @@ BEST = Config(
         history_dropout=0.1,
         half_life_days=180.0,
         personal=True,
+        field_term="auto",
         popularity_half_lives_days=(1.0, 3.0, 7.0, 14.0, 30.0, 90.0),
         popularity_words=True,
     ),

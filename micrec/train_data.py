@@ -8,11 +8,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from micrec.config import Config
-from micrec.data.dataset import Clicks, Dataset
+from micrec.config import Config, ModelConfig
+from micrec.data.dataset import Clicks, Dataset, EntityTable
 from micrec.data.histories import Histories, group_by_user
 from micrec.data.recency import DAY_MS, days_of, faded
 from micrec.data.sessions import session_starts
+from micrec.data.telling_field import COUNTED, countable_fields, telling_field
 from micrec.data.title_kernel import kernel_vectors
 from micrec.data.title_vocabulary import TitleWords
 from micrec.model_popularity import Popularity, learn_popularity
@@ -28,11 +29,13 @@ from micrec.models.columns import (
     load_columns,
     range_places,
 )
+from micrec.errors import MicrecError
 from micrec.models.score_terms import ScoreTerms
 from micrec.pair_set import PairSet
 from micrec.progress import NoProgress, Progress
 
 USER_ID, ITEM_ID = "user_id", "item_id"
+AUTO = "auto"  # the field of the field term is chosen by the log
 _PART_CLICKS = 1 << 22  # clicks of whole users that are sorted at a time
 
 
@@ -56,7 +59,10 @@ def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.d
     user_names = choose_fields(dataset.users, model.user_fields, key="model.user_fields")
     item_names = choose_fields(dataset.items, model.item_fields, key="model.item_fields")
     user_specs = field_specs(dataset.users, user_names, id_name=USER_ID if model.user_id else None)
-    item_specs = field_specs(dataset.items, item_names, id_name=ITEM_ID if model.item_id else None)
+    counted = counted_field(dataset.items, train, model)
+    item_specs = field_specs(
+        dataset.items, item_names, id_name=ITEM_ID if model.item_id else None, counted=counted
+    )
     known_users = np.bincount(train.user_ids, minlength=len(dataset.users)) > 0
     known_items = np.bincount(train.item_ids, minlength=len(dataset.items)) > 0
     items = load_columns(dataset.items, item_specs, known=known_items)
@@ -67,6 +73,26 @@ def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.d
         users=load_columns(dataset.users, user_specs, known=known_users).to(device),
         items=items.to(device),
     )
+
+
+def counted_field(items: EntityTable, train: Clicks, model: ModelConfig) -> str | None:
+    """The item field whose values the field term counts; None: the model has no such term.
+
+    Raises:
+        MicrecError: If the field that the config names is not there, is not categorical or has too many values.
+    """
+    if model.field_term is None:
+        return None
+    fields = countable_fields(items, model.field_term_values)
+    if model.field_term == AUTO:
+        return telling_field(items, train, fields)
+    if model.field_term not in fields:
+        column = items.columns.get(model.field_term)
+        why = f"no field {model.field_term} in the dataset" if column is None else f"{model.field_term} is {column.type}"
+        if column is not None and column.type in COUNTED:
+            why = f"{model.field_term} has {column.size - 1:,} values, and must have 2 to {model.field_term_values:,}"
+        raise MicrecError(f"model.field_term: {why}; choose from {', '.join((*fields, AUTO))}.")
+    return model.field_term
 
 
 def title_words(dataset: Dataset, config: Config) -> TitleWords | None:

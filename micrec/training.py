@@ -28,9 +28,10 @@ from micrec.models.start import StartValues
 from micrec.optim import RowSparseAdam
 from micrec.progress import Progress
 from micrec.sources import contrast_sources
+from micrec.start_fit import MOST_SCORES, ScoreParts, minimise
 from micrec.train_data import Batch, TrainData, drop_clicks, load_train_data
 
-START_ROWS, START_STEPS = 1_024, 12  # rows and iterations of the fit before the first epoch
+START_ROWS = 1_024  # of the fit before the first epoch
 CHECK_EVERY = 50  # steps between looks at the loss; a look waits for the GPU
 _NAMED = 1_000  # of the streams that are told apart by names; numbers below it are those of the fixed purposes
 
@@ -143,12 +144,14 @@ class Trainer:
         if not numbers or not len(rows):
             return
         states = {name: generator.get_state() for name, generator in self.generators.items()}
-        optimizer = torch.optim.LBFGS(numbers, max_iter=START_STEPS, line_search_fn="strong_wolfe")
+
+        def as_before() -> None:
+            for name, state in states.items():
+                self.generators[name].set_state(state)
 
         def loss_of_rows() -> Tensor:
             """The loss with its gradient by the numbers alone; every call draws the same."""
-            for name, state in states.items():
-                self.generators[name].set_state(state)
+            as_before()
             total = torch.zeros((), device=self.device)
             sums = [torch.zeros_like(number) for number in numbers]
             for part in rows.split(self.config.train.batch_size):
@@ -161,11 +164,57 @@ class Trainer:
             return total
 
         self.model.eval()
-        optimizer.step(loss_of_rows)
-        for name, state in states.items():
-            self.generators[name].set_state(state)
-        for number in numbers:
-            number.grad = None
+        parts = self._score_parts(rows)
+        minimise(numbers, loss_of_rows if parts is None else parts.loss_and_gradient)
+        as_before()
+
+    @torch.no_grad()
+    def _score_parts(self, positions: Tensor) -> ScoreParts | None:
+        """What the scores of rows with all items to be found among are made of; None where it is too much, or drawn."""
+        model, data, softmax = self.model, self.data, self.config.softmax
+        whole = softmax.negatives == "full" and softmax.denominator == "with_positive"
+        if not whole or model.interests is not None or model.config.l2_normalize:
+            return None
+        catalogue = data.catalogue
+        if len(positions) * len(catalogue) > MOST_SCORES or self.config.train.reduction != "mean":
+            return None
+        batch = data.batch(positions, self.config.train.rows)
+        clicks = data.clicks_before(positions, self.config, self.generators["context"])
+        counted = count_items(clicks, data.n_items)
+        history = counted if model.counts_clicks else clicks
+        pool = ItemPool(model, data.fields.items, self.index, [catalogue], history)
+        user_emb = model.user_tower(data.fields.users.take(batch.tower_users), pool.history, pool.all_fields).float()
+        dim, item_emb = model.encoding_dim, pool.embeddings(catalogue)
+        block = model.scaled_block()
+        scaled = None
+        if block is not None:
+            number, places = block
+            scaled = user_emb[:, places] @ (item_emb[:, places] / number).T
+            user_emb[:, places] = 0.0
+        fixed = user_emb[:, :dim] @ item_emb[:, :dim].T
+        if pool.biases is not None:
+            fixed += pool.biases(catalogue)
+        drifts = model.prior is not None and model.prior.drift is not None
+        popularity = data.popularity.grid(data.days(positions), catalogue) if drifts and data.popularity else None
+        place = torch.full((data.n_items,), -1, device=self.device)
+        place[catalogue] = torch.arange(len(catalogue), device=self.device)
+        own = counted.keep(place[counted.values] >= 0)
+        rows = torch.arange(len(positions), device=self.device) if batch.rows is None else batch.rows
+        codes = None
+        if model.field_term is not None:
+            codes = model.field_term.codes(data.fields.items.take(catalogue), model.field_dim)
+        return ScoreParts(
+            model=model,
+            fixed=fixed,
+            scaled=scaled,
+            popularity=popularity,
+            counted=own._replace(values=place[own.values]) if model.personal is not None else None,
+            history=own._replace(values=place[own.values]) if model.field_term is not None else None,
+            codes=codes,
+            rows=rows,
+            columns=place[batch.targets],
+            temperature=softmax.temperature,
+        )
 
     def _start_values(self) -> StartValues:
         data = self.data
@@ -177,6 +226,7 @@ class Trainer:
             n_users=len(data.first) - 1,
             temperature=self.config.softmax.temperature,
             forecast=popularity.forecast if isinstance(popularity, ForecastPopularity) else None,
+            item_columns=data.fields.items,
         )
 
     # -- one step ------------------------------------------------------------------------------------------------

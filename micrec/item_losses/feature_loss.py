@@ -1,12 +1,13 @@
 """The feature-level loss: an item and its dropped self, against the dropped selves of other items (Eq. 2 and 3)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from micrec.item_losses.item_loss import ItemLoss
+from micrec.item_losses.pseudo_clicks import PseudoClicks, pseudo_click_loss
 from micrec.losses import (
     barlow_twins,
     correlated_masks,
@@ -32,26 +33,38 @@ class FeatureDraw(NamedTuple):
 
 
 class FeatureLoss(ItemLoss):
-    """L_fea, over the fields of the items or over their towers' outputs."""
+    """L_fea, over the fields of the items or over their towers' outputs.
+
+    With ``form`` pseudo_clicks a history holds a dropped view of the item alone, and the item itself is to be found: so
+    the fields of what was clicked lead to items of such fields, and the id's part is theirs to make up for.
+    """
+
+    def make_projector(self, width: int) -> nn.Module:
+        return nn.Identity() if self.form == "pseudo_clicks" else super().make_projector(width)
 
     def projected_width(self, model: TwoTower) -> int:
         return model.rows_per_item * model.field_dim if self.config.apply_on == "input" else model.output_dim
 
-    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> FeatureDraw:
+    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> FeatureDraw | PseudoClicks:
+        if self.form == "pseudo_clicks":
+            return PseudoClicks(items, torch.arange(len(items), device=items.device), items, self.sources.negatives)
         return FeatureDraw(items)
 
-    def forward(self, drawn: FeatureDraw, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
+    def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """Eq. 3: an item and its dropped self, against the dropped selves of other items of the batch."""
-        items = drawn.items
-        clean = pool.fields(items)  # (A, F, D)
+        items = drawn.anchors if self.form == "pseudo_clicks" else drawn.items
+        clean, behind = model.parted(pool.fields(items))  # (A, F, D); no view changes what is behind
+        if self.form == "pseudo_clicks":
+            dropped = torch.cat([self._views(clean, items, model, generator)[1], behind], dim=1)
+            return pseudo_click_loss(drawn, pool, model, temperature=self.sources.temperature, read=dropped)
         if self.form == "momentum":
-            return self._against_queue(items, clean, model, generator)
+            return self._against_queue(items, clean, behind, model, generator)
         first, second = self._views(clean, items, model, generator)
         if first is clean and self.config.apply_on == "tower":
             anchors = self.projector(pool.embeddings(items))  # the pool has them already
         else:
-            anchors = self.projector(self._read(first, model))
-        keys = self.projector(self._read(second, model))
+            anchors = self.projector(self._read(first, behind, model))
+        keys = self.projector(self._read(second, behind, model))
         if self.form == "barlow_twins":
             return barlow_twins(anchors, keys, redundancy=self.config.redundancy)
         return self._among_batch(items, self.compared(anchors), self.compared(keys), generator)
@@ -67,24 +80,28 @@ class FeatureLoss(ItemLoss):
             positive, grouped_scores(anchors, keys[negatives], group), negative_mask=others != items[:, None]
         )
 
-    def _against_queue(self, items: Tensor, clean: Tensor, model: TwoTower, generator: torch.Generator) -> Tensor:
+    def _against_queue(
+        self, items: Tensor, clean: Tensor, behind: Tensor, model: TwoTower, generator: torch.Generator
+    ) -> Tensor:
         """The one view by the model, the other by the copy that follows it; both by the same drawn masks."""
         assert self.key_encoder is not None
         self.key_encoder.follow(model, self.projector)
         state = generator.get_state()
         first, _ = self._views(clean, items, model, generator)
         generator.set_state(state)
-        queries = self.compared(self.projector(self._read(first, model)))
+        queries = self.compared(self.projector(self._read(first, behind, model)))
         with torch.no_grad():
             copied = self.key_encoder.model
-            _, second = self._views(copied.embed_items(self.sources.items.take(items)), items, copied, generator)
-            keys = self.compared(self.key_encoder.projector(self._read(second, copied).float()))
+            _, second = self._views(copied.embed_fields(self.sources.items.take(items)), items, copied, generator)
+            keys = self.compared(self.key_encoder.projector(self._read(second, behind, copied).float()))
         own, there = items[:, None], torch.ones(len(items), 1, dtype=torch.bool, device=items.device)
         return self.against_queue(queries, items, keys[:, None], own, there)
 
-    def _read(self, fields: Tensor, model: TwoTower) -> Tensor:
+    def _read(self, fields: Tensor, behind: Tensor, model: TwoTower) -> Tensor:
         """What the projector reads of fields (A, F, D)."""
-        return model.item_tower(fields) if self.config.apply_on == "tower" else fields.flatten(1)
+        if self.config.apply_on == "tower":
+            return model.item_tower(torch.cat([fields, behind], dim=1) if behind.shape[1] else fields)
+        return fields.flatten(1)
 
     def _other_rows(self, n: int, generator: torch.Generator) -> Tensor | None:
         """For each group of anchors, rows of the batch drawn without replacement, shape (G, K)."""
@@ -124,4 +141,4 @@ class FeatureLoss(ItemLoss):
             name: drop_tags(ragged.values, ragged.offsets, config.ratio, generator=generator)
             for name, ragged in columns.multi.items()
         }
-        return model.embed_items(columns, keep=keep)
+        return model.embed_fields(columns, keep=keep)

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from micrec.item_losses.item_loss import ContrastSources, ItemLoss, distinct_items
-from micrec.losses import barlow_twins, catalogue_softmax, grouped_scores
-from micrec.models.columns import FieldColumns, Ragged
+from micrec.item_losses.pseudo_clicks import draw_pairs, pseudo_click_loss
+from micrec.losses import barlow_twins, grouped_scores
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
 from micrec.sampling import Positives
 
-NEVER = -1e4  # added to the score of an item that is not to be found
 OVERSAMPLE = 2  # candidates per wanted negative in a small catalogue, where popular items have met much of it
 SMALL_CATALOGUE = 20_000  # items; in a larger one hardly a candidate is refused, and every look-up is a search
 
@@ -45,11 +44,17 @@ class PositivePairs(NamedTuple):
 
 
 class PairLoss(ItemLoss):
-    """Projected tower outputs of an item and its positives: against negatives of the step's pool, or by ``form``."""
+    """Projected tower outputs of an item and its positives: against negatives of the step's pool, or by ``form``.
+
+    With ``form`` pseudo_clicks an item is followed by a positive of its in place of being like it.
+    """
 
     @property
     def needs_pool(self) -> bool:  # type: ignore[override]
-        return self.form not in ("momentum", "barlow_twins")
+        return self.form == "contrast"
+
+    def make_projector(self, width: int) -> nn.Module:
+        return nn.Identity() if self.form == "pseudo_clicks" else super().make_projector(width)
 
     @staticmethod
     def positives_of(name: str, sources: ContrastSources) -> Positives | None:
@@ -61,9 +66,18 @@ class PairLoss(ItemLoss):
     def has_source(cls, name: str, sources: ContrastSources) -> bool:
         return cls.positives_of(name, sources) is not None
 
-    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> PairDraw | PositivePairs:
+    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> Any:
         positives = self.positives_of(self.name, self.sources)
         assert positives is not None
+        if self.form == "pseudo_clicks":
+            return draw_pairs(
+                items,
+                positives,
+                self.sources,
+                num_positives=self.config.num_positives,
+                uniform_anchors=self.contrast.uniform_anchors if self.config.anchors == "uniform" else None,
+                generator=generator,
+            )
         device, anchors = items.device, items
         if self.config.anchors == "uniform":
             wanted_anchors = (self.contrast.uniform_anchors,)
@@ -84,6 +98,8 @@ class PairLoss(ItemLoss):
         return PairDraw(anchors, drawn.clamp_min(0), drawn >= 0, negatives, allowed)
 
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
+        if self.form == "pseudo_clicks":
+            return pseudo_click_loss(drawn, pool, model, temperature=self.sources.temperature)
         if self.form == "momentum":
             return self._against_queue(drawn, pool, model)
         if self.form == "barlow_twins":
@@ -113,84 +129,8 @@ class PairLoss(ItemLoss):
         return barlow_twins(first, second, redundancy=self.config.redundancy)
 
 
-class PseudoClicks(NamedTuple):
-    """Pseudo-clicks of one step: anchor ``anchors[rows[t]]`` is followed by item ``targets[t]``."""
-
-    anchors: Tensor  # (A,) item ids
-    rows: Tensor  # (T,) never falling
-    targets: Tensor  # (T,) item ids
-    catalogue: Tensor  # (C,) item ids, ascending
-
-    def item_ids(self) -> list[Tensor]:
-        """Flat item ids whose tower output is needed."""
-        return [self.anchors, self.targets, self.catalogue]
-
-
 class SemanticLoss(PairLoss):
-    """L_sem, Eq. 4: positives are items of like meaning.
-
-    With ``form`` pseudo_clicks a positive is what a user clicks next who has clicked the anchor and nothing else: the
-    user tower reads the anchor, with unknown user fields, and the positive is to be found among all train items but
-    the anchor, by the scores that rank for users too. So what a history says and what is retrieved come together, and
-    not item outputs only. The biases of the items are used, and not moved. Anchors and positives have train clicks.
-    """
-
-    def make_projector(self, width: int) -> nn.Module:
-        return nn.Identity() if self.config.form == "pseudo_clicks" else super().make_projector(width)
-
-    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> Any:
-        if self.form != "pseudo_clicks":
-            return super().draw(items, pool, generator)
-        positives, catalogue = self.sources.semantic, self.sources.negatives
-        assert positives is not None
-        assert self.sources.clicked is not None
-        if self.config.anchors == "uniform":
-            wanted = (self.contrast.uniform_anchors,)
-            chosen = catalogue[torch.randint(len(catalogue), wanted, generator=generator, device=catalogue.device)]
-            items = distinct_items(chosen, self.sources.n_items)
-        items = items[positives.has(items)]
-        drawn = positives.draw(items, self.config.num_positives, generator)  # (A, P), -1 = none
-        usable = (drawn >= 0) & self.sources.clicked[drawn.clamp_min(0)]
-        rows = torch.arange(len(items), device=items.device)[:, None].expand_as(drawn)
-        return PseudoClicks(items, rows[usable], drawn[usable], catalogue)
-
-    def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
-        if self.form != "pseudo_clicks":
-            return super().forward(drawn, pool, model, generator)
-        if len(drawn.targets) == 0:
-            return pool.tower_out.sum() * 0.0
-        count = len(drawn.anchors)
-        history = Ragged(pool.rows(drawn.anchors), torch.arange(count + 1, device=drawn.anchors.device))
-        users = unknown_users(model, count, drawn.anchors.device)
-        user_emb = model.user_tower(users, history, pool.all_fields).float()
-        rows, anchors = drawn.rows, drawn.anchors
-        if model.interests is not None:  # each pseudo-click meets an interest of its own
-            user_emb, history, anchors = user_emb[rows], history.take(rows), anchors[rows]
-            rows = torch.arange(len(rows), device=rows.device)
-            user_emb = model.readout(user_emb, pool.embeddings(drawn.targets), history)
-        itself = torch.arange(len(anchors), device=anchors.device), torch.searchsorted(drawn.catalogue, anchors)
-        return catalogue_softmax(
-            user_emb,
-            pool.embeddings(drawn.catalogue),
-            rows,
-            torch.searchsorted(drawn.catalogue, drawn.targets),
-            bias=None if pool.biases is None else pool.biases(drawn.catalogue).detach(),
-            own=(*itself, user_emb.new_full((len(anchors),), NEVER)),
-            temperature=self.sources.temperature,
-        )
-
-
-def unknown_users(model: TwoTower, count: int, device: torch.device) -> FieldColumns:
-    """Users of whom nothing is known."""
-    specs = model.user_fields.specs
-    nothing = torch.zeros(count, dtype=torch.int64, device=device)
-    no_values = Ragged(nothing[:0], torch.zeros(count + 1, dtype=torch.int64, device=device))
-    return FieldColumns(
-        n=count,
-        single={spec.name: nothing for spec in specs if spec.size and not spec.multi_valued},
-        multi={spec.name: no_values for spec in specs if spec.multi_valued},
-        numbers={spec.name: nothing.float() for spec in specs if not spec.size},
-    )
+    """L_sem, Eq. 4: positives are items of like meaning."""
 
 
 class SessionLoss(PairLoss):

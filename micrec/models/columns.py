@@ -1,8 +1,8 @@
 """Encoded fields of users or items as device tensors; a batch is a row slice of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -75,10 +75,18 @@ class FieldSpec:
     mean: float = 0.0  # of the numbers, over the table
     std: float = 1.0
     own_id: bool = False  # the entity's own id, not a column of its table
+    embedded: bool = True  # whether it has an embedding table, or is read for the field term alone
+    counted: bool = False  # whether the field term counts its values
 
     @property
     def multi_valued(self) -> bool:
         return self.type is FieldType.MULTI_CATEGORICAL
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain data, without what says that it is embedded and not counted, as most fields are."""
+        known = asdict(self)
+        usual = {"embedded": True, "counted": False}
+        return {key: value for key, value in known.items() if key not in usual or value != usual[key]}
 
     def standardise(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
         """Values of a numeric field as a tower reads them, shape (n,); a missing one (NaN) is the mean, 0."""
@@ -177,16 +185,23 @@ def choose_fields(table: EntityTable, wanted: Sequence[str] | None, *, key: str)
     return [name for name in available if name in wanted]
 
 
-def field_specs(table: EntityTable, names: Sequence[str], *, id_name: str | None = None) -> list[FieldSpec]:
-    """Specs of the fields ``names``; ``id_name`` puts the entity's own id first, with one row per entity."""
+def field_specs(
+    table: EntityTable, names: Sequence[str], *, id_name: str | None = None, counted: str | None = None
+) -> list[FieldSpec]:
+    """Specs of the fields ``names``; ``id_name`` puts the entity's own id first, with one row per entity.
+
+    The field ``counted`` is marked as such, and comes last where it is not among ``names``.
+    """
     specs = [FieldSpec(id_name, FieldType.ID, size=len(table) + 1, own_id=True)] if id_name else []
-    for name in names:
+    for name in names if counted is None or counted in names else (*names, counted):
         column = table.columns[name]
         if column.type is FieldType.NUMERIC:
             mean, std = _moments(column)
             specs.append(FieldSpec(name, column.type, mean=mean, std=std))
         else:
-            specs.append(FieldSpec(name, column.type, size=column.size))
+            specs.append(
+                FieldSpec(name, column.type, size=column.size, embedded=name in names, counted=name == counted)
+            )
     return specs
 
 

@@ -47,7 +47,7 @@ class Fism(TwoTower):
         return super().rows_per_item + -(-self.options.title_dim // self.field_dim)
 
     @property
-    def output_dim(self) -> int:
+    def encoding_dim(self) -> int:
         return self.config.embedding_dim + self.options.title_dim
 
     def build_item_tower(self) -> None:
@@ -80,15 +80,19 @@ class Fism(TwoTower):
         found = super().score_numbers()
         return found if self.title_factor is None else [*found, self.title_factor]
 
+    def scaled_block(self) -> tuple[nn.Parameter, slice] | None:
+        dim = self.config.embedding_dim
+        return None if self.title_factor is None else (self.title_factor, slice(dim, dim + self.options.title_dim))
+
     def _id_table(self) -> EmbeddingTable | None:
         """Vectors of the items' own ids, if they are embedded."""
         names = [spec.name for spec in self.item_fields.specs if spec.own_id]
         tables: dict[str, Any] = dict(self.item_fields.tables.items())
         return tables[names[0]] if names else None
 
-    def embed_items(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
+    def embed_fields(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Field vectors (n, F, 2 D), behind them the numbers of the title in as many rows as they fill."""
-        fields = super().embed_items(items, keep=keep)
+        fields = super().embed_fields(items, keep=keep)
         codes = self.id_codes(items)
         if self.gates is not None and codes is not None:
             gates = torch.ones(fields.shape[:2], device=fields.device)

@@ -23,7 +23,7 @@ class FactorizationMachine(TwoTower):
         return self.config.embedding_dim + int(self.options.item_terms)  # the last number is the linear weight
 
     @property
-    def output_dim(self) -> int:
+    def encoding_dim(self) -> int:
         return self.config.embedding_dim + int(self.options.item_terms)
 
     def build_item_tower(self) -> None:

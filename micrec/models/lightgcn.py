@@ -72,7 +72,7 @@ class LightGcn(TwoTower):
                 self.read.copy_(read)
         return super().train(mode)
 
-    def embed_items(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
+    def embed_fields(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Field vectors, what the graph adds to the item, and what a history reads of it, shape (n, F + 2, D)."""
         items = self._without_dropped_ids(items)
         codes = self.id_codes(items)

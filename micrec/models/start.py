@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from micrec.data.popularity_forecast import Forecast
+from micrec.models.columns import FieldColumns
 
 
 class StartValues(NamedTuple):
@@ -16,3 +17,4 @@ class StartValues(NamedTuple):
     n_users: int
     temperature: float  # of the matching loss
     forecast: Forecast | None = None  # of the items' popularity
+    item_columns: FieldColumns | None = None  # encoded fields of all items

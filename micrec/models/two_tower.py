@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from micrec.config import ModelConfig
 from micrec.models.columns import FieldColumns, FieldSpec, Ragged
+from micrec.models.field_term import FieldTerm
 from micrec.models.fields import FieldEmbeddings
 from micrec.models.layers import ACTIVATIONS, AttentionPool, initialise, mean_pool, mlp
 from micrec.models.score_terms import ItemPrior, PersonalTerm
@@ -50,7 +51,8 @@ class TwoTower(nn.Module):
         self.config = config
         self.options = config.options
         tables = {"dim": self.field_dim, "init_scale": config.init_scale, "sparse": sparse}
-        self.item_fields = FieldEmbeddings(item_specs, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]
+        embedded = [spec for spec in item_specs if spec.embedded]
+        self.item_fields = FieldEmbeddings(embedded, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]
         self.user_fields = FieldEmbeddings(user_specs, **tables, id_dropout=config.id_dropout, generator=generator)  # type: ignore[arg-type]
         self.pool = AttentionPool(config.embedding_dim) if config.behaviour_pooling == "attention" else None
         self.build_item_tower()
@@ -61,6 +63,8 @@ class TwoTower(nn.Module):
             for layer in self.output_layers():
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        counted = [spec for spec in item_specs if spec.counted]
+        self.field_term = FieldTerm(counted[0]) if counted else None
         self.personal = PersonalTerm() if config.personal else None
         self.prior = self._make_prior(item_specs, sparse)
 
@@ -83,6 +87,9 @@ class TwoTower(nn.Module):
             self.prior.start(values.item_clicks, values.temperature, values.forecast)
         if self.personal is not None:
             self.personal.start(values.temperature)
+        if self.field_term is not None:
+            assert values.item_columns is not None
+            self.field_term.start(values.item_columns, values.item_clicks, values.temperature)
 
     def start_vectors(self, values: StartValues) -> None:
         """Start values of vectors from the training clicks, after the numbers that stand beside the vectors."""
@@ -91,7 +98,13 @@ class TwoTower(nn.Module):
         """The numbers of the score that stand beside the vectors, shape () each."""
         found = [] if self.personal is None else [self.personal.by_count, self.personal.once]
         drift = None if self.prior is None else self.prior.drift
+        if self.field_term is not None:
+            found += [self.field_term.weight, self.field_term.log_prior_clicks]
         return found if drift is None else [*found, drift]
+
+    def scaled_block(self) -> tuple[nn.Parameter, slice] | None:
+        """A number that multiplies a part of the item vectors, and the places of that part; None: there is none."""
+        return None
 
     @property
     def field_dim(self) -> int:
@@ -100,13 +113,18 @@ class TwoTower(nn.Module):
 
     @property
     def rows_per_item(self) -> int:
-        """Vectors that ``embed_items`` gives of an item: its fields, and what a subclass puts behind them."""
+        """Vectors that ``embed_fields`` gives of an item: its fields, and what a subclass puts behind them."""
         return len(self.item_fields.specs)
 
     @property
-    def output_dim(self) -> int:
-        """Width of the towers' outputs."""
+    def encoding_dim(self) -> int:
+        """Width of what ``encode_user`` and ``encode_item`` give."""
         return self.config.embedding_dim
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the towers' outputs: what they encode, and the field term if there is one."""
+        return self.encoding_dim + (0 if self.field_term is None else self.field_term.width)
 
     @property
     def score_dim(self) -> int:
@@ -176,11 +194,17 @@ class TwoTower(nn.Module):
             item_fields: Raw field vectors of the items that occur in the histories, shape (n, F, D).
         """
         user_fields = self.user_fields(users, generator=self.noise if self.training else None)
-        embedding = self.encode_user(user_fields, history, item_fields)
+        fields, values = self.parted(item_fields)
+        embedding = self.encode_user(user_fields, history, fields)
         if self.config.linear_skip:
-            skip = mean_pool(history, item_fields.sum(dim=1)) + user_fields.sum(dim=1)
+            skip = mean_pool(history, fields.sum(dim=1)) + user_fields.sum(dim=1)
             embedding = embedding + (skip if embedding.dim() == 2 else skip.unsqueeze(1))
-        return self._finish(embedding)
+        embedding = self._finish(embedding)
+        if self.field_term is None:
+            return embedding
+        terms = self.field_term(history, values.flatten(1))
+        terms = terms if embedding.dim() == 2 else terms[:, None].expand(-1, embedding.shape[1], -1)
+        return torch.cat([embedding, terms.to(embedding)], dim=-1)
 
     def readout(self, user_emb: Tensor, target_emb: Tensor, history: Ragged) -> Tensor:
         """What of the user's embeddings meets the clicked item in training, shape (B, D).
@@ -194,12 +218,30 @@ class TwoTower(nn.Module):
 
     def item_tower(self, item_fields: Tensor) -> Tensor:
         """Item embeddings d_k, shape (n, D), from raw field vectors (n, F, D)."""
-        embedding = self.encode_item(item_fields)
+        fields, values = self.parted(item_fields)
+        embedding = self.encode_item(fields)
         if self.config.linear_skip:
-            embedding = embedding + item_fields.sum(dim=1)
-        return self._finish(embedding)
+            embedding = embedding + fields.sum(dim=1)
+        embedding = self._finish(embedding)
+        if self.field_term is None:
+            return embedding
+        return torch.cat([embedding, self.field_term.of_items(values.flatten(1)).to(embedding)], dim=1)
 
-    def embed_items(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
+    def parted(self, item_fields: Tensor) -> tuple[Tensor, Tensor]:
+        """Field vectors (n, F, D), and what stands behind them for the field term, (n, 0 or 1, D)."""
+        return item_fields[:, : self.rows_per_item], item_fields[:, self.rows_per_item :]
+
+    def embed_items(self, items: FieldColumns) -> Tensor:
+        """What the towers read of n items: raw field vectors f^d, shape (n, F, D).
+
+        With a field term the codes of the items' values stand behind them as one more vector.
+        """
+        fields = self.embed_fields(items)
+        if self.field_term is None:
+            return fields
+        return torch.cat([fields, self.field_term.codes(items, self.field_dim)[:, None]], dim=1)
+
+    def embed_fields(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Raw field vectors f^d of n items, shape (n, F, D)."""
         return self.item_fields(items, keep=keep, generator=self.noise if self.training else None)
 

@@ -179,26 +179,29 @@ def test_titles_place_items_without_clicks(dataset, tmp_path):
     assert (np.linalg.norm(item_emb[untrained][:, 4:], axis=1) > 0).all()
 
 
-# -- the semantic loss as pseudo-clicks ----------------------------------------------------------------------------
+# -- the item losses as pseudo-clicks ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["fism", "fm", "mind"])
-def test_pseudo_clicks_are_a_softmax_over_the_train_items_without_the_anchor(dataset, name):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("fism", "semantic"), ("fm", "semantic"), ("mind", "semantic"), ("ican", "session"), ("fism", "session")],
+)
+def test_pseudo_clicks_are_a_softmax_over_the_train_items_without_the_anchor(dataset, name, kind):
     """By loops: the user tower reads the anchor alone; its positive is to be found by dot product and bias."""
-    trainer = trainer_with_pseudo_clicks(dataset, name)
-    loss = trainer.contrast.losses["semantic"]
+    trainer = trainer_with_pseudo_clicks(dataset, name, kind)
+    loss = trainer.contrast.losses[kind]
     model = trainer.model.eval()
     drawn = loss.draw(torch.arange(40), None, torch.Generator().manual_seed(0))
     clicks = np.bincount(dataset.clicks[:200].item_ids, minlength=len(dataset.items))
     assert (clicks[drawn.targets.numpy()] > 0).all()
-    assert len(drawn.targets) > 20
+    assert len(drawn.targets) >= 20
     seen = {}
     losses = trainer.losses
     trainer.contrast.draw = lambda targets, streams, pool: seen.setdefault(
         "draw", type(trainer.contrast).draw(trainer.contrast, targets, streams, pool)
     )
-    found = losses(torch.arange(30))["semantic"].item()
-    chosen = seen["draw"].losses["semantic"]
+    found = losses(torch.arange(30))[kind].item()
+    chosen = seen["draw"].losses[kind]
     items = trainer.data.fields.items
     fields = model.embed_items(items.take(torch.arange(items.n)))
     with torch.no_grad():
@@ -219,14 +222,43 @@ def test_pseudo_clicks_are_a_softmax_over_the_train_items_without_the_anchor(dat
     assert found == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def trainer_with_pseudo_clicks(dataset, name):
-    options = {"interests": 2, "adaptive_interests": False} if name == "mind" else {}
+@pytest.mark.parametrize("name", ["fism", "ican", "lightgcn"])
+def test_feature_pseudo_clicks_find_an_item_among_all_by_a_dropped_view_of_it(dataset, name):
+    """By loops: the user tower reads the item with its own id hidden, and the item itself is to be found."""
+    trainer = trainer_with_pseudo_clicks(dataset, name, "feature")
+    loss, model = trainer.contrast.losses["feature"], trainer.model.eval()
+    hidden = [not spec.own_id for spec in model.item_fields.specs]
+    hidden = torch.tensor([*hidden, *[True] * (model.rows_per_item - len(hidden))]).float()[:, None]
+    loss._dropped = lambda clean, *_: clean * hidden
+    positions = torch.arange(30)
+    found = trainer.losses(positions)["feature"].item()
+    anchors = sorted(set(trainer.data.batch(positions, "click").targets.tolist()))
+    catalogue = np.flatnonzero(np.bincount(dataset.clicks[:200].item_ids, minlength=len(dataset.items)))
+    items = trainer.data.fields.items
+    with torch.no_grad():
+        fields = model.embed_items(items.take(torch.arange(items.n)))
+        item_emb = model.item_tower(fields).double().numpy()[catalogue]
+        bias = model.prior.bias.weight.double().numpy()[items.single["item_id"].numpy(), 0][catalogue]
+        expected = []
+        nobody = FieldColumns(n=1, single={"country": torch.tensor([0])}, multi={}, numbers={"age": torch.zeros(1)})
+        for anchor in anchors:
+            read = (fields[anchor] * hidden)[None]
+            user = model.user_tower(nobody, Ragged(torch.tensor([0]), torch.tensor([0, 1])), read)[0].double().numpy()
+            scores = (item_emb @ user + bias) / 0.5
+            expected.append(np.log(np.exp(scores).sum()) - scores[list(catalogue).index(anchor)])
+    assert found == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def trainer_with_pseudo_clicks(dataset, name, kind):
+    keys = {"num_positives": 2}
+    keys = {"semantic": {**keys, "svd_dim": 8, "top_k": 3}, "session": keys, "feature": {}}[kind]
+    options = {"mind": {"interests": 2, "adaptive_interests": False}, "ican": {"heads": 2}}.get(name, {})
     config = {
         "model": {"name": name, "embedding_dim": 4, "hidden": [4], "item_bias": True, "options": options},
         "softmax": {"num_negatives": 5, "temperature": 0.5},
         "contrast": {
             **OFF,
-            "semantic": {"weight": 1.0, "form": "pseudo_clicks", "num_positives": 2, "svd_dim": 8, "top_k": 3},
+            kind: {"weight": 1.0, "form": "pseudo_clicks", **keys},
         },
         "train": {"batch_size": 64, "epochs": 1, "device": "cpu"},
     }
