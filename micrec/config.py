@@ -99,8 +99,8 @@ class ModelConfig(Frozen):
     field_term: str | None = Field(
         None,
         description="Add a learned term for what the user has clicked of the item's value of this categorical field, "
-        "relative to everybody; auto: of the field that tells most of the latest training clicks, if any does. null: "
-        "no such term.",
+        "relative to everybody; auto: of the field that tells most of the latest training clicks, if one tells .1 nats "
+        "a click. null: no such term.",
     )
     field_term_values: Width = Field(
         384, description="Most values of that field: each takes a number of the index; auto passes over fields of more."

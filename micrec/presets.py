@@ -5,8 +5,9 @@ clicks of Online Retail (``tests/benchmarks/README.md``): it knows what matrix f
 towers do not: the whole profile of a user, their id, and, by the linear skip, which items they have bought before.
 
 ``best`` is not the paper's model: a linear base that starts from EASE, one state per session, and terms beside the dot
-product for what repeats and for how often an item is going to be clicked. What differs between logs, how fast
-popularity drifts and how much titles and repeats tell, is fitted to the training clicks.
+product for what repeats, for what a user clicks of a field's values, and for how often an item is going to be clicked.
+What differs between logs, how fast popularity drifts, which field tells and how much titles and repeats do, is fitted
+to the training clicks.
 """
 
 from micrec.config import Config, ContrastConfig, ModelConfig, OptimConfig, SoftmaxConfig, TrainConfig

@@ -11,7 +11,8 @@ from micrec.data.schema import FieldType
 
 HELD_OUT = 0.2  # share of the clicks, the latest, that are told from the earlier ones
 PRIOR_CLICKS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-STANDARD_ERRORS = 2.0  # by which the gain must lie above zero
+LEAST_GAIN = 0.1  # nats a click; what tells less is not worth its numbers in the index
+STANDARD_ERRORS = 2.0  # by which the gain must lie above that
 COUNTED = (FieldType.CATEGORICAL, FieldType.MULTI_CATEGORICAL)
 
 
@@ -21,7 +22,7 @@ def countable_fields(items: EntityTable, most_values: int) -> list[str]:
 
 
 def telling_field(items: EntityTable, train: Clicks, fields: Sequence[str]) -> str | None:
-    """The field of the largest gain, see ``gain_of``; None if no gain is above its standard errors.
+    """The field of the largest gain, see ``gain_of``; None if no gain is clearly above ``LEAST_GAIN``.
 
     Args:
         items: The item table.
@@ -29,7 +30,7 @@ def telling_field(items: EntityTable, train: Clicks, fields: Sequence[str]) -> s
         fields: The fields to choose from.
     """
     found = {name: gain_of(value_shares(items.columns[name]), train) for name in fields}
-    clear = {name: gain for name, (gain, error) in found.items() if gain > STANDARD_ERRORS * error}
+    clear = {name: gain for name, (gain, error) in found.items() if gain > LEAST_GAIN + STANDARD_ERRORS * error}
     return max(clear, key=lambda name: clear[name]) if clear else None
 
 
