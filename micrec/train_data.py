@@ -16,6 +16,7 @@ from micrec.data.sessions import session_starts
 from micrec.data.telling_field import COUNTED, countable_fields, telling_field
 from micrec.data.title_kernel import kernel_vectors
 from micrec.data.title_vocabulary import TitleWords
+from micrec.errors import MicrecError
 from micrec.model_popularity import Popularity, learn_popularity
 from micrec.models.columns import (
     TITLES,
@@ -29,7 +30,6 @@ from micrec.models.columns import (
     load_columns,
     range_places,
 )
-from micrec.errors import MicrecError
 from micrec.models.score_terms import ScoreTerms
 from micrec.pair_set import PairSet
 from micrec.progress import NoProgress, Progress
@@ -60,9 +60,7 @@ def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.d
     item_names = choose_fields(dataset.items, model.item_fields, key="model.item_fields")
     user_specs = field_specs(dataset.users, user_names, id_name=USER_ID if model.user_id else None)
     counted = counted_field(dataset.items, train, model)
-    item_specs = field_specs(
-        dataset.items, item_names, id_name=ITEM_ID if model.item_id else None, counted=counted
-    )
+    item_specs = field_specs(dataset.items, item_names, id_name=ITEM_ID if model.item_id else None, counted=counted)
     known_users = np.bincount(train.user_ids, minlength=len(dataset.users)) > 0
     known_items = np.bincount(train.item_ids, minlength=len(dataset.items)) > 0
     items = load_columns(dataset.items, item_specs, known=known_items)
@@ -88,7 +86,9 @@ def counted_field(items: EntityTable, train: Clicks, model: ModelConfig) -> str 
         return telling_field(items, train, fields)
     if model.field_term not in fields:
         column = items.columns.get(model.field_term)
-        why = f"no field {model.field_term} in the dataset" if column is None else f"{model.field_term} is {column.type}"
+        why = (
+            f"no field {model.field_term} in the dataset" if column is None else f"{model.field_term} is {column.type}"
+        )
         if column is not None and column.type in COUNTED:
             why = f"{model.field_term} has {column.size - 1:,} values, and must have 2 to {model.field_term_values:,}"
         raise MicrecError(f"model.field_term: {why}; choose from {', '.join((*fields, AUTO))}.")

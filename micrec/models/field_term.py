@@ -7,8 +7,8 @@ share of the training clicks. With w = 1 this is, up to what is the same for all
 the user's next click is to have value v than anybody's, for a user whose preferences have a Dirichlet prior of a s_v:
 a, in clicks, is how much of a history it takes to believe it. w and a are learned.
 
-The term is a dot product: the item's side holds 1 in the place of its value, and the user's side the terms of all values.
-An item with several values holds equal shares that sum to 1, and a click on it counts as much for each.
+The term is a dot product: the item's side holds 1 in the place of its value, and the user's side the terms of all
+values. An item with several values holds equal shares that sum to 1, and a click on it counts as much for each.
 """
 
 import math

@@ -49,7 +49,9 @@ def dataset(tmp_path_factory):
 def values_of(dataset, field):
     """The values of every item, none of them twice."""
     cells = dataset.items.frame[field].to_list()
-    return [list(dict.fromkeys(cell or [])) if isinstance(cell, list) else [cell] * (cell is not None) for cell in cells]
+    return [
+        list(dict.fromkeys(cell or [])) if isinstance(cell, list) else [cell] * (cell is not None) for cell in cells
+    ]
 
 
 def terms_by_hand(model, dataset, field, user, now_ms, *, trained, known):
@@ -69,7 +71,14 @@ def terms_by_hand(model, dataset, field, user, now_ms, *, trained, known):
 
 @pytest.mark.parametrize(
     ("name", "field"),
-    [("fism", "category"), ("fism", "tags"), ("fm", "tags"), ("ican", "category"), ("mind", "tags"), ("sasrec", "tags")],
+    [
+        ("fism", "category"),
+        ("fism", "tags"),
+        ("fm", "tags"),
+        ("ican", "category"),
+        ("mind", "tags"),
+        ("sasrec", "tags"),
+    ],
 )
 def test_the_term_of_every_base_by_loops(dataset, name, field):
     """What the dot products lose without the term's weight is the sum over the history's values."""
@@ -113,8 +122,11 @@ def test_a_row_finds_its_clicks_by_the_term_too(dataset):
         totals = defaultdict(lambda: 0.5)
         for item in dataset.clicks[:400].item_ids:
             totals[values[item][0]] += 1
-        whole, prior = sum(totals[v] for v in {v for v, in values}), math.exp(model.field_term.log_prior_clicks.item())
-        scores = np.array([math.log1p(counts[v] / (prior * totals[v] / whole)) for v, in values])
+        whole, prior = (
+            sum(totals[v] for v in {v for (v,) in values}),
+            math.exp(model.field_term.log_prior_clicks.item()),
+        )
+        scores = np.array([math.log1p(counts[v] / (prior * totals[v] / whole)) for (v,) in values])
         expected.append(np.log(np.exp(scores[catalogue]).sum()) - scores[target])
     assert found == pytest.approx(np.mean(expected), rel=1e-3)
     before = [number.item() for number in model.field_term.parameters()]
