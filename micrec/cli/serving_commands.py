@@ -35,10 +35,10 @@ def serve(
 def export(
     bundle: Annotated[Path, typer.Argument(help="Folder that micrec index wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    format: Annotated[str, typer.Option("--format", help="parquet or qdrant.")] = "parquet",
+    format: Annotated[str, typer.Option("--format", help="parquet, qdrant or onnx.")] = "parquet",
     force: Annotated[bool, typer.Option("--force", help="Replace the vectors in OUT.")] = False,
 ) -> None:
-    """Write the vectors of items and users for a system that runs without MicRec.
+    """Write vectors of items and users, or the towers themselves, for a system that runs without MicRec.
 
     For example: micrec export runs/bundle runs/vectors --format parquet
     """

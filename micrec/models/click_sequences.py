@@ -8,6 +8,7 @@ from torch import Tensor
 
 from micrec.models.columns import Ragged
 from micrec.models.lookups import take_rows
+from micrec.models.padded import PaddedRows
 
 PARTS = 4  # a batch is cut by quarters of the history length
 LEAST_ROWS = 256  # smaller batches are not worth cutting
@@ -21,7 +22,7 @@ def click_vectors(item_fields: Tensor) -> Tensor:
     return item_fields.mean(dim=1) * item_fields.shape[-1] ** 0.5
 
 
-def pad_clicks(history: Ragged, vectors: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def pad_clicks(history: Ragged | PaddedRows, vectors: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """The clicks as sequences, newest last, zero before the first.
 
     Args:
@@ -32,6 +33,8 @@ def pad_clicks(history: Ragged, vectors: Tensor, length: int) -> tuple[Tensor, T
     Returns:
         Vectors, shape (B, T, D), and a mask that is True where a click is, shape (B, T).
     """
+    if isinstance(history, PaddedRows):
+        return history.sequence(vectors), history.mask
     lengths = history.offsets.diff()
     place = torch.arange(length, device=vectors.device) - (length - lengths)[:, None]  # (B, T), < 0 = padding
     mask = place >= 0

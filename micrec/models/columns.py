@@ -44,6 +44,19 @@ class Ragged(NamedTuple):
         return Ragged(values, offsets, None if self.weights is None else self.weights[mask])
 
     @property
+    def lengths(self) -> Tensor:
+        """Values of each row, shape (n,), int64."""
+        return self.offsets.diff()
+
+    def row_sums(self, numbers: Tensor) -> Tensor:
+        """Sum of the numbers (nnz,) of each row, shape (n,)."""
+        return numbers.new_zeros(len(self.offsets) - 1).index_add_(0, self.rows, numbers)
+
+    def of_rows(self, numbers: Tensor) -> Tensor:
+        """The number of its row beside each value: (n,) to (nnz,)."""
+        return numbers[self.rows]
+
+    @property
     def rows(self) -> Tensor:
         """The row of each value, shape (nnz,), int64."""
         lengths = self.offsets.diff()

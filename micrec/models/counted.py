@@ -4,15 +4,18 @@ import torch
 from torch import Tensor
 
 from micrec.models.columns import Ragged
+from micrec.models.padded import PaddedRows
 
 
-def count_items(history: Ragged, n: int) -> Ragged:
+def count_items(history: Ragged | PaddedRows, n: int) -> Ragged:
     """Each row's distinct items, ascending, with how much they were clicked as weights, float32.
 
     Args:
         history: Items below ``n``, in any order and with repeats; a click without a weight counts 1.
         n: Items there are.
     """
+    if isinstance(history, PaddedRows):
+        return history.counted()  # type: ignore[return-value]
     weights = history.weights
     if weights is None:
         weights = torch.ones(len(history.values), device=history.values.device)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from micrec.models.columns import FieldColumns, FieldSpec
+from micrec.models.padded import PaddedRows
 from micrec.models.table import EmbeddingTable
 
 
@@ -66,6 +67,9 @@ class FieldEmbeddings(nn.Module):
         for spec in self.specs:
             if spec.multi_valued:
                 ragged = columns.multi[spec.name]
+                if isinstance(ragged, PaddedRows):
+                    parts.append(ragged.mean(self.tables[spec.name].weight))
+                    continue
                 if keep is not None:
                     ragged = ragged.keep(keep[spec.name])
                 parts.append(self.tables[spec.name].bag(ragged.values, ragged.offsets))  # type: ignore[operator]

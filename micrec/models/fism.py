@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from micrec.models.columns import TITLES, FieldColumns, Ragged
 from micrec.models.counted import count_items
 from micrec.models.ease_start import ease_factors
-from micrec.models.lookups import sum_rows
+from micrec.models.lookups import sum_values
 from micrec.models.start import StartValues
 from micrec.models.table import EmbeddingTable
 from micrec.models.two_tower import TwoTower
@@ -102,9 +102,9 @@ class Fism(TwoTower):
         if not dim:
             return fields
         titles = items.vectors.get(TITLES)
-        titles = fields.new_zeros(len(fields), dim) if titles is None else titles
+        titles = fields.new_zeros(fields.shape[0], dim) if titles is None else titles
         padded = F.pad(titles, (0, -dim % self.field_dim))
-        return torch.cat([fields, padded.view(len(fields), -1, self.field_dim)], dim=1)
+        return torch.cat([fields, padded.view(fields.shape[0], -1, self.field_dim)], dim=1)
 
     def _halves(self, item_fields: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """p and q, shape (n, D) each, and the titles, shape (n, T), or None."""
@@ -116,15 +116,14 @@ class Fism(TwoTower):
     def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
         counted = count_items(history, len(item_fields))
         assert counted.weights is not None
-        x, rows = torch.log1p(counted.weights), counted.rows
-        squares = x.new_zeros(len(user_fields)).index_add_(0, rows, x * x)
-        x = x * squares.clamp_min(1e-6).pow(-self.options.alpha)[rows]
+        x = torch.log1p(counted.weights)
+        x = x * counted.of_rows(counted.row_sums(x * x).clamp_min(1e-6).pow(-self.options.alpha))
         if self.training and self.config.history_dropout and self.noise is not None:
             kept = 1.0 - self.config.history_dropout
             x = x * (torch.rand(x.shape, generator=self.noise, device=x.device) < kept) / kept
         _, q, titles = self._halves(item_fields)
         q = q if titles is None else torch.cat([q, titles], dim=1)
-        total = self.scale * sum_rows(q, counted.values, counted.offsets, x)
+        total = self.scale * sum_values(q, counted, x)
         fields = user_fields[..., : self.config.embedding_dim].sum(dim=1)
         return total + F.pad(fields, (0, self.options.title_dim))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from micrec.models.columns import Ragged
 from micrec.models.lookups import mean_rows, sum_rows
+from micrec.models.padded import PaddedRows
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "linear": nn.Identity}
 
@@ -116,11 +117,13 @@ def _key_mask(mask: Tensor) -> Tensor:
     return seen[:, None, None, :]
 
 
-def mean_pool(history: Ragged, vectors: Tensor) -> Tensor:
+def mean_pool(history: Ragged | PaddedRows, vectors: Tensor) -> Tensor:
     """Mean over each user's clicks of ``vectors[click]``: history into (n, ...) gives (B, ...), zeros where empty.
 
     Clicks with weights count in proportion to them.
     """
+    if isinstance(history, PaddedRows):
+        return history.mean(vectors)
     flat = vectors.flatten(1)
     if len(history.values) == 0:
         return flat.new_zeros(len(history.offsets) - 1, *vectors.shape[1:])
@@ -138,8 +141,10 @@ def _shares(history: Ragged, weights: Tensor) -> Tensor:
     return weights / totals.clamp_min(torch.finfo(weights.dtype).tiny)[rows]
 
 
-def pad_history(history: Ragged, vectors: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def pad_history(history: Ragged | PaddedRows, vectors: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Each user's clicks as a padded sequence, newest last: (B, length, ...) and a mask (B, length)."""
+    if isinstance(history, PaddedRows):
+        return history.sequence(vectors), history.mask
     lengths = history.offsets[1:] - history.offsets[:-1]
     position = torch.arange(length, device=vectors.device) - (length - lengths)[:, None]  # (B, length), < 0 = padding
     mask = position >= 0
@@ -158,22 +163,24 @@ class AttentionPool(nn.Module):
         self.hidden = nn.Linear(dim, dim)
         self.score = nn.Linear(dim, 1, bias=False)
 
-    def forward(self, history: Ragged, fields: Tensor) -> Tensor:
+    def forward(self, history: Ragged | PaddedRows, fields: Tensor) -> Tensor:
         """History into fields (n, F, D) gives (B, F, D), zeros where the history is empty."""
-        if len(history.values) == 0:
+        if not isinstance(history, PaddedRows) and len(history.values) == 0:
             return fields.new_zeros(len(history.offsets) - 1, *fields.shape[1:])
         scores = self.score(torch.tanh(self.hidden(fields))).squeeze(-1)  # (n, F): depends on the item only
         weights = torch.exp(scores - scores.max(dim=0, keepdim=True).values.detach())
-        weighted = torch.cat([fields * weights.unsqueeze(-1), weights.unsqueeze(-1)], dim=-1).flatten(1)
-        sums = F.embedding_bag(
-            history.values,
-            weighted,
-            history.offsets,
-            mode="sum",
-            per_sample_weights=history.weights,
-            include_last_offset=True,
-        )
-        sums = sums.unflatten(1, (fields.shape[1], fields.shape[2] + 1))
+        weighted = torch.cat([fields * weights.unsqueeze(-1), weights.unsqueeze(-1)], dim=-1)  # (n, F, D + 1)
+        if isinstance(history, PaddedRows):
+            sums = history.weighted_sum(weighted, history.shares)
+        else:
+            sums = F.embedding_bag(
+                history.values,
+                weighted.flatten(1),
+                history.offsets,
+                mode="sum",
+                per_sample_weights=history.weights,
+                include_last_offset=True,
+            ).unflatten(1, weighted.shape[1:])
         return sums[..., :-1] / sums[..., -1:].clamp_min(1e-12)
 
 

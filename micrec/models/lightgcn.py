@@ -22,7 +22,7 @@ from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.counted import count_items
 from micrec.models.fields import FieldEmbeddings
 from micrec.models.graph import ClickGraph, spread_items
-from micrec.models.lookups import sum_rows, take_rows
+from micrec.models.lookups import sum_values, take_rows
 from micrec.models.start import StartValues
 from micrec.models.two_tower import TwoTower
 from micrec.tower_configs import LightGcnConfig
@@ -92,13 +92,12 @@ class LightGcn(TwoTower):
     def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
         counted = count_items(history, len(item_fields))
         assert counted.weights is not None
-        shares, rows = counted.weights.clamp_max(1.0), counted.rows  # an edge is there once, and may have faded
+        shares = counted.weights.clamp_max(1.0)  # an edge is there once, and may have faded
         if self.training and self.config.history_dropout and self.noise is not None:
             kept = torch.rand(shares.shape, generator=self.noise, device=shares.device) >= self.config.history_dropout
             shares = shares * kept
-        degrees = shares.new_zeros(len(user_fields)).index_add_(0, rows, shares)
-        shares = shares * degrees.clamp_min(1e-6).rsqrt()[rows]
-        spread = sum_rows(item_fields[:, -1], counted.values, counted.offsets, shares)
+        shares = shares * counted.of_rows(counted.row_sums(shares).clamp_min(1e-6).rsqrt())
+        spread = sum_values(item_fields[:, -1], counted, shares)
         return (user_fields.sum(dim=1) + spread) / (self.options.layers + 1)
 
     def encode_item(self, item_fields: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from micrec.models.padded import PaddedRows
 from micrec.models.table import sum_by_code
 
 
@@ -51,6 +52,13 @@ def sum_rows(vectors: Tensor, rows: Tensor, offsets: Tensor, weights: Tensor) ->
         return _sum_bag(vectors, rows, offsets, weights)
     pooled: Tensor = _SumBag.apply(vectors, rows, offsets, weights)
     return pooled
+
+
+def sum_values(vectors: Tensor, counted: Any, weights: Tensor) -> Tensor:
+    """``sum_rows`` of the values of a ``Ragged`` with a weight each, (nnz,), or of ``PaddedRows``, (B, T)."""
+    if isinstance(counted, PaddedRows):
+        return counted.weighted_sum(vectors, weights)
+    return sum_rows(vectors, counted.values, counted.offsets, weights)
 
 
 def row_scores(user_emb: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:

@@ -59,9 +59,9 @@ class MultiInterest(TwoTower):
         """Which of the K interests a user has, bool, shape (B, K); None = all: max(1, min(K, log2 of their clicks))."""
         if not self.options.adaptive_interests:
             return None
-        least = 2 ** torch.arange(1, self.interests + 1, device=history.offsets.device)  # clicks for the k-th interest
+        least = 2 ** torch.arange(1, self.interests + 1, device=history.lengths.device)  # clicks for the k-th interest
         least[0] = 0
-        return history.offsets.diff()[:, None] >= least
+        return history.lengths[:, None] >= least
 
     def readout(self, user_emb: Tensor, target_emb: Tensor, history: Ragged) -> Tensor:
         power = self.options.label_attention_power

@@ -28,7 +28,7 @@ def route(clicks: Tensor, mask: Tensor, maps: Tensor, logits: Tensor, allowed: T
     Returns:
         Shape (B, K, D); what is returned for interests that do not exist has no meaning.
     """
-    routing = logits.expand(len(clicks), -1, -1)  # (B, K, T)
+    routing = logits.expand(clicks.shape[0], -1, -1)  # (B, K, T)
     hidden = torch.zeros(1, 1, 1, dtype=torch.bool, device=clicks.device) if allowed is None else ~allowed.unsqueeze(2)
     with torch.no_grad():
         weights = _weights(routing, mask, hidden)

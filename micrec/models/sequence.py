@@ -112,7 +112,7 @@ class Bert4Rec(SequenceTower):
         nn.init.normal_(self.mask_token, std=0.02, generator=generator)
 
     def state(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        tokens = torch.cat([tokens, self.mask_token.expand(len(tokens), 1, -1)], dim=1)
+        tokens = torch.cat([tokens, self.mask_token.expand(tokens.shape[0], 1, -1)], dim=1)
         keys = F.pad(mask, (0, 1), value=True)  # (B, T + 1)
         return self.attend_newest(tokens, keys[:, None, :])
 
@@ -173,6 +173,5 @@ class SequenceBlock(TransformerBlock):
 
 def causal_mask(mask: Tensor) -> Tensor:
     """A click may read itself and the ones before it; padding (``mask`` False) reads itself only: (B, T, T)."""
-    n = mask.shape[1]
-    square = torch.ones(n, n, dtype=torch.bool, device=mask.device)
-    return (mask[:, None, :] & square.tril()) | torch.eye(n, dtype=torch.bool, device=mask.device)
+    place = torch.arange(mask.shape[1], device=mask.device)
+    return (mask[:, None, :] & (place[:, None] >= place)) | (place[:, None] == place)

@@ -38,6 +38,8 @@ class EmbeddingTable(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Rows of ``codes``, any shape (...), int64; the result has shape (..., D)."""
+        if torch.jit.is_tracing():  # for export: an operation of our own would fix the number of rows
+            return F.embedding(codes, self.weight)
         flat = codes.reshape(-1)
         self._announce(flat)
         rows: Tensor = _Lookup.apply(self.weight, flat, self.sparse)

@@ -1,4 +1,4 @@
-"""The vectors of a bundle as files for other systems: Parquet, or a collection of Qdrant."""
+"""A bundle as files for other systems: vectors as Parquet or as a collection of Qdrant, towers as ONNX."""
 
 import json
 from collections.abc import Iterator
@@ -13,11 +13,12 @@ from micrec.data.store import new_folder, writable
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.retrieval.bundle import Bundle
+from micrec.retrieval.onnx_files import require_onnx, write_towers
 from micrec.retrieval.query import Query, query_of_known
 from micrec.version import __version__
 
-VectorFormat = Literal["parquet", "qdrant"]
-VECTOR_FORMATS: tuple[VectorFormat, ...] = ("parquet", "qdrant")
+VectorFormat = Literal["parquet", "qdrant", "onnx"]
+VECTOR_FORMATS: tuple[VectorFormat, ...] = ("parquet", "qdrant", "onnx")
 COLLECTION = "items"
 CARD = "vectors.json"  # what the folder holds
 BLOCK = 16_384  # users whose vectors are made at a time
@@ -42,7 +43,7 @@ def export_vectors(bundle: Bundle, out: Path, *, format: VectorFormat, overwrite
     Args:
         bundle: What is served.
         out: Folder to write.
-        format: ``parquet`` or ``qdrant``, see the page Serving of the documentation.
+        format: ``parquet``, ``qdrant`` or ``onnx``, see the page Serving of the documentation.
         overwrite: Replace the folder if it is there.
 
     Raises:
@@ -51,14 +52,20 @@ def export_vectors(bundle: Bundle, out: Path, *, format: VectorFormat, overwrite
     check_destination(out, what="the vectors")
     if format == "qdrant":
         _require_qdrant()
+    if format == "onnx":
+        require_onnx()
     with new_folder(out, overwrite=overwrite, mark=CARD, what="folder of vectors") as partial, writable(out):
         users, own = _write_users(bundle, partial)
+        towers: dict[str, Any] = {}
         if format == "qdrant":
             _write_qdrant(bundle, partial / "qdrant")
+        elif format == "onnx":
+            towers = write_towers(bundle, partial)
         else:
             _items(bundle).write_parquet(partial / "items.parquet")
         written = Exported(len(bundle.candidates), users, own, bundle.index.d)
-        (partial / CARD).write_text(json.dumps(_card(bundle, format, written), indent=2) + "\n", encoding="utf-8")
+        card = _card(bundle, format, written) | towers
+        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return written
 
 
