@@ -13,7 +13,7 @@ from micrec.errors import MicrecError
 from micrec.field_encoder import FieldEncoder
 from micrec.models.columns import TITLES
 from micrec.retrieval.bundle import Bundle
-from micrec.retrieval.onnx_towers import ItemTower, TowerInput, UserTower
+from micrec.retrieval.onnx_towers import ExportedItemTower, ExportedUserTower, TowerInput
 
 OPSET = 17
 BLOCK = 16_384  # items embedded at a time
@@ -52,7 +52,10 @@ def write_towers(bundle: Bundle, folder: Path, *, inline_bytes: int = INLINE_BYT
     model = bundle.model.eval()
     table = _item_fields(bundle)
     titles = bundle.items.vectors.get(TITLES)
-    users, items = UserTower(model, table[:2]), ItemTower(model, 0 if titles is None else titles.shape[1])
+    users, items = (
+        ExportedUserTower(model, table[:2]),
+        ExportedItemTower(model, 0 if titles is None else titles.shape[1]),
+    )
     card = {"user.onnx": _write_tower(users, folder / "user.onnx", model.config.name)}
     _put_table(folder / "user.onnx", table, inline_bytes)
     if items.inputs:
@@ -74,7 +77,7 @@ def _item_fields(bundle: Bundle) -> torch.Tensor:
     return torch.cat([table, table.new_zeros(max(0, 2 - len(table)), *table.shape[1:])])
 
 
-def _write_tower(tower: UserTower | ItemTower, path: Path, name: str) -> dict[str, Any]:
+def _write_tower(tower: ExportedUserTower | ExportedItemTower, path: Path, name: str) -> dict[str, Any]:
     inputs, outputs = tower.inputs, tower.outputs
     axes = {one.name: dict(enumerate(one.axes)) for one in inputs}
     axes |= {output: {0: inputs[0].axes[0]} for output in outputs}

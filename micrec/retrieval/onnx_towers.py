@@ -32,7 +32,7 @@ class TowerInput(NamedTuple):
     about: str
 
 
-class UserTower(nn.Module):
+class ExportedUserTower(nn.Module):
     """User fields and histories to user vectors, with the field vectors of all items inside.
 
     Args:
@@ -97,7 +97,7 @@ class UserTower(nn.Module):
         return by_click or getattr(self.model.options, "behaviour_tokens", None) == "sequence"
 
 
-class ItemTower(nn.Module):
+class ExportedItemTower(nn.Module):
     """Item fields to the vectors that an index holds.
 
     Args:
