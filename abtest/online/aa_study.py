@@ -14,13 +14,14 @@ import polars as pl
 
 from abtest.analysis.daily import measure_days
 from abtest.analysis.daily_looks import DayLook, looks_of
-from abtest.analysis.measure import values
+from abtest.analysis.measure import term, values
+from abtest.analysis.metrics import COLD
 from abtest.analysis.plan import AnalysisPlan
-from abtest.analysis.userlog import log_of
+from abtest.analysis.userlog import log_of, slice_column
 from abtest.report.sections import Section
 from abtest.report.tables import Table
+from abtest.stats.estimators import ArmMoments, Comparison, planned_estimate
 from abtest.stats.groups import CellMoments
-from abtest.stats.welch import welch
 from simulator.draws import Draws
 
 
@@ -63,17 +64,20 @@ def false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, seed: i
     log = log_of(days, plan)
     columns = {text: expr.alias(text) for text, expr in values(log.metrics).items()}
     metrics = [metric for metric in log.metrics if metric.slice == "all"]
-    users = log.users.select("user_id", *columns.values()).sort("user_id").collect()
+    columns |= {name: pl.col(name) for name in log.covariates}
+    strata = [slice_column(COLD)] if COLD in log.slices else []
+    users = log.users.select("user_id", *strata, *columns.values()).sort("user_id").collect()
     ids = users["user_id"].to_numpy()
     found: dict[str, list[float]] = {metric.name: [] for metric in metrics}
     covered = dict.fromkeys(found, 0)
     for split in range(splits):
         side = Draws(seed, f"salt {split}").uniform(ids) < 0.5
         table = users.lazy().with_columns(arm=pl.Series(np.where(side, "a", "b")))
-        cells = CellMoments.of(table.drop("user_id"), list(columns), ["arm"])
+        cells = CellMoments.of(table.drop("user_id"), list(columns), ["arm", *strata])
+        first, second = (_of_arm(cells, arm, strata) for arm in ("a", "b"))
         for metric in metrics:
-            term = metric.value.text if metric.per is None else (metric.value.text, metric.per.text)
-            estimate = welch(cells.total(arm="a"), cells.total(arm="b"), term, alpha=plan.alpha)
+            asked = Comparison(first, second, term(metric), log.covariates, None, plan.alpha)
+            estimate = planned_estimate(asked, plan.design.estimator)
             if estimate.p is not None:
                 found[metric.name].append(estimate.p)
                 covered[metric.name] += estimate.lift_ci is None or estimate.lift_ci[0] <= 0 <= estimate.lift_ci[1]
@@ -89,6 +93,12 @@ def false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, seed: i
         for name, p in found.items()
         if p
     ]
+
+
+def _of_arm(cells: CellMoments, arm: str, strata: Sequence[str]) -> ArmMoments:
+    """Users of an arm, together and by stratum."""
+    labels = cells.labels(strata[0]) if strata else ()
+    return ArmMoments(cells.total(arm=arm), {one: cells.total(**{"arm": arm, strata[0]: one}) for one in labels})
 
 
 class DailyAlarms(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from abtest.analysis.analysis import Analysis, analyse
+from abtest.analysis.design import Design
 from abtest.analysis.effects import Question
 from abtest.analysis.plan import AnalysisPlan
 from abtest.analysis.source import LogSource, hash_files
@@ -144,6 +145,7 @@ def plan_of(scenario: OnlineScenario, treatments: tuple[str, ...], command: str)
         control=labels[CONTROL],
         treatments=tuple(labels[arm] for arm in treatments),
         alpha=scenario.alpha,
+        metrics=scenario.planned_metrics(),
         planned_days=scenario.days,
         looks=scenario.looks if scenario.days > 1 else "final",
         weights={labels[arm]: scenario.arms[arm].weight for arm in chosen},
@@ -151,4 +153,5 @@ def plan_of(scenario: OnlineScenario, treatments: tuple[str, ...], command: str)
         rows="days",
         seed=scenario.seed + 1,
         command=command,
+        design=Design(estimator=scenario.estimator),
     )

@@ -74,7 +74,8 @@ def user_days(
 
     Columns: ``user_id, arm, day`` (1 = first of the experiment), ``requests, impressions, clicks, dwell_s, likes,
     follows, link_clicks``; ``cold``: fewer than ``cold_clicks`` clicks before the experiment; ``pre_clicks``,
-    ``pre_dwell_s`` of the warm-up, null for users who came later.
+    ``pre_dwell_s`` of the warm-up, null for users who came later; ``pre_impressions`` of it and ``pre_organic``, clicks
+    before the platform opened, 0 for them.
     """
     keys = ["user_id", "arm", "day"]
     asked = (
@@ -247,13 +248,18 @@ def _past(
             .agg(pre_clicks=pl.len().cast(pl.Float64), pre_dwell_s=pl.col("dwell_s").cast(pl.Float64).sum())
             .collect()
         )
+        shown = pl.col("shown").clip(lower_bound=0).cast(pl.Float64).sum()
+        seen = scan(before, "requests").group_by("user_id").agg(pre_impressions=shown).collect()
     there = pl.col("arrived_s") < scenario.experiment_day * DAY_S
     table = users.join(organic, on="user_id", how="left", maintain_order="left").join(
         warm, on="user_id", how="left", maintain_order="left"
     )
     known = pl.col("organic").fill_null(0) + pl.col("pre_clicks").fill_null(0)
-    found = table.select("user_id", cold=known < scenario.cold_clicks)
+    organic_clicks = pl.col("organic").fill_null(0).cast(pl.Float64)
+    found = table.select("user_id", cold=known < scenario.cold_clicks, pre_organic=organic_clicks)
     if before:
         pre = [pl.when(there).then(pl.col(name).fill_null(0.0)).alias(name) for name in ("pre_clicks", "pre_dwell_s")]
         found = found.with_columns(table.select(pre))
+        found = found.join(seen, on="user_id", how="left", maintain_order="left")
+        found = found.with_columns(pl.col("pre_impressions").fill_null(0.0))
     return found

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
-from abtest.analysis.metrics import BUILTIN
+from abtest.analysis.metrics import BUILTIN, Metric
+from abtest.analysis.plan_file import PlanFile, PlannedMetric, planned_metrics
 from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
 from abtest.online.extra_worlds import InterleavingConfig, OffPolicyConfig, extra_worlds, interleaving_faults
 from abtest.online.worlds_beside import channels_of, serves_arm_model, worlds_beside
+from abtest.stats.estimators import EstimatorName
 from abtest.world_fields import config_field_faults, pipeline_field_faults, together
 from micrec.bounds import Days, Repeats, Rows, Seed, Splits
 from micrec.config import Config, Frozen
@@ -23,6 +25,7 @@ from simulator.platform.platform_config import PipelineConfig, PlatformConfig
 from simulator.population.population_config import PopulationConfig
 from simulator.world.world_config import WorldConfig
 
+PRIMARY = ("ACC", "ADT")  # metrics that decide, if a scenario names no others
 MAIN = "main"  # the variant of a scenario without variants
 MOST_USERS = 50_000_000  # of a simulated platform
 _USERS_AT_ONCE = 100_000  # whose arms are looked up to see that none is empty
@@ -139,6 +142,19 @@ class OnlineScenario(Frozen):
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
         0.05, description="Level of the tests; intervals are at 1 - alpha."
     )
+    primary: tuple[str | PlannedMetric, ...] = Field(
+        PRIMARY,
+        min_length=1,
+        description="Metrics that decide together, as in a plan file: names, or {metric: ACC, null_lift: 0.01}.",
+    )
+    guardrails: tuple[str | PlannedMetric, ...] = Field(
+        (), description="Metrics that must not get worse, as in a plan file: names, or {metric: ADT, worse: 0.02}."
+    )
+    estimator: EstimatorName = Field(
+        "welch",
+        description="What the verdict and the looks rest on: welch; cuped, which takes off what clicks before the "
+        "experiment predict; or poststratified, over cold and warm users. The other readings stand beside it.",
+    )
     paper: dict[str, float] = Field(
         default_factory=dict, description="The paper's own lifts by metric, as shares; shown for comparison."
     )
@@ -152,6 +168,30 @@ class OnlineScenario(Frozen):
     @property
     def treatments(self) -> list[str]:
         return [name for name in self.arms if name != CONTROL]
+
+    @property
+    def primary_names(self) -> tuple[str, ...]:
+        """Names of the metrics that decide, the first of which the test is planned for."""
+        return tuple(one if isinstance(one, str) else one.metric for one in self.primary)
+
+    def planned_metrics(self) -> tuple[Metric, ...] | None:
+        """All metrics with the roles that the scenario gives them; None where it says nothing of its own.
+
+        Raises:
+            MicrecError: If there is no metric of a name, or one has two roles.
+        """
+        if self.primary == PRIMARY and not self.guardrails:
+            return None
+        plan, faults = check(PlanFile, self._planned())
+        if plan is None or faults:
+            raise MicrecError.of("plan", faults)
+        return tuple(planned_metrics(plan, "plan"))
+
+    def _planned(self) -> dict[str, Any]:
+        """The metrics as a plan file has them: those without a role of their own are looked at only."""
+        lists = {key: [_plain_metric(one) for one in getattr(self, key)] for key in ("primary", "guardrails")}
+        own = {one if isinstance(one, str) else one["metric"] for one in chain(*lists.values())}
+        return {**lists, "secondary": [name for name in BUILTIN if name not in own], "alpha": self.alpha}
 
     @property
     def all_days(self) -> int:
@@ -219,6 +259,10 @@ class OnlineScenario(Frozen):
             for name in self.paper
             if name not in BUILTIN
         ]
+        try:
+            self.planned_metrics()
+        except MicrecError as fault:
+            faults += _lines(fault)
         if not (self.truth.worlds or self.experiment):
             faults.append("experiment: with truth and experiment both off there is nothing to run: switch one on")
         return faults
@@ -430,6 +474,16 @@ class MisspecifiedScenario(OnlineScenario):
     """Does the conclusion depend on the model of the users?"""
 
     kind: Literal["misspecified"] = Field(description="Kind of scenario: the question that it asks.")
+
+
+def _plain_metric(one: str | PlannedMetric) -> Any:
+    return one if isinstance(one, str) else one.model_dump(exclude_unset=True)
+
+
+def _lines(fault: MicrecError) -> list[str]:
+    """The errors of one that may list several."""
+    first, *rest = str(fault).splitlines()
+    return [line.removeprefix("  - ") for line in rest] or [first.removeprefix("plan: ")]
 
 
 def _model_options(

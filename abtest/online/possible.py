@@ -2,7 +2,7 @@
 
 Four worlds of the same users with the same noise are simulated before the experiment: control as it is, control with
 perfect matching in the channels under test, control without these channels, and control with nothing but channels that
-offer everybody the same. The first also tells how far users' clicks spread, and so what the test to come can find.
+offer everybody the same. The first also tells how far users differ, and so what the test to come can find.
 """
 
 import math
@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from abtest.analysis.planning import PowerQuestion
+from abtest.analysis.measure import term
+from abtest.analysis.plan import AnalysisPlan
+from abtest.analysis.planning import PowerQuestion, read_history
 from abtest.online.lift_text import bounds, percent, tone
 from abtest.online.online_scenario import OnlineScenario
 from abtest.online.truth import TrueLift, true_lifts
@@ -18,10 +20,11 @@ from abtest.online.worlds_beside import AS_IS, OFF, PERFECT, POSSIBLE, UNPERSONA
 from abtest.report.figures import Intervals, Row
 from abtest.report.sections import Block, Section
 from abtest.report.tables import Table
-from abtest.stats.power import Baseline, detectable_lift, users_needed
+from abtest.stats.power import Baseline, baseline, detectable_lift, users_needed
 
 POWER = 0.8
 METRICS = ("ACC", "ADT", "CTR", "stay")
+CLICKS = "clicks"  # what days are predicted for
 LABELS = {
     PERFECT: "perfect matching",
     OFF: "channel under test off",
@@ -30,7 +33,7 @@ LABELS = {
 
 
 class Detectable(NamedTuple):
-    """What a test can find in clicks per user.
+    """What a test can find in its first primary metric.
 
     Attributes:
         users: Users who will come in all arms together, predicted.
@@ -50,18 +53,20 @@ class Possible(NamedTuple):
 
     Attributes:
         lifts: By world and metric, against control as it is.
-        reach: Of the test, in clicks per user.
+        reach: Of the test, in the metric.
         users: Users of these worlds who came.
+        metric: The first primary metric, which the test's reach is told in.
     """
 
     lifts: dict[str, dict[str, TrueLift]]
     reach: Detectable
     users: int
+    metric: str = "ACC"
 
     @property
     def most(self) -> TrueLift | None:
-        """The largest possible lift of clicks per user."""
-        return self.lifts.get(PERFECT, {}).get("ACC")
+        """The largest possible lift of the metric."""
+        return self.lifts.get(PERFECT, {}).get(self.metric)
 
     @property
     def answers(self) -> bool | None:
@@ -71,7 +76,7 @@ class Possible(NamedTuple):
         return self.reach.mde <= self.most.lift / 2.0
 
 
-def measure_possible(scenario: OnlineScenario, days_of: dict[str, pl.DataFrame], plan: Any) -> Possible:
+def measure_possible(scenario: OnlineScenario, days_of: dict[str, pl.DataFrame], plan: AnalysisPlan) -> Possible:
     """Compare the worlds.
 
     Args:
@@ -89,40 +94,53 @@ def measure_possible(scenario: OnlineScenario, days_of: dict[str, pl.DataFrame],
         for name in POSSIBLE
         if name != AS_IS and name in days_of
     }
-    draft = Possible(lifts, Detectable(0, None, None, None), control["user_id"].n_unique())
-    return draft._replace(reach=reach_of(scenario, control, draft.most))
+    metric = scenario.primary_names[0]
+    draft = Possible(lifts, Detectable(0, None, None, None), control["user_id"].n_unique(), metric)
+    return draft._replace(reach=reach_of(scenario, control, draft.most, plan))
 
 
-def reach_of(scenario: OnlineScenario, control: pl.DataFrame, most: TrueLift | None) -> Detectable:
-    """What the scenario's test can find, from the clicks of users of one of its worlds."""
+def reach_of(scenario: OnlineScenario, control: pl.DataFrame, most: TrueLift | None, plan: AnalysisPlan) -> Detectable:
+    """What the scenario's test can find in its first primary metric, from the users of one of its worlds."""
     assert scenario.possible is not None
     whole = scenario.world_config(0).users.count
     sampled = min(scenario.possible.users, whole)
-    clicks = control.group_by("user_id").agg(pl.col("clicks").sum().cast(pl.Float64))["clicks"]
-    of_user = clicks.to_numpy()
-    mean, spread = (float(of_user.mean()), float(of_user.var(ddof=1))) if len(of_user) > 1 else (0.0, 0.0)
-    users = round(len(clicks) * whole / sampled)
+    users = round(control["user_id"].n_unique() * whole / sampled)
     weights = [arm.weight for arm in scenario.arms.values()]
     smallest = min(scenario.arms[name].weight for name in scenario.treatments)
     pair = users * (scenario.arms["control"].weight + smallest) / sum(weights)  # users of the weakest comparison
     share = smallest / (scenario.arms["control"].weight + smallest)
     looks = scenario.days if scenario.looks == "daily" else 1
     question = PowerQuestion(alpha=scenario.alpha, power=POWER, looks=looks)
-    comparisons = 2 * len(scenario.treatments)
+    comparisons = len(scenario.primary) * len(scenario.treatments)
     arms = max(round(pair * (1.0 - share)), 0), max(round(pair * share), 0)
-    if min(arms) < 2 or mean <= 0.0 or spread <= 0.0:
+    base = _baseline(control, plan, scenario.primary_names[0])
+    if min(arms) < 2 or base is None:
         return Detectable(users, None, None, None)
-    base = Baseline("ACC", mean, spread * question.growth(comparisons))
+    base = base._replace(variance=base.variance * question.growth(comparisons))
     level = question.level(comparisons)
     mde = detectable_lift(base, *arms, power=POWER, alpha=level).lift
     if most is None or most.lift <= 0.0 or mde is None or mde <= most.lift / 2.0:
         return Detectable(users, mde, None, None)
     wanted = most.lift / 2.0
-    plan = users_needed(base, wanted, power=POWER, alpha=level, treatment_share=share)
+    needs = users_needed(base, wanted, power=POWER, alpha=level, treatment_share=share)
     needed = None
-    if plan.n_control is not None and plan.n_treatment is not None:
-        needed = round((plan.n_control + plan.n_treatment) * users / pair)
-    return Detectable(users, mde, needed, days_for(control, scenario.days, (wanted / mde) ** 2))
+    if needs.n_control is not None and needs.n_treatment is not None:
+        needed = round((needs.n_control + needs.n_treatment) * users / pair)
+    days = days_for(control, scenario.days, (wanted / mde) ** 2) if base.metric == CLICKS else None
+    return Detectable(users, mde, needed, days)
+
+
+def _baseline(control: pl.DataFrame, plan: AnalysisPlan, metric: str) -> Baseline | None:
+    """Mean and variance of a metric, less what the planned estimator takes off; None if there are too few users."""
+    history = read_history(control, plan)
+    found = next((one for one in history.metrics if one.name == metric), None)
+    if found is None or history.moments.n < 2:
+        return None
+    covariates = history.log.covariates if plan.design.estimator == "cuped" else ()
+    try:
+        return baseline(history.moments, term(found), covariates)
+    except ValueError:  # it is 0 for everybody, or the same
+        return None
 
 
 def days_for(control: pl.DataFrame, days: int, share: float) -> int | None:
@@ -145,8 +163,10 @@ def answer(found: Possible) -> str:
     """Whether the test can answer the question, in words."""
     most, reach = found.most, found.reach
     if reach.mde is None:
-        return "Too few users come for a test of clicks per user."
-    finds = f"With some {reach.users:,} users it finds a lift of {percent(reach.mde)} in ACC 80 % of the time"
+        return f"Too few users come for a test of {found.metric}."
+    finds = (
+        f"With some {reach.users:,} users it finds a lift of {percent(reach.mde)} in {found.metric} 80 % of the time"
+    )
     if most is None:
         return f"{finds}."
     worth = f"perfect matching in the channel under test would bring {percent(most.lift)}"
@@ -165,14 +185,14 @@ def answer(found: Possible) -> str:
 
 def possible_section(found: Possible, alpha: float) -> Section:
     """The first part of a report: what is possible, before what was found."""
-    rows, cells = [], []
+    rows, cells, shown = [], [], dict.fromkeys([*METRICS, found.metric])
     for name, lifts in found.lifts.items():
         told = {metric: f"{percent(one.lift)} {bounds(interval(one, alpha))}" for metric, one in lifts.items()}
-        cells.append((LABELS[name], *(told.get(metric, "–") for metric in METRICS)))
-        if "ACC" in lifts:
-            low, high = interval(lifts["ACC"], alpha)
-            at = lifts["ACC"].lift
-            rows.append(Row(LABELS[name], told["ACC"], at, low, high, tone=tone((low, high))))
+        cells.append((LABELS[name], *(told.get(metric, "–") for metric in shown)))
+        if found.metric in lifts:
+            low, high = interval(lifts[found.metric], alpha)
+            at = lifts[found.metric].lift
+            rows.append(Row(LABELS[name], told[found.metric], at, low, high, tone=tone((low, high))))
     if found.reach.mde is not None:
         rows.append(Row("smallest lift found", percent(found.reach.mde), found.reach.mde, None, None, tone="even"))
     level = f"{100 * (1 - alpha):.4g} %"
@@ -180,8 +200,8 @@ def possible_section(found: Possible, alpha: float) -> Section:
         f"Against control as it is, {found.users:,} users with the same noise in each world; intervals are over users. "
         "Perfect matching knows each user's utility of each item, but for the visit under way."
     )
-    table = Table("What is possible", ("world", *(f"{name} [{level}]" for name in METRICS)), cells, [note])
-    caption = "Clicks per user against control as it is; the last row is what the test finds 80 % of the time."
+    table = Table("What is possible", ("world", *(f"{name} [{level}]" for name in shown)), cells, [note])
+    caption = f"{found.metric} against control as it is; the last row is what the test finds 80 % of the time."
     blocks: list[Block] = [Intervals("What is possible", rows, caption), table]
     return Section("What is possible, and what this test can find", (answer(found),), blocks)
 
@@ -195,6 +215,7 @@ def possible_data(found: Possible) -> dict[str, Any]:
             for name, lifts in found.lifts.items()
         },
         "users": found.users,
+        "metric": found.metric,
         "test": found.reach._asdict(),
     }
 

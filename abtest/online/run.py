@@ -132,7 +132,7 @@ def _write(
         "off_policy": off_policy_data(found[0].policies) or None,
     }
     more["seeds"] = [scenario.seed + number for number in range(scenario.replications)]
-    study = study_section(report, summaries, scenario.alpha)
+    study = study_section(report, summaries, scenario.alpha, scenario.primary_names)
     single = len(found) == 1
     results: dict[str, Any] = {}
     for one in reversed(found):

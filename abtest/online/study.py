@@ -15,11 +15,11 @@ import numpy as np
 from abtest.analysis.effects import Question
 from abtest.online.experiment import Replication
 from abtest.online.lift_text import bounds, percent, tone
+from abtest.online.online_scenario import PRIMARY
 from abtest.report.figures import Intervals, Lines, Row, Series, Tone
 from abtest.report.sections import Block, Section
 from abtest.report.tables import Table
 
-PRIMARY = ("ACC", "ADT")
 TONES: tuple[Tone, ...] = ("first", "second", "third", "fourth")
 LEVEL = 0.99  # of the band for the number of intervals that hold the truth
 
@@ -161,9 +161,11 @@ def coverage_band(chances: Sequence[float]) -> tuple[int, int]:
     return min(int(np.searchsorted(below, tail)), last), min(int(np.searchsorted(below, 1.0 - tail)), last)
 
 
-def study_section(report: StudyReport, summaries: Sequence[Summary], alpha: float) -> Section:
-    """The answer of a study, before the single experiment's report."""
-    primary = [one for one in summaries if one.question[0] in PRIMARY and one.question[1] == "all"]
+def study_section(
+    report: StudyReport, summaries: Sequence[Summary], alpha: float, primary_names: Sequence[str] = PRIMARY
+) -> Section:
+    """The answer of a study, before the single experiment's report; ``primary_names`` are the metrics that decide."""
+    primary = [one for one in summaries if one.question[0] in primary_names and one.question[1] == "all"]
     text = [*([report.lead] if report.lead else []), *report.sentences(primary, alpha)]
     blocks: list[Block] = list(report.figures(primary))
     blocks.append(_table(primary, "Primary metrics", alpha))
@@ -199,7 +201,7 @@ def by_question(summaries: Sequence[Summary]) -> list[tuple[str, str, list[Summa
     arms = list(dict.fromkeys(one.question[2] for one in summaries))
     return [
         (metric, arm if len(arms) > 1 else "", own)
-        for metric in PRIMARY
+        for metric in dict.fromkeys(one.question[0] for one in summaries)
         for arm in arms
         if (own := [one for one in summaries if (one.question[0], one.question[2]) == (metric, arm)])
     ]
@@ -268,7 +270,7 @@ def dose_figures(primary: Sequence[Summary]) -> list[Block]:
     found: list[Block] = []
     doses = sorted({dose(one.variant) for one in primary})
     gap = 0.02 * (doses[-1] - doses[0]) if doses else 0.0
-    for metric in PRIMARY:
+    for metric in dict.fromkeys(one.question[0] for one in primary):
         series = []
         questions = [(arm, own) for name, arm, own in by_question(primary) if name == metric]
         for place, (arm, own) in enumerate(questions):

@@ -11,6 +11,8 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
+from abtest.analysis.analysis import analyse
+from abtest.analysis.userlog import log_of
 from abtest.online import study_reports
 from abtest.online.aa_study import false_alarms
 from abtest.online.experiment import plan_of
@@ -339,6 +341,38 @@ def _plan():
         "daily",
     ]
     assert plan_of(tiny("alpha=0.2"), ("treatment",), "").alpha == 0.2
+
+
+@key("primary", "guardrails")
+def _deciding():
+    """Metrics that decide, with their roles, margins and nulls, as in a plan file."""
+
+    def planned(*sets):
+        return plan_of(tiny(*sets), ("treatment",), "").metrics
+
+    roles = {metric.name: metric for metric in planned("primary=[CTR]", "guardrails=[{metric: ADT, worse: 0.02}]")}
+    assert [name for name, one in roles.items() if one.role == "primary"] == ["CTR"]
+    assert (roles["ADT"].role, roles["ADT"].margin, roles["ACC"].role) == ("guardrail", 0.02, "secondary")
+    first, *_ = planned("primary=[{metric: ACC, null_lift: 0.01, level: 0.05, direction: down}]")
+    assert (first.null, first.level_share, first.direction) == (0.01, 0.05, "down")
+    assert planned() is None
+    with pytest.raises(MicrecError, match="guardrails: 'CTR' appears twice"):
+        tiny("primary=[CTR]", "guardrails=[CTR]")
+    with pytest.raises(MicrecError, match="primary: no metric 'ACD'"):
+        tiny("primary=[ACD]")
+    with pytest.raises(MicrecError, match="they must sum to alpha"):
+        tiny("primary=[{metric: ACC, level: 0.01}]")
+
+
+@key("estimator")
+def _estimator():
+    """CUPED makes the verdict's error smaller, as clicks before the experiment predict those in it."""
+    errors = {}
+    for name in ("welch", "cuped"):
+        plan = plan_of(tiny("platform.warmup_days=1", f"estimator={name}"), ("treatment",), "")
+        found = analyse(log_of(run("platform.warmup_days=1").days, plan), plan)
+        errors[name] = next(one.estimate.se for one in found.effects if one.metric.name == "ACC")
+    assert errors["cuped"] < 0.95 * errors["welch"]
 
 
 @key("keep_logs")
