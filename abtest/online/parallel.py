@@ -1,6 +1,7 @@
 """Worlds side by side: one process each, warm-ups before what starts from them; the same files for any number."""
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,8 @@ def simulate_all(
     workers: int | None,
     progress: Progress,
     executor: ExecutorLike = "processes",
-    siblings: Sequence[Simulation] | None = None,
+    first: Sequence[Simulation] = (),
+    then: Callable[[], None] = lambda: None,
 ) -> None:
     """Simulate every world that is not finished.
 
@@ -31,28 +33,34 @@ def simulate_all(
         workers: Worlds at a time; with 1 process, everything runs in this one; None = as the executor has room.
         progress: Where to report.
         executor: Where, see :func:`micrec.parallel.run_tasks`.
-        siblings: Every world of the run, if ``simulations`` are only some: what they need of the warm-up is kept.
+        first: Those of the worlds that are simulated before all others.
+        then: Called once these are over, before the others begin.
 
     Raises:
         MicrecError: What a world raised; the others are stopped, and go on from their last day the next time.
     """
-    siblings = simulations if siblings is None else siblings
     left = [one for one in simulations if not is_done(root, one)]
     for one in simulations:
         if one not in left:  # a kill may have come between the last day and tidying up
-            _tidy(scenario, root, siblings, one)
+            _tidy(scenario, root, simulations, one)
     if len(left) < len(simulations):
         progress.say(f"{len(simulations) - len(left)} of {len(simulations)} worlds are there already")
     if is_local(executor, 1 if workers is not None and len(left) < 2 else workers):
-        for number, one in enumerate(left, start=1):
+        early = [one for one in left if one in first]
+        late = [one for one in left if one not in first]
+        for number, one in enumerate([*early, *late], start=1):
+            if number == len(early) + 1:
+                then()
             progress.say(f"world {number} of {len(left)}: {one.title}")
             simulate(scenario, root, one, progress=progress)
-            _tidy(scenario, root, siblings, one)
+            _tidy(scenario, root, simulations, one)
+        if not late:
+            then()
         return
     root.mkdir(parents=True, exist_ok=True)
     done = run_tasks(
         _simulate_alone,
-        _ready(root, left, siblings),
+        _ready(root, left, simulations, first, then),
         executor=executor,
         workers=workers,
         prepare=partial(_Worlds, scenario, root.absolute()),
@@ -62,14 +70,27 @@ def simulate_all(
     )
     for finished, (one, _) in enumerate(done, start=1):
         progress.say(f"world {finished} of {len(left)} is over: {one.title}")
-        _tidy(scenario, root, siblings, one)
+        _tidy(scenario, root, simulations, one)
+    if all(one in first for one in left):
+        then()
 
 
-def _ready(root: Path, left: Sequence[Simulation], siblings: Sequence[Simulation]) -> Iterator[Simulation | None]:
-    """The worlds, each when its warm-up is over; None as long as there is none that may start."""
-    waiting = list(left)
+def _ready(
+    root: Path,
+    left: Sequence[Simulation],
+    simulations: Sequence[Simulation],
+    first: Sequence[Simulation],
+    then: Callable[[], None],
+) -> Iterator[Simulation | None]:
+    """The worlds, each when what it waits for is over; None as long as there is none that may start."""
+    waiting, told = list(left), False
     while waiting:
-        one = next((one for one in waiting if _may_start(root, one, siblings)), None)
+        early = [one for one in waiting if one in first]
+        if not early and not told and all(is_done(root, one) for one in first):
+            then()
+            told = True
+        startable = early if not told else waiting
+        one = next((one for one in startable if _may_start(root, one, simulations)), None)
         if one is not None:
             waiting.remove(one)
         yield one
@@ -81,15 +102,17 @@ def _may_start(root: Path, one: Simulation, simulations: Sequence[Simulation]) -
 
 
 def _tidy(scenario: OnlineScenario, root: Path, simulations: Sequence[Simulation], one: Simulation) -> None:
-    """Without ``keep_logs``, days go as soon as nothing needs them any more."""
+    """Shared models go once all worlds are over; without ``keep_logs``, days as soon as nothing needs them any more."""
+    siblings = [s for s in simulations if s._replace(part="") == one._replace(part="")]
+    over = all(is_done(root, s) for s in siblings)
+    if over:
+        shutil.rmtree(root / one.shared_models, ignore_errors=True)
     if scenario.keep_logs:
         return
-    siblings = [s for s in simulations if s._replace(part="") == one._replace(part="")]
     if one.part != WARM_UP:
         drop_logs(root, one)
-    if all(is_done(root, s) for s in siblings):
-        for sibling in siblings:
-            drop_logs(root, sibling)
+    for sibling in siblings if over else []:
+        drop_logs(root, sibling)
 
 
 class _Worlds(NamedTuple):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,28 +85,27 @@ def run_online(
         "executor": executor,
         "progress": progress,
     }
-    possible = _what_is_possible(scenario, root, simulations, **given)
-    simulate_all(scenario, root, simulations, **given)
+    first = _worlds_of_what_is_possible(simulations)
+    tell = partial(_tell_what_is_possible, scenario, root, progress)
+    simulate_all(scenario, root, simulations, first=first, then=tell, **given)
     asked = [(name, number) for name in scenario.named_variants() for number in range(scenario.replications)]
     found = [judge(scenario, root, name, number, command=command) for name, number in asked]
+    possible = possible_of(scenario, root)
     runtime_s = _runtime(out, time.monotonic() - started_s)
     return _write(scenario, report, out, found, possible, resolved, runtime_s, command)
 
 
-def _what_is_possible(
-    scenario: OnlineScenario, root: Path, simulations: Sequence[Simulation], progress: Progress, **given: Any
-) -> Possible | None:
-    """Simulate what tells what matching is worth, and warn of a test that cannot see half of it, before it runs."""
+def _worlds_of_what_is_possible(simulations: Sequence[Simulation]) -> list[Simulation]:
+    """The worlds that tell what matching is worth, and the warm-up that they start from."""
     parts = [one for one in simulations if one.part in POSSIBLE]
-    if not parts:
-        return None
-    warm_up = parts[0]._replace(part=WARM_UP)
-    first = [one for one in simulations if one == warm_up or one in parts]
-    simulate_all(scenario, root, first, progress=progress, siblings=simulations, **given)
+    return [one for one in simulations if one in parts or (parts and one == parts[0]._replace(part=WARM_UP))]
+
+
+def _tell_what_is_possible(scenario: OnlineScenario, root: Path, progress: Progress) -> None:
+    """Say what the test can find, and warn of one that cannot see half of what is possible, before it runs."""
     possible = possible_of(scenario, root)
     if possible is not None and possible.answers is not None:
         progress.say(f"{'note' if possible.answers else 'warning'}: {answer(possible)}")
-    return possible
 
 
 def _write(

@@ -50,6 +50,11 @@ class Simulation(NamedTuple):
         return Path(folder_name(self.variant)) / f"{self.replication:03d}" / self.part
 
     @property
+    def shared_models(self) -> Path:
+        """Folder within the run's of the models that the worlds of one warm-up share."""
+        return self.path.parent / "first-morning"
+
+    @property
     def title(self) -> str:
         return f"{self.variant} {self.replication}, {_TITLES.get(self.part) or _title(self.part)}"
 
@@ -156,6 +161,7 @@ def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progre
         with_oracle(registered_trainers(), world, respond),
         folder,
         base=base,
+        shared=root / simulation.shared_models,
         progress=progress,
     )
     engine.run(warm_up if simulation.part == WARM_UP else warm_up + chosen.days)

@@ -25,6 +25,7 @@ from simulator.platform.platform_inputs import PlatformInputs
 from simulator.platform.recent import RecentItems
 from simulator.platform.service import PlatformUsers, Service
 from simulator.platform.serving_plan import Models, ServingPlan, make_plan, shadows
+from simulator.platform.shared_models import SharedModels
 from simulator.platform.shown_items import VisitImpressions
 from simulator.platform.slates import SlateBuilder
 from simulator.platform.stage import Stage
@@ -50,6 +51,8 @@ class Engine:
         makers: Trainers by kind.
         folder: Where days are written; a run found there is resumed.
         base: Folder of a run of the same platform whose warm-up this one shares, whatever its arms.
+        shared: Folder in which runs from that warm-up share the models of the experiment's first morning, which they
+            would train alike; None: each trains its own.
         progress: Receives the days and rates.
 
     Raises:
@@ -65,6 +68,7 @@ class Engine:
         folder: Path,
         *,
         base: Path | None = None,
+        shared: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._keys, self._setting, self._users = keys, setting, users
@@ -82,6 +86,7 @@ class Engine:
             folder_of=self._folder_of,
             experiment_day=self._experiment_day,
             progress=self._progress,
+            shared=SharedModels(shared) if shared is not None and base is not None else None,
         )
         self._snapshots.check(self._warmup_plan)
         self._snapshots.check(self._plan)

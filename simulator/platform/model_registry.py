@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from micrec.progress import Progress
 from simulator.draws import Draws
 from simulator.platform.platform_config import ModelStageConfig
 from simulator.platform.serving_plan import RANKING, Models, ServingPlan
+from simulator.platform.shared_models import SharedModels
 from simulator.ports import Matcher, MatcherTrainer, ObservedLog, Ranker, RankerTrainer
 
 SCHEMA = {
@@ -81,6 +83,8 @@ class ModelRegistry:
         folder_of: Folder of a day, under way or finished.
         experiment_day: First day after the warm-up.
         progress: Receives messages about what went wrong.
+        shared: Models of the experiment's first morning, shared with other worlds of the same warm-up; None: no other
+            world has the same log.
     """
 
     def __init__(
@@ -91,7 +95,9 @@ class ModelRegistry:
         folder_of: Callable[[int], Path],
         experiment_day: int,
         progress: Progress,
+        shared: SharedModels | None = None,
     ) -> None:
+        self._shared = shared
         self._makers, self._seed, self._folder_of = makers, seed, folder_of
         self._experiment_day, self._progress = experiment_day, progress
         self._versions: dict[str, list[Version]] = {}
@@ -196,7 +202,12 @@ class ModelRegistry:
         previous = self._path(former) if former else None
         status, message = "ok", ""
         try:
-            trainer.train(log, previous=previous, folder=folder, seed=seed)
+            make = partial(trainer.train, log, previous=previous, folder=folder, seed=seed)
+            if self._shared is None or day != self._experiment_day:
+                make()
+            else:
+                inputs = {"name": name, "kind": keys.kind, "options": options, "previous": former, "seed": seed}
+                self._shared.obtain(inputs, folder, make)
         except MicrecError as fault:
             if previous is None:
                 if log.clicks.is_empty():
