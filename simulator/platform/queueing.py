@@ -41,7 +41,7 @@ class QueueState(NamedTuple):
     """State of a queue; arrays are never changed in place, so that a state can be kept and restored."""
 
     free_s: Floats  # (c,) when each server is free of settled jobs
-    arrive_s: Floats  # (n,) of jobs that are not settled
+    arrive_s: Floats  # (n,) of jobs that are not settled, in the order in which they are served
     service_s: Floats  # (n,)
     start_s: Floats  # (n,) as last given out
     tie: NDArray[np.uint64]  # (n,) orders jobs that arrive at the same moment
@@ -72,18 +72,22 @@ class Queue:
     def join(self, arrive_s: Floats, service_s: Floats, tie: NDArray[np.uint64]) -> Floats:
         """Starts of further jobs, shape (n,); ``tie`` orders those that arrive at the same moment."""
         known = self.state
-        n = len(known.arrive_s)
         if self.behind:
             tie = np.where(np.isin(arrive_s, known.arrive_s), _LAST, tie)  # equal ties keep the order of joining
-        arrive = np.concatenate([known.arrive_s, arrive_s])
-        service = np.concatenate([known.service_s, service_s])
-        ties = np.concatenate([known.tie, tie])
-        order = np.lexsort((ties, arrive))
-        found = np.empty(len(arrive))
-        found[order] = starts(arrive[order], service[order], known.free_s)
-        self.revised |= bool((found[:n] != known.start_s).any())
+        is_new, own = _merged(known, arrive_s, tie)
+        arrive, service, ties = np.empty(len(is_new)), np.empty(len(is_new)), np.empty(len(is_new), np.uint64)
+        for whole, new, old in (
+            (arrive, arrive_s, known.arrive_s),
+            (service, service_s, known.service_s),
+            (ties, tie, known.tie),
+        ):
+            whole[is_new], whole[~is_new] = new[own], old
+        found = starts(arrive, service, known.free_s)
+        self.revised |= bool((found[~is_new] != known.start_s).any())
         self.state = known._replace(arrive_s=arrive, service_s=service, start_s=found, tie=ties)
-        return found[n:]
+        told = np.empty(len(own))
+        told[own] = found[is_new]
+        return told
 
     def settle(self, before_s: float) -> None:
         """No further job will arrive before ``before_s``: those that did are past."""
@@ -101,3 +105,18 @@ class Queue:
             tie=known.tie[left],
             settled=known.settled + int(past.sum()),
         )
+
+
+def _merged(
+    known: QueueState, arrive_s: Floats, tie: NDArray[np.uint64]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which jobs of all in their order are new, shape (n + m,), and the new ones (m,) in their order."""
+    n, own = len(known.arrive_s), np.lexsort((tie, arrive_s))
+    place = np.searchsorted(known.arrive_s, arrive_s[own], side="right")
+    if n and (known.arrive_s[np.maximum(place - 1, 0)] == arrive_s[own]).any():  # ties decide
+        order = np.lexsort((np.concatenate([known.tie, tie]), np.concatenate([known.arrive_s, arrive_s])))
+        is_new = order >= n
+        return is_new, order[is_new] - n
+    is_new = np.zeros(n + len(own), bool)
+    is_new[place + np.arange(len(own))] = True
+    return is_new, own

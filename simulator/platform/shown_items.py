@@ -7,7 +7,7 @@ been shown, and only the few whose flag is up are looked up in the visit's list.
 import numpy as np
 from numpy.typing import NDArray
 
-_WIDTH = 8_192
+_WIDTH = 1_024  # more would find fewer look-alikes, and less of the flags would stay in the cache
 
 
 class VisitImpressions:

@@ -18,7 +18,7 @@ from simulator.platform.stage import Outcome
 from simulator.platform.timetable import RequestBatch, StageResult, Timetable
 from simulator.ports import Candidates, Matcher, NominationRanker, Nominations, Ranker, Requests
 
-CHUNK = 256  # requests in one call of a model
+CHUNK = 1_024  # requests in one call of a model
 FALLBACK = -2  # in place of a channel's number: from the fallback list
 _DEEP = 5  # slates' worth of ranked items among which a slate is spread
 
