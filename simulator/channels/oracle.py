@@ -11,22 +11,33 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from simulator.arrays import load_arrays, save_arrays
 from simulator.channels.channel import ChannelConfig
+from simulator.channels.lists import no_candidates
+from simulator.draws import mixed, to_uniform
 from simulator.population.attraction import LATELY, Attraction, Situation
 from simulator.population.population_config import PopulationConfig
 from simulator.population.traits import Traits
 from simulator.ports import Candidates, ObservedLog, Requests
 from simulator.world.users import interest_cumulative
 from simulator.world.world import World
+from simulator.world.world_config import Share
 
 ORACLE = "oracle"  # the kind in a pipeline
+_KNOWN = np.asarray(7)  # what a request's key is mixed with
 _CELLS = 2_000_000  # requests times items appraised together
 
 
 class OracleConfig(ChannelConfig):
     """Keys of the oracle channel."""
+
+    share: Share = Field(
+        1.0,
+        description="Share of the requests, drawn at random, for which it has items: two arms with different shares "
+        "differ by as much as a test is to find.",
+    )
 
 
 class OracleTrainer:
@@ -68,10 +79,19 @@ class OracleMatcher:
         self._affinity = openings @ np.diff(cumulative, prepend=0.0).astype(np.float32)
 
     def retrieve(self, requests: Requests, k: int) -> Candidates:
-        """The ``k`` published items of the highest utility to each user."""
+        """The ``k`` published items of the highest utility to each user; nothing for requests beyond the share."""
+        if self._keys.share == 1.0:
+            return self._best(requests, k)
+        found = no_candidates(len(requests.keys), k)
+        known = np.flatnonzero(to_uniform(mixed(requests.keys, _KNOWN)) < self._keys.share)
+        asked = Requests._make(part[known] if len(part) else part for part in requests)  # follows may be missing
+        best = self._best(asked, k)
+        found.items[known], found.scores[known] = best.items, best.scores
+        return found
+
+    def _best(self, requests: Requests, k: int) -> Candidates:
         n = len(self._world.catalogue)
-        shape = (len(requests.user_ids), k)
-        found = Candidates(np.full(shape, -1), np.full(shape, -np.inf, np.float32))
+        found = no_candidates(len(requests.user_ids), k)
         step = max(1, _CELLS // n)
         for first in range(0, len(requests.user_ids), step):
             part = slice(first, first + step)

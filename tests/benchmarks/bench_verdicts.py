@@ -2,20 +2,20 @@
 
     PYTHONPATH=. python tests/benchmarks/bench_verdicts.py --worlds 3 --users 16000 --splits 200
 
-In each world everybody lives the same days with the same noise three times: under control; with a channel beside the
-others that knows what users like and brings so many candidates of a request (``--oracle``); and without the channel
-that is personal. Both outcomes of every user are then known, and so is the true lift. An experiment is a split of the
-users by a salted hash: each shows what they did in the world of their arm, and the log goes the way of a real one, to
-the verdict of a plan with clicks per user as its primary metric and CUPED. Splits of one world share its users, as
-repeated experiments on one platform do; worlds share nothing. What arms would learn from one another's clicks is not in
-such a log: ``--real`` runs the first world's experiment as a platform does, for comparison.
+In each world everybody lives the same days with the same noise three times, and the arms differ in one thing: in which
+share of the requests their matching channel knows what the user likes (``--shares``; the oracle of the simulator). Both
+outcomes of every user are then known, and so is the true lift. An experiment is a split of the users by a salted hash:
+each shows what they did in the world of their arm, and the log goes the way of a real one, to the verdict of a plan
+with clicks per user as its primary metric, dwell time as its guardrail, and CUPED. Splits of one world share its users,
+as repeated experiments on one platform do; worlds share nothing. What arms would learn from one another's clicks is not
+in such a log: ``--real`` also runs the first world's experiment as a platform does, for comparison.
 """
 
 import argparse
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,23 +35,22 @@ from abtest.scenario_files import scenario_of
 from simulator.draws import Draws
 
 EXPECTED = {"better": "ship", "the same": "hold", "worse": "stop"}
+MATCHING = {"kind": "oracle", "k": 60, "quota": 30}
 CHANNELS: dict[str, Any] = {
-    "item_cf": {"kind": "item_cf", "k": 60, "quota": 30},
     "popular": {"kind": "popular", "k": 30, "quota": 15},
     "fresh": {"kind": "fresh", "k": 20, "quota": 10},
     "follow": {"kind": "follow", "k": 20, "quota": 5},
 }
 
 
-def scenario(users: int, oracle: int) -> OnlineScenario:
-    """The platform and users of the quickstart, with item-CF in place of a neural channel, and three arms."""
+def scenario(users: int, shares: Sequence[float]) -> OnlineScenario:
+    """The platform and users of the quickstart; its channel under test knows users in a share of the requests."""
     quickstart, _ = scenario_of({"extends": "quickstart"})
     world = quickstart.world.model_dump()
-    better = {"oracle": {"kind": "oracle", "k": oracle, "quota": oracle, "options": {}}}
-    arms = {
-        "control": {"label": "control"},
-        "better": {"label": "better", "pipeline": {"channels": better}},
-        "worse": {"label": "worse", "pipeline": {"channels": {"item_cf": None}}},
+    production, *others = [{**MATCHING, "options": {"share": share}} for share in shares]
+    arms = {"control": {"label": "control"}} | {
+        name: {"label": name, "pipeline": {"channels": {"matching": one}}}
+        for name, one in zip(("better", "worse"), others, strict=True)
     }
     keys = {
         "kind": "online_ab",
@@ -62,7 +61,7 @@ def scenario(users: int, oracle: int) -> OnlineScenario:
         "platform": {
             "warmup_days": 1,
             "pipeline": {
-                "channels": CHANNELS,
+                "channels": {"matching": production, **CHANNELS},
                 "ranking": {"every_days": 2, "options": {"most_rows": 50_000}},
                 "merge": {"candidates": 60},
             },
@@ -82,10 +81,10 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=3)
     parser.add_argument("--users", type=int, default=16_000)
     parser.add_argument("--splits", type=int, default=200, help="experiments of each kind in each world")
-    parser.add_argument("--oracle", type=int, default=1, help="candidates of 60 that the better arm's channel brings")
+    parser.add_argument("--shares", type=float, nargs=3, default=(0.3, 0.4, 0.2), help="of control, better and worse")
     parser.add_argument("--real", action="store_true", help="also run the first world's experiment with its arms")
     args = parser.parse_args()
-    chosen = scenario(args.users, args.oracle)
+    chosen = scenario(args.users, args.shares)
     verdicts = {kind: Counter() for kind in EXPECTED}
     found: dict[str, list[tuple[float, bool]]] = {kind: [] for kind in EXPECTED}
     for number in range(args.worlds):

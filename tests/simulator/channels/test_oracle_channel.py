@@ -77,3 +77,18 @@ def test_more_than_there_is_leaves_padding(tmp_path):
     there = int((world.catalogue.published_s <= 0.0).sum())
     assert ((found.items >= 0).sum(axis=1) == there).all()
     assert np.isneginf(found.scores[:, there:]).all()
+
+
+def test_share_is_that_of_the_requests_with_items(tmp_path):
+    """The same requests are answered under a larger share as well, with the same lists."""
+    world = small_world()
+    keys_of = np.random.default_rng(0).integers(2**63, size=2_000).astype(np.uint64)
+    asked = requests(np.arange(2_000) % 40, 86_400.0)._replace(keys=keys_of)
+    whole, most, some = (
+        oracle(world, tmp_path / f"{share:g}", share=share).retrieve(asked, 20).items for share in (1.0, 0.6, 0.3)
+    )
+    known = [(items >= 0).any(axis=1) for items in (most, some)]
+    assert abs(known[0].mean() - 0.6) < 0.05
+    assert abs(known[1].mean() - 0.3) < 0.05
+    assert not (known[1] & ~known[0]).any()
+    assert (most[known[0]] == whole[known[0]]).all()
