@@ -36,22 +36,26 @@ SETTINGS = {  # the paper's own training, and one row per session with the full 
 }
 
 
-def arms_of(forms: list[str], uniform: int | None) -> dict[str, dict]:
-    """Keys of ``contrast`` by the name of the row; with ``uniform`` so many anchors drawn for semantic and session."""
-    arms = {"no loss": OFF}
+def arms_of(forms: list[str], uniform: int | None, most: int | None, losses: list[str]) -> dict[str, dict]:
+    """Keys of ``contrast`` by the name of the row.
+
+    Args:
+        forms: Forms of the losses.
+        uniform: So many anchors are drawn for the semantic and the session loss; None: clicked items.
+        most: ``contrast.most_anchors``.
+        losses: Names, and "all" for the three together.
+    """
+    off = {**OFF, "most_anchors": most}
     if uniform is not None:
-        kept = {"anchors": "uniform"}
-        arms = {"no loss": {**OFF, "uniform_anchors": uniform}}
-        for form in forms:
-            for loss in ("semantic",) if form == "pseudo_clicks" else ("semantic", "session"):
-                keys = {**ON[loss], "form": form, **kept}
-                arms[f"{loss}, {form}, uniform"] = {**OFF, "uniform_anchors": uniform, loss: keys}
-        return arms
+        off["uniform_anchors"] = uniform
+    arms = {"no loss": off}
     for form in forms:
-        for loss in ("semantic",) if form == "pseudo_clicks" else ON:
-            arms[f"{loss}, {form}"] = {**OFF, loss: {**ON[loss], "form": form}}
-        if form != "pseudo_clicks":
-            arms[f"all three, {form}"] = {loss: {**keys, "form": form} for loss, keys in ON.items()}
+        on = {name: {**keys, "form": form} for name, keys in ON.items()}
+        if uniform is not None:
+            on = {name: {**on[name], "anchors": "uniform"} for name in ("semantic", "session")}
+        arms |= {f"{name}, {form}": {**off, name: keys} for name, keys in on.items() if name in losses}
+        if "all" in losses:
+            arms[f"all, {form}"] = {**off, **on}
     return arms
 
 
@@ -101,6 +105,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
     parser.add_argument("--uniform", type=int, help="so many uniform anchors for the semantic and the session loss")
+    parser.add_argument("--most", type=int, help="so many anchors of a batch at most (contrast.most_anchors)")
+    parser.add_argument("--losses", nargs="+", default=[*ON, "all"], choices=[*ON, "all"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
@@ -109,7 +115,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.threads} threads, device {options.device}")
     dataset = read_dataset(options.data) if options.data else generated(options.items)
-    chosen = arms_of(options.forms, options.uniform)
+    chosen = arms_of(options.forms, options.uniform, options.most, options.losses)
     for model in options.models:
         measure(dataset, model, chosen, rounds=options.rounds, steps=options.steps, device=options.device)
 
