@@ -325,7 +325,7 @@ def test_the_guide_to_plans_runs_on_logs(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, (words, result.output)
         done.append(words[0])
-    assert done == ["plan", *["analyze"] * 9, "cumulative"]
+    assert done == ["plan", *["analyze"] * 10, "cumulative"]
 
 
 def write_designs(folder):
@@ -334,6 +334,7 @@ def write_designs(folder):
     users(2_000, lift=0.1, seed=4).write_parquet(folder / "log.parquet")
     design_logs.households().write_parquet(folder / "households.parquet")
     design_logs.switchback().write_parquet(folder / "switchback.parquet")
+    design_logs.switchback_schedule().write_parquet(folder / "schedule.parquet")
     three = users(3_000).with_columns(arm=(pl.col("user_id") % 3).replace_strict([0, 1, 2], ["A", "B", "C"]))
     three.write_parquet(folder / "three.parquet")
     design_logs.two_armed().write_parquet(folder / "two_armed.parquet")

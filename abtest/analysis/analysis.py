@@ -20,7 +20,7 @@ from abtest.analysis.daily_looks import (
 from abtest.analysis.days import other_zones
 from abtest.analysis.effects import Effect, Interaction, Question, effects_of, interactions_of, judged
 from abtest.analysis.heterogeneity import Heterogeneity, heterogeneity_of
-from abtest.analysis.measure import measure
+from abtest.analysis.measure import Measured, measure
 from abtest.analysis.metrics import COLD
 from abtest.analysis.mid_test import MidTest, mid_test_of
 from abtest.analysis.plan import AnalysisPlan
@@ -117,6 +117,7 @@ def analyse(
         distribution = beside.submit(distribution_checks, log, plan, alphas)
         measured = measure(log, plan.arms)
         quantiles, checks = distribution.result()
+    log = replace(log, notes=(*log.notes, *_still_covariates(measured)))
     validity = check_validity(measured, plan, _new_users(daily, log, plan))
     looks = looks_of(daily, plan, log.days) if daily and log.days else []
     found = effects_of(measured, log.metrics, plan, alphas)
@@ -163,6 +164,16 @@ def _check_estimator(log: UserLog, plan: AnalysisPlan) -> None:
         raise MicrecError(
             "estimator poststratified: the log has no strata: name a column known before exposure with --slices."
         )
+
+
+def _still_covariates(measured: Measured) -> list[str]:
+    """A note on covariates that have one value for all users, which adjust nothing."""
+    everybody = measured.cells.total()
+    still = [name for name in measured.covariates if everybody.n > 1 and not everybody.var_of(name) > 0.0]
+    if not still:
+        return []
+    what = "has one value for all users: it adjusts" if len(still) == 1 else "have one value for all users: they adjust"
+    return [f"{', '.join(still)} {what} nothing."]
 
 
 def _new_users(daily: DailyMoments | None, log: UserLog, plan: AnalysisPlan) -> list[tuple[str, dict[str, int]]]:

@@ -135,6 +135,7 @@ def named_rows(rows: pl.LazyFrame, plan: AnalysisPlan, where: str) -> tuple[pl.L
 def unused_note(rows: pl.LazyFrame, layout: ColumnRoles, plan: AnalysisPlan) -> list[str]:
     """Columns of numbers that no named metric reads: whoever logged them may want to know."""
     read = {"user_id", "arm", "day", "timestamp", "event", "active", *layout.counts, *layout.attributes, *plan.dedupe}
+    read |= set(plan.design.unit)
     for theirs in plan.columns.values():
         try:
             read |= {theirs, *expressions.parse(theirs).columns}

@@ -182,13 +182,16 @@ def with_plan(plan: PlanFile, given: Mapping[str, Any], *, where: str, exposures
                 f"--{option} {_shown(value)}: the plan says {_shown(settings[name])}: leave the option out, or analyse "
                 "without the plan, which is then exploratory."
             )
+    known = {metric.name: metric for metric in settings["metrics"]}
+    for metric in given.get("metrics", ()):
+        if metric.name in known:
+            faults += _contradictions(metric, known[metric.name])
     if plan.triggered and not exposures:
         faults.append("triggered: the plan judges exposed users: give the exposure table with --exposures.")
     if exposures and not plan.triggered:
         faults.append("--exposures: the plan judges everybody assigned: leave it out, or analyse without the plan.")
     if faults:
         raise MicrecError.of(where, faults)
-    known = {metric.name for metric in settings["metrics"]}
     more = [m._replace(role="secondary", exploratory=True) for m in given.get("metrics", ()) if m.name not in known]
     slices = [name for name in given.get("slices", ()) if name not in plan.slices]
     settings["metrics"] = [*settings["metrics"], *more]
@@ -259,6 +262,28 @@ def share_of(text: str, where: str) -> float:
         return float(number) * scale
     except ValueError:
         raise MicrecError(f"{where} {text!r}: must be a share such as 0.02, or 2%.") from None
+
+
+def _contradictions(given: Metric, planned: Metric) -> list[str]:
+    """What a metrics file says of a planned metric that the plan says otherwise."""
+    pairs = {
+        "its role": (given.role, planned.role),
+        "its good direction": (given.direction, planned.direction),
+        "its definition": (_definition(given), _definition(planned)),
+    }
+    return [
+        f"--metrics: {given.name}: {what} is {ours}, in the plan {theirs}: leave it out of the file, or analyse "
+        "without the plan, which is then exploratory."
+        for what, (ours, theirs) in pairs.items()
+        if ours != theirs
+    ]
+
+
+def _definition(metric: Metric) -> str:
+    over = f" / ({metric.per.text})" if metric.per is not None else ""
+    among = f" of {metric.slice} users" if metric.slice != "all" else ""
+    cap = "" if metric.cap is None else f", capped by {metric.cap.model_dump(exclude_unset=True)}"
+    return f"{metric.value.text}{over}{among}{cap}"
 
 
 def _entry(one: str | PlannedMetric) -> tuple[str, PlannedMetric | None]:

@@ -218,7 +218,7 @@ def _check_units(rows: pl.LazyFrame, units: Units, where: str) -> pl.DataFrame:
     if len(empty):
         count = empty["\x1frows"].item()
         faults.append(f"{units.words}: is empty in {count:,} rows: every row needs its unit.")
-    mixed = known.filter(pl.col("arm") != pl.col("\x1fother"))
+    mixed = known.filter(pl.col(UNIT).is_not_null(), pl.col("arm") != pl.col("\x1fother"))
     if len(mixed):
         shown = ", ".join(mixed[UNIT].head(FIRST).to_list())
         faults.append(

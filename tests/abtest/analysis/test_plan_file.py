@@ -102,6 +102,51 @@ class TestObeyed:
         alone = told(log, plan)
         assert found["verdicts"][0]["decision"] == alone["verdicts"][0]["decision"]
 
+    @pytest.mark.parametrize(
+        ("metrics", "message"),
+        [
+            ({"primary": ["ALR"]}, "ALR: its role is primary, in the plan guardrail"),
+            ({"primary": ["ADT"], "secondary": ["ACC"]}, "ACC: its role is secondary, in the plan primary"),
+            ({"primary": ["ADT"], "metrics": {"ADT": {"value": "dwell_s / 2"}}}, "ADT: its definition"),
+            ({"primary": ["ACC"]}, "ACC: its good direction is up, in the plan down"),
+        ],
+    )
+    def test_a_metrics_file_must_not_contradict_it(self, tmp_path, metrics, message):
+        plan = plan_of(tmp_path, primary=["ADT", {"metric": "ACC", "direction": "down"}], guardrails=["ALR"])
+        with pytest.raises(MicrecError) as fault:
+            told(users(), plan, metrics=metrics)
+        assert message in str(fault.value)
+
+    @pytest.mark.parametrize(
+        ("option", "planned"),
+        [
+            ({"alpha": 0.1}, {}),
+            ({"looks": "daily"}, {}),
+            ({"planned_days": 3}, {}),
+            ({"planned_users": 10}, {}),
+            ({"min_users": 20}, {}),
+            ({"timezone": "Europe/Oslo"}, {}),
+            ({"covariates": ["pre_x"]}, {}),
+            ({"weights": {"A": 0.9, "B": 0.1}}, {}),
+            ({"treatment": "C"}, {}),
+            ({"control": "B"}, {}),
+            ({"design": {"estimator": "cuped"}}, {}),
+            ({"design": {"least_users": 2}}, {"least_users": 50}),
+            ({"design": {"crossovers": "drop"}}, {}),
+            ({"design": {"unit": "household"}}, {}),
+            ({"design": {"washout": "10m"}}, {"unit": ["region", "2h"]}),
+            ({"design": {"information": "users"}}, {}),
+            ({"design": {"planned_lift": 0.1}}, {}),
+            ({"design": {"combine": {"both": ["B", "C"]}}}, {}),
+            ({"design": {"prior": "0,0.1"}}, {"prior": "0,0.02"}),
+            ({"design": {"equivalence": 0.1}}, {"equivalence": 0.05}),
+        ],
+    )
+    def test_each_key_is_held_to(self, tmp_path, option, planned):
+        plan = plan_of(tmp_path, primary=["ACC"], **planned)
+        with pytest.raises(MicrecError, match=r"plan\.yaml: --[a-z-]+ .*: the plan says"):
+            abtest.analyze(users(), **{"control": "A", "treatment": "B", "checks": False, "plan": plan} | option)
+
     def test_a_missing_column_is_refused(self, tmp_path):
         plan = plan_of(tmp_path, primary=["ACC"], guardrails=[GUARD], slices=["country"])
         with pytest.raises(MicrecError, match="no column 'country'"):

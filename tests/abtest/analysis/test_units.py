@@ -379,3 +379,23 @@ class TestEmptyPeriods:
         design = Design(unit=("household",), schedule=tmp_path / "s.parquet")
         with pytest.raises(MicrecError, match="schedule: is for switchbacks"):
             read(households(40), replace(AB, design=design))
+
+
+class TestOddUnits:
+    """What real logs hold: users without a unit, units named by numbers."""
+
+    def test_users_without_a_household_are_refused_with_their_number(self):
+        log = households(60).with_columns(household=pl.when(pl.col("user_id") % 7 > 0).then(pl.col("household")))
+        empty = log["household"].null_count()
+        with pytest.raises(MicrecError, match=f"household: is empty in {empty:,} rows: every row needs its unit"):
+            read(log, HOUSE)
+
+    def test_the_column_of_the_unit_is_no_unused_number(self):
+        log = households(60).with_columns(household=pl.col("household").str.slice(1).cast(pl.Int64), age=pl.lit(3))
+        result = abtest.analyze(log, control="A", treatment="B", design={"unit": "household"}, checks=False)
+        assert "Not used: age; judge them with --metrics." in result.to_dict()["notes"]
+
+    def test_a_covariate_that_does_not_vary_is_told(self):
+        log = households(60).with_columns(pre_one=pl.lit(1.0))
+        result = abtest.analyze(log, control="A", treatment="B", checks=False)
+        assert "pre_one has one value for all users: it adjusts nothing." in result.to_dict()["notes"]
