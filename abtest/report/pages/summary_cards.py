@@ -7,6 +7,7 @@ from abtest.report import formatting
 from abtest.report.pages.experiment_tables import interval, outcome
 from abtest.report.tables import Results
 from abtest.report.totals import count, totals_of
+from abtest.stats.estimators import ESTIMATORS
 
 Data = Mapping[str, Any]
 
@@ -137,10 +138,11 @@ def _other_means(results: Results) -> SummaryLine | None:
     for effect in primary:
         own = _side(effect["lift_ci"]) if effect["significant"] else 0
         for name, other in effect["others"].items():
-            asked.add(name)
+            label = ESTIMATORS[name].label if name in ESTIMATORS else name
+            asked.add(label)
             side = _side(other["lift_ci"])
             if (side and own and side != own) or (side and not own and effect["significant"] is False):
-                apart.append(f"{effect['metric']} by {name} {formatting.percent(other['lift'])}")
+                apart.append(f"{effect['metric']} by {label} {formatting.percent(other['lift'])}")
     if apart:
         return SummaryLine("Other methods do not all agree", f"{'; '.join(apart)}.", "doubt")
     return (
@@ -209,5 +211,5 @@ def _column(one: Data) -> SummaryLine:
     )
     p = formatting.p_value(one["p_adjusted"])
     opposite = slices[0]["shrunken_ci"][1] < 0 < slices[-1]["shrunken_ci"][0]
-    text = f"No: {one['metric']} differs by {one['column']}" + (", and some lose" if opposite else "")
+    text = f"{one['metric']} differs by {one['column']}" + (", and some lose" if opposite else "")
     return SummaryLine(text, f"{shown}. One test of {len(slices)} slices: p {p}.", "doubt")
