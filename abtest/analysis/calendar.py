@@ -22,7 +22,7 @@ STARTS = "%Y-%m-%d %H:%M"
 _FIRST = 3
 
 
-class Calendar(NamedTuple):
+class SwitchbackCalendar(NamedTuple):
     """Periods of a switchback.
 
     Attributes:
@@ -38,11 +38,11 @@ class Calendar(NamedTuple):
 
 def calendar_of(
     known: pl.DataFrame, alive: pl.Series, places: tuple[str, ...], length: str | None, plan: AnalysisPlan, where: str
-) -> Calendar:
+) -> SwitchbackCalendar:
     """The calendar from the first period of the log, or of the schedule, to the last.
 
     Args:
-        known: Periods with rows, washed-out ones too: the columns of ``Calendar.known``.
+        known: Periods with rows, washed-out ones too: the columns of ``SwitchbackCalendar.known``.
         alive: UNIT of those with rows after the washout.
         places: Columns that name a place.
         length: Length of a period that is cut from times, such as ``2h``; None where periods are a column.
@@ -70,7 +70,7 @@ def calendar_of(
     full = pl.concat([known, found.select(known.columns)]).sort(UNIT)
     empty = full.filter(~pl.col(UNIT).is_in(alive.implode()))
     washed = len(empty) - len(found)
-    return Calendar(full, empty, tuple(_notes(len(empty), washed, unknown, scheduled is not None)))
+    return SwitchbackCalendar(full, empty, tuple(_notes(len(empty), washed, unknown, scheduled is not None)))
 
 
 def _notes(empty: int, washed: int, unknown: int, is_scheduled: bool) -> list[str]:
