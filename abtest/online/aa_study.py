@@ -64,8 +64,10 @@ def false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, seed: i
     log = log_of(days, plan)
     columns = {text: expr.alias(text) for text, expr in values(log.metrics).items()}
     metrics = [metric for metric in log.metrics if metric.slice == "all"]
-    columns |= {name: pl.col(name) for name in log.covariates}
-    strata = [slice_column(COLD)] if COLD in log.slices else []
+    estimator = plan.design.estimator
+    covariates = log.covariates if estimator == "cuped" else ()
+    columns |= {name: pl.col(name) for name in covariates}
+    strata = [slice_column(COLD)] if estimator == "poststratified" and COLD in log.slices else []
     users = log.users.select("user_id", *strata, *columns.values()).sort("user_id").collect()
     ids = users["user_id"].to_numpy()
     found: dict[str, list[float]] = {metric.name: [] for metric in metrics}
@@ -76,8 +78,8 @@ def false_alarms(days: pl.DataFrame, plan: AnalysisPlan, *, splits: int, seed: i
         cells = CellMoments.of(table.drop("user_id"), list(columns), ["arm", *strata])
         first, second = (_of_arm(cells, arm, strata) for arm in ("a", "b"))
         for metric in metrics:
-            asked = Comparison(first, second, term(metric), log.covariates, None, plan.alpha)
-            estimate = planned_estimate(asked, plan.design.estimator)
+            asked = Comparison(first, second, term(metric), covariates, None, plan.alpha)
+            estimate = planned_estimate(asked, estimator)
             if estimate.p is not None:
                 found[metric.name].append(estimate.p)
                 covered[metric.name] += estimate.lift_ci is None or estimate.lift_ci[0] <= 0 <= estimate.lift_ci[1]
