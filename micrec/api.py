@@ -284,6 +284,7 @@ def train(
     config: Config | Mapping[str, Any] | StrPath | None = None,
     settings: Settings | None = None,
     device: str | None = None,
+    start_from: StrPath | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> TrainedModel:
@@ -297,6 +298,8 @@ def train(
         config: A whole config, a mapping of its keys, or a YAML file of them.
         settings: Keys laid over the config: ``{"model.name": "fm", "train.epochs": 3}``.
         device: ``auto``, ``cpu``, ``cuda`` …; short for ``settings={"train.device": …}``.
+        start_from: Folder of an earlier model of the same base, trained on earlier days of a growing log: what it
+            learned of users, items and values that are still there is where this training starts.
         overwrite: Replace a finished model in ``out``.
         progress: Where to report; ``micrec.LineProgress()`` prints.
 
@@ -315,6 +318,7 @@ def train(
     """
     from micrec.checkpoint import remove_checkpoint
     from micrec.fitting import fit
+    from micrec.warm_start import EarlierModel
 
     resolved = resolve_config(preset, config, settings, device)
     folder = None if out is None else Path(out)
@@ -322,9 +326,10 @@ def train(
         source = data.folder if isinstance(data, Dataset) else Path(data)
         file = Path(config) if isinstance(config, str | PathLike) else None
         check_model_folder(folder, *(path for path in (source, file) if path is not None), overwrite=overwrite)
+    earlier = None if start_from is None else EarlierModel.read(Path(start_from) / MODEL)
     dataset = _dataset(data, progress)
     _use_threads(resolved)
-    model = TrainedModel(fit(dataset, resolved, folder=folder, progress=progress), dataset)
+    model = TrainedModel(fit(dataset, resolved, folder=folder, progress=progress, earlier=earlier), dataset)
     if folder is None:
         return model
     model = model.save(folder, overwrite=overwrite)

@@ -40,6 +40,7 @@ from micrec.progress import NoProgress, Progress
 from micrec.settings import check
 from micrec.train_data import Fields
 from micrec.training import Trainer
+from micrec.warm_start import EarlierModel
 
 
 @dataclass
@@ -146,6 +147,7 @@ def fit(
     folder: Path | None = None,
     progress: Progress | None = None,
     after_epoch: AfterEpoch | None = None,
+    earlier: EarlierModel | None = None,
 ) -> Fitted:
     """Train on the clicks before the test period.
 
@@ -158,6 +160,7 @@ def fit(
         folder: Where to keep the checkpoint of the run; an interrupted run found there goes on to the same result.
         progress: Where to report.
         after_epoch: Called at the end of each epoch of the search, and at once for those of an interrupted run.
+        earlier: A model to start from, in the search and in the refit; None = from random start values.
 
     Raises:
         MicrecError: On an impossible split, a loss that is not finite, or a checkpoint of another run.
@@ -167,7 +170,7 @@ def fit(
     coarse = coarse_times(dataset.clicks.time_ms, dataset.schema.days) if config.contrast.session.weight > 0 else None
     for note in [*notes, *([f"Sessions: {coarse}"] if coarse else [])]:
         progress.say(note)
-    run = _Run(dataset, config, folder, progress, after_epoch)
+    run = _Run(dataset, config, folder, progress, after_epoch, earlier)
     return run.complete()
 
 
@@ -201,11 +204,16 @@ class _Run:
         folder: Path | None,
         progress: Progress,
         after_epoch: AfterEpoch | None,
+        earlier: EarlierModel | None = None,
     ) -> None:
         self.dataset, self.config, self.progress, self.after_epoch = dataset, config, progress, after_epoch
         self.split: Split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
         self.folder = folder / "checkpoint" if folder else None
         self.identity = run_identity(dataset, config)
+        self.earlier = earlier
+        if earlier is not None:
+            earlier.check(dataset, self.split, config)
+            self.identity |= {"from": earlier.mark}
         self.state = RunState()
         if config.split.valid_fraction == 0:
             self.state = RunState(phase="refit", best_epoch=config.train.epochs)
@@ -263,6 +271,9 @@ class _Run:
     def _trainer(self, part: slice, saved: Snapshot | None) -> Trainer:
         trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config, progress=self.progress)
         self._check_room(trainer)
+        if saved is None and self.earlier is not None:
+            for line in self.earlier.carry_into(trainer.model, self.dataset):
+                self.progress.say(line)
         if saved is not None:
             assert self.folder is not None
             with whole_artifact(self.folder):

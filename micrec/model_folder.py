@@ -25,6 +25,7 @@ from micrec.models.two_tower import TwoTower
 from micrec.settings import check
 from micrec.train_data import load_fields
 from micrec.training import resolve_device
+from micrec.warm_start import VOCABULARY, packed_vocabulary
 
 PREFIX = "model."
 
@@ -56,12 +57,14 @@ class ModelManifest(ManifestPart):
 
 
 def save_model(fitted: Fitted, dataset: Dataset, folder: Path, *, overwrite: bool = False) -> None:
-    """Write parameters and manifest (config, fields, vocabulary sizes, id-map hash, versions) as one folder.
+    """Write parameters and manifest (config, fields, vocabulary, id-map hash, versions) as one folder.
 
     Raises:
         MicrecError: If the folder is taken or cannot be written.
     """
-    save_artifact(folder, "model", model_tensors(fitted.model), model_manifest(fitted, dataset), overwrite=overwrite)
+    until_ms = int(dataset.clicks.time_ms[fitted.trained_clicks - 1])
+    tensors = {**model_tensors(fitted.model), VOCABULARY: packed_vocabulary(fitted.model, dataset, until_ms)}
+    save_artifact(folder, "model", tensors, model_manifest(fitted, dataset), overwrite=overwrite)
 
 
 def load_model(folder: Path, dataset: Dataset, *, device: str = "auto") -> Fitted:

@@ -42,6 +42,10 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one config key; repeatable.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; short for --set train.device=DEVICE.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="MODEL", help="Folder of an earlier model to start from, as train wrote it."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
     """Train one model. The same command resumes an interrupted training."""
@@ -50,9 +54,11 @@ def train(
     from micrec.progress import LineProgress
 
     resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
-    check_model_folder(out, data, *([config] if config else []), overwrite=force)
+    inputs = [path for path in (data, config, start_from) if path is not None]
+    check_model_folder(out, *inputs, overwrite=force)
+    given: dict[str, Any] = {"config": resolved, "start_from": start_from, "overwrite": force}
     try:
-        model = run(data, out, config=resolved, overwrite=force, progress=LineProgress())
+        model = run(data, out, **given, progress=LineProgress())
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted: the same command goes on from {out}", err=True)
         raise typer.Exit(130) from None
