@@ -65,8 +65,8 @@ def main() -> None:
     clock = Clock()
     Engine._morning = clock.timed("mornings", Engine._morning)
     TwoTowerMatcher.retrieve = clock.timed("two-tower, search", TwoTowerMatcher.retrieve)
-    TwoTowerMatcher.embed = clock.timed("two-tower, user embedding", TwoTowerMatcher.embed)
-    CtrRanker.score = clock.timed("ranking, scores", CtrRanker.score)
+    TwoTowerMatcher.query = clock.timed("two-tower, user embedding", TwoTowerMatcher.query)
+    CtrRanker.score_nominated = clock.timed("ranking, scores", CtrRanker.score_nominated)
     ClickFeatures.request = clock.timed("ranking, look-ups of requests", ClickFeatures.request)
     folder = Path(tempfile.mkdtemp(prefix="bench-funnel-"))
     try:
