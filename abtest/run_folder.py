@@ -42,6 +42,7 @@ HTML_FILE = "report.html"
 LATEX_FILE = "table.tex"
 TABLE_FILES = ("table.csv", "trials.csv", "figure.png", "figure.pdf")  # of kinds that make a table
 DIAGNOSIS_FILES = ("diagnosis.md", "diagnosis.csv", "diagnosis.png", "diagnosis.pdf")
+DESIGN_FILE = "design.json"  # of micrec design
 SEARCH_FILES = ("journal.log", "best.yaml")  # of micrec tune
 SEARCH_FOLDER = "search"  # checkpoints of its trials
 RUN_BYTES = 5_000_000  # what the files of a small run take
@@ -208,6 +209,7 @@ def _remove_run(out: Path) -> None:
         *TABLE_FILES,
         *DIAGNOSIS_FILES,
         *SEARCH_FILES,
+        DESIGN_FILE,
         ".runtime_s",
     ):
         (out / name).unlink(missing_ok=True)

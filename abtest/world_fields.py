@@ -10,6 +10,8 @@ from simulator.ranking import RANKERS
 from simulator.world.item_table import dataset_schema
 from simulator.world.world_config import WorldConfig
 
+_SINGLE = (FieldType.ID, FieldType.CATEGORICAL)
+
 
 def config_field_faults(config: Config, world: WorldConfig) -> list[str]:
     """Fields of the model and of the semantic loss that the world does not have."""
@@ -22,6 +24,11 @@ def config_field_faults(config: Config, world: WorldConfig) -> list[str]:
     if semantic.weight > 0 and semantic.source == "content" and not world.content.dim:
         faults.append("contrast.semantic.source: content needs vectors of the items: set world.content.dim")
     return faults
+
+
+def user_fields(world: WorldConfig) -> tuple[str, ...]:
+    """Fields of the user table with one value per user."""
+    return tuple(name for name, kind in dataset_schema(world).users.items() if kind in _SINGLE)
 
 
 def together(of: str, faults: Mapping[str, list[str]]) -> list[str]:

@@ -6,6 +6,7 @@ over the same users (CTR: clicks over impressions); its unit is still the user.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -215,18 +216,22 @@ def load_metrics(path: Path) -> tuple[list[Metric], list[str]]:
     return metrics_of(load_yaml(path), str(path))
 
 
-def metrics_of(data: Mapping[str, Any], where: str) -> tuple[list[Metric], list[str]]:
+def metrics_of(
+    data: Mapping[str, Any], where: str, named: Mapping[str, Metric] = MappingProxyType({})
+) -> tuple[list[Metric], list[str]]:
     """The same from the keys of such a file.
 
     Args:
         data: The keys of a :class:`MetricsFile`.
         where: What they are called in messages.
+        named: Metrics that are known by name beside the built-in ones.
 
     Raises:
         MicrecError: As ``load_metrics``.
     """
     file = validate(MetricsFile, data, where=where)
-    known, faults = {**BUILTIN, **{f"retention-{day}": retention(day) for day in RETENTION_DAYS}}, []
+    known = {**BUILTIN, **named, **{f"retention-{day}": retention(day) for day in RETENTION_DAYS}}
+    faults: list[str] = []
     made: dict[str, UserColumn] = {}
     for name, column in file.user_columns.items():
         try:

@@ -105,8 +105,8 @@ def load_plan(path: Path) -> PlanFile:
     return plan
 
 
-def planned_metrics(plan: PlanFile, where: str) -> list[Metric]:
-    """The metrics of a plan with their roles, margins, nulls and levels.
+def planned_metrics(plan: PlanFile, where: str, named: Mapping[str, Metric] = MappingProxyType({})) -> list[Metric]:
+    """The metrics of a plan with their roles, margins, nulls and levels; ``named`` are known beside the built-in ones.
 
     Raises:
         MicrecError: If a name is unknown or appears twice.
@@ -118,7 +118,7 @@ def planned_metrics(plan: PlanFile, where: str) -> list[Metric]:
         "secondary": plan.secondary,
         "metrics": {name: one.model_dump(exclude_unset=True) for name, one in plan.metrics.items()},
     }
-    found, _ = metrics_of(data, where)
+    found, _ = metrics_of(data, where, named)
     return [_as_planned(metric, entries.get(metric.name)) for metric in found]
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from abtest.cli.analysis_commands import app as analysis_commands
+from abtest.cli.design_commands import app as design_commands
 from abtest.cli.history_commands import app as history_commands
 from abtest.cli.map_commands import app as map_commands
 from abtest.cli.plan_commands import app as plan_commands
@@ -40,6 +41,7 @@ COMMANDS = (
     tune_commands,
     serving_commands,
     map_commands,
+    design_commands,
     world_commands,
     plan_commands,
     analysis_commands,

@@ -170,8 +170,10 @@ def _looks(days: pl.DataFrame, plan: AnalysisPlan) -> list[DayLook]:
     return looks_of(daily, plan, log.days) if daily is not None and log.days is not None else []
 
 
-def aa_section(found: Sequence[FalseAlarms], alpha: float, daily: Sequence[DailyAlarms] = ()) -> Section:
-    """The calibration as a section of the report."""
+def aa_section(
+    found: Sequence[FalseAlarms], alpha: float, daily: Sequence[DailyAlarms] = (), *, alike: str = ""
+) -> Section:
+    """The calibration as a section of the report; ``alike`` says which arms are identical."""
     rows = [
         (
             one.metric,
@@ -189,12 +191,13 @@ def aa_section(found: Sequence[FalseAlarms], alpha: float, daily: Sequence[Daily
     text = (
         f"The test cries wolf too often or too seldom on {', '.join(bad)}: do not trust it there."
         if bad
-        else "Arms are identical, so every alarm is false: their share is what it should be."
+        else "The share of alarms is what it should be."
     )
     tables = [Table("Read once, at the end", header, rows, [])]
     if daily:
         tables.append(_daily_table(daily, alpha))
-    return Section("Calibration over many assignments", (text,), tables)
+    first = alike or "The arms are NOT identical: a difference between them is no false alarm, so this is no A/A."
+    return Section("Calibration over many assignments", (first, text), tables)
 
 
 def _unsound(daily: Sequence[DailyAlarms]) -> list[str]:

@@ -111,7 +111,7 @@ def possible_of(scenario: OnlineScenario, root: Path) -> Possible | None:
     if chosen.possible is None:
         return None
     days = {part: _days(root / Simulation(variant, 0, part).path / MEASURES) for part in possible_parts(chosen)}
-    return measure_possible(chosen, days, plan_of(chosen, (chosen.treatments[0],), ""))
+    return measure_possible(chosen, days, plan_of(chosen, (chosen.treatments[0],), "", usual=True))
 
 
 def _days(folder: Path) -> pl.DataFrame:
@@ -137,15 +137,25 @@ def _damaged(folder: Path, fault: Exception) -> MicrecError:
     )
 
 
-def plan_of(scenario: OnlineScenario, treatments: tuple[str, ...], command: str) -> AnalysisPlan:
-    """The plan of the analysis: fixed by the scenario before anything is simulated. Arms go by their labels."""
+def plan_of(
+    scenario: OnlineScenario, treatments: tuple[str, ...], command: str, *, usual: bool = False
+) -> AnalysisPlan:
+    """The plan of the analysis: fixed by the scenario before anything is simulated. Arms go by their labels.
+
+    Args:
+        scenario: The variant.
+        treatments: Names of the treatments that are compared with control.
+        command: What the user typed, for the report.
+        usual: Whether the usual metrics are measured, whatever the scenario names.
+    """
     labels = {name: arm.label for name, arm in scenario.arms.items()}
     chosen = (CONTROL, *treatments)
     return AnalysisPlan(
         control=labels[CONTROL],
         treatments=tuple(labels[arm] for arm in treatments),
         alpha=scenario.alpha,
-        metrics=scenario.planned_metrics(),
+        metrics=None if usual else scenario.planned_metrics(),
+        slices=() if usual else scenario.slices,
         planned_days=scenario.days,
         looks=scenario.looks if scenario.days > 1 else "final",
         weights={labels[arm]: scenario.arms[arm].weight for arm in chosen},

@@ -7,13 +7,17 @@ from pathlib import Path
 import polars as pl
 
 from abtest.arms import CONTROL
+from abtest.online.designs import DesignScenario
 from abtest.online.extra_worlds import INTERLEAVED, OFF_POLICY, interleaved_name, teams
 from abtest.online.interleaving import CREDITS_FILE, Preference, compare, credits_of
 from abtest.online.measures import DAYS_FILE, MEASURES, channel_names
 from abtest.online.off_policy import CHOICES_FILE, PolicyFound, choices_of, estimate
 from abtest.online.online_scenario import OnlineScenario
+from abtest.online.unit_sums import UNITS_FILE, unit_sums
 from micrec.errors import MicrecError
 from simulator.platform.arms import arm_pipelines
+
+WARM_UP = "warmup"
 
 
 def extra_tables(scenario: OnlineScenario, part: str) -> Mapping[str, Callable[[list[Path]], pl.DataFrame]]:
@@ -26,6 +30,9 @@ def extra_tables(scenario: OnlineScenario, part: str) -> Mapping[str, Callable[[
     if part.startswith(OFF_POLICY):
         (pipeline,) = arm_pipelines(scenario.platform_config(0, part)).values()
         return {CHOICES_FILE: partial(choices_of, last=pipeline.slate_size - 1)}
+    if isinstance(scenario, DesignScenario) and part != WARM_UP:
+        by_time = scenario.platform.assignment.unit == "time"
+        return {UNITS_FILE: partial(unit_sums, period_h=scenario.platform.assignment.period_h if by_time else 24.0)}
     return {}
 
 

@@ -104,5 +104,8 @@ def teams(production: Pipeline, arms: Mapping[str, Pipeline], arm: str) -> tuple
 
 def _interleaved(production: Pipeline, arms: Mapping[str, Pipeline], arm: str, name: str) -> dict[str, Any]:
     first, second = teams(production, arms, arm)
-    challenger = channels_of(production, arms[arm])[name]
+    own = (arms[arm].get("channels") or {}).get(name) or {}
+    challenger = dict(channels_of(production, arms[arm])[name])
+    if challenger["kind"] != production["channels"].get(name, challenger)["kind"]:
+        challenger["options"] = own.get("options", {})  # production's mean nothing to another kind
     return merge(dict(arms[CONTROL]), {"channels": {second: challenger}, "merge": {"draft": [first, second]}})

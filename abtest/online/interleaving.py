@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from abtest.online.day_logs import scan
 from abtest.online.lift_text import percent
-from abtest.online.measures import scan
 from abtest.report.sections import Section
 from abtest.report.tables import Table
 from abtest.stats.preference import UsersNeeded, UsersRatio, adjusted, interleaved, split_test, users_ratio

@@ -13,7 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from abtest.online.day_logs import scan
 from abtest.online.online_scenario import OnlineScenario
+from abtest.online.platform_metrics import asked_columns, event_counts, with_slices
 from abtest.run_folder import write_json
 from simulator.platform.archive import Archive
 from simulator.platform.arms import arm_pipelines
@@ -73,9 +75,9 @@ def user_days(
     """One row per user and day with a request: counts, and what was known before the experiment.
 
     Columns: ``user_id, arm, day`` (1 = first of the experiment), ``requests, impressions, clicks, dwell_s, likes,
-    follows, link_clicks``; ``cold``: fewer than ``cold_clicks`` clicks before the experiment; ``pre_clicks``,
-    ``pre_dwell_s`` of the warm-up, null for users who came later; ``pre_impressions`` of it and ``pre_organic``, clicks
-    before the platform opened, 0 for them.
+    follows, link_clicks``, and what the scenario's metrics and slices read beyond these; ``cold``: fewer than
+    ``cold_clicks`` clicks before the experiment; ``pre_clicks``, ``pre_dwell_s`` of the warm-up, null for users who
+    came later; ``pre_impressions`` of it and ``pre_organic``, clicks before the platform opened, 0 for them.
     """
     keys = ["user_id", "arm", "day"]
     asked = (
@@ -94,12 +96,14 @@ def user_days(
         )
     )
     linked = scan(folders, "ground_truth").filter(pl.col("cause") == "link").group_by(keys).agg(link_clicks=pl.len())
-    table = asked.join(acted, on=keys, how="left", maintain_order="left").join(
-        linked, on=keys, how="left", maintain_order="left"
-    )
+    extra = asked_columns(scenario.planned_metrics())
+    table = asked
+    for counted in (acted, linked, *event_counts(extra, setting, folders, before)):
+        table = table.join(counted, on=keys, how="left", maintain_order="left")
+    table = with_slices(table, scenario.slices, setting.users)
     past = _past(scenario, setting, arrived_s, before).lazy()
     labels = {name: arm.label for name, arm in scenario.arms.items()}
-    counts = ("clicks", "dwell_s", "likes", "follows", "link_clicks")
+    counts = ("clicks", "dwell_s", "likes", "follows", "link_clicks", *extra)
     return (
         table.with_columns(pl.col(name).fill_null(0) for name in counts)
         .join(past, on="user_id", how="left", maintain_order="left")
@@ -209,12 +213,6 @@ def _returns(requests: pl.LazyFrame) -> pl.LazyFrame:
     cohort = seen.filter(pl.col("day") == 0).select("arm", "user_id")
     back = seen.join(cohort, on=["arm", "user_id"]).group_by("arm", "day").agg(users=pl.len())
     return back.join(cohort.group_by("arm").agg(cohort=pl.len()), on="arm").sort("arm", "day")
-
-
-def scan(folders: list[Path], table: str) -> pl.LazyFrame:
-    """A table of the platform's log over days."""
-    below = "ground_truth/" if table == "ground_truth" else ""
-    return pl.concat([pl.scan_parquet(folder / f"{below}{table}-*.parquet") for folder in folders])
 
 
 def _ages(folders: list[Path]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from abtest.online.measures import scan
+from abtest.online.day_logs import scan
 from abtest.report.figures import Intervals, Row
 from abtest.report.sections import Block, Section
 from abtest.report.tables import Table

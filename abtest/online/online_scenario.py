@@ -8,13 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
-from abtest.analysis.metrics import BUILTIN, Metric
+from abtest.analysis.metrics import BUILTIN, Metric, MetricConfig
 from abtest.analysis.plan_file import PlanFile, PlannedMetric, planned_metrics
 from abtest.arms import CONTROL, UNREAD_ONLINE, Arm, arm_faults, config_faults, mapping
 from abtest.online.extra_worlds import InterleavingConfig, OffPolicyConfig, extra_worlds, interleaving_faults
+from abtest.online.platform_metrics import NAMED, metric_faults
 from abtest.online.worlds_beside import channels_of, serves_arm_model, worlds_beside
 from abtest.stats.estimators import EstimatorName
-from abtest.world_fields import config_field_faults, pipeline_field_faults, together
+from abtest.world_fields import config_field_faults, pipeline_field_faults, together, user_fields
 from micrec.bounds import Days, Repeats, Rows, Seed, Splits
 from micrec.config import Config, Frozen
 from micrec.errors import MicrecError
@@ -155,6 +156,19 @@ class OnlineScenario(Frozen):
         description="What the verdict and the looks rest on: welch; cuped, which takes off what clicks before the "
         "experiment predict; or poststratified, over cold and warm users. The other readings stand beside it.",
     )
+    secondary: tuple[str, ...] = Field(
+        (), description="Metrics that are looked at beside the usual ones: of the platform's, or of metrics."
+    )
+    metrics: dict[str, MetricConfig] = Field(
+        default_factory=dict,
+        description="Metrics of one's own by name, as in a file of metrics: expressions on the platform's events by user "
+        "(clicks, dwell_s, likes, follows, impressions, requests, new_item_clicks, tail_clicks, latency_ms, failed, "
+        "fallbacks).",
+    )
+    slices: tuple[str, ...] = Field(
+        (),
+        description="Fields of the user table; every value is a slice, beside cold and warm users.",
+    )
     paper: dict[str, float] = Field(
         default_factory=dict, description="The paper's own lifts by metric, as shares; shown for comparison."
     )
@@ -180,18 +194,20 @@ class OnlineScenario(Frozen):
         Raises:
             MicrecError: If there is no metric of a name, or one has two roles.
         """
-        if self.primary == PRIMARY and not self.guardrails:
+        if self.primary == PRIMARY and not (self.guardrails or self.secondary or self.metrics):
             return None
         plan, faults = check(PlanFile, self._planned())
         if plan is None or faults:
             raise MicrecError.of("plan", faults)
-        return tuple(planned_metrics(plan, "plan"))
+        return tuple(planned_metrics(plan, "plan", NAMED))
 
     def _planned(self) -> dict[str, Any]:
         """The metrics as a plan file has them: those without a role of their own are looked at only."""
         lists = {key: [_plain_metric(one) for one in getattr(self, key)] for key in ("primary", "guardrails")}
-        own = {one if isinstance(one, str) else one["metric"] for one in chain(*lists.values())}
-        return {**lists, "secondary": [name for name in BUILTIN if name not in own], "alpha": self.alpha}
+        own = {one if isinstance(one, str) else one["metric"] for one in chain(*lists.values(), self.secondary)}
+        secondary = [*(name for name in BUILTIN if name not in own), *self.secondary]
+        metrics = {name: one.model_dump(mode="json", exclude_unset=True) for name, one in self.metrics.items()}
+        return {**lists, "secondary": secondary, "metrics": metrics, "alpha": self.alpha}
 
     @property
     def all_days(self) -> int:
@@ -218,6 +234,10 @@ class OnlineScenario(Frozen):
                 faults += [fault for fault in variants[-1]._field_faults(keys, pipelines) if fault not in faults]
                 late = _late_faults(keys.pipeline, pipelines, variants[-1].days)
                 faults += [fault for fault in late if fault not in faults]
+                wrong = metric_faults(
+                    variants[-1].planned_metrics(), variants[-1].slices, user_fields(variants[-1].world)
+                )
+                faults += [fault for fault in wrong if fault not in faults]
                 faults += variants[-1]._empty_arm_faults() if variants[-1].experiment else []
                 faults += [fault for fault in variants[-1]._extra_world_faults() if fault not in faults]
             except MicrecError as fault:

@@ -25,7 +25,9 @@ def _calibration(one: Replication, out: Path, command: str) -> list[Section]:
     days = pl.read_parquet(folder / DAYS_FILE)
     salts = {"splits": scenario.splits, "seed": scenario.seed}
     daily = daily_false_alarms(days, plan, **salts) if scenario.days > 1 else ()
-    return [aa_section(false_alarms(days, plan, **salts), scenario.alpha, daily)]
+    alike = OnlineScenario.identical_arms(scenario)
+    alike = alike and f"{alike} Every significant difference is a false alarm."
+    return [aa_section(false_alarms(days, plan, **salts), scenario.alpha, daily, alike=alike)]
 
 
 def _trends(primary: Sequence[Summary], alpha: float) -> list[str]:

@@ -111,7 +111,7 @@ def _days(root: Path, part: str) -> pl.DataFrame:
 
 def _lifts(scenario: OnlineScenario, before: pl.DataFrame, after: pl.DataFrame) -> dict[str, TrueLift]:
     """By metric, of everybody; any two worlds pass for control and treatment."""
-    plan = plan_of(scenario, (scenario.treatments[0],), "")
+    plan = plan_of(scenario, (scenario.treatments[0],), "", usual=True)
     return {metric: lift for (metric, where, _), lift in true_lifts(before, after, plan).items() if where == "all"}
 
 
