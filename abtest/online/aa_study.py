@@ -173,7 +173,7 @@ def _looks(days: pl.DataFrame, plan: AnalysisPlan) -> list[DayLook]:
 def aa_section(
     found: Sequence[FalseAlarms], alpha: float, daily: Sequence[DailyAlarms] = (), *, alike: str = ""
 ) -> Section:
-    """The calibration as a section of the report; ``alike`` says which arms are identical."""
+    """The calibration as a section of the report; ``alike`` says whether the arms are."""
     rows = [
         (
             one.metric,
@@ -196,8 +196,7 @@ def aa_section(
     tables = [Table("Read once, at the end", header, rows, [])]
     if daily:
         tables.append(_daily_table(daily, alpha))
-    first = alike or "The arms are NOT identical: a difference between them is no false alarm, so this is no A/A."
-    return Section("Calibration over many assignments", (first, text), tables)
+    return Section("Calibration over many assignments", (text, *([alike] if alike else [])), tables)
 
 
 def _unsound(daily: Sequence[DailyAlarms]) -> list[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from abtest.arms import CONTROL
 from abtest.online.design_scores import (
-    Measured,
+    DesignRun,
     Score,
     clicks_by_day,
     measure,
@@ -19,7 +19,7 @@ from abtest.online.design_scores import (
     scores_of,
     true_lift,
 )
-from abtest.online.designs import USER, Design, DesignScenario, design_scenario, designs_of
+from abtest.online.designs import USER, DesignScenario, ExperimentDesign, design_scenario, designs_of
 from abtest.online.measures import MEASURES
 from abtest.online.online_scenario import OnlineScenario
 from abtest.online.parallel import simulate_all
@@ -58,7 +58,7 @@ class Advice(NamedTuple):
         wanted: Lift that the days are for.
     """
 
-    designs: dict[str, Design]
+    designs: dict[str, ExperimentDesign]
     scores: list[Score]
     recommended: Score | None
     truth: tuple[float, ...]
@@ -169,10 +169,10 @@ def _simulate(
 
 def _runs(
     study: DesignScenario, root: Path, names: Sequence[str], numbers: range, clusters: Clusters
-) -> tuple[dict[str, list[Measured]], tuple[float, ...]]:
+) -> tuple[dict[str, list[DesignRun]], tuple[float, ...]]:
     """Every experiment beside its truth, and the truths."""
     (treatment,) = study.treatments
-    runs: dict[str, list[Measured]] = {name: [] for name in names}
+    runs: dict[str, list[DesignRun]] = {name: [] for name in names}
     truths = []
     for number in numbers:
         truth = true_lift(*(_sums(root, USER, number, part) for part in (CONTROL, treatment)))
@@ -188,7 +188,7 @@ def _runs(
 def _scores(
     study: DesignScenario,
     root: Path,
-    runs: Mapping[str, Sequence[Measured]],
+    runs: Mapping[str, Sequence[DesignRun]],
     numbers: range,
     clusters: Clusters,
     given: Mapping[str, Any],

@@ -27,7 +27,7 @@ POWER = 0.8
 Floats = NDArray[np.float64]
 
 
-class Measured(NamedTuple):
+class DesignRun(NamedTuple):
     """One experiment under one design.
 
     Attributes:
@@ -101,16 +101,22 @@ def true_lift(control: pl.DataFrame, treatment: pl.DataFrame) -> float:
     return after / before - 1.0
 
 
-def measured(estimate: Estimate, truth: float) -> Measured | None:
+def measured(estimate: Estimate, truth: float) -> DesignRun | None:
     """What is kept of an experiment; None where it could not be judged."""
     if estimate.lift is None or estimate.lift_se is None or estimate.df is None:
         return None
     units = estimate.control.n + estimate.treatment.n
-    return Measured(estimate.lift, estimate.lift_ci, estimate.lift_se, estimate.df, units, truth)
+    return DesignRun(estimate.lift, estimate.lift_ci, estimate.lift_se, estimate.df, units, truth)
 
 
 def score(
-    name: str, runs: Sequence[Measured], *, alpha: float, days: int, wanted: float | None, growth: Sequence[Floats] = ()
+    name: str,
+    runs: Sequence[DesignRun],
+    *,
+    alpha: float,
+    days: int,
+    wanted: float | None,
+    growth: Sequence[Floats] = (),
 ) -> Score | None:
     """A design's score; None where no experiment could be judged.
 
@@ -204,7 +210,7 @@ def clicks_by_day(sums: pl.DataFrame, unit: Unit, clusters: NDArray[np.int64]) -
     return found
 
 
-def scores_of(runs: Mapping[str, Sequence[Measured]], **given: object) -> list[Score]:
+def scores_of(runs: Mapping[str, Sequence[DesignRun]], **given: object) -> list[Score]:
     """Scores of all designs that could be judged, the user split first."""
     found = [score(name, own, **given) for name, own in runs.items()]  # type: ignore[arg-type]
     return sorted((one for one in found if one is not None), key=lambda one: one.name != USER)

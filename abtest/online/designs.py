@@ -17,7 +17,7 @@ HOLDOUT_SHARE = 0.1
 Unit = Literal["user", "cluster", "period"]
 
 
-class Design(NamedTuple):
+class ExperimentDesign(NamedTuple):
     """One way of running the experiment.
 
     Attributes:
@@ -40,7 +40,7 @@ class DesignScenario(OnlineScenario):
     unit: Unit = Field("user", description="What this variant assigns.")
 
 
-def designs_of(scenario: OnlineScenario, cluster_fields: Sequence[str]) -> dict[str, Design]:
+def designs_of(scenario: OnlineScenario, cluster_fields: Sequence[str]) -> dict[str, ExperimentDesign]:
     """The designs that are scored, the user split first.
 
     Args:
@@ -57,24 +57,32 @@ def designs_of(scenario: OnlineScenario, cluster_fields: Sequence[str]) -> dict[
     clusters = keys(assignment={"unit": "cluster", "cluster_fields": list(cluster_fields)})
     few = {"arms": {name: {"weight": _holdout_weight(name, scenario)} for name in scenario.arms}}
     found = (
-        Design(USER, "user", keys(), "each user has an arm; models learn from both arms' log"),
-        Design("clustered split", "cluster", clusters, f"users with the same {', '.join(cluster_fields)} share an arm"),
-        Design("switchback by hour", "period", switchback(HOUR_H), "everybody changes the arm every hour or two"),
-        Design("switchback by day", "period", switchback(DAY_H), "everybody changes the arm every day or two"),
-        Design("diverted data", "user", keys(training="diverted"), "each arm's models learn from its own users' log"),
-        Design(
+        ExperimentDesign(USER, "user", keys(), "each user has an arm; models learn from both arms' log"),
+        ExperimentDesign(
+            "clustered split", "cluster", clusters, f"users with the same {', '.join(cluster_fields)} share an arm"
+        ),
+        ExperimentDesign(
+            "switchback by hour", "period", switchback(HOUR_H), "everybody changes the arm every hour or two"
+        ),
+        ExperimentDesign(
+            "switchback by day", "period", switchback(DAY_H), "everybody changes the arm every day or two"
+        ),
+        ExperimentDesign(
+            "diverted data", "user", keys(training="diverted"), "each arm's models learn from its own users' log"
+        ),
+        ExperimentDesign(
             "co-diverted data",
             "user",
             keys(training="diverted", catalogue="diverted"),
             "the same, and each arm shows items of its own only",
         ),
-        Design("holdout", "user", keys() | few, f"{HOLDOUT_SHARE:.0%} of the users stay under control"),
+        ExperimentDesign("holdout", "user", keys() | few, f"{HOLDOUT_SHARE:.0%} of the users stay under control"),
     )
     return {one.name: one for one in found}
 
 
 def design_scenario(
-    scenario: OnlineScenario, designs: Mapping[str, Design], *, replications: int
+    scenario: OnlineScenario, designs: Mapping[str, ExperimentDesign], *, replications: int
 ) -> tuple[DesignScenario, dict[str, Any]]:
     """The scenario whose variants are the designs, and the same as plain data.
 

@@ -25,9 +25,14 @@ def _calibration(one: Replication, out: Path, command: str) -> list[Section]:
     days = pl.read_parquet(folder / DAYS_FILE)
     salts = {"splits": scenario.splits, "seed": scenario.seed}
     daily = daily_false_alarms(days, plan, **salts) if scenario.days > 1 else ()
-    alike = OnlineScenario.identical_arms(scenario)
-    alike = alike and f"{alike} Every significant difference is a false alarm."
-    return [aa_section(false_alarms(days, plan, **salts), scenario.alpha, daily, alike=alike)]
+    return [aa_section(false_alarms(days, plan, **salts), scenario.alpha, daily, alike=_alike(scenario))]
+
+
+def _alike(scenario: OnlineScenario) -> str:
+    """Whether the arms of an A/A are identical, in words."""
+    if alike := OnlineScenario.identical_arms(scenario):
+        return f"{alike} Every significant difference is a false alarm."
+    return "The arms are NOT identical, so this is no A/A: a difference between them is no false alarm."
 
 
 def _trends(primary: Sequence[Summary], alpha: float) -> list[str]:

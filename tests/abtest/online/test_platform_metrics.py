@@ -8,7 +8,7 @@ from abtest.online.experiment import judge
 from abtest.online.platform_metrics import ASKED, HEAD_SHARE, NEW_DAYS
 from abtest.online.simulate import simulate, simulations_of
 from abtest.online.study import study_section, summarise
-from abtest.online.study_reports import ONLINE_AB
+from abtest.online.study_reports import ONLINE_AB, _alike
 from micrec.errors import MicrecError
 from tests.abtest.online.tiny_runs import run, tiny
 
@@ -119,5 +119,6 @@ def test_what_the_platform_does_not_have_is_refused(keys, text):
 
 
 def test_an_a_a_report_says_that_its_arms_are_identical():
-    assert "identical" in aa_section([], 0.05, alike="The arms a and b are identical.").text[0]
-    assert "NOT identical" in aa_section([], 0.05).text[0]
+    assert "are identical" in _alike(tiny("kind=aa"))
+    assert "NOT identical" in _alike(tiny("kind=aa", "arms.treatment.pipeline.slate_size=6"))
+    assert aa_section([], 0.05, alike="said").text[-1] == "said"
