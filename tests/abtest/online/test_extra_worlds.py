@@ -145,3 +145,28 @@ def test_fewer_users_are_the_first_ones():
     found = run(*WORLDS, BETTER, "interleaving={users: 100}", part=f"{INTERLEAVED}treatment")
     assert found.days["user_id"].max() < 100
     assert Simulation("main", 0, f"{INTERLEAVED}treatment") in simulations_of(scenario)
+
+
+def test_results_are_what_the_schema_says(judged):
+    """Both parts of results.json validate as the published schema has them."""
+    import json
+
+    from jsonschema import Draft202012Validator
+
+    from abtest.online.interleaving import interleaving_data
+    from abtest.online.off_policy import off_policy_data
+    from abtest.run_folder import json_text
+    from abtest.schema import results_schema
+
+    def properties(node):
+        if isinstance(node, dict):
+            if "off_policy" in node.get("properties", {}):
+                return node["properties"]
+            return next((found for one in node.values() if (found := properties(one))), None)
+        return next((found for one in node if (found := properties(one))), None) if isinstance(node, list) else None
+
+    known = properties(results_schema())
+    data = {"a": interleaving_data(judged.preferences), "b": off_policy_data(judged.policies)}
+    plain = json.loads(json_text(data))
+    Draft202012Validator(known["interleaving"]).validate(plain["a"])
+    Draft202012Validator(known["off_policy"]).validate(plain["b"])
