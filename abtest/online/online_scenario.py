@@ -161,9 +161,9 @@ class OnlineScenario(Frozen):
     )
     metrics: dict[str, MetricConfig] = Field(
         default_factory=dict,
-        description="Metrics of one's own by name, as in a file of metrics: expressions on the platform's events by user "
-        "(clicks, dwell_s, likes, follows, impressions, requests, new_item_clicks, tail_clicks, latency_ms, failed, "
-        "fallbacks).",
+        description="Metrics of one's own by name, as in a file of metrics: expressions on the platform's events by "
+        "user (clicks, dwell_s, likes, follows, impressions, requests, new_item_clicks, tail_clicks, latency_ms, "
+        "failed, fallbacks).",
     )
     slices: tuple[str, ...] = Field(
         (),
