@@ -87,6 +87,7 @@ def rates(
     plan = replace(PLAN, looks="daily" if looks else "final", design=design)
     read = daily if looks else once
     alarms = np.mean([read(make(seed, 0.0), plan) for seed in range(replications)])
+    print(f"  false alarms {alarms:.2%} of {replications:,}", flush=True)
     found = np.mean([read(make(seed, lift), plan) for seed in range(replications // 4)])
     return f"false alarms {alarms:.2%}, found a lift of {lift:.0%} in {found:.1%}"
 
