@@ -6,7 +6,8 @@
 A bundle of one base model (fm, 64 numbers, one epoch on random clicks) is served by a process of its own; clients in a
 second process keep a connection each and ask one list after the other for random known users. Half way the bundle is
 written anew, so that the service takes it over while it is asked. Every answer is checked to hold k items; an error, or
-an answer other than 200, ends the run. Times are seen by the clients; service and clients share the machine's cores.
+an answer other than 200, ends the run. Times are seen by the clients; service and clients share the machine's cores, so
+the processor time of the service per request, its reload included, stands beside them.
 """
 
 import argparse
@@ -114,7 +115,7 @@ def main() -> None:
 def measure(options: argparse.Namespace, folder: Path, port: int, service: "subprocess.Popen[str]") -> None:
     """Ask for half the time, replace the bundle, ask for the other half."""
     clients = [Client(port, seed, options.k) for seed in range(options.clients)]
-    started = time.perf_counter()
+    started, used_s = time.perf_counter(), cpu_s(service.pid)
     for client in clients:
         client.start()
     time.sleep(options.seconds / 2)
@@ -127,7 +128,7 @@ def measure(options: argparse.Namespace, folder: Path, port: int, service: "subp
         client.stopping.set()
     for client in clients:
         client.join()
-    lasted = time.perf_counter() - started
+    lasted, used_s = time.perf_counter() - started, cpu_s(service.pid) - used_s
     if faults := [client.fault for client in clients if client.fault]:
         raise SystemExit(f"{len(faults)} clients met an error: {faults[0]}")
     seconds = np.concatenate([client.seconds for client in clients])
@@ -138,10 +139,17 @@ def measure(options: argparse.Namespace, folder: Path, port: int, service: "subp
     memory = next(line for line in Path(f"/proc/{service.pid}/status").read_text().splitlines() if "VmHWM" in line)
     print(
         f"{options.items:,} items, {options.kind}, {options.clients} clients, k {options.k}: "
-        f"{len(seconds) / lasted:,.0f} requests/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms over {len(seconds):,} requests; "
+        f"{len(seconds) / lasted:,.0f} requests/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms over {len(seconds):,} requests, "
+        f"{used_s / len(seconds) * 1e3:.1f} ms of processor time each; "
         f"one reload after {changed - started:.0f} s, no error, {served:,} items after it; "
         f"peak memory of the service {int(memory.split()[1]) / 1e6:.2f} GB"
     )
+
+
+def cpu_s(process: int) -> float:
+    """Processor seconds of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
