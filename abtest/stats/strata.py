@@ -65,7 +65,6 @@ def post_stratified(
         lift: As in ``welch``.
         distribution: ``normal`` for z instead of t.
         null: Lift that p is for.
-        distribution: ``normal`` for z instead of t.
 
     Raises:
         ValueError: If the strata of the arms differ, there are none, or alpha or a column is not valid.
