@@ -16,6 +16,7 @@ from micrec import fitting
 from micrec.data.store import write_dataset
 from micrec.destination import check_destination, check_room
 from micrec.errors import MicrecError
+from tests.abtest.online.tiny_runs import scenario_file
 from tests.micrec.factories import random_frames
 
 SMALL = {
@@ -25,6 +26,7 @@ SMALL = {
     "evaluation": {"cutoffs": [5]},
 }
 
+FEW_WORLDS = ["--replications", 2, "--only", "holdout", "--workers", 1]
 PLANNED = ["--control", "control", "--treatment", "treatment", "--lift", "5%"]
 
 
@@ -89,6 +91,7 @@ def commands(home: Home) -> dict[str, tuple[list[Path], Callable[[Path], list[ob
         "analyze": ([home.log], lambda out: ["analyze", home.log, "--out", out, "--force"]),
         "tune": ([home.data], lambda out: ["tune", home.data, "--trials", 1, "--workers", 1, "--out", out, "--force"]),
         "run": ([home.data], lambda out: ["run", home.scenario, "--out", out, "--workers", 1, "--force"]),
+        "design": ([], lambda out: ["design", scenario_file(), *FEW_WORLDS, "--out", out, "--force"]),
         "run a table": ([home.data], lambda out: ["run", home.folder / "table.yaml", "--out", out, "--force"]),
     }
 

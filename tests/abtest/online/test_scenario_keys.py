@@ -16,6 +16,7 @@ from abtest.analysis.userlog import log_of
 from abtest.online import study_reports
 from abtest.online.aa_study import false_alarms
 from abtest.online.experiment import plan_of
+from abtest.online.extra_worlds import OFF_POLICY, interleaved_name
 from abtest.online.online_scenario import AaScenario
 from abtest.online.parallel import simulate_all
 from abtest.online.simulate import simulations_of
@@ -61,7 +62,8 @@ def leaves(model: type[BaseModel] = AaScenario, prefix: str = "") -> Iterator[st
 
 
 def test_every_key_has_a_test():
-    here = [name for name in leaves() if not name.startswith(("world.", "population."))]
+    elsewhere = ("world.", "population.", "metrics.")  # the last as in a plan file: tests/abtest/analysis
+    here = [name for name in leaves() if not name.startswith(elsewhere)]
     assert sorted(here) == sorted({*CHECKS, *test_scenario_keys_platform.EFFECTS})
     assert not CHECKS.keys() & test_scenario_keys_platform.EFFECTS.keys()
 
@@ -373,6 +375,77 @@ def _estimator():
         found = analyse(log_of(run("platform.warmup_days=1").days, plan), plan)
         errors[name] = next(one.estimate.se for one in found.effects if one.metric.name == "ACC")
     assert errors["cuped"] < 0.95 * errors["welch"]
+
+
+@key("secondary", "slices")
+def _secondary():
+    """More metrics without a say in the verdict, and slices by a field of the users."""
+    metrics = {one.name: one.role for one in plan_of(tiny("secondary=[tail-clicks]"), ("treatment",), "").metrics}
+    assert metrics["tail-clicks"] == "secondary"
+    assert "tail_clicks" in run("secondary=[tail-clicks]").days.columns
+    assert "tail_clicks" not in run().days.columns
+    assert "gender" in run("slices=[gender]").days.columns
+    assert "gender" not in run().days.columns
+
+
+OTHER_CHANNEL = "arms.treatment.pipeline.channels.item_cf={kind: popular, k: 40, quota: 20}"
+EXPLORED = "off_policy={explore: 0.5, among: 4, policies: [ranking, item_cf], users: 120}"
+
+
+@key("interleaving.users")
+def _interleaving():
+    some = run(OTHER_CHANNEL, "interleaving.users=60", part=interleaved_name("treatment")).days
+    assert 0 < some["user_id"].max() < 60
+    assert run(OTHER_CHANNEL, "interleaving={}", part=interleaved_name("treatment")).days["user_id"].max() > 60
+
+
+@key("off_policy.explore", "off_policy.among", "off_policy.policies", "off_policy.users")
+def _off_policy():
+    """They are the keys of the explored world's pipeline, for its users alone."""
+    explored = run(EXPLORED, part=f"{OFF_POLICY}control")
+    last = explored.table("impressions").filter(pl.col("position") == 9)
+    few = {0.5 / candidates for candidates in (1, 2, 3, 4)}  # behind the slate: four, or all there are
+    chances = last["propensity"].unique().to_list()
+    assert all(min(abs(chance - one) for one in {1.0, *few}) < 1e-6 for chance in chances)
+    assert 0.125 in chances
+    assert set(explored.table("policies")["policy"].unique()) == {"ranking", "item_cf"}
+    assert 0 < explored.days["user_id"].max() < 120
+
+
+@key("platform.pipeline.explore_among", "platform.pipeline.policies", "platform.pipeline.merge.draft")
+def _last_place():
+    """How far exploration reaches, whose choices are logged, and channels that draft: test_last_place has the rest."""
+    sets = ("platform.pipeline.explore=1", "platform.pipeline.slate_size=4")
+    chances = [run(*sets, *more).table("impressions")["propensity"].min() for more in ((), (f"{AMONG}=2",))]
+    assert chances[0] < 0.1 < chances[1] == pytest.approx(0.5)
+    assert run("platform.pipeline.policies=[popular]").table("policies")["policy"].unique().to_list() == ["popular"]
+    drafting = run("platform.pipeline.merge.draft=[popular,item_cf]")
+    assert not drafting.table("impressions")["channel"].equals(run().table("impressions")["channel"])
+
+
+AMONG = "platform.pipeline.explore_among"
+
+
+@key(
+    "platform.assignment.unit",
+    "platform.assignment.cluster_fields",
+    "platform.assignment.period_h",
+    "platform.catalogue",
+)
+def _assignment():
+    """Regions or periods of one arm, items of one arm: test_designs has the rest."""
+    clusters = "platform.assignment={unit: cluster, cluster_fields: [region]}"
+    for sets, most in (((clusters,), 1), ((), 2)):
+        by_region = run("slices=[region]", *sets).days.group_by("region").agg(pl.col("arm").n_unique())
+        assert by_region["arm"].max() == most
+    for period_h in (12, 24):
+        asked = run(f"platform.assignment={{unit: time, period_h: {period_h}}}").table("requests")
+        start_s = 86_400 * run().scenario.experiment_day
+        visits = asked.group_by("day", "visit").agg(pl.col("asked_s").min(), pl.col("arm").first())  # it keeps its arm
+        period = ((pl.col("asked_s") - start_s) // (3_600 * period_h)).alias("period")
+        assert (visits.group_by(period).agg(pl.col("arm").n_unique())["arm"] == 1).all()
+    shown = run("platform.catalogue=diverted").table("impressions")
+    assert (shown.group_by("item_id").agg(pl.col("arm").n_unique())["arm"] == 1).all()
 
 
 @key("keep_logs")
