@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from scipy import special
 
-from abtest.analysis.past_tables import history_tables
-from abtest.analysis.past_tests import DECISIONS, MetricRecord, PastComparison, PastTest, PastTests
+from abtest.analysis.past_tables import decided, history_tables
+from abtest.analysis.past_tests import MetricRecord, PastComparison, PastTest, PastTests
 from abtest.report import formatting, html
 from abtest.report.figures import Intervals, Row, Tone
 from abtest.report.glossary import documented_glossary
@@ -182,9 +182,7 @@ def _cards(library: PastTests) -> list[SummaryCard]:
 
 
 def _gains(library: PastTests) -> list[SummaryLine]:
-    counts = library.counts
-    words = ", ".join(f"{counts[name]} {name}" for name in DECISIONS if counts[name]) or "none yet"
-    lines = [SummaryLine(f"{sum(counts.values())} treatments: {words}")]
+    lines = [SummaryLine(decided(library.counts))]
     for one in library.metrics[:MOST_FIGURES]:
         if one.shipped_shrunken is None:
             continue

@@ -1,6 +1,6 @@
 """A library of past tests as tables: the tests, the metrics, the A/A record, and what tests to come will bring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from abtest.analysis.past_tests import DECISIONS, MetricRecord, PastTest, PastTests
 from abtest.report import formatting
@@ -152,11 +152,19 @@ def _share(share: float | None) -> str:
     return formatting.UNDEFINED if share is None else f"{share:.1%}".replace("%", " %")
 
 
+def decided(counts: Mapping[str, int]) -> str:
+    """How many treatments were shipped, held, stopped, in words."""
+    made = sum(counts.values())
+    if not made:
+        return "No treatment yet, A/A tests alone"
+    words = ", ".join(f"{counts[name]} {name}" for name in DECISIONS if counts[name])
+    return f"{made:,} {'treatment' if made == 1 else 'treatments'}: {words}"
+
+
 def summary_lines(library: PastTests) -> Sequence[str]:
     """The library in a few sentences."""
     counts = library.counts
-    made = sum(counts.values())
-    lines = [f"{made} treatments: {', '.join(f'{counts[name]} {name}' for name in DECISIONS if counts[name])}."]
+    lines = [f"{decided(counts)}."]
     gained = [one for one in library.metrics if one.shipped_shrunken is not None]
     lines += [
         f"{one.metric}: {one.shipped} shipped with {formatting.percent(one.shipped_raw)} as measured, "

@@ -61,7 +61,7 @@ def history(
     if as_json:
         typer.echo(json_text(tables_data(tables, kind="history", command=shlex.join(["micrec", *sys.argv[1:]]))))
         return
-    print_tables(tables)
+    print_tables([table for table in tables if table.rows])
     for line in summary_lines(library):
         typer.echo(line)
     if prior is not None:
