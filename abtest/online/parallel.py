@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from abtest.online.online_scenario import OnlineScenario
-from abtest.online.simulate import WARM_UP, Simulation, drop_logs, is_done, simulate
+from abtest.online.simulate import (
+    AHEAD,
+    WARM_UP,
+    Simulation,
+    drop_logs,
+    is_done,
+    models_ahead,
+    simulate,
+    train_models_ahead,
+)
 from micrec.folder_lock import waiting_for
 from micrec.parallel import ExecutorLike, is_local, run_tasks
 from micrec.progress import Progress
@@ -60,7 +69,7 @@ def simulate_all(
     root.mkdir(parents=True, exist_ok=True)
     done = run_tasks(
         _simulate_alone,
-        _ready(root, left, simulations, first, then),
+        _ready(scenario, root, left, simulations, first, then),
         executor=executor,
         workers=workers,
         prepare=partial(_Worlds, scenario, root.absolute()),
@@ -68,7 +77,8 @@ def simulate_all(
         folder=root.absolute(),
         progress=progress,
     )
-    for finished, (one, _) in enumerate(done, start=1):
+    worlds = (one for one, _ in done if one.part != AHEAD)
+    for finished, one in enumerate(worlds, start=1):
         progress.say(f"world {finished} of {len(left)} is over: {one.title}")
         _tidy(scenario, root, simulations, one)
     if all(one in first for one in left):
@@ -76,14 +86,19 @@ def simulate_all(
 
 
 def _ready(
+    scenario: OnlineScenario,
     root: Path,
     left: Sequence[Simulation],
     simulations: Sequence[Simulation],
     first: Sequence[Simulation],
     then: Callable[[], None],
 ) -> Iterator[Simulation | None]:
-    """The worlds, each when what it waits for is over; None as long as there is none that may start."""
+    """The worlds, each when what it waits for is over; None as long as there is none that may start.
+
+    Who has no world to simulate trains models for a warm-up under way, once for each.
+    """
     waiting, told = list(left), False
+    warming: list[Simulation] = []
     while waiting:
         early = [one for one in waiting if one in first]
         if not early and not told and all(is_done(root, one) for one in first):
@@ -93,6 +108,10 @@ def _ready(
         one = next((one for one in startable if _may_start(root, one, simulations)), None)
         if one is not None:
             waiting.remove(one)
+            warming += [one] if one.part == WARM_UP else []
+        while one is None and warming:
+            warm_up = warming.pop(0)
+            one = None if is_done(root, warm_up) else models_ahead(scenario, warm_up)
         yield one
 
 
@@ -129,4 +148,7 @@ def _simulate_alone(worlds: _Worlds, one: Simulation, progress: Progress) -> Non
     folder = worlds.root / one.path
     folder.mkdir(parents=True, exist_ok=True)
     with waiting_for(folder):  # an attempt that was given up may still write
-        simulate(worlds.scenario, worlds.root, one, progress=progress)
+        if one.part == AHEAD:
+            train_models_ahead(worlds.scenario, worlds.root, one, progress)
+        else:
+            simulate(worlds.scenario, worlds.root, one, progress=progress)

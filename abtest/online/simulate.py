@@ -16,13 +16,17 @@ from abtest.online.worlds_beside import AS_IS, OFF, PERFECT, POSSIBLE, UNPERSONA
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 from simulator.channels.two_tower.two_tower_config import TWO_TOWER
+from simulator.platform.arms import arm_pipelines
 from simulator.platform.registered_models import registered_trainers, with_oracle
+from simulator.platform.serving_plan import make_plan, shadows
 
 WARM_UP, EXPERIMENT = "warmup", "experiment"
+AHEAD = "ahead"  # no world: models of a warm-up, trained by a process that has nothing else to do
 
 _TITLES = {
     WARM_UP: WARM_UP,
     EXPERIMENT: EXPERIMENT,
+    AHEAD: "models of the warm-up",
     AS_IS: "what is possible: control",
     PERFECT: "what is possible: perfect matching",
     OFF: "what is possible: without the channel under test",
@@ -51,7 +55,7 @@ class Simulation(NamedTuple):
 
     @property
     def shared_models(self) -> Path:
-        """Folder within the run's of the models that the worlds of one warm-up share."""
+        """Folder within the run's of the models of their first mornings that a warm-up and its worlds share."""
         return self.path.parent / "first-morning"
 
     @property
@@ -140,6 +144,30 @@ def simulate(scenario: OnlineScenario, root: Path, simulation: Simulation, *, pr
             f"{root / simulation.path}: cannot be read or written ({fault}): free some space, and run the same command "
             "again: it goes on where it stopped."
         ) from fault
+
+
+def models_ahead(scenario: OnlineScenario, warm_up: Simulation) -> Simulation | None:
+    """What can be done for a warm-up while it runs: models of arms that production lacks; None: there are none."""
+    chosen = scenario.variant(warm_up.variant)
+    keys = chosen.platform_config(warm_up.replication, beside=True)
+    production = make_plan({WARM_UP: keys.pipeline}, diverted=False)
+    if not keys.shadow_warm_up or not shadows(arm_pipelines(keys), production):
+        return None
+    return warm_up._replace(part=AHEAD)
+
+
+def train_models_ahead(scenario: OnlineScenario, root: Path, ahead: Simulation, progress: Progress) -> None:
+    """Do what ``models_ahead`` named; nothing is lost if this is interrupted, as the warm-up does what is missing."""
+    from simulator.platform.ahead import train_ahead
+
+    chosen, folder = scenario.variant(ahead.variant), root / ahead.path
+    world, setting = _world(chosen.world_config(ahead.replication).model_dump_json(), chosen.history_days)
+    makers = with_oracle(registered_trainers(), world, chosen.population_config(ahead.replication))
+    keys = chosen.platform_config(ahead.replication, beside=True)
+    try:
+        train_ahead(keys, setting, makers, folder, root / ahead.shared_models, progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _simulate(chosen: OnlineScenario, root: Path, simulation: Simulation, progress: Progress) -> None:

@@ -49,7 +49,6 @@ class WorkerProcesses(TaskPool):
         run: What the tasks have in common.
         workers: Processes.
         progress: Gets their lines.
-        environment: Variables that they start with.
         finishes_on_interrupt: Whether Ctrl-C lets tasks under way be finished; else they are stopped.
     """
 
@@ -58,10 +57,9 @@ class WorkerProcesses(TaskPool):
         run: TaskRun,
         workers: int,
         progress: Progress,
-        environment: Mapping[str, str],
         finishes_on_interrupt: bool,
     ) -> None:
-        self._run, self._workers, self._environment = run, workers, dict(environment)
+        self._run, self._workers, self._environment = run, workers, _threads_of(workers)
         self._finishes = finishes_on_interrupt
         self._context = multiprocessing.get_context("spawn")
         self._lines = self._context.SimpleQueue()
@@ -163,6 +161,13 @@ class DaskWorkers(TaskPool):
             self._client.close()
 
 
+def _threads_of(workers: int) -> dict[str, str]:
+    """Variables that share the cores out among processes: threads beyond them wait for one another, turning."""
+    share = str(max(1, cores() // workers))
+    return {name: share for name in _THREADS if name not in os.environ}
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 _OURS = ("micrec", "simulator", "abtest")
 
 
@@ -200,7 +205,6 @@ def open_pool(
     executor: ExecutorLike,
     workers: int | None,
     progress: Progress,
-    environment: Mapping[str, str],
     finishes_on_interrupt: bool,
 ) -> TaskPool:
     """The pool of an executor that ``check_executor`` let pass."""
@@ -208,7 +212,7 @@ def open_pool(
         return GivenExecutor(run, executor, workers or cores())
     if executor.startswith(DASK):
         return DaskWorkers(run, executor, workers, progress)
-    return WorkerProcesses(run, workers or cores(), progress, environment, finishes_on_interrupt)
+    return WorkerProcesses(run, workers or cores(), progress, finishes_on_interrupt)
 
 
 def _dask_client(address: str) -> Any:

@@ -1,7 +1,7 @@
 """The one loop that gives tasks to workers: results as they come, lost work done again, everything ended in order."""
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -27,7 +27,6 @@ def run_tasks(
     label: Callable[[T], str] = str,
     folder: Path | None = None,
     progress: Progress | None = None,
-    environment: Mapping[str, str] | None = None,
     finishes_on_interrupt: bool = False,
     given_up: Callable[[T], None] | None = None,
 ) -> Iterator[tuple[T, Any]]:
@@ -47,7 +46,6 @@ def run_tasks(
         label: What a task is called in the lines that workers send.
         folder: A folder that all workers must see, beside the current one.
         progress: Gets their lines.
-        environment: Variables that new processes start with.
         finishes_on_interrupt: Whether Ctrl-C waits for tasks under way; otherwise they are stopped.
         given_up: Told a task that was lost three times, which then has no result; None = that is an error.
 
@@ -64,7 +62,7 @@ def run_tasks(
         return
     folders = (Path.cwd(), *([folder] if folder else []))
     run = TaskRun(f"micrec-{uuid.uuid4().hex}", function, prepare, extensions(), folders, versions())
-    pool = open_pool(run, executor, workers, progress, environment or {}, finishes_on_interrupt)
+    pool = open_pool(run, executor, workers, progress, finishes_on_interrupt)
     try:
         yield from _results(pool, iter(tasks), label, given_up)
     except BaseException as fault:

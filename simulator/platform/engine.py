@@ -51,8 +51,8 @@ class Engine:
         makers: Trainers by kind.
         folder: Where days are written; a run found there is resumed.
         base: Folder of a run of the same platform whose warm-up this one shares, whatever its arms.
-        shared: Folder in which runs from that warm-up share the models of the experiment's first morning, which they
-            would train alike; None: each trains its own.
+        shared: Folder in which runs with the same log share the models of their first morning, which they would train
+            alike; None: each trains its own.
         progress: Receives the days and rates.
 
     Raises:
@@ -86,7 +86,8 @@ class Engine:
             folder_of=self._folder_of,
             experiment_day=self._experiment_day,
             progress=self._progress,
-            shared=SharedModels(shared) if shared is not None and base is not None else None,
+            shared=SharedModels(shared) if shared is not None else None,
+            first_morning=self._archive.own_day,
         )
         self._snapshots.check(self._warmup_plan)
         self._snapshots.check(self._plan)

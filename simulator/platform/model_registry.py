@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -83,8 +84,8 @@ class ModelRegistry:
         folder_of: Folder of a day, under way or finished.
         experiment_day: First day after the warm-up.
         progress: Receives messages about what went wrong.
-        shared: Models of the experiment's first morning, shared with other worlds of the same warm-up; None: no other
-            world has the same log.
+        shared: Models of the first morning, shared with other worlds that have the same log; None: no other has.
+        first_morning: The day on which they have the same log.
     """
 
     def __init__(
@@ -96,8 +97,9 @@ class ModelRegistry:
         experiment_day: int,
         progress: Progress,
         shared: SharedModels | None = None,
+        first_morning: int = -1,
     ) -> None:
-        self._shared = shared
+        self._shared, self._first_morning = shared, first_morning
         self._makers, self._seed, self._folder_of = makers, seed, folder_of
         self._experiment_day, self._progress = experiment_day, progress
         self._versions: dict[str, list[Version]] = {}
@@ -165,6 +167,19 @@ class ModelRegistry:
         missing = frozenset(plan.models) - matchers.keys() - rankers.keys()
         return Deployed(matchers, rankers, missing, pl.DataFrame(rows, schema=SCHEMA, orient="row"))
 
+    def train_ahead(self, day: int, models: Models, log: ObservedLog) -> None:
+        """Train models from the start for others to copy on their first morning, the last of them first.
+
+        A model that cannot be trained is left to them: their errors say why.
+        """
+        assert self._shared is not None
+        for model, (name, keys, _) in reversed(models.items()):
+            folder, seed = self._folder_of(day) / "models" / model, self._training_seed(day, name, keys)
+            make = partial(self._trainer(name, keys).train, log, previous=None, folder=folder, seed=seed)
+            with suppress(MicrecError):
+                self._shared.obtain(_inputs(name, keys, None, seed), folder, make)
+            self._progress.advance(1)
+
     def state(self) -> dict[str, Any]:
         """What must be kept between days, as JSON."""
         return {"versions": self._versions, "serving": self._serving}
@@ -197,17 +212,15 @@ class ModelRegistry:
             versions.append(made[training])
             return True, "ok", ""
         folder = self._folder_of(day) / "models" / model
-        of = (day, keys.training_number) if keys.training_number else (day,)
-        seed = int(Draws(self._seed, f"training {name}").bits(*of) & np.uint64(0x7FFFFFFF))
+        seed = self._training_seed(day, name, keys)
         previous = self._path(former) if former else None
         status, message = "ok", ""
         try:
             make = partial(trainer.train, log, previous=previous, folder=folder, seed=seed)
-            if self._shared is None or day != self._experiment_day:
+            if self._shared is None or day != self._first_morning:
                 make()
             else:
-                inputs = {"name": name, "kind": keys.kind, "options": options, "previous": former, "seed": seed}
-                self._shared.obtain(inputs, folder, make)
+                self._shared.obtain(_inputs(name, keys, former, seed), folder, make)
         except MicrecError as fault:
             if previous is None:
                 if log.clicks.is_empty():
@@ -221,6 +234,10 @@ class ModelRegistry:
         versions.append(Version(day, model))
         made[training] = versions[-1]
         return True, status, message
+
+    def _training_seed(self, day: int, name: str, keys: ModelStageConfig) -> int:
+        of = (day, keys.training_number) if keys.training_number else (day,)
+        return int(Draws(self._seed, f"training {name}").bits(*of) & np.uint64(0x7FFFFFFF))
 
     def _serve_later(self, day: int, model: str, keys: ModelStageConfig) -> None:
         """Note the version that would serve: an index that is frozen from the first day on goes on with it."""
@@ -261,6 +278,12 @@ class ModelRegistry:
 
     def _trainer(self, name: str, keys: ModelStageConfig) -> MatcherTrainer | RankerTrainer:
         return make_trainer(name, keys, self._makers)
+
+
+def _inputs(name: str, keys: ModelStageConfig, former: Version | None, seed: int) -> dict[str, Any]:
+    """What a model of a given log depends on."""
+    options = json.dumps(keys.options, sort_keys=True)
+    return {"name": name, "kind": keys.kind, "options": options, "previous": former, "seed": seed}
 
 
 def make_trainer(name: str, keys: ModelStageConfig, makers: TrainerFactories) -> Any:

@@ -1,7 +1,7 @@
 """Models that several worlds would train alike, from one log with one seed: the first makes them, the others copy.
 
-On the first morning of the experiment all worlds that go on from one warm-up have the same log. What a model is then
-depends on its inputs alone, so that a copy is what training would have brought, bit for bit.
+On their first morning all worlds that go on from one warm-up have the same log, and the warm-up has the history alone.
+What a model is then depends on its inputs alone, so that a copy is what training would have brought, bit for bit.
 """
 
 import hashlib

@@ -50,7 +50,6 @@ def draw_parts(
         label=lambda part: part.file,
         folder=folder.absolute(),
         progress=progress,
-        environment={"POLARS_MAX_THREADS": "1"},  # there is a process for every core
         finishes_on_interrupt=True,
     )
 

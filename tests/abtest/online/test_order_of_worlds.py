@@ -3,7 +3,7 @@
 import pytest
 
 from abtest.online import parallel
-from abtest.online.simulate import EXPERIMENT, WARM_UP, Simulation
+from abtest.online.simulate import AHEAD, EXPERIMENT, WARM_UP, Simulation
 from micrec.progress import NoProgress
 from tests.abtest.online.tiny_runs import tiny
 
@@ -60,7 +60,7 @@ def test_it_is_told_once_where_nothing_else_is_left(lived, tmp_path):
 def test_side_by_side_the_others_wait_until_it_is_told(lived, tmp_path):
     """None is handed out as long as a world of the first ones is under way."""
     events, done = lived
-    ready = parallel._ready(tmp_path, ALL, ALL, ALL[:3], lambda: events.append("told"))
+    ready = parallel._ready(tiny(), tmp_path, ALL, ALL, ALL[:3], lambda: events.append("told"))
     assert next(ready) == WARM
     assert next(ready) is None
     done.add(WARM)
@@ -68,3 +68,15 @@ def test_side_by_side_the_others_wait_until_it_is_told(lived, tmp_path):
     done.update((FIRST, SECOND))
     assert [next(ready), next(ready)] == [TEST, ALONE]
     assert events == ["told"]
+
+
+def test_who_has_no_world_trains_models_for_the_warm_up(lived, tmp_path):
+    """Once for each warm-up, and only while it is under way."""
+    _, done = lived
+    scenario = tiny("platform.warmup_days=1", "arms.treatment.pipeline.channels.fresh.kind=fresh")
+    ready = parallel._ready(scenario, tmp_path, ALL, ALL, (), lambda: None)
+    assert [next(ready) for _ in range(3)] == [WARM, WARM._replace(part=AHEAD), None]
+    done.add(WARM)
+    assert [next(ready) for _ in range(4)] == ALL[1:]
+    ready = parallel._ready(scenario, tmp_path, ALL, ALL, (), lambda: None)
+    assert [next(ready), next(ready)] == [WARM, FIRST]  # it was over

@@ -2,13 +2,16 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from micrec.errors import MicrecError
+from micrec.progress import NoProgress
+from simulator.platform.ahead import train_ahead
 from simulator.platform.shared_models import SharedModels
-from tests.simulator.platform.fakes import BOTH, contents, many, run, spying, tiny_keys
+from tests.simulator.platform.fakes import BOTH, contents, fake_setting, many, run, spying, tiny_keys
 
 FIRST = "0002"  # day after two days of warm-up
 
@@ -37,6 +40,36 @@ def test_shared_models_are_those_that_each_world_would_train(tmp_path):
     assert len(first) == len(set(first)) == 3
     assert len([model for day, model in trained(alone) if day == FIRST]) == 3 + 2 + 2
     assert [one for one in trained(together) if one[0] != FIRST] == [one for one in trained(alone) if one[0] != FIRST]
+
+
+class StopsAfter(NoProgress):
+    """Interrupts once so many models are there."""
+
+    def __init__(self, models: int) -> None:
+        self.left = models
+
+    def advance(self, amount: int, note: str = "") -> None:
+        self.left -= amount
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("ahead", [1, 9])
+def test_models_trained_ahead_are_those_of_the_warm_up(tmp_path, ahead):
+    """The last of them come first; the warm-up trains what is left, and its files stay the same."""
+    other = {"pipeline": {"channels": {name: {"options": {"items": [30, 31, 32]}} for name in "ab"}}}
+    keys, alone, before, after = tiny_keys(warmup_days=2, arms={**BOTH, "other": other}), [], [], []
+    run(tmp_path / "alone", many(), keys, days=2, makers=spying(alone))
+    shared = tmp_path / "models"
+    with suppress(KeyboardInterrupt):
+        train_ahead(keys, fake_setting(), spying(before), tmp_path / "ahead", shared, StopsAfter(ahead))
+    run(tmp_path / "helped", many(), keys, days=2, makers=spying(after), shared=shared)
+    assert contents(tmp_path / "helped") == contents(tmp_path / "alone")
+    aside = [name for _, name, *_ in before]
+    first = [name for day, name in trained(alone) if day == "0000"]
+    assert len(aside) == min(ahead, 3)
+    assert aside == first[::-1][: len(aside)]
+    assert [name for day, name in trained(after) if day == "0000"] == first[: len(first) - len(aside)]
 
 
 def test_another_input_is_another_model(tmp_path):
