@@ -104,24 +104,29 @@ def advise(
         raise MicrecError(f"--only: no design {unknown[0]}: choose from {', '.join(designs)}.")
     if replications < 2 or fresh < 0:
         raise MicrecError(f"--replications: must be >= 2, and --fresh >= 0, got {replications} and {fresh}.")
-    designs = {name: one for name, one in designs.items() if only is None or name in (USER, *only)}
-    study, resolved = design_scenario(scenario, designs, replications=replications + fresh)
+    asked = {name: one for name, one in designs.items() if only is None or name in (USER, *only)}
+    simulated = {one.simulated: designs[one.simulated] for one in asked.values()}
+    study, resolved = design_scenario(scenario, simulated, replications=replications + fresh)
     _open(out, resolved, force=force)
     root, progress = out / WORLDS_FOLDER, progress or NoProgress()
-    _simulate(study, root, list(designs), range(replications), workers, progress)
+    _simulate(study, root, list(simulated), range(replications), workers, progress)
     clusters = {number: _clusters(study, number, cluster_fields) for number in range(replications + fresh)}
     given: dict[str, Any] = {"alpha": study.alpha, "days": study.days}
-    runs, truth = _runs(study, root, list(designs), range(replications), clusters)
+    chosen = list(asked.values())
+    runs, truth = _runs(study, root, chosen, range(replications), clusters)
     wanted = wanted if wanted is not None else abs(float(np.mean(truth))) / 2.0 or None
-    scores = _scores(study, root, runs, range(replications), clusters, given | {"wanted": wanted})
+    scores = _scores(root, chosen, runs, range(replications), clusters, given | {"wanted": wanted})
     best = recommend(scores, study.alpha)
     tested: list[Score] = []
     if fresh and best is not None:
-        names, numbers = list(dict.fromkeys([USER, best.name])), range(replications, replications + fresh)
-        _simulate(study, root, names, numbers, workers, progress)
-        again, _ = _runs(study, root, names, numbers, clusters)
-        tested = _scores(study, root, again, numbers, clusters, given | {"wanted": wanted})
-    advice = Advice(designs, scores, best, truth, tested, study.alpha, study.days, wanted)
+        chosen, numbers = (
+            [asked[name] for name in dict.fromkeys([USER, best.name])],
+            range(replications, replications + fresh),
+        )
+        _simulate(study, root, [one.simulated for one in chosen], numbers, workers, progress)
+        again, _ = _runs(study, root, chosen, numbers, clusters)
+        tested = _scores(root, chosen, again, numbers, clusters, given | {"wanted": wanted})
+    advice = Advice(asked, scores, best, truth, tested, study.alpha, study.days, wanted)
     write_json(out / DESIGN_FILE, advice_data(advice))
     return advice
 
@@ -168,38 +173,44 @@ def _simulate(
 
 
 def _runs(
-    study: DesignScenario, root: Path, names: Sequence[str], numbers: range, clusters: Clusters
+    study: DesignScenario, root: Path, designs: Sequence[ExperimentDesign], numbers: range, clusters: Clusters
 ) -> tuple[dict[str, list[DesignRun]], tuple[float, ...]]:
     """Every experiment beside its truth, and the truths."""
     (treatment,) = study.treatments
-    runs: dict[str, list[DesignRun]] = {name: [] for name in names}
+    runs: dict[str, list[DesignRun]] = {one.name: [] for one in designs}
     truths = []
     for number in numbers:
         truth = true_lift(*(_sums(root, USER, number, part) for part in (CONTROL, treatment)))
         truths.append(truth)
-        for name in names:
-            sums = _sums(root, name, number, EXPERIMENT)
-            found = measure(sums, study.variant(name).unit, clusters[number], treatment, alpha=study.alpha)
+        for design in designs:
+            found = measure(
+                experiment_sums(root, design, number), design.unit, clusters[number], treatment, alpha=study.alpha
+            )
             if (one := measured(found, truth)) is not None:
-                runs[name].append(one)
+                runs[design.name].append(one)
     return runs, tuple(truths)
 
 
 def _scores(
-    study: DesignScenario,
     root: Path,
+    designs: Sequence[ExperimentDesign],
     runs: Mapping[str, Sequence[DesignRun]],
     numbers: range,
     clusters: Clusters,
     given: Mapping[str, Any],
 ) -> list[Score]:
     found = []
-    for name, own in runs.items():
-        unit = study.variant(name).unit
-        days = [clicks_by_day(_sums(root, name, number, EXPERIMENT), unit, clusters[number]) for number in numbers]
-        growth = [one for one in days if one is not None]
-        found += scores_of({name: own}, growth=growth, **given)
+    for one in designs:
+        days = [clicks_by_day(experiment_sums(root, one, number), one.unit, clusters[number]) for number in numbers]
+        growth = [of_units for of_units in days if of_units is not None]
+        found += scores_of({one.name: runs[one.name]}, growth=growth, **given)
     return sorted(found, key=lambda one: one.name != USER)
+
+
+def experiment_sums(root: Path, design: ExperimentDesign, number: int) -> pl.DataFrame:
+    """The sums of a design's experiment."""
+    sums = _sums(root, design.simulated, number, EXPERIMENT)
+    return sums if design.read_from is None else sums.filter(~pl.col("early"))
 
 
 def _sums(root: Path, name: str, number: int, part: str) -> pl.DataFrame:

@@ -7,10 +7,11 @@ from pydantic import Field
 
 from abtest.arms import CONTROL, arm_faults, config_faults
 from abtest.online.online_scenario import OnlineScenario
+from abtest.online.unit_sums import WASHOUT
 from micrec.errors import MicrecError
 from micrec.settings import check, merge
 
-USER = "user split"
+USER, BY_HOUR, BY_DAY = "user split", "switchback by hour", "switchback by day"
 HOUR_H, DAY_H = 1.0, 24.0
 HOLDOUT_SHARE = 0.1
 
@@ -25,12 +26,19 @@ class ExperimentDesign(NamedTuple):
         unit: What is assigned to an arm as a whole, and so what intervals are over.
         keys: Keys laid over the scenario.
         what: What it is, in a few words.
+        read_from: Name of the design whose experiments it reads, without the start of each period; None: its own.
     """
 
     name: str
     unit: Unit
     keys: Mapping[str, Any]
     what: str
+    read_from: str | None = None
+
+    @property
+    def simulated(self) -> str:
+        """Name of the design whose experiments are simulated for it."""
+        return self.read_from or self.name
 
 
 class DesignScenario(OnlineScenario):
@@ -55,18 +63,21 @@ def designs_of(scenario: OnlineScenario, cluster_fields: Sequence[str]) -> dict[
         return keys(assignment={"unit": "time", "period_h": period_h})
 
     clusters = keys(assignment={"unit": "cluster", "cluster_fields": list(cluster_fields)})
+
+    def washed_out(name: str) -> ExperimentDesign:
+        what = f"the same, without the first {WASHOUT:.0%} of each period"
+        return ExperimentDesign(f"{name}, washed out", "period", {}, what, read_from=name)
+
     few = {"arms": {name: {"weight": _holdout_weight(name, scenario)} for name in scenario.arms}}
     found = (
         ExperimentDesign(USER, "user", keys(), "each user has an arm; models learn from both arms' log"),
         ExperimentDesign(
             "clustered split", "cluster", clusters, f"users with the same {', '.join(cluster_fields)} share an arm"
         ),
-        ExperimentDesign(
-            "switchback by hour", "period", switchback(HOUR_H), "everybody changes the arm every hour or two"
-        ),
-        ExperimentDesign(
-            "switchback by day", "period", switchback(DAY_H), "everybody changes the arm every day or two"
-        ),
+        ExperimentDesign(BY_HOUR, "period", switchback(HOUR_H), "everybody changes the arm every hour or two"),
+        washed_out(BY_HOUR),
+        ExperimentDesign(BY_DAY, "period", switchback(DAY_H), "everybody changes the arm every day or two"),
+        washed_out(BY_DAY),
         ExperimentDesign(
             "diverted data", "user", keys(training="diverted"), "each arm's models learn from its own users' log"
         ),
@@ -104,6 +115,7 @@ def design_scenario(
     variants = {
         name: merge({"truth": {"worlds": name == USER}, "unit": one.unit}, dict(one.keys))
         for name, one in designs.items()
+        if one.read_from is None
     }
     own = {key: value for key, value in scenario.resolved().items() if key in DesignScenario.model_fields}
     over = {

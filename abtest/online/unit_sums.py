@@ -7,10 +7,11 @@ import polars as pl
 from abtest.online.day_logs import scan
 
 UNITS_FILE = "units.parquet"
+WASHOUT = 0.25  # share of a period at its start, in which what the period before has left behind is strongest
 
 
 def unit_sums(folders: list[Path], period_h: float) -> pl.DataFrame:
-    """Visits and clicks by user, arm and period in which the visit began.
+    """Visits and clicks by user, arm and period in which the visit began, and whether it began early in the period.
 
     Args:
         folders: Folders of the experiment's days.
@@ -19,11 +20,12 @@ def unit_sums(folders: list[Path], period_h: float) -> pl.DataFrame:
     visit = ["day", "visit"]
     began = scan(folders, "requests").group_by(*visit, "user_id", "arm").agg(pl.col("asked_s").min())
     clicks = scan(folders, "behaviours").group_by(*visit).agg(clicks=pl.len())
-    period = (pl.col("asked_s") / (period_h * 3600.0)).floor().cast(pl.Int64)
+    periods = pl.col("asked_s") / (period_h * 3600.0)
+    period = periods.floor().cast(pl.Int64)
     return (
         began.join(clicks, on=visit, how="left")
-        .group_by("user_id", pl.col("arm").cast(pl.String), period=period)
+        .group_by("user_id", pl.col("arm").cast(pl.String), period=period, early=periods - periods.floor() < WASHOUT)
         .agg(clicks=pl.col("clicks").fill_null(0).sum().cast(pl.Int64), visits=pl.len().cast(pl.Int64))
-        .sort("user_id", "arm", "period")
+        .sort("user_id", "arm", "period", "early")
         .collect()
     )

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from abtest.cli.main import app
+from abtest.online.design_run import experiment_sums
 from abtest.online.design_scores import (
     Score,
     days_for,
@@ -20,12 +21,16 @@ from abtest.online.design_scores import (
     sound,
     true_lift,
 )
-from abtest.online.designs import USER, design_scenario, designs_of
+from abtest.online.designs import BY_HOUR, USER, design_scenario, designs_of
+from abtest.online.measures import MEASURES
+from abtest.online.simulate import EXPERIMENT, Simulation
+from abtest.online.unit_sums import UNITS_FILE, unit_sums
 from micrec.errors import MicrecError
 from simulator.platform.arms import arm_of_period, assign_units, clusters_of, item_arms
 from tests.abtest.online.tiny_runs import run, scenario_file, tiny
 
 ALPHA = 0.05
+WASHED = f"{BY_HOUR}, washed out"
 
 
 def sums(rng, users, lift, *, unit="user", clusters=None, cluster_sd=0.0):
@@ -151,10 +156,41 @@ class TestDesigns:
         scenario = tiny()
         designs = designs_of(scenario, ["region"])
         study, _ = design_scenario(scenario, designs, replications=2)
-        assert list(study.named_variants()) == list(designs)
-        assert [name for name in designs if study.variant(name).truth.worlds] == [USER]
+        assert list(study.named_variants()) == [name for name, one in designs.items() if one.read_from is None]
+        assert [name for name in study.named_variants() if study.variant(name).truth.worlds] == [USER]
         holdout = study.variant("holdout").arms
         assert holdout["control"].weight / holdout["treatment"].weight == pytest.approx(1 / 9)
+
+    def test_washing_out_takes_away_what_a_period_leaves_to_the_next(self, tmp_path):
+        """In the first quarter of each period users still behave as in the one before."""
+        design, rng = designs_of(tiny(), ["region"])[WASHED], np.random.default_rng(3)
+        late = sums(rng, 4_000, 0.2, unit="period").with_columns(early=pl.lit(False))
+        early = sums(rng, 4_000, 0.0, unit="period").with_columns(early=pl.lit(True))
+        folder = tmp_path / Simulation(design.simulated, 0, EXPERIMENT).path / MEASURES
+        folder.mkdir(parents=True)
+        pl.concat([late, early]).write_parquet(folder / UNITS_FILE)
+        both, clusters = (design, designs_of(tiny(), ["region"])[BY_HOUR]), np.zeros(50, np.int64)
+        read = [experiment_sums(tmp_path, one, 0) for one in both]
+        washed, whole = (measure(one, "period", clusters, "treatment", alpha=ALPHA) for one in read)
+        assert washed.lift_ci[0] < 0.2 < washed.lift_ci[1]
+        assert whole.lift_ci[1] < 0.2
+
+    def test_visits_of_the_first_quarter_of_a_period_are_known(self, tmp_path):
+        """Periods of two hours: visits at 0:29 and 2:29 began early, those at 0:31 and 3:59 did not."""
+        asked_s = [60.0 * minutes for minutes in (29, 31, 149, 239)]
+        visits = {"day": [0] * 4, "visit": range(4)}
+        users = {"user_id": [7] * 4, "arm": ["control"] * 4}
+        pl.DataFrame({**visits, **users, "asked_s": asked_s}).write_parquet(tmp_path / "requests-000.parquet")
+        pl.DataFrame({name: values[:1] for name, values in visits.items()}).write_parquet(
+            tmp_path / "behaviours-000.parquet"
+        )
+        found = unit_sums([tmp_path], 2.0)
+        assert found.select("period", "early", "clicks", "visits").rows() == [
+            (0, False, 0, 1),
+            (0, True, 1, 1),
+            (1, False, 0, 1),
+            (1, True, 0, 1),
+        ]
 
     def test_several_treatments_are_refused(self):
         scenario = tiny("arms.third={label: C}")
@@ -168,13 +204,25 @@ class TestDesigns:
     def test_the_command_scores_recommends_and_tests(self, tmp_path):
         out = tmp_path / "advice"
         words = ["design", str(scenario_file()), "--out", str(out), "--replications", "2", "--fresh", "2"]
-        words += ["--only", "switchback by hour", "--set", "arms.treatment.pipeline.slate_size=6", "--workers", "1"]
+        words += [
+            "--only",
+            BY_HOUR,
+            "--only",
+            WASHED,
+            "--set",
+            "arms.treatment.pipeline.slate_size=6",
+            "--workers",
+            "1",
+        ]
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
         assert "Recommended: " in done.output
         assert "fresh worlds" in done.output
         found = json.loads((out / "design.json").read_text(encoding="utf-8"))
-        assert [one["name"] for one in found["scores"]] == [USER, "switchback by hour"]
+        assert [one["name"] for one in found["scores"]] == [USER, BY_HOUR, WASHED]
+        whole, washed = found["scores"][1:]
+        assert washed["units"] == whole["units"]
+        assert washed["se"] > whole["se"]  # fewer visits
         assert len(found["truth"]) == 2
         assert found["fresh"][0]["runs"] == 2
         again = CliRunner().invoke(app, words)
