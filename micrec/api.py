@@ -42,11 +42,13 @@ MODEL, CHECKPOINT = "model", "checkpoint"  # folders in the one that ``train`` w
 # -- data ------------------------------------------------------------------------------------------------------------
 
 
-def load(folder: StrPath, *, progress: Progress | None = None) -> Dataset:
+def load(folder: StrPath, *, mapped: bool | None = None, progress: Progress | None = None) -> Dataset:
     """Read a dataset folder, with every check.
 
     Args:
         folder: A folder that ``micrec convert`` or ``micrec world`` wrote.
+        mapped: Whether the clicks are mapped from encoded columns on disk, as after ``micrec encode``, instead of read
+            into memory. None: where the folder has such columns, or the log would take half of the memory.
         progress: Where to report; ``micrec.LineProgress()`` prints.
 
     Returns:
@@ -61,7 +63,7 @@ def load(folder: StrPath, *, progress: Progress | None = None) -> Dataset:
         >>> len(micrec.load("tiny").clicks)
         4795
     """
-    return read_dataset(Path(folder), progress=progress)
+    return read_dataset(Path(folder), mapped=mapped, progress=progress)
 
 
 def convert(

@@ -352,6 +352,13 @@ class TrainConfig(Frozen):
         description="What the towers are computed for: each click, or the start of each session against all of its "
         "clicks, which needs context before_session or other_sessions.",
     )
+    shuffle: Literal["rows", "blocks"] = Field(
+        "rows",
+        description="Order of an epoch: all rows shuffled; or blocks of users in random order and their rows shuffled "
+        "window by window, so that of clicks larger than memory one window is read at a time.",
+    )
+    block_rows: Length = Field(16_384, description="Consecutive rows, by user, that shuffle blocks keeps together.")
+    window_blocks: Length = Field(64, description="Blocks whose rows shuffle blocks mixes; a batch lies in one or two.")
     fit_start: bool = Field(
         False,
         description="Before the first epoch, fit the few numbers of the score that stand beside the vectors to a "

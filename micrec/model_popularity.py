@@ -7,28 +7,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from micrec.config import ModelConfig
+from micrec.data.dataset import Clicks
 from micrec.data.popularity_forecast import Forecast, ForecastPopularity, fit_forecast, half_life_parts
-from micrec.data.recency import DriftingPopularity
+from micrec.data.recency import DriftingPopularity, days_of
 from micrec.models.columns import WORDS, FieldColumns, Ragged
 
 Popularity = DriftingPopularity | ForecastPopularity
 
 
-def learn_popularity(
-    model: ModelConfig, item_ids: NDArray[np.integer], days: NDArray[np.int64], items: FieldColumns
-) -> Popularity | None:
+def learn_popularity(model: ModelConfig, train: Clicks, items: FieldColumns) -> Popularity | None:
     """The popularity by the training clicks, a forecast's weights fitted to them; None where the model reads none.
 
     Args:
         model: The model's keys.
-        item_ids: Items of the clicks, shape (n,).
-        days: Their days, shape (n,).
+        train: The clicks.
         items: Encoded fields of all items.
     """
+    if model.popularity_half_life_days is None and not model.popularity_half_lives_days:
+        return None
+    item_ids, days = train.item_ids, days_of(train.time_ms, train.space)
     if model.popularity_half_life_days is not None:
         return DriftingPopularity(item_ids, days, items.n, model.popularity_half_life_days, tabulate=True)
-    if not model.popularity_half_lives_days:
-        return None
     parts = half_life_parts(item_ids, days, items.n, model.popularity_half_lives_days)
     words = items.multi[WORDS] if model.popularity_words else None
     matrix = None if words is None else _matrix(words)

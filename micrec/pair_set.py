@@ -10,6 +10,7 @@ from torch import Tensor
 Device = str | torch.device
 
 BITMAP_BYTES = 64 << 20
+_PART_KEYS = 1 << 22  # that are looked at together
 
 
 class Movable:
@@ -56,19 +57,21 @@ class PairSet(Movable):
             ValueError: If the keys do not ascend, lie outside the grid, or a symmetric one has row >= col.
         """
         cells = n_rows * n_cols
-        if len(keys) and (keys[0] < 0 or keys[-1] >= cells or (keys[1:] <= keys[:-1]).any()):
+        if len(keys) and (keys[0] < 0 or keys[-1] >= cells or not _ascend(keys)):
             raise ValueError(f"keys must be distinct, ascending and below n_rows * n_cols = {cells}.")
         if symmetric and (
-            n_rows != n_cols or any((part // n_cols >= part % n_cols).any() for part in keys.split(1 << 22))
+            n_rows != n_cols or any((part // n_cols >= part % n_cols).any() for part in keys.split(_PART_KEYS))
         ):
             raise ValueError("a symmetric set is square, and its keys have row < col.")
         stride = _bytes_for(n_cols)
         if n_rows * stride > bitmap_bytes:
             return cls(n_rows, n_cols, keys=keys, symmetric=symmetric)
         bits = torch.zeros(n_rows * stride, dtype=torch.uint8, device=keys.device)
-        rows, cols = keys // n_cols, keys % n_cols
-        for one, other in ((rows, cols), (cols, rows))[: 1 + symmetric]:
-            bits.scatter_add_(0, one * stride + (other >> 3), torch.bitwise_left_shift(1, other & 7).to(torch.uint8))
+        for part in keys.split(_PART_KEYS):
+            rows, cols = part // n_cols, part % n_cols
+            for one, other in ((rows, cols), (cols, rows))[: 1 + symmetric]:
+                bit = torch.bitwise_left_shift(1, other & 7).to(torch.uint8)
+                bits.scatter_add_(0, one * stride + (other >> 3), bit)
         return cls(n_rows, n_cols, bits=bits, symmetric=symmetric)
 
     @classmethod
@@ -100,6 +103,12 @@ class PairSet(Movable):
         bytes_of = self.bits.view(self.n_rows, -1).index_select(0, rows.long())  # (R, stride)
         wanted = torch.bitwise_left_shift(1, cols & 7).to(torch.uint8)
         return bytes_of.index_select(1, cols.long() >> 3).bitwise_and_(wanted).bool()
+
+
+def _ascend(keys: Tensor) -> bool:
+    """Whether each of the keys is above the one before it."""
+    starts = range(0, len(keys), _PART_KEYS)
+    return not any((part[1:] <= part[:-1]).any() for part in (keys[at : at + _PART_KEYS + 1] for at in starts))
 
 
 def _bytes_for(n_cols: int) -> int:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from micrec.config import Config, ModelConfig
+from micrec.data.array_space import MEMORY, ArraySpace
 from micrec.data.dataset import Clicks, Dataset, EntityTable
-from micrec.data.histories import Histories, group_by_user
-from micrec.data.recency import DAY_MS, days_of, faded
-from micrec.data.sessions import session_starts
+from micrec.data.histories import distinct_pairs, group_by_user
+from micrec.data.recency import DAY_MS, faded
+from micrec.data.sessions import starts_of
+from micrec.data.sorting import counts_of, parts_of
 from micrec.data.telling_field import COUNTED, countable_fields, telling_field
 from micrec.data.title_kernel import kernel_vectors
 from micrec.data.title_vocabulary import TitleWords
@@ -36,7 +38,6 @@ from micrec.progress import NoProgress, Progress
 
 USER_ID, ITEM_ID = "user_id", "item_id"
 AUTO = "auto"  # the field of the field term is chosen by the log
-_PART_CLICKS = 1 << 22  # clicks of whole users that are sorted at a time
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.d
     user_specs = field_specs(dataset.users, user_names, id_name=USER_ID if model.user_id else None)
     counted = counted_field(dataset.items, train, model)
     item_specs = field_specs(dataset.items, item_names, id_name=ITEM_ID if model.item_id else None, counted=counted)
-    known_users = np.bincount(train.user_ids, minlength=len(dataset.users)) > 0
-    known_items = np.bincount(train.item_ids, minlength=len(dataset.items)) > 0
+    known_users = counts_of(train.user_ids, len(dataset.users)) > 0
+    known_items = counts_of(train.item_ids, len(dataset.items)) > 0
     items = load_columns(dataset.items, item_specs, known=known_items)
     _add_titles(items, dataset, config)
     return Fields(
@@ -156,6 +157,7 @@ class TrainData:
         time_ms: Moment of each click, shape (n,), int64; None where the model knows no time.
         popularity: Popularity of the items on each day of the training clicks, a forecast among them; None where the
             model does not read it.
+        space: Where arrays as long as the clicks are put; the tensors of a mapped log lie in files.
     """
 
     fields: Fields
@@ -169,6 +171,7 @@ class TrainData:
     clicked: PairSet
     time_ms: Tensor | None = None
     popularity: Popularity | None = None
+    space: ArraySpace = MEMORY
 
     def __len__(self) -> int:
         return len(self.items)
@@ -183,8 +186,17 @@ class TrainData:
 
     def rows(self, kind: Literal["click", "session"]) -> Tensor:
         """The rows of an epoch in order, by the position of their first click, int64: every click, or every session."""
-        positions = torch.arange(len(self), device=self.device)
-        return positions if kind == "click" else positions[self.session_start == positions]
+        if kind == "click":
+            return torch.arange(len(self), out=self.long_tensor(len(self)))
+        found = self.space.writer(np.int64)
+        for part in parts_of(len(self)):
+            positions = torch.arange(part.start, part.stop)
+            found.append(positions[self.session_start[part].cpu() == positions].numpy())
+        return torch.from_numpy(found.done()).to(self.device)
+
+    def long_tensor(self, size: int) -> Tensor:
+        """A tensor to fill, int64, shape (size,), on the device."""
+        return torch.from_numpy(self.space.empty(size, np.int64)).to(self.device)
 
     def batch(self, positions: Tensor, kind: Literal["click", "session"]) -> Batch:
         """The training rows at ``positions``, shape (B,): their users, and the clicks to find."""
@@ -265,48 +277,60 @@ def load_train_data(
     dataset: Dataset, train: Clicks, config: Config, device: torch.device, progress: Progress | None = None
 ) -> TrainData:
     """Group the training clicks by user and put everything on ``device``."""
-    progress, n_items = progress or NoProgress(), len(dataset.items)
+    progress, n_items, space = progress or NoProgress(), len(dataset.items), train.space
     progress.start("preparing: histories and sessions", len(train), "clicks")
-    rows, is_start = session_starts(train.user_ids, train.time_ms, config.sessions)
-    histories = group_by_user(train, len(dataset.users), rows=rows)
-    narrow = np.int32 if len(train) < np.iinfo(np.int32).max else np.int64
-    starts = np.flatnonzero(is_start).astype(narrow)
-    stops = np.append(starts[1:], narrow(len(train)))
-    session_start, session_stop = np.repeat(starts, stops - starts), np.repeat(stops, stops - starts)
-    counts = np.bincount(train.item_ids, minlength=n_items)
-    keys = _distinct_pairs(histories, n_items)
+    log = group_by_user(train, len(dataset.users), times=True, rows=False)
+    session_start, session_stop = session_ranges(starts_of(log, config.sessions, space=space), space)
+    if not config.model.reads_time:
+        log = log._replace(time_ms=None)
+    keys = space.writer(np.int64)
+    for part in distinct_pairs(log, n_items):
+        keys.append(part)
+    counts = counts_of(train.item_ids, n_items)
     progress.advance(len(train))
     progress.finish()
-    histories = histories._replace(rows=rows[:0])  # not needed from here on
-    del is_start
 
     def put(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
     fields = load_fields(dataset, config, train, device)
-    popularity = learn_popularity(config.model, train.item_ids, days_of(train.time_ms), fields.items)
+    popularity = learn_popularity(config.model, train, fields.items)
     return TrainData(
         fields=fields,
-        items=put(histories.items),
-        users=put(histories.users),
-        first=put(histories.offsets),
+        items=put(log.items),
+        users=put(log.users),
+        first=put(log.offsets),
         session_start=put(session_start),
         session_stop=put(session_stop),
         click_counts=put(counts),
         catalogue=put(np.flatnonzero(counts)),
-        clicked=PairSet.from_keys(put(keys), len(dataset.users), n_items),
-        time_ms=put(train.time_ms[rows]) if config.model.reads_time else None,
+        clicked=PairSet.from_keys(put(keys.done()), len(dataset.users), n_items),
+        time_ms=None if log.time_ms is None else put(log.time_ms),
         popularity=None if popularity is None else popularity.to(device),
+        space=space,
     )
 
 
-def _distinct_pairs(histories: Histories, n_items: int) -> np.ndarray:
-    """Distinct ``user * N + item``, ascending, shape (P,); users come in order, so that a part is sorted at a time."""
-    offsets, parts = histories.offsets, [np.empty(0, np.int64)]
-    first = 0
-    while first < len(offsets) - 1:
-        stop = max(int(np.searchsorted(offsets, offsets[first] + _PART_CLICKS, side="right")) - 1, first + 1)
-        part = slice(int(offsets[first]), int(offsets[stop]))
-        parts.append(np.unique(histories.users[part].astype(np.int64) * n_items + histories.items[part]))
-        first = stop
-    return np.concatenate(parts)
+def session_ranges(starts: np.ndarray, space: ArraySpace) -> tuple[np.ndarray, np.ndarray]:
+    """First position of the session of each position, and one past its last, shape (n,) each, int32 where that does.
+
+    Args:
+        starts: Whether a session starts at each position, shape (n,).
+        space: Where the results are put.
+    """
+    n = len(starts)
+    narrow = np.int32 if n < np.iinfo(np.int32).max else np.int64
+    first, stop = space.empty(n, narrow), space.empty(n, narrow)
+    latest = 0  # start of the session that goes on from the part before
+    for part in parts_of(n):
+        found = np.flatnonzero(starts[part]) + part.start
+        bounds = np.concatenate([[part.start], found, [part.stop]])
+        first[part] = np.repeat(np.append(latest, found), np.diff(bounds))
+        latest = int(found[-1]) if len(found) else latest
+    latest = n
+    for part in reversed(list(parts_of(n))):
+        found = np.flatnonzero(starts[part]) + part.start
+        bounds = np.concatenate([[part.start], found, [part.stop]])
+        stop[part] = np.repeat(np.append(found, latest), np.diff(bounds))
+        latest = int(found[0]) if len(found) else latest
+    return first, stop

@@ -15,6 +15,7 @@ from micrec.contrast import STREAMS as CONTRAST_STREAMS
 from micrec.contrast import ItemContrast
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.popularity_forecast import ForecastPopularity
+from micrec.epoch_order import EpochOrder, epoch_order
 from micrec.errors import MicrecError
 from micrec.gradients import gradient_stats, mean_of
 from micrec.matching import MatchingLoss
@@ -220,8 +221,8 @@ class Trainer:
         data = self.data
         popularity = data.popularity
         return StartValues(
-            users=data.users.long(),
-            items=data.items.long(),
+            users=data.users,
+            items=data.items,
             item_clicks=data.click_counts,
             n_users=len(data.first) - 1,
             temperature=self.config.softmax.temperature,
@@ -305,11 +306,9 @@ class Trainer:
 
     # -- one epoch -----------------------------------------------------------------------------------------------
 
-    def order(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> EpochOrder:
         """Rows of an epoch in their order, from (seed, epoch) alone, by the positions of their first clicks."""
-        rows = self._rows
-        shuffled = torch.randperm(len(rows), generator=stream(self.config.train.seed, 100, epoch))
-        return rows[shuffled.to(self.device)]
+        return epoch_order(self._rows, self.data, self.config.train, stream(self.config.train.seed, 100, epoch))
 
     def epoch(self, progress: Progress, *, label: str = "train") -> EpochLog:
         """One pass over the training clicks.

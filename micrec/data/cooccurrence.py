@@ -3,15 +3,19 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from micrec.config import SessionsConfig
+from micrec.data.array_space import MEMORY, ArraySpace
 from micrec.data.dataset import Clicks
-from micrec.data.sessions import Ints, clock_of, limit_of, session_starts
+from micrec.data.histories import Histories, group_by_user
+from micrec.data.sessions import Ints, clock_of, limit_of, starts_of
+from micrec.data.sorting import counts_of, offsets_of, parts_of, stable_order, stably_sorted
+from micrec.data.tally import KeyTally
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 
@@ -86,17 +90,19 @@ def count_cooccurrences(
             "name one in roles.category of dataset.yaml, or set a finite boost."
         )
     progress = progress or NoProgress()
-    rows, starts = session_starts(clicks.user_ids, clicks.time_ms, config)
+    space = clicks.space
+    log = group_by_user(clicks, int(clicks.user_ids.max(initial=-1)) + 1, times=True, rows=False)
+    starts = starts_of(log, config, space=space)
     n_sessions = int(np.count_nonzero(starts))
-    pruner = _PartnerPruner(n_items, config, category)
+    pruner = _PartnerPruner(n_items, config, category, space)
     if config.mode == "window":
-        sessions, cut_mass = _session_items(clicks, rows, starts, n_items, config, chunk_pairs)
-        del rows, starts
-        blocks = _window_counts(sessions, chunk_pairs)
+        sessions, cut_mass = _session_items(log, starts, n_items, config, chunk_pairs, space)
+        del log, starts
+        blocks = _window_counts(sessions, chunk_pairs, space)
         del sessions  # the blocks hold it until the last of them is made
     else:
-        tally, cut_mass = _tally_gap_pairs(clicks, rows, starts, n_items, config, chunk_pairs)
-        del rows, starts
+        tally, cut_mass = _tally_gap_pairs(log, starts, n_items, config, chunk_pairs)
+        del log, starts
         blocks = _symmetric_counts(*tally.total(), n_items, chunk_pairs)
     progress.start("preparing: items met in one session", n_items, "items")
     for first, counts in blocks:
@@ -108,55 +114,115 @@ def count_cooccurrences(
 
 def _session_chunks(starts: NDArray[np.bool_], chunk_clicks: int) -> Iterator[slice]:
     """Positions of whole sessions, about ``chunk_clicks`` a time; a longer session is a chunk of its own."""
-    bounds = np.append(np.flatnonzero(starts), len(starts))
     first = 0
-    while first < len(bounds) - 1:
-        end = int(np.searchsorted(bounds, bounds[first] + chunk_clicks, side="right")) - 1
-        end = max(end, first + 1)
-        yield slice(int(bounds[first]), int(bounds[end]))
-        first = end
+    while first < len(starts):
+        stop = min(first + chunk_clicks, len(starts))
+        if stop < len(starts) and not starts[stop]:  # back to the last start, or on to the next one
+            found = np.flatnonzero(starts[first + 1 : stop])
+            stop = first + 1 + int(found[-1]) if len(found) else _next_start(starts, stop)
+        yield slice(first, stop)
+        first = stop
+
+
+def _next_start(starts: NDArray[np.bool_], first: int) -> int:
+    """The first start from a position on, or the end."""
+    for part in parts_of(len(starts) - first):
+        found = np.flatnonzero(starts[first:][part])
+        if len(found):
+            return first + part.start + int(found[0])
+    return len(starts)
 
 
 def _chunk_entries(
-    clicks: Clicks, rows: Ints, starts: NDArray[np.bool_], n_items: int, config: SessionsConfig, chunk_clicks: int
+    log: Histories, starts: NDArray[np.bool_], n_items: int, config: SessionsConfig, chunk_clicks: int
 ) -> Iterator["_Entries"]:
     """Entries of whole sessions, a chunk at a time; the sessions of a chunk are numbered from 0."""
+    assert log.time_ms is not None
     for part in _session_chunks(starts, chunk_clicks):
         sessions = np.cumsum(starts[part], dtype=np.int64) - 1
-        items, time_ms = clicks.item_ids[rows[part]].astype(np.int64), clicks.time_ms[rows[part]]
-        yield _entries(sessions, items, time_ms, n_items, config)
+        yield _entries(sessions, log.items[part].astype(np.int64), log.time_ms[part], n_items, config)
+
+
+def _count_type(config: SessionsConfig) -> type[np.integer]:
+    """Of clicks on an item in a session, and their products: at most the number of sessions where each counts once."""
+    return np.int32 if config.count == "session" else np.int64
+
+
+class _SessionItems(NamedTuple):
+    """Clicks on each item in each session: a matrix by sessions, shape (sessions, N), that may lie on the disk."""
+
+    offsets: NDArray[np.integer]  # (sessions + 1,)
+    items: NDArray[np.int32]  # (nnz,)
+    clicks: NDArray[np.integer]  # (nnz,)
+    n_items: int
+
+    def matrix(self) -> sp.csr_matrix:
+        """The same for products; its arrays are not copied."""
+        shape = (len(self.offsets) - 1, self.n_items)
+        return sp.csr_matrix((self.clicks, self.items, self.offsets), shape=shape, copy=False)
+
+    def parts(self) -> Iterator[tuple[slice, NDArray[np.int64]]]:
+        """Entries in slices, and the session of each."""
+        for part in parts_of(len(self.items)):
+            ends = np.array([part.start, part.stop - 1], self.offsets.dtype)  # another type would copy the offsets
+            first, stop = np.searchsorted(self.offsets, ends, side="right") - 1
+            bounds = np.clip(self.offsets[first : stop + 2].astype(np.int64), part.start, part.stop)
+            yield part, np.repeat(np.arange(first, stop + 1), np.diff(bounds))
+
+    def by_item(self, space: ArraySpace) -> sp.csr_matrix:
+        """The transpose, shape (N, sessions), sessions ascending."""
+        if not space.on_disk:
+            found = self.matrix().T.tocsr()
+            if self.clicks.dtype == np.int32:
+                found.data = self.clicks  # all ones
+            return found
+        sessions = space.empty(len(self.items), self.offsets.dtype)
+        for part, owners in self.parts():
+            sessions[part] = owners
+        ones = self.clicks.dtype == np.int32
+        items, sessions, *rest = stably_sorted(self.items, [sessions, *([] if ones else [self.clicks])], space=space)
+        offsets = offsets_of(counts_of(items, self.n_items)).astype(self.offsets.dtype)
+        parts = (self.clicks if ones else rest[0], sessions, offsets)
+        return sp.csr_matrix(parts, shape=(self.n_items, len(self.offsets) - 1), copy=False)
+
+    def met(self) -> NDArray[np.int64]:
+        """Items that each item meets, with repeats: the sum of the lengths of its sessions, shape (N,)."""
+        lengths, total = np.diff(self.offsets), np.zeros(self.n_items)
+        for part, owners in self.parts():
+            total += np.bincount(self.items[part], lengths[owners], minlength=self.n_items)
+        return total.astype(np.int64)
 
 
 def _session_items(
-    clicks: Clicks, rows: Ints, starts: NDArray[np.bool_], n_items: int, config: SessionsConfig, chunk_clicks: int
-) -> tuple[sp.csr_matrix, float]:
-    """Clicks on each item in each session, shape (sessions, N), and the share of pairs that ``max_length`` cuts."""
-    per_session = config.count == "session"
-    dtype = np.int32 if per_session else np.int64
-    items, values, lengths = [np.empty(0, np.int32)], [np.empty(0, dtype)], [np.zeros(1, np.int64)]
-    uncut = cut = 0
-    for entries in _chunk_entries(clicks, rows, starts, n_items, config, chunk_clicks):
+    log: Histories,
+    starts: NDArray[np.bool_],
+    n_items: int,
+    config: SessionsConfig,
+    chunk_clicks: int,
+    space: ArraySpace,
+) -> tuple[_SessionItems, float]:
+    """Clicks on each item in each session, and the share of pairs that ``max_length`` cuts."""
+    per_session, dtype = config.count == "session", _count_type(config)
+    items, values = space.writer(np.int32), space.writer(dtype)
+    ends = space.writer(np.int32 if len(starts) < np.iinfo(np.int32).max else np.int64)  # one type for both indices
+    ends.append(np.zeros(1, np.int64))
+    uncut = cut = total = 0
+    for entries in _chunk_entries(log, starts, n_items, config, chunk_clicks):
         uncut, cut = uncut + entries.uncut_pairs, cut + entries.cut_pairs
-        items.append(entries.items.astype(np.int32))
-        values.append(np.ones(len(entries.items), dtype) if per_session else entries.clicks.astype(dtype))
-        lengths.append(np.bincount(entries.sessions))
-    offsets = np.cumsum(np.concatenate(lengths))
-    if offsets[-1] < np.iinfo(np.int32).max:
-        offsets = offsets.astype(np.int32)  # scipy takes the wider of its two index types for both
-    entries_by_session = (_joined(values, dtype), _joined(items, np.int32), offsets)
-    matrix = sp.csr_matrix(entries_by_session, shape=(len(offsets) - 1, n_items))
-    return matrix, cut / uncut if uncut else 0.0
+        items.append(entries.items)
+        values.append(np.ones(len(entries.items), dtype) if per_session else entries.clicks)
+        ends.append(total + np.cumsum(np.bincount(entries.sessions)))
+        total += len(entries.items)
+    found = _SessionItems(ends.done(), items.done(), values.done(), n_items)
+    return found, cut / uncut if uncut else 0.0
 
 
-def _window_counts(sessions: sp.csr_matrix, block_pairs: int) -> Iterator[tuple[int, sp.csr_matrix]]:
+def _window_counts(sessions: _SessionItems, block_pairs: int, space: ArraySpace) -> Iterator[tuple[int, sp.csr_matrix]]:
     """Rows of S' S without its diagonal, some ``block_pairs`` entries at a time, with the first item of each block."""
-    by_item = sessions.T.tocsr()  # (N, sessions)
-    if sessions.dtype == np.int32:
-        by_item.data = sessions.data  # all ones
-    met = by_item @ np.diff(sessions.indptr).astype(np.int64)  # items met, with repeats, at least: shape (N,)
-    most = np.minimum(met, sessions.shape[1])
+    most = np.minimum(sessions.met(), len(sessions.offsets) - 1)
+    by_item, matrix = sessions.by_item(space), sessions.matrix()
     for first, stop in _blocks(most, block_pairs):
-        counts = (by_item[first:stop] @ sessions).tocsr()
+        counts = (by_item[first:stop] @ matrix).tocsr()
         yield first, _without_diagonal(counts, first)
 
 
@@ -184,35 +250,25 @@ def _without_diagonal(counts: sp.csr_matrix, first: int) -> sp.csr_matrix:
     counts.sort_indices()
     rows = np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
     others = counts.indices != rows + first
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows[others], minlength=counts.shape[0]))])
+    indptr = offsets_of(np.bincount(rows[others], minlength=counts.shape[0]))
     return sp.csr_matrix((counts.data[others], counts.indices[others], indptr), shape=counts.shape)
-
-
-def _joined(parts: list[Any], dtype: type[np.generic]) -> NDArray[Any]:
-    """The parts in one array; takes ``parts`` apart, so that hardly anything is in memory twice."""
-    whole = np.empty(sum(len(part) for part in parts), dtype)
-    stop = len(whole)
-    while parts:
-        part = parts.pop()
-        whole[stop - len(part) : stop] = part
-        stop -= len(part)
-    return whole
 
 
 class _PartnerPruner:
     """Weighs the pairs of whole rows (N18), keeps the heaviest partners of each item, and every pair's key."""
 
-    def __init__(self, n_items: int, config: SessionsConfig, category: NDArray[np.int32] | None) -> None:
+    def __init__(
+        self, n_items: int, config: SessionsConfig, category: NDArray[np.int32] | None, space: ArraySpace
+    ) -> None:
         self._n_items, self._category = n_items, category
         self._boost, self._top = config.category_boost, config.top_partners
-        self._lengths: list[Ints] = []
-        self._partners: list[NDArray[np.int32]] = []
-        self._counts: list[NDArray[np.integer]] = []
-        self._weights: list[NDArray[np.float32]] = []
-        self._keys: list[Ints] = []
+        self._lengths = MEMORY.writer(np.int64)
+        self._partners = MEMORY.writer(np.int32)
+        self._counts = MEMORY.writer(_count_type(config) if config.mode == "window" else np.int64)
+        self._weights = MEMORY.writer(np.float32)
+        self._keys = space.writer(np.int64)
         self._mass = self._dropped = 0.0
         self._n_pairs = 0
-        self._counts_fit = True
 
     def add(self, first: int, block: sp.csr_matrix) -> None:
         """Take the counts of items ``first``, ``first + 1``, ... with all others, columns ascending."""
@@ -222,7 +278,6 @@ class _PartnerPruner:
         upper = partners > rows + first
         self._keys.append((rows[upper] + first) * self._n_items + partners[upper])
         self._n_pairs += int(counts[upper].sum(dtype=np.int64))
-        self._counts_fit &= counts.dtype == np.int32
         weights = counts.astype(np.float32)
         if self._category is not None:
             own = self._category[first : first + n_rows][rows]
@@ -231,7 +286,7 @@ class _PartnerPruner:
                 rows, partners, counts, weights = rows[same], partners[same], counts[same], weights[same]
             else:
                 weights[same] *= np.float32(self._boost)
-        kept = _heaviest(rows, np.searchsorted(rows, np.arange(n_rows + 1)), weights, self._top)
+        kept = _heaviest(rows, offsets_of(np.bincount(rows, minlength=n_rows)), weights, self._top)
         self._mass += float(weights.sum(dtype=np.float64))
         self._dropped += float(weights[~kept].sum(dtype=np.float64))
         self._lengths.append(np.bincount(rows[kept], minlength=n_rows))
@@ -243,11 +298,11 @@ class _PartnerPruner:
         """All rows together."""
         return CoOccurrence(
             n_items=self._n_items,
-            offsets=np.concatenate([[0], np.cumsum(_joined(self._lengths, np.int64))]),
-            partners=_joined(self._partners, np.int32),
-            counts=_joined(self._counts, np.int32 if self._counts_fit else np.int64),
-            weights=_joined(self._weights, np.float32),
-            keys=_joined(self._keys, np.int64),
+            offsets=offsets_of(self._lengths.done()),
+            partners=self._partners.done(),
+            counts=self._counts.done(),
+            weights=self._weights.done(),
+            keys=self._keys.done(),
             n_sessions=n_sessions,
             n_pairs=self._n_pairs,
             cut_mass=cut_mass,
@@ -269,12 +324,12 @@ class _Entries(NamedTuple):
 def _entries(sessions: Ints, items: Ints, time_ms: Ints, n_items: int, config: SessionsConfig) -> _Entries:
     """Entries of whole sessions, cut to the ``max_length`` latest distinct items of each."""
     keys = (sessions - sessions[0]) * n_items + items
-    order = np.argsort(keys, kind="stable")
+    order = stable_order(keys)
     ends = np.flatnonzero(np.diff(keys[order], append=-1))  # last click of each item in each session
     sizes = np.diff(ends, prepend=-1)
-    by_latest = np.argsort(order[ends])
+    by_latest = stable_order(order[ends])
     latest = order[ends][by_latest]
-    from_end = np.searchsorted(sessions[latest], sessions[latest], side="right") - np.arange(len(latest))
+    from_end = np.cumsum(np.bincount(sessions[latest]))[sessions[latest]] - np.arange(len(latest))
     kept = from_end <= config.max_length
     if config.mode == "window":
         clicks = sizes[by_latest] if config.count == "occurrence" else np.ones_like(latest)
@@ -321,12 +376,12 @@ def _first_within(sessions: Ints, time_ms: Ints, config: SessionsConfig) -> Ints
 
 
 def _tally_gap_pairs(
-    clicks: Clicks, rows: Ints, starts: NDArray[np.bool_], n_items: int, config: SessionsConfig, chunk_pairs: int
-) -> tuple["_PairTally", float]:
+    log: Histories, starts: NDArray[np.bool_], n_items: int, config: SessionsConfig, chunk_pairs: int
+) -> tuple[KeyTally, float]:
     """Pairs within ``max_s`` of each other, and the share of them that ``max_length`` cuts."""
-    tally = _PairTally()
+    tally = KeyTally()
     uncut = cut = 0
-    for entries in _chunk_entries(clicks, rows, starts, n_items, config, chunk_pairs):
+    for entries in _chunk_entries(log, starts, n_items, config, chunk_pairs):
         uncut, cut = uncut + entries.uncut_pairs, cut + entries.cut_pairs
         for keys, counts in _count_gap_pairs(entries, n_items, chunk_pairs, once_per_session=config.count == "session"):
             tally.add(keys, counts)
@@ -380,55 +435,30 @@ def _once_per_session(sessions: Ints, keys: Ints) -> tuple[Ints, Ints]:
     return sessions[new], keys[new]
 
 
-def _sum_by_key(keys: Ints, counts: Ints, kind: Literal["quicksort", "stable"] = "quicksort") -> tuple[Ints, Ints]:
-    """Distinct keys, ascending, with the sum of their counts."""
-    order = np.argsort(keys, kind=kind)
-    keys = keys[order]
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))
-    sums = np.add.reduceat(counts[order], starts) if len(starts) else np.empty(0, np.int64)
-    return keys[starts], sums
-
-
-class _PairTally:
-    """Counts of pairs as a stack of sorted runs, each at least twice as long as the next.
-
-    So every pair is merged a logarithmic number of times, and the runs hold at most twice the distinct pairs.
-    """
-
-    def __init__(self) -> None:
-        self._runs: list[tuple[Ints, Ints]] = []
-
-    def add(self, keys: Ints, counts: Ints) -> None:
-        """Add one run of ascending, distinct keys."""
-        self._runs.append((keys, counts))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
-            self._merge_last_two()
-
-    def total(self) -> tuple[Ints, Ints]:
-        while len(self._runs) > 1:
-            self._merge_last_two()
-        return self._runs[0] if self._runs else (np.empty(0, np.int64), np.empty(0, np.int64))
-
-    def _merge_last_two(self) -> None:
-        (keys_a, counts_a), (keys_b, counts_b) = self._runs.pop(), self._runs.pop()
-        keys, counts = np.concatenate([keys_a, keys_b]), np.concatenate([counts_a, counts_b])
-        self._runs.append(_sum_by_key(keys, counts, kind="stable"))  # merges two runs in linear time
-
-
 def _heaviest(rows: Ints, offsets: Ints, weights: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
     """Which entries are among the k heaviest of their row, the earlier entry first among equals.
 
     ``rows`` never falls and row i owns entries offsets[i] .. offsets[i + 1]. The bits of a positive float32 ascend
     with its value, so that one sort of integers (row, weight) finds the k-th weight of every row.
     """
+    long = np.flatnonzero(np.diff(offsets) > k)
+    kept = np.ones(len(rows), dtype=np.bool_)
+    if not len(long):
+        return kept
+    of_long = np.zeros(len(offsets) - 1, dtype=np.bool_)
+    of_long[long] = True
+    entries = np.flatnonzero(of_long[rows])
+    rows, weights = rows[entries], weights[entries]
+    sizes = np.diff(offsets)[long]
     packed = np.sort((rows << 32) | weights.view(np.uint32))
-    filled = np.flatnonzero(np.diff(offsets))
     kth_bits = np.zeros(len(offsets) - 1, dtype=np.uint32)
-    kth_bits[filled] = packed[np.maximum(offsets[filled + 1] - k, offsets[filled])] & 0xFFFFFFFF
+    kth_bits[long] = packed[np.cumsum(sizes) - k] & 0xFFFFFFFF
     kth = kth_bits.view(np.float32)[rows]
-    kept = weights > kth
-    room = k - np.bincount(rows[kept], minlength=len(offsets) - 1)  # left for entries at the k-th weight, per row
+    above = weights > kth
+    room = k - np.bincount(rows[above], minlength=len(offsets) - 1)  # left for entries at the k-th weight, per row
     level = np.flatnonzero(weights == kth)
-    rank = np.arange(len(level)) - np.searchsorted(rows[level], rows[level])  # 0 = first of its row
-    kept[level[rank < room[rows[level]]]] = True
+    firsts = np.flatnonzero(np.diff(rows[level], prepend=-1))
+    rank = np.arange(len(level)) - np.repeat(firsts, np.diff(np.append(firsts, len(level))))  # 0 = first of its row
+    above[level[rank < room[rows[level]]]] = True
+    kept[entries] = above
     return kept

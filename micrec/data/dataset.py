@@ -8,8 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from micrec.data.array_space import MEMORY, ArraySpace
 from micrec.data.schema import DatasetSchema, FieldType
 from micrec.notebook import Displayed
+
+CLICK_ARRAYS = ("user_ids", "item_ids", "time_ms", "dwell_s", "like", "follow")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class EntityTable:
 
 @dataclass(frozen=True)
 class Clicks:
-    """The click log in time order; ties keep the order of the file.
+    """The click log in time order; ties keep the order of the file. Of a mapped log the arrays are ``numpy.memmap``.
 
     Attributes:
         user_ids: Dense user ids, shape (n,).
@@ -75,6 +78,7 @@ class Clicks:
         dwell_s: Seconds spent on the item, shape (n,), or None if the log has none.
         like: Whether the click was liked, shape (n,), or None.
         follow: Whether the provider was followed from it, shape (n,), or None.
+        space: Where arrays as long as the log are put that are made from it.
     """
 
     user_ids: NDArray[np.int32]
@@ -83,6 +87,7 @@ class Clicks:
     dwell_s: NDArray[np.float32] | None = None
     like: NDArray[np.bool_] | None = None
     follow: NDArray[np.bool_] | None = None
+    space: ArraySpace = field(default=MEMORY, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -98,6 +103,7 @@ class Clicks:
             dwell_s=take(self.dwell_s),
             like=take(self.like),
             follow=take(self.follow),
+            space=self.space,
         )
 
 

@@ -11,9 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from micrec.config import SessionsConfig, SplitConfig
-from micrec.data.dataset import Clicks, Column, Dataset, EntityTable
+from micrec.data.array_space import ArraySpace
+from micrec.data.dataset import Column, Dataset, EntityTable
+from micrec.data.histories import Histories, distinct_pairs, group_by_user
 from micrec.data.schema import FieldType
-from micrec.data.sessions import assign_sessions
+from micrec.data.sessions import starts_of
+from micrec.data.sorting import counts_of, distinct
 from micrec.data.split import temporal_split
 from micrec.data.times import notes_on_times
 from micrec.notebook import Displayed, ResultTable
@@ -138,12 +141,13 @@ def describe(
     clicks, n_items, progress = dataset.clicks, len(dataset.items), progress or NoProgress()
     progress.start("counting", 2 * len(clicks), "clicks")  # once for users and items, once for sessions
     parts = temporal_split(clicks, split, dataset.schema.days)
-    per_user = np.bincount(clicks.user_ids, minlength=len(dataset.users))
-    per_item = np.bincount(clicks.item_ids, minlength=n_items)
+    per_item = counts_of(clicks.item_ids, n_items)
+    log = group_by_user(clicks, len(dataset.users), times=True, rows=False)
+    per_user = np.diff(log.offsets)
     active_users, active_items = per_user[per_user > 0], per_item[per_item > 0]
-    n_pairs = _distinct_pairs(clicks.user_ids, clicks.item_ids, n_items)
+    n_pairs = sum(map(len, distinct_pairs(log, n_items)))
     progress.advance(len(clicks))
-    by_session = _session_statistics(clicks, n_items, sessions)
+    by_session = _session_statistics(log, n_items, sessions, clicks.space)
     progress.advance(len(clicks))
     progress.finish()
     return DatasetStatistics(
@@ -186,22 +190,33 @@ def gini(counts: NDArray[np.int64]) -> float:
     return float(weights @ np.sort(counts) / (n * counts.sum()))
 
 
-def _session_statistics(clicks: Clicks, n_items: int, config: SessionsConfig) -> dict[str, Any]:
-    session_ids = assign_sessions(clicks.user_ids, clicks.time_ms, config)
-    lengths = np.bincount(session_ids)
-    lengths = lengths[lengths > 0]
+def _session_statistics(log: Histories, n_items: int, config: SessionsConfig, space: ArraySpace) -> dict[str, Any]:
+    starts = starts_of(log, config, space=space)
+    of_length, n_pairs = np.zeros(1, np.int64), 0
+    for part in log.blocks():
+        bounds = np.append(np.flatnonzero(starts[part]), part.stop - part.start)
+        sizes = np.diff(bounds)
+        found = np.bincount(sizes, minlength=len(of_length))
+        found[: len(of_length)] += of_length
+        of_length = found
+        session = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+        n_pairs += len(distinct(session * n_items + log.items[part]))
+    n_sessions = int(of_length.sum())
     return {
-        "sessions": len(lengths),
-        "session_clicks_mean": float(lengths.mean()),
-        "session_clicks_median": float(np.median(lengths)),
-        "session_clicks_p95": float(np.percentile(lengths, 95)),
-        "session_items_mean": _distinct_pairs(session_ids, clicks.item_ids, n_items) / len(lengths),
+        "sessions": n_sessions,
+        "session_clicks_mean": len(log.items) / n_sessions,
+        "session_clicks_median": _quantile(of_length, 0.5),
+        "session_clicks_p95": _quantile(of_length, 0.95),
+        "session_items_mean": n_pairs / n_sessions,
     }
 
 
-def _distinct_pairs(groups: NDArray[np.integer], item_ids: NDArray[np.int32], n_items: int) -> int:
-    """Number of different (group, item) pairs."""
-    return pl.Series(groups.astype(np.int64) * n_items + item_ids).n_unique()
+def _quantile(counts: NDArray[np.int64], share: float) -> float:
+    """``np.quantile`` of numbers of which ``counts[x]`` are x."""
+    ends = np.cumsum(counts)
+    place = (int(ends[-1]) - 1) * share
+    below, above = (int(np.searchsorted(ends, int(at), side="right")) for at in (np.floor(place), np.ceil(place)))
+    return float(np.quantile([below, above], place - np.floor(place)))
 
 
 def _field_statistics(dataset: Dataset) -> list[FieldStatistics]:

@@ -1,11 +1,14 @@
 """Click histories by offset: one flat array of items, contiguous by user, in time order."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from micrec.data import sorting
 from micrec.data.dataset import Clicks
+from micrec.data.sorting import counts_of, distinct, offsets_of, stable_order, stably_sorted
 
 
 class Histories(NamedTuple):
@@ -19,19 +22,41 @@ class Histories(NamedTuple):
     users: NDArray[np.int32]  # (n,) dense user ids, never falling
     rows: NDArray[np.int64]  # (n,) row of each position in the click log
     offsets: NDArray[np.int64]  # (U + 1,) user u owns positions offsets[u] .. offsets[u + 1]
+    time_ms: NDArray[np.int64] | None = None  # (n,) moment of each position, where it was asked for
+
+    def blocks(self, most: int | None = None) -> Iterator[slice]:
+        """The positions in slices of whole users, of at most ``most`` clicks (or ``BLOCK_ROWS``) or of one user."""
+        first, n_users, most = 0, len(self.offsets) - 1, most or sorting.BLOCK_ROWS
+        while first < n_users:
+            stop = int(np.searchsorted(self.offsets, self.offsets[first] + most, side="right")) - 1
+            stop = min(max(stop, first + 1), n_users)
+            yield slice(int(self.offsets[first]), int(self.offsets[stop]))
+            first = stop
 
 
-def group_by_user(clicks: Clicks, n_users: int, *, rows: NDArray[np.int64] | None = None) -> Histories:
+def group_by_user(clicks: Clicks, n_users: int, *, times: bool = False, rows: bool = True) -> Histories:
     """Group time-ordered clicks by user; a stable sort, so the order within a user is the log's.
 
     Args:
-        clicks: In time order.
+        clicks: In time order; the result is put into their ``space``.
         n_users: U; every user id is below it.
-        rows: The rows by user, where they are known already.
+        times: Whether the moments are wanted too.
+        rows: Whether the rows of the log are; else there are none.
     """
-    if rows is None:
-        rows = np.argsort(clicks.user_ids, kind="stable").astype(np.int64)
-    users = clicks.user_ids[rows]
-    offsets = np.zeros(n_users + 1, dtype=np.int64)
-    np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
-    return Histories(items=clicks.item_ids[rows], users=users, rows=rows, offsets=offsets)
+    offsets = offsets_of(counts_of(clicks.user_ids, n_users))
+    columns: list[NDArray | None] = [clicks.item_ids, *([clicks.time_ms] if times else []), *([None] if rows else [])]
+    if clicks.space.on_disk:  # a user's rows lie anywhere in the log: all columns are carried along
+        users, items, *rest = stably_sorted(clicks.user_ids, columns, space=clicks.space)
+    else:
+        order = stable_order(clicks.user_ids)
+        users = clicks.user_ids[order]
+        items, *rest = (order if column is None else column[order] for column in columns)
+    time_ms = rest[0] if times else None
+    return Histories(items, users, rest[-1] if rows else np.empty(0, np.int64), offsets, time_ms)
+
+
+def distinct_pairs(histories: Histories, n_items: int) -> Iterator[NDArray[np.int64]]:
+    """Distinct ``user * N + item``, ascending, in parts of whole users."""
+    for part in histories.blocks():
+        keys = histories.users[part].astype(np.int64) * n_items + histories.items[part]
+        yield distinct(keys)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from micrec.data.recency import TABLE_NUMBERS, DriftingPopularity
+from micrec.data.sorting import parts_of
 
 FEW_CLICKS = 10.0  # c
 MORNINGS, MOST_NUMBERS = 20, 1 << 24  # that weights are fitted to, and most mornings times items times half-lives
@@ -155,14 +156,18 @@ class _Morning(NamedTuple):
         day: int,
         horizon: int,
     ) -> "_Morning | None":
-        items = np.unique(item_ids[days < day]).astype(np.int64)
-        then = (days >= day) & (days < day + horizon)
-        clicks = np.bincount(item_ids[then], minlength=parts[0].n_items)[items].astype(np.float64)
+        known, after = np.zeros(parts[0].n_items, np.bool_), np.zeros(parts[0].n_items, np.int64)
+        for part in parts_of(len(days)):
+            ids, at = item_ids[part], days[part]
+            known[ids[at < day]] = True
+            after += np.bincount(ids[(at >= day) & (at < day + horizon)], minlength=len(after))
+        items = np.flatnonzero(known)
+        clicks = after[items].astype(np.float64)
         if not clicks.sum():
             return None
-        at, columns = torch.full((len(items),), day), torch.from_numpy(items)
-        features = torch.stack([part.pairs(at, columns) for part in parts], dim=1).double().numpy()
-        so_far = parts[-1].clicks(at, columns).double().numpy()
+        morning, columns = torch.full((len(items),), day), torch.from_numpy(items)
+        features = torch.stack([one.pairs(morning, columns) for one in parts], dim=1).double().numpy()
+        so_far = parts[-1].clicks(morning, columns).double().numpy()
         return cls(items, features, FEW_CLICKS / (FEW_CLICKS + so_far), clicks)
 
 

@@ -5,6 +5,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from micrec.data.array_space import MEMORY, ArraySpace
+from micrec.data.sorting import parts_of
+from micrec.data.tally import KeyTally
+
 DAY_MS = 86_400_000
 SMOOTHING = 0.3  # clicks that every item has in addition, so that the logarithm exists
 TABLE_NUMBERS = 1 << 25  # days times items up to which the popularity of every day is kept: 128 MB
@@ -15,9 +19,12 @@ def faded(age_ms: Tensor, half_life_days: float) -> Tensor:
     return torch.exp2(age_ms.abs().double() / (-half_life_days * DAY_MS)).float()
 
 
-def days_of(time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of the UTC day of each moment."""
-    return np.asarray(time_ms, np.int64) // DAY_MS
+def days_of(time_ms: NDArray[np.int64], space: ArraySpace = MEMORY) -> NDArray[np.int64]:
+    """Number of the UTC day of each moment, in ``space``."""
+    days = space.empty(len(time_ms), np.int64)
+    for part in parts_of(len(days)):
+        np.floor_divide(time_ms[part], DAY_MS, out=days[part])
+    return days
 
 
 class DriftingPopularity:
@@ -43,11 +50,11 @@ class DriftingPopularity:
             half_life_days: Days after which a click counts half, > 0.
             tabulate: Keep the values of all days where they are few.
         """
-        items, at = np.asarray(item_ids, np.int64), np.asarray(days, np.int64)
+        items, at = np.asarray(item_ids), np.asarray(days)
         self.n_items, self.half_life_days = n_items, half_life_days
         self.first_day = int(at.min()) if len(at) else 0
         self.n_days = (int(at.max()) - self.first_day if len(at) else 0) + 2  # the morning after the last click too
-        cells, counts = np.unique(items * self.n_days + (at - self.first_day), return_counts=True)
+        cells, counts = _cells(items, at, self.first_day, self.n_days)
         values = _faded_sums(cells, counts.astype(np.float64), self.n_days, half_life_days)
         totals = np.zeros(self.n_days)
         np.add.at(totals, cells % self.n_days, counts)
@@ -109,6 +116,16 @@ class DriftingPopularity:
         has = (place >= 0) & (cell // self.n_days == items)
         age = (days - cell % self.n_days).double()
         return torch.where(has, self._values[place.clamp_min(0)] * torch.exp2(-age / self.half_life_days), 0.0)
+
+
+def _cells(
+    items: NDArray[np.integer], days: NDArray[np.int64], first_day: int, n_days: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct ``item * n_days + day``, ascending, the days counted from the first, and the clicks of each."""
+    tally = KeyTally()
+    for part in parts_of(len(days)):
+        tally.add(*np.unique(items[part].astype(np.int64) * n_days + (days[part] - first_day), return_counts=True))
+    return tally.total()
 
 
 def _faded_sums(

@@ -4,6 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec.config import SessionsConfig
+from micrec.data.array_space import MEMORY, ArraySpace
+from micrec.data.histories import Histories
+from micrec.data.sorting import stable_order
 
 Ints = NDArray[np.int64]
 _BLOCK_CLICKS = 1 << 21  # clicks of whole users that are cut into sessions at a time
@@ -37,28 +40,46 @@ def session_starts(
 ) -> tuple[Ints, NDArray[np.bool_]]:
     """The clicks by user and time, and which of them start a session; see ``assign_sessions``.
 
-    Memory beside the result (9 bytes a click) is bounded by ``block_clicks`` or the clicks of one user.
-
     Returns:
         Rows of the input by user, then in the order given, shape (n,); and whether a session starts there, shape (n,).
 
     Raises:
         ValueError: If time falls within a user.
     """
-    rows = np.argsort(user_ids, kind="stable")
-    limit_ms = limit_of(time_ms, config)
-    starts = np.empty(len(rows), dtype=np.bool_)
-    first = 0
-    while first < len(rows):
-        stop = min(first + block_clicks, len(rows))
-        if stop < len(rows):  # on to the end of the last user
-            stop = int(np.searchsorted(user_ids, user_ids[rows[stop - 1]], side="right", sorter=rows))
-        block = rows[first:stop]
-        clock = clock_of(user_ids[block], time_ms[block], limit_ms)
+    rows = stable_order(user_ids)
+    users = user_ids[rows]
+    offsets = np.append(np.flatnonzero(np.diff(users, prepend=users[:1] - 1)), len(users))
+    log = Histories(items=users, users=users, rows=rows, offsets=offsets, time_ms=time_ms[rows])
+    return rows, starts_of(log, config, block_clicks=block_clicks)
+
+
+def starts_of(
+    log: Histories, config: SessionsConfig, *, space: ArraySpace = MEMORY, block_clicks: int = _BLOCK_CLICKS
+) -> NDArray[np.bool_]:
+    """Which clicks start a session; see ``assign_sessions``.
+
+    Memory beside the result (a byte a click) is bounded by ``block_clicks`` or the clicks of one user.
+
+    Args:
+        log: The clicks by user, with their times.
+        config: The mode and the length.
+        space: Where the result is put.
+        block_clicks: Clicks that are looked at together.
+
+    Returns:
+        Whether a session starts at each position, shape (n,).
+
+    Raises:
+        ValueError: If time falls within a user.
+    """
+    assert log.time_ms is not None
+    limit_ms = limit_of(log.time_ms, config)
+    starts = space.empty(len(log.users), np.bool_)
+    for block in log.blocks(block_clicks):
+        clock = clock_of(log.users[block], log.time_ms[block], limit_ms)
         found = np.diff(clock, prepend=-limit_ms - 1) > limit_ms
-        starts[first:stop] = _window_starts(clock, found, limit_ms) if config.mode == "window" else found
-        first = stop
-    return rows, starts
+        starts[block] = _window_starts(clock, found, limit_ms) if config.mode == "window" else found
+    return starts
 
 
 def limit_of(time_ms: Ints, config: SessionsConfig) -> int:

@@ -4,26 +4,39 @@ A folder holds ``dataset.yaml`` (:class:`micrec.data.schema.DatasetSchema`), ``u
 ``clicks.parquet`` or ``clicks/part-00000.parquet ...``.
 """
 
-import dataclasses
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import yaml
 from numpy.typing import NDArray
 
-from micrec.data.dataset import Clicks, Dataset
+from micrec.data.dataset import CLICK_ARRAYS, Clicks, Dataset
 from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, encode_table
+from micrec.data.mapped import (
+    MANIFEST,
+    MAPPED,
+    MOST_BYTES,
+    WHAT,
+    is_mapped,
+    marks_of,
+    open_mapped,
+    outgrows_memory,
+    write_columns,
+    write_manifest,
+)
 from micrec.data.schema import DatasetSchema
+from micrec.data.sorting import parts_of, stable_order
 from micrec.data.validation import Faults, TableSource, check_schema, check_table, id_kind
+from micrec.destination import check_room
 from micrec.errors import MicrecError
-from micrec.folder_lock import locked
+from micrec.folder_lock import locked, waiting_for
 from micrec.progress import NoProgress, Progress
 from micrec.settings import check, load_yaml
 
@@ -232,13 +245,25 @@ def _usable_ids(table: pl.DataFrame | None, key: str) -> pl.Series | None:
 
 
 def read_dataset(
-    folder: Path, *, keep_users: NDArray[np.bool_] | None = None, progress: Progress | None = None
+    folder: Path,
+    *,
+    keep_users: NDArray[np.bool_] | None = None,
+    mapped: bool | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Read, validate and encode a dataset folder.
 
     With ``keep_users``, over the rows of the user table, only the clicks of those users are kept; all are checked.
     The dense id of a user or item is its row in the Parquet file. Clicks are sorted by time, ties in file order.
     Memory stays near the size of the encoded columns: clicks are decoded in chunks. ``progress`` counts them.
+
+    Args:
+        folder: The dataset folder.
+        keep_users: Users whose clicks are kept, shape (U,).
+        mapped: Whether the clicks are mapped from the folder's encoded columns (``micrec.data.mapped``), which are
+            written first where they are missing or of other files. None: where the folder has such columns, or the
+            log would take more than half of the memory.
+        progress: Where to report.
 
     Raises:
         MicrecError: Naming every error found, with file, column, count, first rows, and cure.
@@ -255,7 +280,15 @@ def read_dataset(
             next(_chunks(path, source, None, faults), None)
     else:
         encoder = _check_tables(schema, tables, faults)
-        clicks = _read_clicks(files, encoder, faults, keep_users, progress or NoProgress())
+        log = _Log(files, encoder, faults, progress or NoProgress())
+        if mapped is None:
+            mapped = is_mapped(folder) or outgrows_memory(sum(_rows_of(path) for _, path in files))
+        if mapped and not faults.texts():
+            clicks = _mapped_clicks(folder, log)
+            if clicks is not None and keep_users is not None:
+                clicks = _in_time_order([one[keep_users[one.user_ids]] for one in _parts(clicks)])
+        else:
+            clicks = log.read(keep_users)
     faults.raise_any(f"{folder}: not a valid dataset")
     assert schema is not None
     assert clicks is not None
@@ -369,28 +402,74 @@ def _chunks(
             yield source._replace(first_row=first_row), scan.slice(first_row, ROWS_PER_CHUNK).collect()
 
 
-def _read_clicks(
-    files: list[tuple[TableSource, Path]],
-    encoder: ClickEncoder,
-    faults: Faults,
-    keep_users: NDArray[np.bool_] | None,
-    progress: Progress,
-) -> Clicks | None:
-    any_readable = False
-    chunks: list[Clicks] = []
-    progress.start("reading", sum(_rows_of(path) for _, path in files), "clicks")
-    for file, path in files:
-        for source, frame in _chunks(path, file, encoder, faults):
-            any_readable = True
-            clicks = encoder.encode(source, frame)
-            if clicks is not None:
-                chunks.append(clicks if keep_users is None else clicks[keep_users[clicks.user_ids]])
-            progress.advance(len(frame))
-    progress.finish()
-    encoder.check_times()
-    if any_readable and encoder.n_rows == 0:
-        faults.add(EMPTY_LOG)
-    return _in_time_order(chunks) if chunks else None
+class _Log(NamedTuple):
+    """The files of a click log, and who encodes them."""
+
+    files: list[tuple[TableSource, Path]]
+    encoder: ClickEncoder
+    faults: Faults
+    progress: Progress
+
+    def encoded(self) -> Iterator[Clicks]:
+        """The clicks in chunks, in the order of the files; what is wrong with them is among the faults afterwards."""
+        any_readable = False
+        self.progress.start("reading", sum(_rows_of(path) for _, path in self.files), "clicks")
+        for file, path in self.files:
+            for source, frame in _chunks(path, file, self.encoder, self.faults):
+                any_readable = True
+                clicks = self.encoder.encode(source, frame)
+                if clicks is not None:
+                    yield clicks
+                self.progress.advance(len(frame))
+        self.progress.finish()
+        self.encoder.check_times()
+        if any_readable and self.encoder.n_rows == 0:
+            self.faults.add(EMPTY_LOG)
+
+    def read(self, keep_users: NDArray[np.bool_] | None) -> Clicks | None:
+        """All clicks in memory, in time order."""
+        chunks = [one if keep_users is None else one[keep_users[one.user_ids]] for one in self.encoded()]
+        return _in_time_order(chunks) if chunks else None
+
+
+def _mapped_clicks(folder: Path, log: _Log) -> Clicks | None:
+    """The clicks mapped from encoded columns, which are written where they are not those of the folder's files.
+
+    Two processes do not write the same columns: the second waits, and takes those of the first.
+    """
+    paths = [folder / SCHEMA_FILE, *(folder / f"{name}.parquet" for name in TABLES), *(path for _, path in log.files)]
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
+    found = open_mapped(folder, files)
+    if found is not None:
+        return found
+    with waiting_for(folder):
+        found = open_mapped(folder, files)
+        if found is not None:
+            return found
+        n_clicks = sum(_rows_of(path) for _, path in log.files)
+        check_room(folder / MAPPED, 2 * n_clicks * MOST_BYTES, WHAT)
+        marks = marks_of(files)
+        try:
+            with new_folder(folder / MAPPED, overwrite=True, mark=MANIFEST, what=WHAT) as partial:
+                with writable(folder / MAPPED):
+                    kinds = write_columns(partial, log.encoded(), log.progress)
+                if log.faults.texts():
+                    raise _Invalid
+                if not all(marks[name].is_same(path) for name, path in files.items()):
+                    raise MicrecError(f"{folder}: its files changed while they were read: try again.")
+                with writable(folder / MAPPED):
+                    write_manifest(partial, kinds, marks)
+        except _Invalid:
+            return None
+        return open_mapped(folder, files)
+
+
+class _Invalid(Exception):
+    """The log has faults: what was written of it is removed."""
+
+
+def _parts(clicks: Clicks) -> Iterator[Clicks]:
+    return (clicks[part] for part in parts_of(len(clicks)))
 
 
 def _rows_of(path: Path) -> int:
@@ -403,7 +482,7 @@ def _rows_of(path: Path) -> int:
 
 def _in_time_order(chunks: list[Clicks]) -> Clicks:
     """Join chunks and sort them by time, stably; takes ``chunks`` apart, so that one column at a time is doubled."""
-    columns = {field.name: [getattr(chunk, field.name) for chunk in chunks] for field in dataclasses.fields(Clicks)}
+    columns = {name: [getattr(chunk, name) for chunk in chunks] for name in CLICK_ARRAYS}
     chunks.clear()
     joined: dict[str, Any] = {}
     for name in list(columns):
@@ -412,7 +491,7 @@ def _in_time_order(chunks: list[Clicks]) -> Clicks:
         del parts
     time_ms = joined["time_ms"]
     if (time_ms[1:] < time_ms[:-1]).any():
-        order = np.argsort(time_ms, kind="stable")
+        order = stable_order(time_ms)
         for name, values in joined.items():
             joined[name] = None if values is None else values[order]
     return Clicks(**joined)

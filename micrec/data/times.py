@@ -11,6 +11,7 @@
 
 import difflib
 import reprlib
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from micrec.data.sorting import distinct, parts_of
 from micrec.errors import MicrecError
 
 Implausible = Literal["refuse", "drop"]
@@ -232,15 +234,29 @@ def coarse_times(time_ms: NDArray[np.int64], days: LogDays) -> str | None:
     """A warning where times are dates alone or whole hours, in which one-hour sessions mean something else."""
     if len(time_ms) < 2 or time_ms.min() == time_ms.max():
         return None
-    clock_ms = days.ms_into_day(time_ms)
-    if (clock_ms == clock_ms[0]).all():
+    if _all_alike(time_ms, days.ms_into_day):
         return (
             "the times are dates without a time of day: every one-hour session is a user's whole day, and clicks of "
             "one day have no order."
         )
-    if (time_ms % HOUR_MS == time_ms[0] % HOUR_MS).all() and len(np.unique(time_ms)) > 2:
+    if _all_alike(time_ms, lambda part: part % HOUR_MS) and _has_more_than_two(time_ms):
         return "the times are rounded to hours: a one-hour session is what a user clicked in one hour of the clock."
     return None
+
+
+def _all_alike(time_ms: NDArray[np.int64], of: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> bool:
+    """Whether a figure of the moments is the same for all; a log that is not ends it at its first part."""
+    first = of(time_ms[:1])
+    return all((of(time_ms[part]) == first).all() for part in parts_of(len(time_ms)))
+
+
+def _has_more_than_two(time_ms: NDArray[np.int64]) -> bool:
+    known = time_ms[:0]
+    for part in parts_of(len(time_ms)):
+        known = np.unique(np.concatenate([known, distinct(time_ms[part])]))
+        if len(known) > 2:
+            return True
+    return False
 
 
 def notes_on_times(time_ms: NDArray[np.int64], days: LogDays) -> list[str]:

@@ -10,6 +10,7 @@ from micrec.config import EvalConfig
 from micrec.data.dataset import Clicks, Dataset
 from micrec.data.histories import Histories, group_by_user
 from micrec.data.recency import days_of
+from micrec.data.sorting import counts_of
 from micrec.data.split import Split
 from micrec.errors import MicrecError
 
@@ -115,17 +116,17 @@ def evaluation_task(dataset: Dataset, split: Split, config: EvalConfig, part: Pa
     rows = split.valid if part == "valid" else split.test
     train, clicks = dataset.clicks[: rows.start], dataset.clicks[rows]
     n_users, n_items = len(dataset.users), len(dataset.items)
-    train_clicks = np.bincount(train.item_ids, minlength=n_items)
-    user_clicks = np.bincount(train.user_ids, minlength=n_users)
+    train_clicks = counts_of(train.item_ids, n_items)
+    user_clicks = counts_of(train.user_ids, n_users)
     wanted = np.ones(n_users, dtype=bool) if config.users == "all" else user_clicks > 0
     evaluated = wanted[clicks.user_ids]
     _check(part, len(clicks), int(evaluated.sum()))
 
-    grouped = group_by_user(train, n_users)
+    grouped = group_by_user(train, n_users, times=True)
     if config.history == "frozen":
         queries = _frozen_queries(grouped, clicks[evaluated], n_items)
     else:
-        queries = _rolling_queries(group_by_user(dataset.clicks[: rows.stop], n_users), rows.start, wanted)
+        queries = _rolling_queries(group_by_user(dataset.clicks[: rows.stop], n_users, times=True), rows.start, wanted)
     target_users = np.repeat(queries.user_ids, np.diff(queries.offsets))
     return EvalTask(
         part=part,
@@ -143,12 +144,13 @@ def evaluation_task(dataset: Dataset, split: Split, config: EvalConfig, part: Pa
         seen=grouped if config.seen == "filter" else None,
         skipped_users=len(np.unique(clicks.user_ids[~evaluated])),
         skipped_lines=int((~evaluated).sum()),
-        clock=_clock(dataset.clicks, queries, train),
+        clock=_clock(queries, train),
     )
 
 
-def _clock(clicks: Clicks, queries: "_Queries", train: Clicks) -> TaskClock:
-    click_ms = clicks.time_ms[queries.histories.rows]
+def _clock(queries: "_Queries", train: Clicks) -> TaskClock:
+    click_ms = queries.histories.time_ms
+    assert click_ms is not None
     if queries.rolling:
         query_ms = click_ms[queries.end]
         return TaskClock(click_ms, query_ms, days_of(query_ms))
