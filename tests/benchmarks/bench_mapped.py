@@ -24,7 +24,7 @@ import polars as pl
 
 N_ITEMS, N_TOPICS, SESSION, PART = 100_000, 500, 10, 4_000_000
 DAYS, DAY_MS = 60, 86_400_000
-TEST_CLICKS, STEPS = 50_000, 40
+TEST_CLICKS, STEPS = 50_000, 10
 STAGES = ("encode", "open", "describe", "histories", "co-occurrence", "train", "evaluate")
 KEYS = {
     "contrast": {"semantic": {"weight": 0.0}},

@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from micrec.checkpoint import load_checkpoint, save_checkpoint
 from micrec.config import Config
 from micrec.data.dataset import Dataset, EntityTable
+from micrec.epoch_order import EpochOrder
 from micrec.errors import MicrecError
 from micrec.field_encoder import FieldEncoder
 from micrec.fitting import Fitted, RunState
@@ -183,12 +183,13 @@ class _Trainer(Trainer):
         rows = np.argsort(dataset.clicks.user_ids, kind="stable")
         self._time_ms = torch.from_numpy(dataset.clicks.time_ms[rows])  # of each position
 
-    def order(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> EpochOrder:
         """Sample order of an epoch, without the older clicks; all of them if there are no newer."""
         order = super().order(epoch)
         if self.since_ms is None:
             return order
-        recent = order[(self._time_ms >= self.since_ms).to(order.device)[order]]
+        whole = order[:]
+        recent = whole[(self._time_ms >= self.since_ms).to(whole.device)[whole]]
         return recent if len(recent) else order
 
 
