@@ -54,10 +54,8 @@ class ForecastPopularity:
         self.n_items = self.parts[-1].n_items
         self._first = self.parts[-1].first_day
         self._table: Tensor | None = None
-        n_days = self.parts[-1].n_days
-        if tabulate and n_days * self.n_items <= TABLE_NUMBERS:
-            days = torch.arange(n_days) + self._first
-            self._table = torch.cat([self.grid(day) for day in days.split(1)])
+        if tabulate and self.parts[-1].n_days * self.n_items <= TABLE_NUMBERS:
+            self._table = self._whole_table()
 
     def to(self, device: torch.device | str) -> "ForecastPopularity":
         """The same on a device."""
@@ -78,14 +76,20 @@ class ForecastPopularity:
         distinct, place = torch.unique(days, return_inverse=True)
         return self.pairs(distinct[:, None].expand(-1, len(items)), items.expand(len(distinct), -1))[place]
 
-    def pairs(self, days: Tensor, items: Tensor) -> Tensor:
-        """The value of each item on the day beside it, in the shape of both, float32."""
-        values = [part.pairs(days, items) for part in self.parts]
+    def _whole_table(self) -> Tensor:
+        last, items = self.parts[-1], torch.arange(self.n_items)
+        days = (torch.arange(last.n_days) + self._first)[:, None].expand(-1, self.n_items)
+        places = torch.from_numpy(last.places())
+        return torch.stack([self.pairs(day, items, place) for day, place in zip(days, places, strict=True)])
+
+    def pairs(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
+        """The value of each item on the day beside it, in the shape of both, float32; ``places`` if they are known."""
+        values = [part.pairs(days, items, places) for part in self.parts]
         total = sum(weight * value for weight, value in zip(self.forecast.weights, values, strict=True))
         assert isinstance(total, Tensor)
         if self.effects is None:
             return total
-        few = FEW_CLICKS / (FEW_CLICKS + self.parts[-1].clicks(days, items))
+        few = FEW_CLICKS / (FEW_CLICKS + self.parts[-1].clicks(days, items, places))
         return total + self.effects[items] * few.float()
 
 

@@ -65,7 +65,7 @@ class DriftingPopularity:
         self._totals = torch.from_numpy(mornings)
         self._table: Tensor | None = None
         if tabulate and self.n_days * n_items <= TABLE_NUMBERS:
-            self._table = self._grid(torch.arange(self.n_days), torch.arange(n_items))
+            self._table = self._whole_table()
 
     def to(self, device: torch.device | str) -> "DriftingPopularity":
         """The same on a device."""
@@ -85,18 +85,34 @@ class DriftingPopularity:
         distinct, place = torch.unique(days - self.first_day, return_inverse=True)
         return self._grid(distinct, items)[place]
 
-    def pairs(self, days: Tensor, items: Tensor) -> Tensor:
-        """The value of each item on the day beside it, in the shape of both, float32."""
-        return self._relative(days - self.first_day, items)
+    def pairs(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
+        """The value of each item on the day beside it, in the shape of both, float32; ``places`` if they are known."""
+        return self._relative(days - self.first_day, items, places)
+
+    def places(self) -> NDArray[np.int32]:
+        """Where each item's latest day with clicks before each day stands among all of them, (days, N); -1: none.
+
+        Of the days of the log and the morning after it. What is the same for every half-life is searched for once.
+        """
+        found = np.full((self.n_days, self.n_items), -1, np.int32)
+        cells = self._cells.numpy()
+        found[cells % self.n_days + 1, cells // self.n_days] = np.arange(len(cells))
+        return np.maximum.accumulate(found, axis=0, out=found)
+
+    def _whole_table(self) -> Tensor:
+        items = torch.arange(self.n_items)
+        days = torch.arange(self.n_days)[:, None].expand(-1, self.n_items)
+        places = torch.from_numpy(self.places())
+        return torch.stack([self._relative(day, items, place) for day, place in zip(days, places, strict=True)])
 
     def _grid(self, days: Tensor, items: Tensor) -> Tensor:
         return torch.stack([self._relative(day.expand(len(items)), items) for day in days])
 
-    def clicks(self, days: Tensor, items: Tensor) -> Tensor:
+    def clicks(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
         """Faded clicks of each item as of the day beside it, in the shape of both, float64."""
-        return self._faded(days - self.first_day, items)
+        return self._faded(days - self.first_day, items, places)
 
-    def _relative(self, days: Tensor, items: Tensor) -> Tensor:
+    def _relative(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
         """``days`` counted from the first one."""
         if not len(self._cells):
             return torch.zeros(items.shape, device=items.device)
@@ -104,14 +120,16 @@ class DriftingPopularity:
         later = (days - last).double()
         total = self._totals[last] * torch.exp2(-later.clamp_min(0) / self.half_life_days)
         c, n = SMOOTHING, self.n_items
-        return torch.log(n * (self._faded(days, items) + c) / (total + c * n)).float()
+        return torch.log(n * (self._faded(days, items, places) + c) / (total + c * n)).float()
 
-    def _faded(self, days: Tensor, items: Tensor) -> Tensor:
+    def _faded(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
         """``days`` counted from the first one."""
         if not len(self._cells):
             return torch.zeros(items.shape, dtype=torch.float64, device=items.device)
-        last = days.clamp(0, self.n_days - 1)
-        place = torch.searchsorted(self._cells, items * self.n_days + last) - 1  # its latest day before that one
+        if places is None:
+            last = days.clamp(0, self.n_days - 1)
+            places = torch.searchsorted(self._cells, items * self.n_days + last) - 1  # its latest day before that one
+        place = places.long()
         cell = self._cells[place.clamp_min(0)]
         has = (place >= 0) & (cell // self.n_days == items)
         age = (days - cell % self.n_days).double()
