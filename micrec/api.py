@@ -320,23 +320,29 @@ def train(
     """
     from micrec.checkpoint import remove_checkpoint
     from micrec.fitting import fit
+    from micrec.sharded.rank_group import present
     from micrec.warm_start import EarlierModel
 
     resolved = resolve_config(preset, config, settings, device)
-    folder = None if out is None else Path(out)
+    folder, group = None if out is None else Path(out), present()
     if folder is not None:
         source = data.folder if isinstance(data, Dataset) else Path(data)
         file = Path(config) if isinstance(config, str | PathLike) else None
-        check_model_folder(folder, *(path for path in (source, file) if path is not None), overwrite=overwrite)
+        inputs, target = [path for path in (source, file) if path is not None], folder
+        group.by_first(lambda: check_model_folder(target, *inputs, overwrite=overwrite))
     earlier = None if start_from is None else EarlierModel.read(Path(start_from) / MODEL)
     dataset = _dataset(data, progress)
     _use_threads(resolved)
     model = TrainedModel(fit(dataset, resolved, folder=folder, progress=progress, earlier=earlier), dataset)
     if folder is None:
         return model
-    model = model.save(folder, overwrite=overwrite)
-    remove_checkpoint(folder / CHECKPOINT)
-    return model
+
+    def save() -> None:
+        model.save(target, overwrite=overwrite)
+        remove_checkpoint(target / CHECKPOINT)
+
+    group.by_first(save)
+    return TrainedModel(model.fitted, dataset, folder)
 
 
 def check_model_folder(folder: Path, *inputs: Path, overwrite: bool) -> None:

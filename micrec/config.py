@@ -379,6 +379,10 @@ class TrainConfig(Frozen):
     threads: Repeats | None = Field(
         None, description="CPU threads; null: all cores for one model, 1 each for the models of a scenario."
     )
+    shard_rows: Length = Field(
+        10_000,
+        description="Under torchrun, embedding tables of at least so many rows are divided over the processes.",
+    )
     bf16: bool = Field(False, description="Autocast the towers to bfloat16.")
     compile: bool = Field(False, description="torch.compile the towers.")
     watch_gradients: RowsOrNone = Field(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from micrec.artifact import whole_artifact
-from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint, tensor_bytes
+from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint
 from micrec.config import Config, EvalConfig, model_label
 from micrec.data.dataset import Dataset
 from micrec.data.recency import days_of
@@ -38,6 +38,8 @@ from micrec.models.columns import Ragged, choose_fields
 from micrec.models.two_tower import TwoTower
 from micrec.progress import NoProgress, Progress
 from micrec.settings import check
+from micrec.sharded.rank_group import present
+from micrec.sharded.support import check_supported
 from micrec.train_data import Fields
 from micrec.training import Trainer
 from micrec.warm_start import EarlierModel
@@ -149,7 +151,7 @@ def fit(
     after_epoch: AfterEpoch | None = None,
     earlier: EarlierModel | None = None,
 ) -> Fitted:
-    """Train on the clicks before the test period.
+    """Train on the clicks before the test period; of several processes, all call it alike, and the first keeps files.
 
     With a validation slice, ``train.metric`` on it picks the number of epochs, and with ``train.refit`` a fresh model
     is then trained that long on training and validation clicks together. Without one, ``train.epochs`` epochs.
@@ -166,6 +168,8 @@ def fit(
         MicrecError: On an impossible split, a loss that is not finite, or a checkpoint of another run.
     """
     progress = progress or NoProgress()
+    if not present().alone:
+        check_supported(config, warm_start=earlier is not None)
     config, notes = applicable_config(dataset, config)
     coarse = coarse_times(dataset.clicks.time_ms, dataset.schema.days) if config.contrast.session.weight > 0 else None
     for note in [*notes, *([f"Sessions: {coarse}"] if coarse else [])]:
@@ -207,9 +211,11 @@ class _Run:
         earlier: EarlierModel | None = None,
     ) -> None:
         self.dataset, self.config, self.progress, self.after_epoch = dataset, config, progress, after_epoch
+        self.group = present()
         self.split: Split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
         self.folder = folder / "checkpoint" if folder else None
         self.identity = run_identity(dataset, config)
+        self.group.check_same(self.identity, "the dataset and the config")
         self.earlier = earlier
         if earlier is not None:
             earlier.check(dataset, self.split, config)
@@ -226,7 +232,7 @@ class _Run:
             self._search(trainer)
             if not self.config.train.refit:
                 trainer.load_parameters(self.best)
-                return self._fitted(trainer)
+                return self._fitted(trainer, whole=True)
             self.state.phase, self.state.epoch = "refit", 0
             saved = None
         trainer = self._trainer(self.split.fit, saved)
@@ -234,7 +240,7 @@ class _Run:
         while self.state.epoch < self.state.best_epoch:
             log = trainer.epoch(self.progress, label=f"{model_label(self.config)} refit")
             self._advance(trainer, log.as_dict())
-        return self._fitted(trainer)
+        return self._fitted(trainer, whole=True)
 
     def _search(self, trainer: Trainer) -> None:
         train = self.config.train
@@ -270,7 +276,7 @@ class _Run:
 
     def _trainer(self, part: slice, saved: Snapshot | None) -> Trainer:
         trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config, progress=self.progress)
-        self._check_room(trainer)
+        self.group.by_first(lambda: self._check_room(trainer))
         if saved is None and self.earlier is not None:
             for line in self.earlier.carry_into(trainer.model, self.dataset):
                 self.progress.say(line)
@@ -288,23 +294,33 @@ class _Run:
         """
         if self.folder is None:
             return
-        model, projectors = (tensor_bytes(part.parameters()) for part in (trainer.model, trainer.contrast))
-        moments, best = 2 * (model + projectors), 0 if self.config.train.refit else model + projectors
+        parameters = trainer.parameter_bytes
+        moments, best = 2 * parameters, 0 if self.config.train.refit else parameters
         epochs = self.state.best_epoch if self.state.phase == "refit" else self.config.train.epochs
         copies = 2 if epochs > 1 or self.state.phase == "search" else 1
-        needs = copies * (model + projectors + moments + best) - bytes_of(self.folder)
+        needs = copies * (parameters + moments + best) - bytes_of(self.folder)
         check_room(self.folder, needs, f"the training of {self.config.model.name}")
 
     def _advance(self, trainer: Trainer, log: dict[str, Any]) -> None:
         self.state.epoch += 1
         self.state.log.append({"phase": self.state.phase, **log})
         if self.folder is not None:
-            parts, skeleton = trainer.snapshot()
+            folder, (parts, skeleton) = self.folder, trainer.snapshot()
             tensors = {f"trainer.{k}": v for k, v in parts.items()} | {f"best.{k}": v for k, v in self.best.items()}
             manifest = {"identity": self.identity, "state": vars(self.state), "skeleton": skeleton}
-            save_checkpoint(self.folder, tensors, manifest)
+            self.group.by_first(lambda: save_checkpoint(folder, tensors, manifest))
 
     def _restore(self) -> Snapshot | None:
+        """The checkpoint, of which other processes than the first know the state of the run alone."""
+        found: list[Snapshot] = []
+        state = self.group.by_first(lambda: self._read_checkpoint(found))
+        if state is None:
+            return None
+        self.state = RunState(**state)
+        return found[0] if found else Snapshot({}, None)
+
+    def _read_checkpoint(self, found: list[Snapshot]) -> dict[str, Any] | None:
+        """The state of the run as JSON; what was read goes into ``found``."""
         if self.folder is None or not self.folder.exists():
             return None
         tensors, manifest = load_checkpoint(self.folder)
@@ -315,15 +331,17 @@ class _Run:
                 f"{self.folder}: this checkpoint belongs to another config or dataset: "
                 "choose another folder or delete it."
             )
-        self.state = RunState(**manifest["state"])
+        state: dict[str, Any] = manifest["state"]
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
-        self.progress.say(f"resuming after {self.state.phase} epoch {self.state.epoch}")
+        self.progress.say(f"resuming after {state['phase']} epoch {state['epoch']}")
         parts = {k.removeprefix("trainer."): v for k, v in tensors.items() if k.startswith("trainer.")}
-        return Snapshot(parts, manifest["skeleton"])
+        found.append(Snapshot(parts, manifest["skeleton"]))
+        return state
 
-    def _fitted(self, trainer: Trainer) -> Fitted:
-        trainer.model.eval()
-        return Fitted(trainer.model, trainer.data.fields, self.config, self.state, trained_clicks=len(trainer.data))
+    def _fitted(self, trainer: Trainer, *, whole: bool = False) -> Fitted:
+        """The model as it is; if it is to be ``whole``, with all rows of its tables in the first process."""
+        model = trainer.whole_model() if whole else trainer.model.eval()
+        return Fitted(model, trainer.data.fields, self.config, self.state, trained_clicks=len(trainer.data))
 
 
 def run_identity(dataset: Dataset, config: Config) -> dict[str, str]:

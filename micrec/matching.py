@@ -18,10 +18,17 @@ REJECTION_ROUNDS = 8  # redraws of a negative that the user has clicked; what is
 
 
 class NegativeDraw(NamedTuple):
-    """Negatives of one step: per row (B, K), shared by all rows (K,), or none; the mask is True where usable."""
+    """Negatives of one step: per click (T, K), or shared by all rows (K,); the mask is True where usable."""
 
-    items: Tensor | None
+    items: Tensor
     mask: Tensor | None
+    clicks: int  # T of the whole batch, the positives that were drawn along with them
+
+    def part(self, clicks: slice) -> "NegativeDraw":
+        """Those of some consecutive clicks of the batch."""
+        if self.items.ndim == 1:
+            return self
+        return self._replace(items=self.items[clicks], mask=None if self.mask is None else self.mask[clicks])
 
 
 class MatchingLoss:
@@ -49,12 +56,13 @@ class MatchingLoss:
                 rows=batch.users,
                 max_rounds=REJECTION_ROUNDS,
             )
-            return NegativeDraw(items, mask & (items != batch.targets[:, None]))
-        if kind in ("shared", "mixed"):
-            return NegativeDraw(self._draw_one_by_one(num, generator), None)
+            return NegativeDraw(items, mask & (items != batch.targets[:, None]), len(batch.targets))
         if kind == "full":
-            return NegativeDraw(self.data.catalogue, None)
-        return NegativeDraw(None, None)
+            return NegativeDraw(self.data.catalogue, None, len(batch.targets))
+        shared = [batch.targets] if kind in ("in_batch", "mixed") else []  # the clicks of the batch, repeats allowed
+        if kind in ("shared", "mixed"):
+            shared.append(self._draw_one_by_one(num, generator))
+        return NegativeDraw(torch.cat(shared), None, len(batch.targets))
 
     def _draw_one_by_one(self, count: int, generator: torch.Generator) -> Tensor:
         """Independent negatives, uniform over the clicked items or by popularity, shape (count,)."""
@@ -72,11 +80,10 @@ class MatchingLoss:
         if kind in ("uniform", "popularity"):
             return self._per_row(user_emb, batch, draw, pool)
         if kind == "full":
-            assert draw.items is not None
             rows = torch.searchsorted(draw.items, batch.targets)
             return full_softmax(user_emb, pool.embeddings(draw.items), rows, **common)
         target_emb = pool.embeddings(batch.targets)  # (B, D)
-        negatives = self._columns(batch, draw)
+        negatives = draw.items
         return shared_softmax(
             user_emb,
             target_emb,
@@ -84,23 +91,22 @@ class MatchingLoss:
             positive_ids=batch.targets,
             negative_ids=negatives,
             user_clicked=self._clicked(batch, negatives),
-            positive_log_q=self._log_q(batch.targets, len(batch.targets)),
-            negative_log_q=self._log_q(negatives, len(batch.targets)),
+            positive_log_q=self._log_q(batch.targets, draw.clicks),
+            negative_log_q=self._log_q(negatives, draw.clicks),
             denominator=self.config.denominator,
             logq=self.config.logq,
             **common,
         )
 
     def _per_row(self, user_emb: Tensor, batch: Batch, draw: NegativeDraw, pool: ItemPool) -> Tensor:
-        assert draw.items is not None
         target_emb = pool.embeddings(batch.targets)  # (B, D)
         negative = pool.scores(user_emb, draw.items)  # (B, K)
         return sampled_softmax(
             (user_emb * target_emb).sum(dim=1),
             negative,
             negative_mask=draw.mask,
-            positive_log_q=self._log_q(batch.targets, len(batch.targets)),
-            negative_log_q=self._log_q(draw.items, len(batch.targets)),
+            positive_log_q=self._log_q(batch.targets, draw.clicks),
+            negative_log_q=self._log_q(draw.items, draw.clicks),
             temperature=self.config.temperature,
             denominator=self.config.denominator,
             logq=self.config.logq,
@@ -115,7 +121,6 @@ class MatchingLoss:
         terms = batch.terms or ScoreTerms(self.data.n_items)
         common: dict[str, Any] = {"denominator": config.denominator, "reduction": self.reduction}
         if config.negatives == "full" and config.denominator == "with_positive" and self.reduction == "mean":
-            assert draw.items is not None
             return catalogue_softmax(
                 user_emb,
                 pool.embeddings(draw.items),
@@ -125,24 +130,22 @@ class MatchingLoss:
                 **terms.of_all(draw.items),
             )
         if config.negatives == "full":
-            assert draw.items is not None
             scores = terms.add(user_emb @ pool.embeddings(draw.items).T, draw.items) / config.temperature  # (B, N)
             columns = torch.searchsorted(draw.items, batch.targets)
             return row_softmax(scores[rows, columns], scores, rows, own_columns=columns, **common)
         by_click = user_emb[rows]  # (T, D)
         positive = (by_click * pool.embeddings(batch.targets)).sum(dim=1) + terms.pairs(rows, batch.targets)
-        corrections: dict[str, Any] = {"positive_log_q": self._log_q(batch.targets, len(batch.targets))}
+        corrections: dict[str, Any] = {"positive_log_q": self._log_q(batch.targets, draw.clicks)}
         if config.negatives in ("uniform", "popularity"):
-            assert draw.items is not None
             negative = pool.scores(by_click, draw.items)  # (T, K)
             negative = negative + terms.pairs(rows[:, None].expand_as(draw.items), draw.items)
-            corrections |= {"negative_mask": draw.mask, "negative_log_q": self._log_q(draw.items, len(batch.targets))}
+            corrections |= {"negative_mask": draw.mask, "negative_log_q": self._log_q(draw.items, draw.clicks)}
             return sampled_softmax(
                 positive, negative, temperature=config.temperature, logq=config.logq, **corrections, **common
             )
-        columns = self._columns(batch, draw)
+        columns = draw.items
         negative = terms.add(user_emb @ pool.embeddings(columns).T, columns)  # (B, K)
-        corrections |= {"negative_log_q": self._log_q(columns, len(batch.targets))}
+        corrections |= {"negative_log_q": self._log_q(columns, draw.clicks)}
         return row_softmax(
             positive / config.temperature,
             negative / config.temperature,
@@ -152,11 +155,6 @@ class MatchingLoss:
             **corrections,
             **common,
         )
-
-    def _columns(self, batch: Batch, draw: NegativeDraw) -> Tensor:
-        """Negatives that all rows share, shape (K,), repeats allowed: the batch's own clicks, those drawn, or both."""
-        columns = [batch.targets] if self.config.negatives in ("in_batch", "mixed") else []
-        return torch.cat(columns + ([] if draw.items is None else [draw.items]))
 
     def _to_find(self, batch: Batch, rows: Tensor, columns: Tensor, n_rows: int) -> Tensor:
         """Which columns are no negatives of a row, since it is to find them or its user has clicked them, (B, K)."""

@@ -128,6 +128,15 @@ class Batch(NamedTuple):
     row_users: Tensor | None = None  # (B,) int64, the users of the rows; None: ``users``
     terms: ScoreTerms | None = None  # what the scores of the rows hold beside the dot product
 
+    def part(self, rows: slice, clicks: slice) -> "Batch":
+        """Some consecutive rows and their clicks, before there are terms."""
+        return Batch(
+            users=self.users[clicks],
+            targets=self.targets[clicks],
+            rows=None if self.rows is None else self.rows[clicks] - rows.start,
+            row_users=None if self.row_users is None else self.row_users[rows],
+        )
+
     @property
     def tower_users(self) -> Tensor:
         """The users that the user tower is computed for, shape (B,)."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from micrec.checkpoint import flatten_state, pack_rng, restore_rng, unflatten_state
+from micrec.checkpoint import flatten_state, pack_rng, restore_rng, tensor_bytes, unflatten_state
 from micrec.config import Config
 from micrec.contrast import STREAMS as CONTRAST_STREAMS
 from micrec.contrast import ItemContrast
@@ -26,8 +26,15 @@ from micrec.models.layers import SeededDropout
 from micrec.models.pool import ItemIndex, ItemPool
 from micrec.models.score_terms import ScoreTerms
 from micrec.models.start import StartValues
+from micrec.models.two_tower import TwoTower
 from micrec.optim import RowSparseAdam
+from micrec.optim.adam import most_dense_numbers
 from micrec.progress import Progress
+from micrec.sharded.batch_share import GradientExchange, share_of
+from micrec.sharded.rank_group import RankGroup, present
+from micrec.sharded.sharded_table import divide_tables, divided_tables
+from micrec.sharded.support import check_modules
+from micrec.sharded.whole_state import gather_whole, give_out
 from micrec.sources import contrast_sources
 from micrec.start_fit import MOST_SCORES, ScoreParts, minimise
 from micrec.train_data import Batch, TrainData, drop_clicks, load_train_data
@@ -84,10 +91,22 @@ class Trainer:
 
     Streams are keyed by purpose, so that two arms with one seed share initial weights, batch order and softmax
     negatives, whatever contrastive losses they add.
+
+    Of several processes (``group``, by default those that this one has joined) each has a trainer. All of them call
+    what trains, copies or puts back state, which is whole in the first and empty in the others.
     """
 
-    def __init__(self, dataset: Dataset, train: Clicks, config: Config, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        train: Clicks,
+        config: Config,
+        *,
+        progress: Progress | None = None,
+        group: RankGroup | None = None,
+    ) -> None:
         self.config = config
+        self.group = present() if group is None else group
         self.planned_epochs = config.train.epochs  # the learning rate of a linear schedule is zero after them
         self.device = resolve_device(config.train.device)
         seed = config.train.seed
@@ -101,6 +120,7 @@ class Trainer:
         ).to(self.device)
         values = self._start_values()
         self.model.start_from(values)
+        self._divide_tables()
         self.contrast = ItemContrast(
             config.contrast,
             self.model,
@@ -110,6 +130,7 @@ class Trainer:
         ).to(self.device)
         self.matching = MatchingLoss(config.softmax, self.data, reduction=config.train.reduction)
         self.optimizer = RowSparseAdam.for_modules(self.model, self.contrast, config=config.optim)
+        self._exchange = GradientExchange(self.group, (self.model, self.contrast))
         self.index = ItemIndex(self.data.n_items, self.device)
         self.generators = {
             name: stream(seed, 2 + i, device=self.device)
@@ -132,6 +153,23 @@ class Trainer:
         if config.train.fit_start:
             self._fit_start()
         self.model.start_vectors(values)
+        self._share_start()
+
+    def _divide_tables(self) -> None:
+        """Of several processes, each keeps its rows of the large tables."""
+        if self.group.alone:
+            return
+        check_modules(self.model)
+        train, optim = self.config.train, self.config.optim
+        least_rows = 0 if optim.embedding_update == "lazy" else train.shard_rows  # lazy: no table has a dense gradient
+        most = most_dense_numbers(self.device)
+        divide_tables(self.model, self.group, least_rows=least_rows, most_numbers=most)
+
+    def _share_start(self) -> None:
+        """Every process begins with the numbers of the first, also where another processor rounds differently."""
+        divided = divided_tables(self.model)
+        whole = [tensor for name, tensor in self.model.state_dict().items() if name not in divided]
+        self.group.copy_first([*whole, *self.contrast.state_dict().values()])
 
     def _fit_start(self) -> None:
         """Fit the numbers that stand beside the vectors to the last rows of users, by L-BFGS on the matching loss.
@@ -160,6 +198,7 @@ class Trainer:
                 for known, grad in zip(sums, torch.autograd.grad(loss, numbers, allow_unused=True), strict=True):
                     known += 0.0 if grad is None else grad
                 total += loss.detach()
+            self.group.copy_first([total, *sums])  # so that all take the same steps
             for number, known in zip(numbers, sums, strict=True):
                 number.grad = known
             return total
@@ -232,8 +271,11 @@ class Trainer:
 
     # -- one step ------------------------------------------------------------------------------------------------
 
-    def losses(self, positions: Tensor) -> dict[str, Tensor]:
-        """The weighted losses of Eq. 8 for the samples at ``positions``, shape (B,), each of shape ()."""
+    def losses(self, positions: Tensor, *, divided: bool = False) -> dict[str, Tensor]:
+        """The weighted losses of Eq. 8 for the samples at ``positions``, shape (B,), each of shape ().
+
+        If they are ``divided`` over the processes, only what is this one's share of each, to be summed over all.
+        """
         data, model = self.data, self.model
         batch = data.batch(positions, self.config.train.rows)
         clicks = data.clicks_before(positions, self.config, self.generators["context"])
@@ -243,23 +285,29 @@ class Trainer:
         else:
             history = drop_clicks(clicks, self.config.model.history_dropout, self.generators["context"])
         negatives = self.matching.draw(batch, self.generators["negatives"])
-        tower = [batch.targets] if negatives.items is None else [batch.targets, negatives.items]
         draw = None
         if self.contrast.active:
             shared = negatives.items if self.config.softmax.negatives == "shared" else None
             draw = self.contrast.draw(batch.targets, self.generators, shared)
-            tower += draw.item_ids()
+        share = share_of(batch, self.group, self.config.train.reduction) if divided else None
+        if share is not None:
+            own = torch.arange(share.rows.start, share.rows.stop, device=self.device)
+            model.noise_range = (*history.offsets[own[[0, -1]] + own.new_tensor([0, 1])].tolist(), len(history.values))
+            positions, batch, negatives = positions[share.rows], batch.part(*share[:2]), negatives.part(share.clicks)
+            history, counted = history.take(own), None if counted is None else counted.take(own)
+        tower = [batch.targets, negatives.items, *([] if draw is None else draw.item_ids())]
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16):
             pool = ItemPool(model, data.fields.items, self.index, tower, history)
             users = data.fields.users.take(batch.tower_users)
             user_emb = model.user_tower(users, pool.history, pool.all_fields)
+        model.noise_range = None
         pool.tower_out = pool.tower_out.float()
         batch = batch._replace(terms=self._terms(positions, counted, pool))
         user_emb, batch = self._read_out(user_emb.float(), batch, pool)
         losses = {"matching": self.matching(user_emb, batch, negatives, pool)}
         if draw is not None:
             losses |= self.contrast(draw, pool, model, self.generators)
-        return losses
+        return losses if share is None else share.of(losses)
 
     def _terms(self, positions: Tensor, counted: Ragged | None, pool: ItemPool) -> ScoreTerms | None:
         """What the scores of a step hold beside the dot product; None where the model has nothing of the kind."""
@@ -292,12 +340,14 @@ class Trainer:
         Into ``watch`` goes how hard each item loss pulls (``micrec.gradients``); the step stays the same to the bit.
         """
         self.optimizer.zero_grad()
-        losses = self.losses(positions)
+        self._exchange.begin()
+        losses = self.losses(positions, divided=not self.group.alone)
         if watch is not None:
             watch.append(gradient_stats(losses, [table.weight for table in self.model.item_fields.tables.values()]))  # type: ignore[misc]
         torch.stack(list(losses.values())).sum().backward()
+        found = self._exchange.finish(torch.stack([loss.detach() for loss in losses.values()]))
         self.optimizer.step()
-        return torch.stack([loss.detach() for loss in losses.values()])
+        return found
 
     @property
     def loss_names(self) -> list[str]:
@@ -364,32 +414,72 @@ class Trainer:
 
     # -- state ---------------------------------------------------------------------------------------------------
 
+    @property
+    def parameter_bytes(self) -> int:
+        """What the parameters take in a file, divided tables as a whole."""
+        parts = (*self.model.parameters(), *self.contrast.parameters())
+        tables = divided_tables(self.model).values()
+        return tensor_bytes(parts) + sum(4 * table.numbers - tensor_bytes([table.weight]) for table in tables)
+
     def parameters(self) -> dict[str, Tensor]:
         """A copy of the model's and the projectors' parameters, on the CPU."""
         self.optimizer.flush()
+        return gather_whole(self._parameters(), self._divided(), self.group)
+
+    def load_parameters(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what ``parameters`` returned."""
+        self._load_own(give_out(tensors, None, self._divided(), self.group)[0])
+
+    def whole_model(self) -> TwoTower:
+        """The model, ready for use; of several processes that of the first is a plain one with all rows."""
+        self.model.eval()
+        if self.group.alone:
+            return self.model
+        parameters = self.parameters()
+        if not self.group.is_first:
+            return self.model
+        fields, nothing = self.data.fields, torch.Generator().manual_seed(0)
+        model = make_model(self.config.model, fields.user_specs, fields.item_specs, sparse=False, generator=nothing)
+        model.load_state_dict({k.removeprefix("model."): v for k, v in parameters.items() if k.startswith("model.")})
+        return model.to(self.device).eval()
+
+    def _parameters(self) -> dict[str, Tensor]:
         return {
-            f"{part}.{name}": tensor.detach().cpu().clone()
+            f"{part}.{name}": tensor
             for part, module in (("model", self.model), ("contrast", self.contrast))
             for name, tensor in module.state_dict().items()
         }
 
-    def load_parameters(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what ``parameters`` returned."""
+    def _divided(self) -> dict[str, int]:
+        """Rows of the divided tables by the names that ``parameters`` gives them."""
+        return {f"model.{name}": table.rows for name, table in divided_tables(self.model).items()}
+
+    def _state_divided(self) -> dict[str, int]:
+        """The same by the names of ``snapshot``, with the optimiser's moments."""
+        rows = {table.weight: table.rows for table in divided_tables(self.model).values()}
+        moments = {f"optimizer.{name}": rows[one] for name, one in self.optimizer.moments().items() if one in rows}
+        return {f"parameters.{name}": count for name, count in self._divided().items()} | moments
+
+    def _load_own(self, tensors: Mapping[str, Tensor]) -> None:
         for part, module in (("model", self.model), ("contrast", self.contrast)):
             prefix = f"{part}."
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
     def snapshot(self) -> tuple[dict[str, Tensor], Any]:
         """Everything a resumed run needs besides the epoch number, as named tensors and a JSON skeleton."""
-        parameters = self.parameters()
-        return flatten_state(
+        self.optimizer.flush()
+        parameters = self.parameters() if self.group.alone else self._parameters()
+        tensors, skeleton = flatten_state(
             {"parameters": parameters, "optimizer": self.optimizer.state_dict(), "rng": pack_rng(self.generators)}
         )
+        if self.group.alone:
+            return tensors, skeleton
+        return gather_whole(tensors, self._state_divided(), self.group), skeleton
 
     def restore(self, tensors: Mapping[str, Tensor], skeleton: Any, *, epoch: int) -> None:
         """Put back what ``snapshot`` returned after ``epoch`` epochs."""
-        state = unflatten_state(tensors, skeleton)
-        self.load_parameters(state["parameters"])
+        state = unflatten_state(*give_out(tensors, skeleton, self._state_divided(), self.group))
+        self._load_own(state["parameters"])
         self.optimizer.load_state_dict(state["optimizer"])
         restore_rng(self.generators, state["rng"])
         self.epochs_done = epoch

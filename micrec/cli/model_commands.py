@@ -48,21 +48,29 @@ def train(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
-    """Train one model. The same command resumes an interrupted training."""
+    """Train one model. The same command resumes an interrupted training.
+
+    Several processes train it together under torchrun: torchrun --nproc-per-node 2 -m micrec train DATA OUT
+    """
     from micrec.api import check_model_folder
     from micrec.api import train as run
-    from micrec.progress import LineProgress
+    from micrec.progress import LineProgress, NoProgress
+    from micrec.sharded.rank_group import joined
 
-    resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
-    inputs = [path for path in (data, config, start_from) if path is not None]
-    check_model_folder(out, *inputs, overwrite=force)
-    given: dict[str, Any] = {"config": resolved, "start_from": start_from, "overwrite": force}
-    try:
-        model = run(data, out, **given, progress=LineProgress())
-    except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted: the same command goes on from {out}", err=True)
-        raise typer.Exit(130) from None
-    show(*(f"{key}: {value}" for key, value in model.to_dict().items()), f"next: micrec evaluate {out} {data}")
+    with joined() as group:
+        resolved = _config(preset, config, [*(sets or []), *([f"train.device={device}"] if device else [])])
+        inputs = [path for path in (data, config, start_from) if path is not None]
+        group.by_first(lambda: check_model_folder(out, *inputs, overwrite=force))
+        given: dict[str, Any] = {"config": resolved, "start_from": start_from, "overwrite": force}
+        try:
+            model = run(data, out, **given, progress=LineProgress() if group.is_first else NoProgress())
+        except KeyboardInterrupt:
+            if group.is_first:
+                typer.echo(f"\ninterrupted: the same command goes on from {out}", err=True)
+            raise typer.Exit(130) from None
+        if group.is_first:
+            told = (f"{key}: {value}" for key, value in model.to_dict().items())
+            show(*told, f"next: micrec evaluate {out} {data}")
 
 
 @app.command()
@@ -80,20 +88,27 @@ def evaluate(
         bool, typer.Option("--json", help="Print all results as one JSON object instead of tables.")
     ] = False,
 ) -> None:
-    """Rank the whole catalogue for every test user: HIT beside its highest possible value and simple baselines."""
+    """Rank the whole catalogue for every test user: HIT beside its highest possible value and simple baselines.
+
+    Under torchrun each process ranks a part of the users; the numbers are the same.
+    """
     from micrec import comparison
     from micrec.api import evaluate as run
     from micrec.api import load_model
     from micrec.config import EvalConfig
     from micrec.evaluation.task import Part
     from micrec.settings import apply_overrides, validate
+    from micrec.sharded.rank_group import joined
 
-    chosen: Part = _choice("--part", part, ("test", "valid"))
-    model = load_model(folder, data, device=device)
-    keys = [text.removeprefix("evaluation.") for text in sets or []]  # as notes and configs spell them
-    given = apply_overrides(model.config.evaluation.model_dump(), keys)
-    settings = validate(EvalConfig, given, where="--set")
-    found = run(model, part=chosen, settings=settings)
+    with joined() as group:
+        chosen: Part = _choice("--part", part, ("test", "valid"))
+        model = load_model(folder, data, device=device)
+        keys = [text.removeprefix("evaluation.") for text in sets or []]  # as notes and configs spell them
+        given = apply_overrides(model.config.evaluation.model_dump(), keys)
+        settings = validate(EvalConfig, given, where="--set")
+        found = run(model, part=chosen, settings=settings)
+    if not group.is_first:
+        return
     results = dict(found.models)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2))

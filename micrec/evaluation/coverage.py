@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from micrec.sharded.rank_group import RankGroup
+
 _CACHE_FLOATS = 1 << 20  # scores partitioned together on a CPU
 _MASK_BYTES = 1 << 26  # most bytes of a truth value per query of a block and candidate
 
@@ -60,6 +62,15 @@ class CoverageCounter:
             seen = _among(items, n_candidates, clicked.to(items.device)) & kept
             for cutoff in self._ascending:
                 self._seen_places[cutoff] = self._seen_places.get(cutoff, 0) + int(seen[:, :cutoff].sum())
+
+    def add_up(self, group: RankGroup, n_candidates: int) -> None:
+        """Count the lists of all processes; all take part."""
+        if group.alone:
+            return
+        nothing = torch.zeros(len(self._ascending), n_candidates, dtype=torch.int64)
+        self._between = group.add_up(nothing if self._between is None else self._between.cpu())
+        seen = group.add_up(torch.tensor([self._seen_places.get(cutoff, 0) for cutoff in self._ascending]))
+        self._seen_places = dict(zip(self._ascending, seen.tolist(), strict=True))
 
     def exposure(self) -> dict[int, NDArray[np.int64]]:
         """For every cutoff N how many queries have each candidate in their top N, shape (C,)."""

@@ -5,6 +5,7 @@ HIT@N, MRR and NDCG at once.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from micrec.evaluation.counting import count_above
 from micrec.evaluation.coverage import CoverageCounter, TopLists
 from micrec.evaluation.scores import BlockTiles, EmbeddingScores, EmbeddingTiles, ScoreBlock, Tiles
 from micrec.evaluation.task import EvalTask, expand_ranges
+from micrec.sharded.rank_group import RankGroup, present
 
 Progress = Callable[[int, int], None]
 
@@ -47,6 +49,9 @@ def rank_targets(
     Embedding scores are computed, counted and forgotten in tiles that fit the cache. Other callables are asked for
     whole rows. If seen items are filtered they are no candidates for that user; the target itself always is one.
 
+    Of several processes each takes every W-th block of queries, and all get the counts of all; the scores of their
+    blocks must be at hand in every process.
+
     Args:
         score_block: ``embedding_scores(...)``, or a callable that gives the scores of queries [start, stop), (B, N).
         task: Queries and targets.
@@ -64,7 +69,9 @@ def rank_targets(
     columns[candidate_ids] = np.arange(len(candidate_ids))
     greater = np.full(len(task.target_items), len(candidate_ids), dtype=np.int64)
     equal = np.zeros(len(task.target_items), dtype=np.int64)
-    for start, stop in _blocks(task, tiles.rows):
+    done = np.zeros(len(task.target_items), dtype=bool)
+    group = present()
+    for start, stop in islice(_blocks(task, tiles.rows), group.rank, None, group.size):
         block = _block(task, columns, start, stop)
         clicked = _clicked_pairs(task, columns, len(candidate_ids), start, stop) if coverage is not None else None
         above, at_least = _count_block(tiles, block, candidate_ids, coverage, clicked)
@@ -72,7 +79,15 @@ def rank_targets(
         equal[block.targets] = at_least - above - ~block.hidden
         if progress is not None:
             progress(stop, len(task))
-    return TargetRanks(greater, equal)
+        done[task.target_offsets[start] : task.target_offsets[stop]] = True
+    if coverage is not None:
+        coverage.add_up(group, len(candidate_ids))
+    return TargetRanks(*(_all_counts(counts, done, group) for counts in (greater, equal)))
+
+
+def _all_counts(counts: NDArray[np.int64], done: NDArray[np.bool_], group: RankGroup) -> NDArray[np.int64]:
+    """The counts of all processes, of which each knows those that it has done."""
+    return counts if group.alone else group.add_up(torch.from_numpy(np.where(done, counts, 0))).numpy()
 
 
 def _tiles(score_block: ScoreBlock, task: EvalTask, candidate_ids: NDArray[np.int64], block_bytes: int) -> Tiles:

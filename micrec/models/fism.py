@@ -73,8 +73,7 @@ class Fism(TwoTower):
             p, q, known = ease_factors(values, self.config.embedding_dim, ridge=self.options.ease_lambda)
             rows = known.nonzero().squeeze(1)
             factors = self.options.ease_scale * torch.cat([p, q], dim=1)[rows]
-            with torch.no_grad():
-                table.weight[(rows + 1).to(table.weight.device)] = factors.to(table.weight)
+            table.put((rows + 1).to(table.weight.device), factors)
 
     def score_numbers(self) -> list[nn.Parameter]:
         found = super().score_numbers()
@@ -120,7 +119,7 @@ class Fism(TwoTower):
         x = x * counted.of_rows(counted.row_sums(x * x).clamp_min(1e-6).pow(-self.options.alpha))
         if self.training and self.config.history_dropout and self.noise is not None:
             kept = 1.0 - self.config.history_dropout
-            x = x * (torch.rand(x.shape, generator=self.noise, device=x.device) < kept) / kept
+            x = x * (self.draw_noise(x.shape, x.device) < kept) / kept
         _, q, titles = self._halves(item_fields)
         q = q if titles is None else torch.cat([q, titles], dim=1)
         total = self.scale * sum_values(q, counted, x)

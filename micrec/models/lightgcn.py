@@ -94,7 +94,7 @@ class LightGcn(TwoTower):
         assert counted.weights is not None
         shares = counted.weights.clamp_max(1.0)  # an edge is there once, and may have faded
         if self.training and self.config.history_dropout and self.noise is not None:
-            kept = torch.rand(shares.shape, generator=self.noise, device=shares.device) >= self.config.history_dropout
+            kept = self.draw_noise(shares.shape, shares.device) >= self.config.history_dropout
             shares = shares * kept
         shares = shares * counted.of_rows(counted.row_sums(shares).clamp_min(1e-6).rsqrt())
         spread = sum_values(item_fields[:, -1], counted, shares)

@@ -40,9 +40,8 @@ class EmbeddingTable(nn.Module):
         """Rows of ``codes``, any shape (...), int64; the result has shape (..., D)."""
         if torch.jit.is_tracing():  # for export: an operation of our own would fix the number of rows
             return F.embedding(codes, self.weight)
-        flat = codes.reshape(-1)
-        self._announce(flat)
-        rows: Tensor = _Lookup.apply(self.weight, flat, self.sparse)
+        weight, flat, sparse = self._source(codes.reshape(-1))
+        rows: Tensor = _Lookup.apply(weight, flat, sparse)
         return rows.view(*codes.shape, self.weight.shape[1])
 
     def bag(
@@ -65,7 +64,7 @@ class EmbeddingTable(nn.Module):
         Returns:
             Pooled embeddings, shape (n, D).
         """
-        self._announce(values)
+        weight, values, sparse = self._source(values)
         n = len(offsets) - 1
         bags = torch.repeat_interleave(torch.arange(n, device=offsets.device), offsets.diff())  # (nnz,)
         shares = None if weights is None else weights.detach().to(self.weight.dtype)
@@ -73,12 +72,27 @@ class EmbeddingTable(nn.Module):
             shares = _shares(
                 values.new_ones(len(values), dtype=self.weight.dtype) if shares is None else shares, bags, n
             )
-        pooled: Tensor = _Bag.apply(self.weight, values, offsets, bags, shares, self.sparse)
+        pooled: Tensor = _Bag.apply(weight, values, offsets, bags, shares, sparse)
         return pooled
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of the whole table, size * D."""
+        return self.weight.numel()
+
+    @torch.no_grad()
+    def put(self, codes: Tensor, vectors: Tensor) -> None:
+        """Set the rows of ``codes``, shape (n,), outside training; vectors of shape (n, D)."""
+        self.weight[codes] = vectors.to(self.weight)
 
     def extra_repr(self) -> str:
         """Size, width and kind of gradient, for ``print(model)``."""
         return f"{len(self.weight)}, {self.weight.shape[1]}, sparse={self.sparse}"
+
+    def _source(self, codes: Tensor) -> tuple[Tensor, Tensor, bool]:
+        """A table that holds the vectors of codes (m,), where it has them, (m,), and whether its gradient is sparse."""
+        self._announce(codes)
+        return self.weight, codes, self.sparse
 
     def _announce(self, codes: Tensor) -> None:
         if self.training and self.before_read is not None:
@@ -132,7 +146,7 @@ class _Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (codes,) = ctx.saved_tensors
-        return _table_grad(codes, *sum_by_code(codes, grad.contiguous()), ctx.shape, ctx.sparse), None, None
+        return table_grad(codes, *sum_by_code(codes, grad.contiguous()), ctx.shape, ctx.sparse), None, None
 
 
 class _Bag(torch.autograd.Function):
@@ -151,10 +165,10 @@ class _Bag(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, bags, shares = ctx.saved_tensors
         rows_and_sums = sum_by_code(values, grad.contiguous(), bags, shares)
-        return _table_grad(values, *rows_and_sums, ctx.shape, ctx.sparse), None, None, None, None, None
+        return table_grad(values, *rows_and_sums, ctx.shape, ctx.sparse), None, None, None, None, None
 
 
-def _table_grad(codes: Tensor, rows: Tensor, sums: Tensor, shape: torch.Size, sparse: bool) -> Tensor:
+def table_grad(codes: Tensor, rows: Tensor, sums: Tensor, shape: torch.Size, sparse: bool) -> Tensor:
     """Gradient of the table from what ``sum_by_code`` made of ``codes``."""
     if not sparse:
         return sums.new_zeros(shape).index_copy_(0, rows, sums)

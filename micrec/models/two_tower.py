@@ -251,6 +251,14 @@ class TwoTower(nn.Module):
         return items.single[names[0]].long() if names else None
 
     noise: torch.Generator | None = None  # source of id dropout; set by the trainer
+    noise_range: tuple[int, int, int] | None = None  # set by the trainer: of how many draws which are this process's
+
+    def draw_noise(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """Uniform in [0, 1), one for each of the history's distinct items; those of the batch where it is divided."""
+        if self.noise_range is None:
+            return torch.rand(shape, generator=self.noise, device=device)
+        start, stop, total = self.noise_range
+        return torch.rand(total, generator=self.noise, device=device)[start:stop].view(shape)
 
     def pool_history(self, history: Ragged, item_fields: Tensor) -> Tensor:
         """One pooled token per item field, shape (B, F, D): the rows of F^b."""

@@ -61,8 +61,8 @@ class RowSparseAdam(torch.optim.Optimizer):
         tables = list(tables)
         if embedding_update == "catchup":
             for table in tables:
-                limit = DENSE_NUMBERS.get(table.weight.device.type, 0) if dense_numbers is None else dense_numbers
-                table.sparse = table.sparse and table.weight.numel() > limit
+                limit = most_dense_numbers(table.weight.device) if dense_numbers is None else dense_numbers
+                table.sparse = table.sparse and table.numbers > limit
         sparse = [table for table in tables if table.sparse]
         if sparse and embedding_update == "dense":
             raise ValueError("embedding_update is dense: make the embedding tables with sparse=False.")
@@ -143,6 +143,14 @@ class RowSparseAdam(torch.optim.Optimizer):
             tensors |= {f"tables.{i}.exp_avg": table.exp_avg, f"tables.{i}.exp_avg_sq": table.exp_avg_sq}
         return tensors
 
+    def moments(self) -> dict[str, nn.Parameter]:
+        """The parameter of each tensor of ``state_dict`` that has a parameter's shape, by the tensor's name."""
+        names = ("exp_avg", "exp_avg_sq")
+        dense = enumerate(self.param_groups[0]["params"])
+        found = {f"dense.{i}.{name}": parameter for i, parameter in dense for name in names}
+        tables = enumerate(self._tables)
+        return found | {f"tables.{i}.{name}": table.parameter for i, table in tables for name in names}
+
     @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Copy in what ``state_dict`` gave; the parameters must be those of that moment.
@@ -202,6 +210,11 @@ class RowSparseAdam(torch.optim.Optimizer):
         skipped = (self._step - table.moments_of.index_select(0, rows)).clamp_(min=0)
         dtype = table.parameter.dtype
         return self._skipped.decay1(skipped).to(dtype), self._skipped.decay2(skipped).to(dtype)
+
+
+def most_dense_numbers(device: torch.device) -> int:
+    """Largest table, size * D, that catchup sweeps whole on a device."""
+    return DENSE_NUMBERS.get(device.type, 0)
 
 
 def _hook(reference: "weakref.ref[RowSparseAdam]", i: int) -> Callable[[Tensor], None]:
