@@ -319,6 +319,8 @@ def train(
         ['search', 'refit']
     """
     from micrec.checkpoint import remove_checkpoint
+    from micrec.estimates.memory import say_memory
+    from micrec.estimates.training_memory import training_memory
     from micrec.fitting import fit
     from micrec.sharded.rank_group import present
     from micrec.warm_start import EarlierModel
@@ -332,6 +334,8 @@ def train(
         group.by_first(lambda: check_model_folder(target, *inputs, overwrite=overwrite))
     earlier = None if start_from is None else EarlierModel.read(Path(start_from) / MODEL)
     dataset = _dataset(data, progress)
+    if progress is not None:
+        say_memory(progress, training_memory(dataset, resolved, keeps_checkpoint=folder is not None))
     _use_threads(resolved)
     model = TrainedModel(fit(dataset, resolved, folder=folder, progress=progress, earlier=earlier), dataset)
     if folder is None:

@@ -156,6 +156,7 @@ def training_info(fitted: Fitted) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in fitted.model.parameters()),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "validation_metric": fitted.state.best_metric if fitted.state.best_metric > float("-inf") else None,
+        **{f"estimated_{name}": value for name, value in fitted.state.estimate.items()},
         **early_and_late(log),
         "log": log,
     }

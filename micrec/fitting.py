@@ -21,6 +21,8 @@ from micrec.data.split import Split, temporal_split
 from micrec.data.times import coarse_times
 from micrec.destination import bytes_of, check_room
 from micrec.errors import MicrecError
+from micrec.estimates.pace import PacedProgress
+from micrec.estimates.training_memory import training_memory
 from micrec.evaluation import (
     EmbeddingScores,
     EvalResult,
@@ -54,6 +56,7 @@ class RunState:
     best_epoch: int = 0
     best_metric: float = float("-inf")
     log: list[dict[str, Any]] = field(default_factory=list)
+    estimate: dict[str, float] = field(default_factory=dict)  # memory_mb at the peak; train_s by its first steps
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,8 @@ class _Run:
         after_epoch: AfterEpoch | None,
         earlier: EarlierModel | None = None,
     ) -> None:
-        self.dataset, self.config, self.progress, self.after_epoch = dataset, config, progress, after_epoch
+        self.dataset, self.config, self.after_epoch = dataset, config, after_epoch
+        self.progress: Progress = PacedProgress(progress, self._planned_epochs, self._estimate_seconds)
         self.group = present()
         self.split: Split = temporal_split(dataset.clicks, config.split, dataset.schema.days)
         self.folder = folder / "checkpoint" if folder else None
@@ -227,12 +231,12 @@ class _Run:
 
     def complete(self) -> Fitted:
         saved = self._restore()
+        memory = training_memory(self.dataset, self.config, keeps_checkpoint=self.folder is not None)
+        self.state.estimate = {**self.state.estimate, "memory_mb": round(memory.bytes / 1e6, 1)}
         if self.state.phase == "search":
-            trainer = self._trainer(self.split.train, saved)
-            self._search(trainer)
-            if not self.config.train.refit:
-                trainer.load_parameters(self.best)
-                return self._fitted(trainer, whole=True)
+            found = self._searched(saved)
+            if found is not None:
+                return found
             self.state.phase, self.state.epoch = "refit", 0
             saved = None
         trainer = self._trainer(self.split.fit, saved)
@@ -241,6 +245,26 @@ class _Run:
             log = trainer.epoch(self.progress, label=f"{model_label(self.config)} refit")
             self._advance(trainer, log.as_dict())
         return self._fitted(trainer, whole=True)
+
+    def _searched(self, saved: Snapshot | None) -> Fitted | None:
+        """The model of the best epoch; None where another is to be trained, whose tables then have this one's room."""
+        trainer = self._trainer(self.split.train, saved)
+        self._search(trainer)
+        if self.config.train.refit:
+            return None
+        trainer.load_parameters(self.best)
+        return self._fitted(trainer, whole=True)
+
+    def _planned_epochs(self) -> float:
+        """Epochs that are still to come at most, in epochs of the phase under way."""
+        train, state = self.config.train, self.state
+        if state.phase == "refit":
+            return state.best_epoch - state.epoch
+        clicks = len(self.dataset.clicks[self.split.fit]) / len(self.dataset.clicks[self.split.train])
+        return train.epochs - state.epoch + (train.epochs * clicks if train.refit else 0)
+
+    def _estimate_seconds(self, seconds: float) -> None:
+        self.state.estimate.setdefault("train_s", round(seconds, 1))
 
     def _search(self, trainer: Trainer) -> None:
         train = self.config.train

@@ -31,6 +31,7 @@ class StateEntry(ManifestPart):
     best_epoch: NonNegativeInt
     best_metric: float
     log: list[EpochEntry]
+    estimate: dict[str, float] = {}
 
 
 class IdentityEntry(ManifestPart):

@@ -57,12 +57,23 @@ def run_references(table: TableScenario, run: DatasetRun, config: Config, option
     for name, reason in reasons.items():
         run.progress.say(f"baseline {name} is left out: {reason}")
     rows = [row for source in SOURCES for row in source(table, run, options) if row.name not in reasons]
+    _say_memory(run, [row.name for row in rows if row.sort == BASELINE], options)
     return {
         row.label: tested_once(
             run, f"{row.sort}-{row.name}", config, partial(row.test, run.dataset, config), f"{row.sort} {row.name}"
         )
         for row in rows
     }
+
+
+def _say_memory(run: DatasetRun, names: list[str], options: RunOptions) -> None:
+    """What the baselines take, where one of them is solved densely."""
+    if "ease" not in names or options.baseline is not None:
+        return
+    from micrec.estimates.baseline_memory import baseline_memory
+    from micrec.estimates.memory import say_memory
+
+    say_memory(run.progress, baseline_memory(run.dataset, names), each="each baseline")
 
 
 def missing_rows(table: TableScenario, dataset: Dataset, evaluation: EvalConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ from abtest.offline.trials import Trial, TrialResult, trial_key
 from abtest.workers import Finished, Job, cpu_threads, run_jobs
 from micrec.config import Config
 from micrec.parallel import is_local
+from micrec.parallel.executor import PROCESSES
 
 
 class RunSpec(NamedTuple):
@@ -42,6 +43,7 @@ def train_trials(
         else:
             folder = run.store.start(spec.name, keys[spec.name])
             jobs.append(Job(spec.name, label, spec.config, folder, spec.part))
+    _say_memory(run, jobs, options)
     run.progress.start("all models", len(jobs), "models")
     for finished in _finish(run, jobs, options):
         job = finished.job
@@ -70,6 +72,24 @@ def stored(run: DatasetRun, name: str, key: dict[str, str]) -> Trial:
     trial = run.store.load(name, key)
     assert trial is not None
     return trial
+
+
+def _say_memory(run: DatasetRun, jobs: Sequence[Job], options: RunOptions) -> None:
+    """What the largest of the models takes, and how many there are at a time."""
+    if not jobs or options.train is not None:
+        return
+    from micrec.estimates.memory import say_memory
+    from micrec.estimates.training_memory import training_memory
+
+    sizes = {_without_seed(job.config): job.config for job in jobs}
+    largest = max((training_memory(run.dataset, config) for config in sizes.values()), key=lambda one: one.bytes)
+    here = is_local(options.executor, options.workers) or options.executor != PROCESSES
+    workers = 1 if here else options.workers_for(jobs[0].config.train.device, len(jobs)) or 1
+    say_memory(run.progress, largest, processes=workers, each="each model" if len(jobs) > 1 else "the model")
+
+
+def _without_seed(config: Config) -> str:
+    return config.model_dump_json(exclude={"train": {"seed"}})
 
 
 def _finish(run: DatasetRun, jobs: list[Job], options: RunOptions) -> Iterator[Finished]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
+from micrec.loss_requirements import applicable_config
 from micrec.parallel import ExecutorLike, is_local, run_tasks
 from micrec.parallel.worker import stop_if_cancelled
 from micrec.progress import NoProgress, Progress
@@ -87,6 +88,7 @@ def search(
     clock = SearchClock(study)
     began = time.time() - clock.used_s
     deadline = None if request.minutes is None else began + 60.0 * request.minutes
+    _say_memory(request, dataset, progress)
     if done := len(ended(study)):
         progress.say(f"going on after {done} trials and {clock.used_s:,.0f} s of search")
 
@@ -109,6 +111,18 @@ def search(
         reasons = dict.fromkeys(str(reason_of(study, trial)) for trial in ended(study))
         raise MicrecError("\n  ".join(["tune: no trial finished:", *(reasons or ["there was time for none"])]))
     return study
+
+
+def _say_memory(request: SearchRequest, dataset: Dataset, progress: Progress) -> None:
+    """What the largest of the settings that the search begins with takes, and how many run at a time."""
+    from micrec.estimates.memory import say_memory
+    from micrec.estimates.training_memory import training_memory
+
+    same, space = request.every_trial(), request.space
+    starts = [space.config(name, space.start(name, same), same) for name in space.branches]
+    found = [training_memory(dataset, applicable_config(dataset, config)[0]) for config in starts]
+    workers = 1 if is_local(request.executor, request.workers) else request.workers or 1
+    say_memory(progress, max(found, key=lambda one: one.bytes), processes=workers, each="each trial")
 
 
 def data_mark(dataset: Dataset, clicks: int) -> str:

@@ -19,7 +19,8 @@ from typing import NamedTuple
 from micrec.data.store import new_folder, partial_of, write_schema
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
-from micrec.parallel import ExecutorLike, check_executor
+from micrec.parallel import ExecutorLike, check_executor, is_local
+from micrec.parallel.processors import cores
 from micrec.progress import NoProgress, Progress
 from micrec.version import __version__
 from simulator.world.disk import check_space, folder_bytes
@@ -30,6 +31,7 @@ from simulator.world.item_table import (
     item_frame,
     published_items,
 )
+from simulator.world.needs import say_needs
 from simulator.world.parts import (
     BUILD,
     Tally,
@@ -89,6 +91,7 @@ def generate_world(
     key = world_key(config)
     check_destination(out, replaced=True, needs=0)
     check_space(config, out, there=folder_bytes(partial_of(out, key)))
+    say_needs(config, 1 if is_local(executor, workers) else workers or cores(), progress)
     world = World.build(config)
     with new_folder(out, overwrite=overwrite, resume=key) as folder:
         make_folders(folder)

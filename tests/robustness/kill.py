@@ -25,7 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.robustness.materials import ROOT, SMALL_MODEL, TINY_WORLD, make_materials
 
-VARYING = ("runtime_s", "seconds", "train_s", "train_samples_per_s", "peak_memory_mb", "command", "versions", "log")
+VARYING = (
+    *("runtime_s", "seconds", "train_s", "train_samples_per_s", "estimated_train_s", "peak_memory_mb"),
+    *("command", "versions", "log"),
+)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -32,6 +34,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 # The folder
+
+
+@pytest.mark.parametrize("items", [300, 30_000])
+def test_the_memory_told_beforehand_is_within_a_factor_of_two(tmp_path, items):
+    """Of the peak of a process that does nothing else."""
+    program = (
+        "import resource, sys; from pathlib import Path; from simulator.world.files import load_world; "
+        "from simulator.world.generate import generate_world; from simulator.world.needs import world_memory; "
+        "config = load_world(Path('tiny'), ['users.count=500', f'items.count={sys.argv[1]}']); "
+        "generate_world(config, Path(sys.argv[2])); "
+        "print(world_memory(config).bytes, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", program, str(items), str(tmp_path / "world")]
+    told, peak = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert peak / 2 <= told <= 2 * peak
 
 
 def test_the_command_writes_the_world_it_is_asked_for(tmp_path):
