@@ -22,11 +22,12 @@ from micrec.models.columns import FieldSpec, choose_fields, field_specs
 from micrec.models.table import EmbeddingTable
 from micrec.optim.adam import DENSE_NUMBERS
 from micrec.pair_set import BITMAP_BYTES
-from micrec.train_data import ITEM_ID, USER_ID, counted_field
+from micrec.train_data import AUTO, ITEM_ID, USER_ID, counted_field
 
 FLOAT = 4  # bytes
 LOG_CLICK = 16  # user, item, moment
 TRAIN_CLICK = 44  # user, item, session, row, place in the order of an epoch, and the log anew in the order of users
+ORDER_CLICK = 8  # of a mapped log: the order of an epoch
 VALIDATION_CLICK = 24  # histories of all users
 PAIR = 8  # of a set of pairs that is no bitmap
 PARTNER = 24  # of the co-occurrences of sessions, while they are counted
@@ -73,7 +74,7 @@ def training_memory(dataset: Dataset, config: Config, *, keeps_checkpoint: bool 
     parts = {
         "libraries": LIBRARIES,
         "the dataset": dataset_bytes(dataset),
-        "training clicks": TRAIN_CLICK * len(train) + VALIDATION_CLICK * len(dataset.clicks) + _pairs(dataset, train),
+        "training clicks": _click_bytes(dataset, train),
         "tables and optimiser": tables,
         "one step": step.bytes(size, config),
         "item losses": _source_bytes(dataset, train, config),
@@ -89,7 +90,7 @@ def training_memory(dataset: Dataset, config: Config, *, keeps_checkpoint: bool 
         "one step": f"lower train.batch_size ({config.train.batch_size:,})"
         + (f" or {draws}" if softmax.negatives not in ("full", "in_batch") else "")
         + (", or draw negatives (softmax.negatives=shared)" if softmax.negatives == "full" else ""),
-        "training clicks": "train on fewer days of the log",
+        "training clicks": "map the clicks from the disk (micrec encode)",
         "item losses": f"lower sessions.top_partners ({config.sessions.top_partners:,})",
     }
     return MemoryEstimate({name: size for name, size in parts.items() if size}, cures, "cuda" if on_gpu else "cpu")
@@ -107,7 +108,7 @@ def model_size(dataset: Dataset, train: Clicks, config: Config) -> ModelSize:
         dataset.items,
         choose_fields(dataset.items, model.item_fields, key="model.item_fields"),
         id_name=ITEM_ID if model.item_id else None,
-        counted=counted_field(dataset.items, train, model),
+        counted=None if model.field_term == AUTO else counted_field(dataset.items, train, model),
     )
     true_rows: dict[int, int] = {}
     small_users, small_items = _stand_ins(users, true_rows), _stand_ins(items, true_rows)
@@ -139,10 +140,11 @@ class _Step(NamedTuple):
     def of(cls, dataset: Dataset, train: Clicks, config: Config) -> "_Step":
         n_items, softmax = len(dataset.items), config.softmax
         rows = min(config.train.batch_size, len(train))
-        counts = np.bincount(train.user_ids)
-        half = 1 if config.train.context in ("profile", "other_sessions") else 2
-        length = np.minimum(counts / half, config.model.history_length)
-        clicks = int(rows * (length * counts).sum() / max(1, counts.sum()))
+        mean = len(train) / max(1, len(dataset.users))  # the user of a click has about twice as many as a user
+        length = min(
+            mean if config.train.context in ("rolling", "before_session") else 2 * mean, config.model.history_length
+        )
+        clicks = int(rows * max(1.0, length))
         per_row = rows * softmax.num_negatives if softmax.negatives in ("uniform", "popularity") else 0
         shared = softmax.num_negatives if softmax.negatives in ("shared", "mixed") else 0
         drawn = n_items if softmax.negatives == "full" else rows + per_row + shared
@@ -192,7 +194,7 @@ def dataset_bytes(dataset: Dataset) -> int:
     clicks = dataset.clicks
     optional = (clicks.dwell_s, clicks.like, clicks.follow)
     log = LOG_CLICK * len(clicks) + sum(column.nbytes for column in optional if column is not None)
-    return log + _table_bytes(dataset.users) + _table_bytes(dataset.items)
+    return log * (not _is_mapped(clicks)) + _table_bytes(dataset.users) + _table_bytes(dataset.items)
 
 
 def _table_bytes(table: EntityTable) -> int:
@@ -203,6 +205,17 @@ def _table_bytes(table: EntityTable) -> int:
         if array is not None
     )
     return int(table.frame.estimated_size()) + int(table.ids.estimated_size()) + sum(array.nbytes for array in arrays)
+
+
+def _is_mapped(clicks: Clicks) -> bool:
+    """Whether the log, and what is as long as it, lies on the disk."""
+    return isinstance(clicks.user_ids, np.memmap)
+
+
+def _click_bytes(dataset: Dataset, train: Clicks) -> int:
+    """What a training keeps of each click."""
+    held = TRAIN_CLICK * len(train) + VALIDATION_CLICK * len(dataset.clicks) + _pairs(dataset, train)
+    return ORDER_CLICK * len(train) if _is_mapped(dataset.clicks) else held
 
 
 def _pairs(dataset: Dataset, train: Clicks) -> int:
