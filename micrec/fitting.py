@@ -15,7 +15,7 @@ from micrec.artifact import whole_artifact
 from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint
 from micrec.config import Config, EvalConfig, model_label
 from micrec.data.dataset import Dataset
-from micrec.data.recency import days_of
+from micrec.data.recency import ClickDays
 from micrec.data.semantics import check_roles
 from micrec.data.split import Split, temporal_split
 from micrec.data.times import coarse_times
@@ -131,7 +131,7 @@ class Fitted:
             model.config,
             model.prior.forecast,
             task.histories.items,
-            days_of(clock.click_ms),
+            ClickDays(clock.click_ms),
             self.fields.items,
         )
         if popularity is None:

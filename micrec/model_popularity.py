@@ -9,7 +9,7 @@ from torch import Tensor
 from micrec.config import ModelConfig
 from micrec.data.dataset import Clicks
 from micrec.data.popularity_forecast import Forecast, ForecastPopularity, fit_forecast, half_life_parts
-from micrec.data.recency import DriftingPopularity, days_of
+from micrec.data.recency import ClickDays, Days, DriftingPopularity
 from micrec.models.columns import WORDS, FieldColumns, Ragged
 
 Popularity = DriftingPopularity | ForecastPopularity
@@ -25,7 +25,7 @@ def learn_popularity(model: ModelConfig, train: Clicks, items: FieldColumns) -> 
     """
     if model.popularity_half_life_days is None and not model.popularity_half_lives_days:
         return None
-    item_ids, days = train.item_ids, days_of(train.time_ms, train.space)
+    item_ids, days = train.item_ids, ClickDays(train.time_ms)
     if model.popularity_half_life_days is not None:
         return DriftingPopularity(item_ids, days, items.n, model.popularity_half_life_days, tabulate=True)
     parts = half_life_parts(item_ids, days, items.n, model.popularity_half_lives_days)
@@ -39,7 +39,7 @@ def known_popularity(
     model: ModelConfig,
     forecast: Forecast | None,
     item_ids: NDArray[np.integer],
-    days: NDArray[np.int64],
+    days: Days,
     items: FieldColumns,
     *,
     counted: int | None = None,

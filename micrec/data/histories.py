@@ -26,12 +26,23 @@ class Histories(NamedTuple):
 
     def blocks(self, most: int | None = None) -> Iterator[slice]:
         """The positions in slices of whole users, of at most ``most`` clicks (or ``BLOCK_ROWS``) or of one user."""
-        first, n_users, most = 0, len(self.offsets) - 1, most or sorting.BLOCK_ROWS
-        while first < n_users:
-            stop = int(np.searchsorted(self.offsets, self.offsets[first] + most, side="right")) - 1
-            stop = min(max(stop, first + 1), n_users)
-            yield slice(int(self.offsets[first]), int(self.offsets[stop]))
-            first = stop
+        for users in user_ranges(self.offsets, most):
+            yield slice(int(self.offsets[users.start]), int(self.offsets[users.stop]))
+
+
+def user_ranges(offsets: NDArray[np.int64], most: int | None = None) -> Iterator[slice]:
+    """Consecutive users with at most ``most`` clicks together (or ``BLOCK_ROWS``), or one user.
+
+    Args:
+        offsets: User u owns positions offsets[u] .. offsets[u + 1], shape (U + 1,).
+        most: Clicks of a range.
+    """
+    first, n_users, most = 0, len(offsets) - 1, most or sorting.BLOCK_ROWS
+    while first < n_users:
+        stop = int(np.searchsorted(offsets, offsets[first] + most, side="right")) - 1
+        stop = min(max(stop, first + 1), n_users)
+        yield slice(first, stop)
+        first = stop
 
 
 def group_by_user(clicks: Clicks, n_users: int, *, times: bool = False, rows: bool = True) -> Histories:

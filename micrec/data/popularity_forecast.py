@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from micrec.data.recency import TABLE_NUMBERS, DriftingPopularity
+from micrec.data.recency import TABLE_NUMBERS, Days, DriftingPopularity
 from micrec.data.sorting import parts_of
 
 FEW_CLICKS = 10.0  # c
@@ -94,7 +94,7 @@ class ForecastPopularity:
 
 
 def half_life_parts(
-    item_ids: NDArray[np.integer], days: NDArray[np.int64], n_items: int, half_lives: Sequence[float]
+    item_ids: NDArray[np.integer], days: Days, n_items: int, half_lives: Sequence[float]
 ) -> list[DriftingPopularity]:
     """The popularity under each half-life, and under none."""
     return [DriftingPopularity(item_ids, days, n_items, half_life) for half_life in (*half_lives, np.inf)]
@@ -103,7 +103,7 @@ def half_life_parts(
 def fit_forecast(
     parts: Sequence[DriftingPopularity],
     item_ids: NDArray[np.integer],
-    days: NDArray[np.int64],
+    days: Days,
     *,
     horizon: int,
     words: sp.csr_matrix | None,
@@ -156,7 +156,7 @@ class _Morning(NamedTuple):
         cls,
         parts: Sequence[DriftingPopularity],
         item_ids: NDArray[np.integer],
-        days: NDArray[np.int64],
+        days: Days,
         day: int,
         horizon: int,
     ) -> "_Morning | None":

@@ -1,11 +1,12 @@
 """Time in scores: clicks that count less with age, and popularity that fades."""
 
+from typing import TypeAlias
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from micrec.data.array_space import MEMORY, ArraySpace
 from micrec.data.sorting import parts_of
 from micrec.data.tally import KeyTally
 
@@ -19,12 +20,33 @@ def faded(age_ms: Tensor, half_life_days: float) -> Tensor:
     return torch.exp2(age_ms.abs().double() / (-half_life_days * DAY_MS)).float()
 
 
-def days_of(time_ms: NDArray[np.int64], space: ArraySpace = MEMORY) -> NDArray[np.int64]:
-    """Number of the UTC day of each moment, in ``space``."""
-    days = space.empty(len(time_ms), np.int64)
-    for part in parts_of(len(days)):
-        np.floor_divide(time_ms[part], DAY_MS, out=days[part])
-    return days
+def days_of(time_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the UTC day of each moment."""
+    return np.asarray(time_ms, np.int64) // DAY_MS
+
+
+class ClickDays:
+    """``days_of`` the clicks of a log, made a part at a time where a part is asked for."""
+
+    def __init__(self, time_ms: NDArray[np.int64]) -> None:
+        self._time_ms = time_ms
+
+    def __len__(self) -> int:
+        return len(self._time_ms)
+
+    def __getitem__(self, part: slice) -> NDArray[np.int64]:
+        return days_of(self._time_ms[part])
+
+    def min(self) -> int:
+        """The first day."""
+        return int(self._time_ms.min()) // DAY_MS
+
+    def max(self) -> int:
+        """The last day."""
+        return int(self._time_ms.max()) // DAY_MS
+
+
+Days: TypeAlias = NDArray[np.int64] | ClickDays
 
 
 class DriftingPopularity:
@@ -39,18 +61,18 @@ class DriftingPopularity:
     """
 
     def __init__(
-        self, item_ids: ArrayLike, days: ArrayLike, n_items: int, half_life_days: float, *, tabulate: bool = False
+        self, item_ids: ArrayLike, days: Days, n_items: int, half_life_days: float, *, tabulate: bool = False
     ) -> None:
         """Take in clicks in any order.
 
         Args:
             item_ids: Items of the clicks, shape (n,).
-            days: Their days, such as ``days_of`` gives, shape (n,).
+            days: Their days, shape (n,).
             n_items: N.
             half_life_days: Days after which a click counts half, > 0.
             tabulate: Keep the values of all days where they are few.
         """
-        items, at = np.asarray(item_ids), np.asarray(days)
+        items, at = np.asarray(item_ids), days if isinstance(days, ClickDays) else np.asarray(days)
         self.n_items, self.half_life_days = n_items, half_life_days
         self.first_day = int(at.min()) if len(at) else 0
         self.n_days = (int(at.max()) - self.first_day if len(at) else 0) + 2  # the morning after the last click too
@@ -137,7 +159,7 @@ class DriftingPopularity:
 
 
 def _cells(
-    items: NDArray[np.integer], days: NDArray[np.int64], first_day: int, n_days: int
+    items: NDArray[np.integer], days: Days, first_day: int, n_days: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Distinct ``item * n_days + day``, ascending, the days counted from the first, and the clicks of each."""
     tally = KeyTally()

@@ -7,16 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec.config import EvalConfig
+from micrec.data.array_space import MEMORY
 from micrec.data.dataset import Clicks, Dataset
-from micrec.data.histories import Histories, group_by_user
+from micrec.data.histories import Histories, group_by_user, user_ranges
 from micrec.data.recency import days_of
-from micrec.data.sorting import counts_of
+from micrec.data.sorting import counts_of, parts_of
 from micrec.data.split import Split
 from micrec.errors import MicrecError
 
 Part = Literal["valid", "test"]
-
-_CHUNK = 1 << 22  # train clicks looked at together
 
 
 class TaskClock(NamedTuple):
@@ -104,6 +103,7 @@ class _Queries(NamedTuple):
     offsets: NDArray[np.int64]
     items: NDArray[np.int32]
     counts: NDArray[np.int64]
+    repeats: NDArray[np.bool_]
     rolling: bool
 
 
@@ -124,10 +124,10 @@ def evaluation_task(dataset: Dataset, split: Split, config: EvalConfig, part: Pa
 
     grouped = group_by_user(train, n_users, times=True)
     if config.history == "frozen":
-        queries = _frozen_queries(grouped, clicks[evaluated], n_items)
+        queries = _frozen_queries(grouped, group_by_user(clicks, n_users, rows=False), wanted, n_items)
     else:
-        queries = _rolling_queries(group_by_user(dataset.clicks[: rows.stop], n_users, times=True), rows.start, wanted)
-    target_users = np.repeat(queries.user_ids, np.diff(queries.offsets))
+        whole = group_by_user(dataset.clicks[: rows.stop], n_users, times=True)
+        queries = _rolling_queries(whole, train, rows.start, wanted, n_items)
     return EvalTask(
         part=part,
         histories=queries.histories,
@@ -137,7 +137,7 @@ def evaluation_task(dataset: Dataset, split: Split, config: EvalConfig, part: Pa
         target_offsets=queries.offsets,
         target_items=queries.items,
         target_counts=queries.counts,
-        target_repeats=_clicked_in(train, target_users, queries.items, n_items),
+        target_repeats=queries.repeats,
         candidates=train_clicks > 0 if config.candidates == "train" else np.ones(n_items, dtype=bool),
         train_clicks=train_clicks,
         user_train_clicks=user_clicks[queries.user_ids],
@@ -172,27 +172,39 @@ def _pair_keys(users: NDArray[np.int32], items: NDArray[np.int32], n_items: int)
     return users.astype(np.int64) * n_items + items
 
 
-def _frozen_queries(histories: Histories, clicks: Clicks, n_items: int) -> _Queries:
-    """One query per user of ``clicks``; repeated clicks on an item are one target with a count."""
-    keys, counts = np.unique(_pair_keys(clicks.user_ids, clicks.item_ids, n_items), return_counts=True)
-    users, query, sizes = np.unique(keys // n_items, return_inverse=True, return_counts=True)
+def _frozen_queries(histories: Histories, part: Histories, wanted: NDArray[np.bool_], n_items: int) -> _Queries:
+    """One query per wanted user of ``part``; repeated clicks on an item are one target with a count."""
+    keys, counts, repeats = MEMORY.writer(np.int64), MEMORY.writer(np.int64), MEMORY.writer(np.bool_)
+    for users in user_ranges(histories.offsets + part.offsets):
+        before, asked = (slice(*one.offsets[[users.start, users.stop]].tolist()) for one in (histories, part))
+        kept = wanted[part.users[asked]]
+        found, times = np.unique(
+            _pair_keys(part.users[asked][kept], part.items[asked][kept], n_items), return_counts=True
+        )
+        keys.append(found)
+        counts.append(times)
+        repeats.append(_is_among(found, _pair_keys(histories.users[before], histories.items[before], n_items)))
+    pairs = keys.done()
+    users, sizes = np.unique(pairs // n_items, return_counts=True)
+    starts = np.cumsum(sizes) - sizes
     by_size = np.argsort(-sizes, kind="stable")  # queries of like size share a block when ranked
-    place = np.empty_like(by_size)
-    place[by_size] = np.arange(len(by_size))
-    targets = np.argsort(place[query], kind="stable")
+    targets = expand_ranges(starts[by_size], starts[by_size] + sizes[by_size])[1]
     user_ids = users[by_size].astype(np.int32)
     return _Queries(
         histories=histories,
         user_ids=user_ids,
         end=histories.offsets[user_ids + 1],
         offsets=np.concatenate([[0], np.cumsum(sizes[by_size])]),
-        items=(keys[targets] % n_items).astype(np.int32),
-        counts=counts[targets],
+        items=(pairs[targets] % n_items).astype(np.int32),
+        counts=counts.done()[targets],
+        repeats=repeats.done()[targets],
         rolling=False,
     )
 
 
-def _rolling_queries(histories: Histories, first_row: int, wanted: NDArray[np.bool_]) -> _Queries:
+def _rolling_queries(
+    histories: Histories, train: Clicks, first_row: int, wanted: NDArray[np.bool_], n_items: int
+) -> _Queries:
     """One query per click from ``first_row`` of the log on, by a wanted user; its history ends just before it."""
     end = np.flatnonzero((histories.rows >= first_row) & wanted[histories.users])
     return _Queries(
@@ -202,6 +214,7 @@ def _rolling_queries(histories: Histories, first_row: int, wanted: NDArray[np.bo
         offsets=np.arange(len(end) + 1),
         items=histories.items[end],
         counts=np.ones(len(end), dtype=np.int64),
+        repeats=_clicked_in(train, histories.users[end], histories.items[end], n_items),
         rolling=True,
     )
 
@@ -210,12 +223,18 @@ def _clicked_in(clicks: Clicks, users: NDArray[np.int32], items: NDArray[np.int3
     """Whether each (user, item) pair is among ``clicks``; streams the log, so memory grows with the pairs alone."""
     pairs, where = np.unique(_pair_keys(users, items, n_items), return_inverse=True)
     found = np.zeros(len(pairs), dtype=bool)
-    for start in range(0, len(clicks), _CHUNK):
-        chunk = clicks[start : start + _CHUNK]
-        keys = _pair_keys(chunk.user_ids, chunk.item_ids, n_items)
+    for part in parts_of(len(clicks)):
+        found |= _is_among(pairs, _pair_keys(clicks.user_ids[part], clicks.item_ids[part], n_items))
+    return found[where]
+
+
+def _is_among(pairs: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of ``pairs``, distinct and ascending, are among ``keys``, in any order."""
+    found = np.zeros(len(pairs), dtype=bool)
+    if len(pairs):
         at = np.minimum(np.searchsorted(pairs, keys), len(pairs) - 1)
         found[at[pairs[at] == keys]] = True
-    return found[where]
+    return found
 
 
 def expand_ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
