@@ -14,8 +14,9 @@ from micrec.data.array_space import MEMORY, ArraySpace
 from micrec.data.dataset import Clicks
 from micrec.data.histories import Histories, group_by_user
 from micrec.data.sessions import Ints, clock_of, limit_of, starts_of
-from micrec.data.sorting import counts_of, offsets_of, parts_of, stable_order, stably_sorted
-from micrec.data.tally import KeyTally
+from micrec.data.sorting import distinct, offsets_of, parts_of, stable_order
+from micrec.data.spilled_pairs import SpilledPairs, ranges_of
+from micrec.data.tally import KeyTally, count_keys, sum_by_key
 from micrec.errors import MicrecError
 from micrec.progress import NoProgress, Progress
 
@@ -69,9 +70,10 @@ def count_cooccurrences(
     mode they always are).
 
     In window mode the counts are S' S, where row s of S holds the items of session s: the product is made for a block
-    of items at a time, whose partners are pruned at once. Memory beside the result is some 33 bytes a click (16 for S
+    of items at a time, whose partners are pruned at once. Memory beside the result is some 40 bytes a click (16 for S
     and its transpose) and what ``chunk_pairs`` allows. Gap mode merges sorted runs of pairs, and holds several times
-    the distinct pairs while it does.
+    the distinct pairs while it does. Of a mapped log, in both modes, sorted runs of pairs are put on the disk and
+    added up a range of items at a time.
 
     Args:
         clicks: Train clicks only, in time order. What happens after the split must not be passed in.
@@ -95,13 +97,19 @@ def count_cooccurrences(
     starts = starts_of(log, config, space=space)
     n_sessions = int(np.count_nonzero(starts))
     pruner = _PartnerPruner(n_items, config, category, space)
-    if config.mode == "window":
-        sessions, cut_mass = _session_items(log, starts, n_items, config, chunk_pairs, space)
+    if space.on_disk:
+        pairs = SpilledPairs(n_items, space)
+        cut_mass = _tally_pairs(pairs, log, starts, n_items, config, chunk_pairs, progress)
         del log, starts
-        blocks = _window_counts(sessions, chunk_pairs, space)
+        blocks = pairs.rows(chunk_pairs)
+    elif config.mode == "window":
+        sessions, cut_mass = _session_items(log, starts, n_items, config, chunk_pairs)
+        del log, starts
+        blocks = _window_counts(sessions, chunk_pairs)
         del sessions  # the blocks hold it until the last of them is made
     else:
-        tally, cut_mass = _tally_gap_pairs(log, starts, n_items, config, chunk_pairs)
+        tally = KeyTally()
+        cut_mass = _tally_pairs(tally, log, starts, n_items, config, chunk_pairs, progress)
         del log, starts
         blocks = _symmetric_counts(*tally.total(), n_items, chunk_pairs)
     progress.start("preparing: items met in one session", n_items, "items")
@@ -135,12 +143,12 @@ def _next_start(starts: NDArray[np.bool_], first: int) -> int:
 
 def _chunk_entries(
     log: Histories, starts: NDArray[np.bool_], n_items: int, config: SessionsConfig, chunk_clicks: int
-) -> Iterator["_Entries"]:
-    """Entries of whole sessions, a chunk at a time; the sessions of a chunk are numbered from 0."""
+) -> Iterator[tuple[slice, "_Entries"]]:
+    """Positions and entries of whole sessions, a chunk at a time; the sessions of a chunk are numbered from 0."""
     assert log.time_ms is not None
     for part in _session_chunks(starts, chunk_clicks):
         sessions = np.cumsum(starts[part], dtype=np.int64) - 1
-        yield _entries(sessions, log.items[part].astype(np.int64), log.time_ms[part], n_items, config)
+        yield part, _entries(sessions, log.items[part].astype(np.int64), log.time_ms[part], n_items, config)
 
 
 def _count_type(config: SessionsConfig) -> type[np.integer]:
@@ -148,81 +156,34 @@ def _count_type(config: SessionsConfig) -> type[np.integer]:
     return np.int32 if config.count == "session" else np.int64
 
 
-class _SessionItems(NamedTuple):
-    """Clicks on each item in each session: a matrix by sessions, shape (sessions, N), that may lie on the disk."""
-
-    offsets: NDArray[np.integer]  # (sessions + 1,)
-    items: NDArray[np.int32]  # (nnz,)
-    clicks: NDArray[np.integer]  # (nnz,)
-    n_items: int
-
-    def matrix(self) -> sp.csr_matrix:
-        """The same for products; its arrays are not copied."""
-        shape = (len(self.offsets) - 1, self.n_items)
-        return sp.csr_matrix((self.clicks, self.items, self.offsets), shape=shape, copy=False)
-
-    def parts(self) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-        """Entries in slices, and the session of each."""
-        for part in parts_of(len(self.items)):
-            ends = np.array([part.start, part.stop - 1], self.offsets.dtype)  # another type would copy the offsets
-            first, stop = np.searchsorted(self.offsets, ends, side="right") - 1
-            bounds = np.clip(self.offsets[first : stop + 2].astype(np.int64), part.start, part.stop)
-            yield part, np.repeat(np.arange(first, stop + 1), np.diff(bounds))
-
-    def by_item(self, space: ArraySpace) -> sp.csr_matrix:
-        """The transpose, shape (N, sessions), sessions ascending."""
-        if not space.on_disk:
-            found = self.matrix().T.tocsr()
-            if self.clicks.dtype == np.int32:
-                found.data = self.clicks  # all ones
-            return found
-        sessions = space.empty(len(self.items), self.offsets.dtype)
-        for part, owners in self.parts():
-            sessions[part] = owners
-        ones = self.clicks.dtype == np.int32
-        items, sessions, *rest = stably_sorted(self.items, [sessions, *([] if ones else [self.clicks])], space=space)
-        offsets = offsets_of(counts_of(items, self.n_items)).astype(self.offsets.dtype)
-        parts = (self.clicks if ones else rest[0], sessions, offsets)
-        return sp.csr_matrix(parts, shape=(self.n_items, len(self.offsets) - 1), copy=False)
-
-    def met(self) -> NDArray[np.int64]:
-        """Items that each item meets, with repeats: the sum of the lengths of its sessions, shape (N,)."""
-        lengths, total = np.diff(self.offsets), np.zeros(self.n_items)
-        for part, owners in self.parts():
-            total += np.bincount(self.items[part], lengths[owners], minlength=self.n_items)
-        return total.astype(np.int64)
-
-
 def _session_items(
-    log: Histories,
-    starts: NDArray[np.bool_],
-    n_items: int,
-    config: SessionsConfig,
-    chunk_clicks: int,
-    space: ArraySpace,
-) -> tuple[_SessionItems, float]:
-    """Clicks on each item in each session, and the share of pairs that ``max_length`` cuts."""
+    log: Histories, starts: NDArray[np.bool_], n_items: int, config: SessionsConfig, chunk_clicks: int
+) -> tuple[sp.csr_matrix, float]:
+    """Clicks on each item in each session, shape (sessions, N), and the share of pairs that ``max_length`` cuts."""
     per_session, dtype = config.count == "session", _count_type(config)
-    items, values = space.writer(np.int32), space.writer(dtype)
-    ends = space.writer(np.int32 if len(starts) < np.iinfo(np.int32).max else np.int64)  # one type for both indices
-    ends.append(np.zeros(1, np.int64))
-    uncut = cut = total = 0
-    for entries in _chunk_entries(log, starts, n_items, config, chunk_clicks):
+    items, values, lengths = MEMORY.writer(np.int32), MEMORY.writer(dtype), MEMORY.writer(np.int64)
+    uncut = cut = 0
+    for _, entries in _chunk_entries(log, starts, n_items, config, chunk_clicks):
         uncut, cut = uncut + entries.uncut_pairs, cut + entries.cut_pairs
         items.append(entries.items)
         values.append(np.ones(len(entries.items), dtype) if per_session else entries.clicks)
-        ends.append(total + np.cumsum(np.bincount(entries.sessions)))
-        total += len(entries.items)
-    found = _SessionItems(ends.done(), items.done(), values.done(), n_items)
-    return found, cut / uncut if uncut else 0.0
+        lengths.append(np.bincount(entries.sessions))
+    offsets = offsets_of(lengths.done())
+    if offsets[-1] < np.iinfo(np.int32).max:
+        offsets = offsets.astype(np.int32)  # scipy takes the wider of its two index types for both
+    matrix = sp.csr_matrix((values.done(), items.done(), offsets), shape=(len(offsets) - 1, n_items))
+    return matrix, cut / uncut if uncut else 0.0
 
 
-def _window_counts(sessions: _SessionItems, block_pairs: int, space: ArraySpace) -> Iterator[tuple[int, sp.csr_matrix]]:
+def _window_counts(sessions: sp.csr_matrix, block_pairs: int) -> Iterator[tuple[int, sp.csr_matrix]]:
     """Rows of S' S without its diagonal, some ``block_pairs`` entries at a time, with the first item of each block."""
-    most = np.minimum(sessions.met(), len(sessions.offsets) - 1)
-    by_item, matrix = sessions.by_item(space), sessions.matrix()
-    for first, stop in _blocks(most, block_pairs):
-        counts = (by_item[first:stop] @ matrix).tocsr()
+    by_item = sessions.T.tocsr()  # (N, sessions)
+    if sessions.dtype == np.int32:
+        by_item.data = sessions.data  # all ones
+    met = by_item @ np.diff(sessions.indptr).astype(np.int64)  # items met, with repeats, at least: shape (N,)
+    most = np.minimum(met, sessions.shape[1])
+    for first, stop in ranges_of(most, block_pairs):
+        counts = (by_item[first:stop] @ sessions).tocsr()
         yield first, _without_diagonal(counts, first)
 
 
@@ -230,19 +191,8 @@ def _symmetric_counts(keys: Ints, counts: Ints, n_items: int, block_pairs: int) 
     """The same from unordered pairs, ``keys`` ascending."""
     upper = sp.csr_matrix((counts, (keys // n_items, keys % n_items)), shape=(n_items, n_items))
     lower = upper.T.tocsr()
-    for first, stop in _blocks(np.diff(upper.indptr) + np.diff(lower.indptr), block_pairs):
+    for first, stop in ranges_of(np.diff(upper.indptr) + np.diff(lower.indptr), block_pairs):
         yield first, (upper[first:stop] + lower[first:stop]).tocsr()
-
-
-def _blocks(sizes: NDArray[np.integer], most: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows whose sizes sum to at most ``most``; a larger row is a range of its own."""
-    ends = np.cumsum(sizes, dtype=np.int64)
-    first = 0
-    while first < len(sizes):
-        done = int(ends[first - 1]) if first else 0
-        stop = max(int(np.searchsorted(ends, done + most, side="right")), first + 1)
-        yield first, stop
-        first = stop
 
 
 def _without_diagonal(counts: sp.csr_matrix, first: int) -> sp.csr_matrix:
@@ -263,9 +213,9 @@ class _PartnerPruner:
         self._n_items, self._category = n_items, category
         self._boost, self._top = config.category_boost, config.top_partners
         self._lengths = MEMORY.writer(np.int64)
-        self._partners = MEMORY.writer(np.int32)
-        self._counts = MEMORY.writer(_count_type(config) if config.mode == "window" else np.int64)
-        self._weights = MEMORY.writer(np.float32)
+        self._partners = space.writer(np.int32)
+        self._counts = space.writer(_count_type(config) if config.mode == "window" else np.int64)
+        self._weights = space.writer(np.float32)
         self._keys = space.writer(np.int64)
         self._mass = self._dropped = 0.0
         self._n_pairs = 0
@@ -324,6 +274,10 @@ class _Entries(NamedTuple):
 def _entries(sessions: Ints, items: Ints, time_ms: Ints, n_items: int, config: SessionsConfig) -> _Entries:
     """Entries of whole sessions, cut to the ``max_length`` latest distinct items of each."""
     keys = (sessions - sessions[0]) * n_items + items
+    if config.mode == "window" and config.count == "session" and np.bincount(sessions).max() <= config.max_length:
+        found = distinct(keys)  # nothing is cut, so that the order within a session does not matter
+        owners, once = found // n_items, np.ones(len(found), np.int64)
+        return _window_entries(owners, found - owners * n_items, once, once.astype(np.bool_))
     order = stable_order(keys)
     ends = np.flatnonzero(np.diff(keys[order], append=-1))  # last click of each item in each session
     sizes = np.diff(ends, prepend=-1)
@@ -375,17 +329,40 @@ def _first_within(sessions: Ints, time_ms: Ints, config: SessionsConfig) -> Ints
     return np.searchsorted(clock, clock - limit_ms, side="left")
 
 
-def _tally_gap_pairs(
-    log: Histories, starts: NDArray[np.bool_], n_items: int, config: SessionsConfig, chunk_pairs: int
-) -> tuple[KeyTally, float]:
-    """Pairs within ``max_s`` of each other, and the share of them that ``max_length`` cuts."""
-    tally = KeyTally()
+def _tally_pairs(
+    tally: KeyTally | SpilledPairs,
+    log: Histories,
+    starts: NDArray[np.bool_],
+    n_items: int,
+    config: SessionsConfig,
+    chunk_pairs: int,
+    progress: Progress,
+) -> float:
+    """Count pairs of a session, in gap mode those within ``max_s``; the share of them that ``max_length`` cuts."""
     uncut = cut = 0
-    for entries in _chunk_entries(log, starts, n_items, config, chunk_pairs):
+    progress.start("preparing: pairs of items", len(starts), "clicks")
+    for part, entries in _chunk_entries(log, starts, n_items, config, chunk_pairs):
         uncut, cut = uncut + entries.uncut_pairs, cut + entries.cut_pairs
-        for keys, counts in _count_gap_pairs(entries, n_items, chunk_pairs, once_per_session=config.count == "session"):
+        if config.mode == "window":
+            found = _count_window_pairs(entries, n_items, chunk_pairs, once_per_session=config.count == "session")
+        else:
+            found = _count_gap_pairs(entries, n_items, chunk_pairs, once_per_session=config.count == "session")
+        for keys, counts in found:
             tally.add(keys, counts)
-    return tally, cut / uncut if uncut else 0.0
+        progress.advance(part.stop - part.start)
+    progress.finish()
+    return cut / uncut if uncut else 0.0
+
+
+def _count_window_pairs(
+    entries: _Entries, n_items: int, chunk_pairs: int, *, once_per_session: bool
+) -> Iterator[tuple[Ints, Ints]]:
+    """Keys and counts of the pairs of whole sessions, whose items are distinct."""
+    sizes = np.bincount(entries.sessions)
+    first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    for left, right in _pairs(first, chunk_pairs):
+        keys = _pair_keys(entries.items[left], entries.items[right], n_items)
+        yield count_keys(keys) if once_per_session else sum_by_key(keys, entries.clicks[left] * entries.clicks[right])
 
 
 def _count_gap_pairs(
@@ -394,8 +371,8 @@ def _count_gap_pairs(
     """As for windows, but an entry is a click, so that pairs may repeat within a session and items pair themselves."""
     open_sessions, open_keys = np.empty(0, np.int64), np.empty(0, np.int64)
     for left, right in _pairs(entries.first, chunk_pairs):
-        distinct = entries.items[left] != entries.items[right]
-        left, right = left[distinct], right[distinct]
+        differ = entries.items[left] != entries.items[right]
+        left, right = left[differ], right[differ]
         keys = _pair_keys(entries.items[left], entries.items[right], n_items)
         if once_per_session:  # the last session may go on in the next chunk: hold its pairs back
             sessions = np.concatenate([open_sessions, entries.sessions[right]])

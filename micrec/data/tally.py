@@ -1,9 +1,11 @@
 """How often integers occur that come a chunk at a time."""
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from micrec.data.sorting import stable_order
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -32,13 +34,20 @@ class KeyTally:
     def _merge_last_two(self) -> None:
         (keys_a, counts_a), (keys_b, counts_b) = self._runs.pop(), self._runs.pop()
         keys, counts = np.concatenate([keys_a, keys_b]), np.concatenate([counts_a, counts_b])
-        self._runs.append(_sum_by_key(keys, counts, kind="stable"))  # merges two runs in linear time
+        self._runs.append(sum_by_key(keys, counts))
 
 
-def _sum_by_key(keys: Ints, counts: Ints, kind: Literal["quicksort", "stable"]) -> tuple[Ints, Ints]:
+def sum_by_key(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """Distinct keys, ascending, with the sum of their counts."""
-    order = np.argsort(keys, kind=kind)
+    order = stable_order(keys)
     keys = keys[order]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     sums = np.add.reduceat(counts[order], starts) if len(starts) else np.empty(0, np.int64)
     return keys[starts], sums
+
+
+def count_keys(keys: Ints) -> tuple[Ints, Ints]:
+    """Distinct keys, ascending, none below 0, and how often each occurs."""
+    ordered = np.sort(keys)
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    return ordered[starts], np.diff(np.append(starts, len(ordered)))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from micrec.cli.data_commands import app
 from micrec.config import Config, EvalConfig, SessionsConfig, SplitConfig
-from micrec.data import mapped, sorting, store
+from micrec.data import mapped, sorting, spilled_pairs, store
 from micrec.data.array_space import DiskSpace, MemorySpace
 from micrec.data.cooccurrence import count_cooccurrences
 from micrec.data.dataset import CLICK_ARRAYS
@@ -32,8 +32,9 @@ from tests.micrec.factories import random_frames, write_random, write_tiny
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """As if memory held but 37 clicks."""
+    """As if memory held but 37 clicks, and the bounds of 7 bins of items."""
     monkeypatch.setattr(sorting, "BLOCK_ROWS", 37)
+    monkeypatch.setattr(spilled_pairs, "_MOST_BINS", 7)
 
 
 @pytest.fixture
