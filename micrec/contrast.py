@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from micrec.config import ContrastConfig
 from micrec.item_loss_kinds import ITEM_LOSSES
-from micrec.item_losses.item_loss import ContrastSources, Drawn, ItemLoss, distinct_items
+from micrec.item_losses.item_loss import ContrastSources, Drawn, ItemLoss, distinct_items, distinct_with_room
 from micrec.models.layers import initialise
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
+from micrec.shapes import is_fixed
 
 Streams = Mapping[str, torch.Generator]
 STREAMS = ("feature", "semantic", "session", "pool")  # of the paper's losses, and of what all losses share
@@ -87,20 +88,42 @@ class ItemContrast(nn.Module):
         All negatives of a step come from one small draw of uniform items, ``pool``, shape (M,): the matching loss's
         own shared negatives, or ``contrast.pool_size`` fresh ones.
         """
+        if is_fixed(targets):
+            return self._draw_with_room(targets, streams, pool)
         distinct = distinct_items(targets, self.sources.n_items)
         if self.config.most_anchors is not None:
             distinct = some_of(distinct, self.config.most_anchors, streams["pool"])
             targets = some_of(targets, self.config.most_anchors, streams["pool"])
-        if pool is None and any(loss.needs_pool for loss in self._all().values()):
-            candidates, stream = self.sources.negatives, streams["pool"]
-            size = (self.config.pool_size,)
-            pool = candidates[torch.randint(len(candidates), size, generator=stream, device=candidates.device)]
+        pool = self._negatives(streams["pool"]) if pool is None else pool
         batch_items = targets if self.config.feature.duplicates == "mask" else distinct
         drawn = {
             name: loss.draw(batch_items if name == "feature" else distinct, pool, streams[name])
             for name, loss in self._all().items()
         }
         return ContrastDraw(batch_items, drawn)
+
+    def _draw_with_room(self, targets: Tensor, streams: Streams, pool: Tensor | None) -> ContrastDraw:
+        """The same without a shape that depends on the targets."""
+        distinct, real = distinct_with_room(targets, self.sources.n_items)
+        if self.config.most_anchors is not None:
+            distinct, real = some_of_real(distinct, real, self.config.most_anchors, streams["pool"])
+            targets = some_of(targets, self.config.most_anchors, streams["pool"])
+        pool = self._negatives(streams["pool"]) if pool is None else pool
+        masks = self.config.feature.duplicates == "mask"
+        clicked = (targets, torch.ones_like(targets, dtype=torch.bool)) if masks else (distinct, real)
+        drawn = {
+            name: loss.draw_with_room(*(clicked if name == "feature" else (distinct, real)), pool, streams[name])
+            for name, loss in self._all().items()
+        }
+        return ContrastDraw(clicked[0], drawn)
+
+    def _negatives(self, stream: torch.Generator) -> Tensor | None:
+        """The step's own draw for all losses; None where none needs it."""
+        if not any(loss.needs_pool for loss in self._all().values()):
+            return None
+        candidates, size = self.sources.negatives, (self.config.pool_size,)
+        places = torch.randint(len(candidates), size, generator=stream, device=stream.device)
+        return candidates[places.to(candidates.device)]
 
     def forward(self, draw: ContrastDraw, pool: ItemPool, model: TwoTower, streams: Streams) -> dict[str, Tensor]:
         """The weighted losses of one step, each of shape (), by name."""
@@ -120,3 +143,12 @@ def some_of(items: Tensor, most: int, generator: torch.Generator) -> Tensor:
         return items
     chosen = torch.randperm(len(items), generator=generator, device=generator.device)[:most]
     return items[chosen.sort().values.to(items.device)]
+
+
+def some_of_real(items: Tensor, real: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """``some_of`` the items that are real, (n,) as ``items``; the result is as long as the draw may be."""
+    if len(items) <= most:
+        return items, real
+    keys = torch.rand(len(items), generator=generator, device=generator.device).to(items.device)
+    chosen = keys.masked_fill(~real, torch.inf).topk(most, largest=False).indices.sort().values
+    return items[chosen], real[chosen]

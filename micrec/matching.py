@@ -12,6 +12,7 @@ from micrec.losses.info_nce import Reduction
 from micrec.models.pool import ItemPool
 from micrec.models.score_terms import ScoreTerms
 from micrec.sampling import PopularitySampler, draw_negatives
+from micrec.shapes import is_fixed
 from micrec.train_data import Batch, TrainData
 
 REJECTION_ROUNDS = 8  # redraws of a negative that the user has clicked; what is left after that is masked
@@ -69,7 +70,8 @@ class MatchingLoss:
         if self._popular is not None:
             return self._popular.draw((count,), generator)
         catalogue = self.data.catalogue
-        return catalogue[torch.randint(len(catalogue), (count,), generator=generator, device=catalogue.device)]
+        places = torch.randint(len(catalogue), (count,), generator=generator, device=generator.device)
+        return catalogue[places.to(catalogue.device)]
 
     def __call__(self, user_emb: Tensor, batch: Batch, draw: NegativeDraw, pool: ItemPool) -> Tensor:
         """Loss of one step, shape (), nats; ``user_emb`` has a row for each row of the batch, (B, D)."""
@@ -160,12 +162,21 @@ class MatchingLoss:
         """Which columns are no negatives of a row, since it is to find them or its user has clicked them, (B, K)."""
         if self.config.reject_clicked:
             return self.data.clicked.grid(batch.tower_users, columns)  # what is to be found has been clicked
+        if is_fixed(columns):
+            return self._met(batch, rows, columns, n_rows)
         distinct, place = torch.unique(columns, return_inverse=True)
         column = torch.searchsorted(distinct, batch.targets).clamp_max(len(distinct) - 1)
         met = distinct[column] == batch.targets
         found = torch.zeros(n_rows, len(distinct), dtype=torch.bool, device=columns.device)
         found[rows[met], column[met]] = True
         return found[:, place]
+
+    def _met(self, batch: Batch, rows: Tensor, columns: Tensor, n_rows: int) -> Tensor:
+        """Which columns hold an item that the row is to find, (B, K): each item by one of its columns."""
+        chosen = columns.new_full((self.data.n_items,), len(columns)).scatter_(0, columns, _places(columns))
+        found = torch.zeros(n_rows, len(columns) + 1, dtype=torch.bool, device=columns.device)
+        found.index_put_((rows, chosen[batch.targets]), found.new_ones(()))
+        return found[:, chosen[columns]]
 
     def _clicked(self, batch: Batch, columns: Tensor) -> Tensor | None:
         if not self.config.reject_clicked:
@@ -184,3 +195,7 @@ class MatchingLoss:
             return torch.log(drawn)
         in_batch = (batch_size - 1) * self._click_share[items].float()
         return torch.log(in_batch if kind == "in_batch" else in_batch + drawn)
+
+
+def _places(ids: Tensor) -> Tensor:
+    return torch.arange(len(ids), device=ids.device)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from micrec.pair_set import BITMAP_BYTES, Device, Movable, PairSet
+from micrec.shapes import is_fixed
 
 Membership = Callable[[Tensor, Tensor], Tensor]
 """Which of the pairs (rows, cols), broadcast against each other, belong to a set: a bool tensor."""
@@ -238,12 +239,16 @@ def draw_negatives(
     forbidden: PairSet | Membership | None = None,
     rows: Tensor | None = None,
     max_rounds: int = 10,
+    fixed_rounds: int = 3,
 ) -> tuple[Tensor, Tensor]:
     """Negatives by rejection: only entries that collide with ``forbidden`` are drawn again.
 
     A valid entry follows the distribution of ``draw`` restricted to what its row allows. What still collides after
     ``max_rounds`` redraws is marked invalid and must be masked; where a share p of draws is forbidden, that befalls
     p ** (max_rounds + 1) of the entries, and all of them where everything is.
+
+    A GPU, which would wait to be told how many collide, makes ``fixed_rounds`` draws of all entries and takes the first
+    that is allowed.
 
     Args:
         draw: Given a count, that many independent item ids, shape (count,).
@@ -252,6 +257,7 @@ def draw_negatives(
         forbidden: Pairs (row, item) that may not be drawn; None = none.
         rows: What ``forbidden`` knows the rows by, shape (R,); None = 0 .. R - 1.
         max_rounds: Redraws at most.
+        fixed_rounds: Redraws on a GPU, whether needed or not.
 
     Returns:
         Item ids, shape (R, num), and which of them are valid, bool, shape (R, num).
@@ -262,6 +268,12 @@ def draw_negatives(
     is_forbidden = forbidden.contains if isinstance(forbidden, PairSet) else forbidden
     names = torch.arange(n_rows, device=items.device) if rows is None else rows
     valid = ~is_forbidden(names[:, None], items)
+    if is_fixed(items):
+        for _ in range(min(fixed_rounds, max_rounds)):
+            fresh = draw(n_rows * num).view(n_rows, num)
+            items = torch.where(valid, items, fresh)
+            valid |= ~is_forbidden(names[:, None], fresh)
+        return items, valid
     for _ in range(max_rounds):
         row, slot = (~valid).nonzero(as_tuple=True)
         if not len(row):

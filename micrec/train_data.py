@@ -1,7 +1,7 @@
 """What a training run reads, as contiguous tensors on the training device."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -32,10 +32,12 @@ from micrec.models.columns import (
     load_columns,
     range_places,
 )
+from micrec.models.padded import PaddedRows
 from micrec.models.score_terms import ScoreTerms
 from micrec.pair_set import PairSet
 from micrec.progress import NoProgress, Progress
 
+History = TypeVar("History", Ragged, PaddedRows)
 USER_ID, ITEM_ID = "user_id", "item_id"
 AUTO = "auto"  # the field of the field term is chosen by the log
 
@@ -167,6 +169,7 @@ class TrainData:
         popularity: Popularity of the items on each day of the training clicks, a forecast among them; None where the
             model does not read it.
         space: Where arrays as long as the clicks are put; the tensors of a mapped log lie in files.
+        longest: Most clicks of a user.
     """
 
     fields: Fields
@@ -181,6 +184,7 @@ class TrainData:
     time_ms: Tensor | None = None
     popularity: Popularity | None = None
     space: ArraySpace = MEMORY
+    longest: int = 0
 
     def __len__(self) -> int:
         return len(self.items)
@@ -207,12 +211,19 @@ class TrainData:
         """A tensor to fill, int64, shape (size,), on the device."""
         return torch.from_numpy(self.space.empty(size, np.int64)).to(self.device)
 
-    def batch(self, positions: Tensor, kind: Literal["click", "session"]) -> Batch:
-        """The training rows at ``positions``, shape (B,): their users, and the clicks to find."""
+    def clicks_of(self, rows: Tensor) -> Tensor:
+        """Clicks to find of each session, by the positions of their first clicks, shape (B,), int64."""
+        return self.session_stop[rows].long() - rows
+
+    def batch(self, positions: Tensor, kind: Literal["click", "session"], n_clicks: int | None = None) -> Batch:
+        """The training rows at ``positions``, shape (B,): their users, and the clicks to find.
+
+        A GPU waits unless ``n_clicks``, the number of clicks to find in sessions, is given.
+        """
         users = self.users[positions].long()
         if kind == "click":
             return Batch(users=users, targets=self.items[positions].long())
-        clicks = gather_ranges(self.items, positions, self.session_stop[positions].long())
+        clicks = gather_ranges(self.items, positions, self.session_stop[positions].long(), n_clicks)
         rows = clicks.rows
         return Batch(users=users[rows], targets=clicks.values.long(), rows=rows, row_users=users)
 
@@ -249,6 +260,40 @@ class TrainData:
         age_ms = self.time_ms[positions][history.rows] - self.time_ms[where]
         return history._replace(weights=faded(age_ms, config.model.half_life_days))
 
+    def padded_before(self, positions: Tensor, config: Config, generator: torch.Generator) -> PaddedRows:
+        """``clicks_before`` as padded rows, newest last, as wide as the model reads or the longest history needs.
+
+        A place without a click holds the item of the sample itself, which the step knows anyway.
+        """
+        model = config.model
+        by_place = model.tower.by_click or getattr(model.options, "behaviour_tokens", None) == "sequence"
+        length = model.history_length if by_place else min(model.history_length, max(1, self.longest))
+        users = self.users[positions].long()
+        first, context = self.first[users], config.train.context
+        rank = torch.arange(-length, 0, device=self.device)  # -1 is the newest
+        if context in ("rolling", "before_session"):
+            stop = positions if context == "rolling" else self.session_start[positions].long()
+            where = stop[:, None] + rank
+            mask = where >= first[:, None]
+        else:
+            start, stop = positions, positions + 1
+            if context == "other_sessions":
+                start, stop = self.session_start[positions].long(), self.session_stop[positions].long()
+            others = self.first[users + 1] - first - (stop - start)
+            kept = others.clamp_max(length)
+            jitter = _uniform(positions.shape, generator, self.device)
+            mask = rank >= -kept[:, None]
+            place = self._thinned(rank + kept[:, None], jitter[:, None], others[:, None], kept[:, None])
+            where = first[:, None] + place
+            where = where + (stop - start)[:, None] * (where >= start[:, None])
+        where = torch.where(mask, where, positions[:, None])
+        items = self.items[where].long()
+        if config.model.half_life_days is None:
+            return PaddedRows(items, mask, items)
+        assert self.time_ms is not None
+        age_ms = self.time_ms[positions][:, None] - self.time_ms[where]
+        return PaddedRows(items, mask, items, faded(age_ms, config.model.half_life_days))
+
     def context(self, positions: Tensor, config: Config, generator: torch.Generator) -> Ragged:
         """``clicks_before`` without those that ``model.history_dropout`` hides."""
         history = self.clicks_before(positions, config, generator)
@@ -267,19 +312,29 @@ class TrainData:
         torch.cumsum(kept, 0, out=offsets[1:])
         row = torch.repeat_interleave(torch.arange(len(positions), device=self.device), kept)
         rank = torch.arange(len(row), device=self.device) - offsets[row]  # 0 .. kept - 1 within each row
-        jitter = torch.rand(len(positions), generator=generator, device=self.device, dtype=torch.float64)[row]
-        stride = (others.double() / kept.clamp_min(1).double())[row]
-        picked = ((rank + jitter) * stride).long().clamp_max(others[row] - 1)  # one per stratum, all distinct
+        jitter = _uniform(positions.shape, generator, self.device)[row]
+        picked = self._thinned(rank, jitter, others[row], kept[row])
         where = first[row] + picked
         return where + hidden[row] * (where >= hidden_start[row]), offsets
 
+    @staticmethod
+    def _thinned(rank: Tensor, jitter: Tensor, others: Tensor, kept: Tensor) -> Tensor:
+        """Which of ``others`` clicks is the one of even stratum ``rank`` out of ``kept``: all distinct."""
+        stride = others.double() / kept.clamp_min(1).double()
+        return ((rank + jitter) * stride).long().clamp_max(others - 1)
 
-def drop_clicks(history: Ragged, ratio: float, generator: torch.Generator) -> Ragged:
+
+def _uniform(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64).to(device)
+
+
+def drop_clicks(history: History, ratio: float, generator: torch.Generator) -> History:
     """Hide a random share of the history's clicks."""
     if ratio == 0.0:
         return history
-    keep = torch.rand(len(history.values), generator=generator, device=history.values.device) >= ratio
-    return history.keep(keep)
+    values = history.values
+    drawn = torch.rand(values.shape, generator=generator, device=generator.device)
+    return history.keep((drawn >= ratio).to(values.device))
 
 
 def load_train_data(
@@ -317,6 +372,7 @@ def load_train_data(
         time_ms=None if log.time_ms is None else put(log.time_ms),
         popularity=None if popularity is None else popularity.to(device),
         space=space,
+        longest=int(np.diff(log.offsets).max(initial=0)),
     )
 
 

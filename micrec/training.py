@@ -1,7 +1,7 @@
 """Training a two-tower model with the joint loss of Eq. 8: one step, one epoch, one run."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ from micrec.sharded.rank_group import RankGroup, present
 from micrec.sharded.sharded_table import divide_tables, divided_tables
 from micrec.sharded.support import check_modules
 from micrec.sharded.whole_state import gather_whole, give_out
+from micrec.shapes import fixed_shapes
 from micrec.sources import contrast_sources
 from micrec.start_fit import MOST_SCORES, ScoreParts, minimise
 from micrec.train_data import Batch, TrainData, drop_clicks, load_train_data
@@ -104,7 +105,19 @@ class Trainer:
         *,
         progress: Progress | None = None,
         group: RankGroup | None = None,
+        fixed: bool | None = None,
     ) -> None:
+        """Make everything ready for the first step.
+
+        Args:
+            dataset: Users and items.
+            train: The clicks to train on.
+            config: Everything else.
+            progress: Where to report.
+            group: The processes that train together; None: those that torchrun started.
+            fixed: Whether shapes are fixed beforehand (``micrec.shapes``); None: on a GPU of one process,
+                unless the model's normalisation counts the items of a step.
+        """
         self.config = config
         self.group = present() if group is None else group
         self.planned_epochs = config.train.epochs  # the learning rate of a linear schedule is zero after them
@@ -121,6 +134,8 @@ class Trainer:
         values = self._start_values()
         self.model.start_from(values)
         self._divide_tables()
+        may = self.device.type != "cpu" and self.group.alone and not self.model.normalises_items
+        self.fixed = may if fixed is None else fixed
         self.contrast = ItemContrast(
             config.contrast,
             self.model,
@@ -141,7 +156,7 @@ class Trainer:
             for name in self.contrast.names
             if name not in self.generators
         }
-        self.model.noise = self.generators["noise"]
+        self.model.noise, self.model.bf16 = self.generators["noise"], config.train.bf16
         for module in self.model.modules():
             if isinstance(module, SeededDropout):
                 module.generator = self.generators["noise"]
@@ -271,14 +286,20 @@ class Trainer:
 
     # -- one step ------------------------------------------------------------------------------------------------
 
-    def losses(self, positions: Tensor, *, divided: bool = False) -> dict[str, Tensor]:
+    def losses(self, positions: Tensor, n_clicks: int | None = None, *, divided: bool = False) -> dict[str, Tensor]:
         """The weighted losses of Eq. 8 for the samples at ``positions``, shape (B,), each of shape ().
 
-        If they are ``divided`` over the processes, only what is this one's share of each, to be summed over all.
+        If they are ``divided`` over the processes, only what is this one's share of each, to be summed over all. A GPU
+        waits unless ``n_clicks``, how many clicks the rows have to find, is given where rows are sessions.
         """
+        with fixed_shapes(self.fixed):
+            return self._losses(positions, n_clicks, divided)
+
+    def _losses(self, positions: Tensor, n_clicks: int | None, divided: bool) -> dict[str, Tensor]:
         data, model = self.data, self.model
-        batch = data.batch(positions, self.config.train.rows)
-        clicks = data.clicks_before(positions, self.config, self.generators["context"])
+        batch = data.batch(positions, self.config.train.rows, n_clicks)
+        history_of: Callable[..., Any] = data.padded_before if self.fixed else data.clicks_before
+        clicks = history_of(positions, self.config, self.generators["context"])
         counted = count_items(clicks, data.n_items) if model.counts_clicks or model.personal is not None else None
         if model.counts_clicks and counted is not None:
             history = counted  # the tower hides clicks itself
@@ -296,14 +317,13 @@ class Trainer:
             positions, batch, negatives = positions[share.rows], batch.part(*share[:2]), negatives.part(share.clicks)
             history, counted = history.take(own), None if counted is None else counted.take(own)
         tower = [batch.targets, negatives.items, *([] if draw is None else draw.item_ids())]
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bf16):
-            pool = ItemPool(model, data.fields.items, self.index, tower, history)
-            users = data.fields.users.take(batch.tower_users)
-            user_emb = model.user_tower(users, pool.history, pool.all_fields)
+        pool = ItemPool(model, data.fields.items, self.index, tower, history)
+        users = data.fields.users
+        users = users.take_padded(batch.tower_users) if self.fixed else users.take(batch.tower_users)
+        user_emb = model.user_tower(users, pool.history, pool.all_fields)
         model.noise_range = None
-        pool.tower_out = pool.tower_out.float()
         batch = batch._replace(terms=self._terms(positions, counted, pool))
-        user_emb, batch = self._read_out(user_emb.float(), batch, pool)
+        user_emb, batch = self._read_out(user_emb, batch, pool)
         losses = {"matching": self.matching(user_emb, batch, negatives, pool)}
         if draw is not None:
             losses |= self.contrast(draw, pool, model, self.generators)
@@ -334,19 +354,23 @@ class Trainer:
             user_emb, history, batch = user_emb[batch.rows], history.take(batch.rows), batch.by_click()
         return self.model.readout(user_emb, pool.embeddings(batch.targets), history), batch
 
-    def step(self, positions: Tensor, *, watch: list[dict[str, float]] | None = None) -> Tensor:
+    def step(
+        self, positions: Tensor, n_clicks: int | None = None, *, watch: list[dict[str, float]] | None = None
+    ) -> Tensor:
         """One optimiser step; the losses as one detached tensor, in the order of ``loss_names``.
 
         Into ``watch`` goes how hard each item loss pulls (``micrec.gradients``); the step stays the same to the bit.
+        ``n_clicks`` is as of ``losses``.
         """
         self.optimizer.zero_grad()
         self._exchange.begin()
-        losses = self.losses(positions, divided=not self.group.alone)
+        losses = self.losses(positions, n_clicks, divided=not self.group.alone)
         if watch is not None:
             watch.append(gradient_stats(losses, [table.weight for table in self.model.item_fields.tables.values()]))  # type: ignore[misc]
-        torch.stack(list(losses.values())).sum().backward()
-        found = self._exchange.finish(torch.stack([loss.detach() for loss in losses.values()]))
-        self.optimizer.step()
+        with fixed_shapes(self.fixed):
+            torch.stack(list(losses.values())).sum().backward()
+            found = self._exchange.finish(torch.stack([loss.detach() for loss in losses.values()]))
+            self.optimizer.step()
         return found
 
     @property
@@ -359,6 +383,15 @@ class Trainer:
     def order(self, epoch: int) -> EpochOrder:
         """Rows of an epoch in their order, from (seed, epoch) alone, by the positions of their first clicks."""
         return epoch_order(self._rows, self.data, self.config.train, stream(self.config.train.seed, 100, epoch))
+
+    def clicks_of_batches(self, order: EpochOrder) -> Sequence[int | None]:
+        """Clicks to find in each batch of an order of sessions, so that no step waits for it; None where none would."""
+        size = self.config.train.batch_size
+        starts = range(0, len(order), size)
+        if self.config.train.rows == "click" or not self.fixed:
+            return [None] * len(starts)
+        counts: list[int] = torch.stack([self.data.clicks_of(order[at : at + size]).sum() for at in starts]).tolist()
+        return counts
 
     def epoch(self, progress: Progress, *, label: str = "train") -> EpochLog:
         """One pass over the training clicks.
@@ -378,11 +411,12 @@ class Trainer:
         progress.start(f"{label} epoch {number}", len(order), "samples")
         steps = -(-len(order) // size)
         watched: list[dict[str, float]] = []
+        n_clicks = self.clicks_of_batches(order)
         watch_at = watched_steps(steps, self.config.train.watch_gradients if self.contrast.active else 0)
         for step in range(steps):
             self._set_learning_rate((self.epochs_done + step / steps) / self.planned_epochs)
             positions = order[step * size : (step + 1) * size]
-            losses = self.step(positions, watch=watched if step in watch_at else None)
+            losses = self.step(positions, n_clicks[step], watch=watched if step in watch_at else None)
             total += losses.double() * len(positions)
             bad = ~torch.isfinite(losses) & (first_bad < 0)
             first_bad = torch.where(bad, step + 1, first_bad)

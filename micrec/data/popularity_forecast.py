@@ -21,6 +21,7 @@ from torch import Tensor
 
 from micrec.data.recency import TABLE_NUMBERS, Days, DriftingPopularity
 from micrec.data.sorting import parts_of
+from micrec.shapes import is_fixed
 
 FEW_CLICKS = 10.0  # c
 MORNINGS, MOST_NUMBERS = 20, 1 << 24  # that weights are fitted to, and most mornings times items times half-lives
@@ -67,12 +68,17 @@ class ForecastPopularity:
         moved._table = None if self._table is None else self._table.to(device)
         return moved
 
-    def grid(self, days: Tensor, items: Tensor | None = None) -> Tensor:
-        """Values as of each of ``days`` (B,) for each of ``items`` (K,), None = all N, float32, shape (B, K)."""
-        if self._table is not None and (days < self._first + len(self._table)).all():
+    def grid(self, days: Tensor, items: Tensor | None = None, *, within: bool = False) -> Tensor:
+        """Values as of each of ``days`` (B,) for each of ``items`` (K,), None = all N, float32, shape (B, K).
+
+        ``within`` says that all days are those of clicks of the log, which saves a look at them.
+        """
+        if self._table is not None and (within or (days < self._first + len(self._table)).all()):
             found = self._table[(days - self._first).clamp_min(0)]
             return found if items is None else found[:, items]
         items = torch.arange(self.n_items, device=days.device) if items is None else items
+        if is_fixed(days):
+            return self.pairs(days[:, None].expand(-1, len(items)), items.expand(len(days), -1))
         distinct, place = torch.unique(days, return_inverse=True)
         return self.pairs(distinct[:, None].expand(-1, len(items)), items.expand(len(distinct), -1))[place]
 

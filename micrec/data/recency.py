@@ -9,6 +9,7 @@ from torch import Tensor
 
 from micrec.data.sorting import parts_of
 from micrec.data.tally import KeyTally
+from micrec.shapes import is_fixed
 
 DAY_MS = 86_400_000
 SMOOTHING = 0.3  # clicks that every item has in addition, so that the logarithm exists
@@ -97,13 +98,18 @@ class DriftingPopularity:
         )
         return moved
 
-    def grid(self, days: Tensor, items: Tensor | None = None) -> Tensor:
-        """Values as of each of ``days`` (B,) for each of ``items`` (K,), None = all N, float32, shape (B, K)."""
+    def grid(self, days: Tensor, items: Tensor | None = None, *, within: bool = False) -> Tensor:
+        """Values as of each of ``days`` (B,) for each of ``items`` (K,), None = all N, float32, shape (B, K).
+
+        ``within`` says that all days are those of clicks of the log, which saves a look at them.
+        """
         known = (days - self.first_day).clamp(0, self.n_days - 1)
-        if self._table is not None and (days < self.first_day + self.n_days).all():
+        if self._table is not None and (within or (days < self.first_day + self.n_days).all()):
             found = self._table[known]
             return found if items is None else found[:, items]
         items = torch.arange(self.n_items, device=days.device) if items is None else items
+        if is_fixed(days):
+            return self.pairs(days[:, None].expand(-1, len(items)), items.expand(len(days), -1))
         distinct, place = torch.unique(days - self.first_day, return_inverse=True)
         return self._grid(distinct, items)[place]
 

@@ -18,14 +18,18 @@ from micrec.losses import (
     keep_fields,
     random_halves,
 )
+from micrec.models.columns import FieldColumns
+from micrec.models.padded import PaddedRows
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
+from micrec.shapes import is_fixed
 
 
 class FeatureDraw(NamedTuple):
     """Anchors of the feature loss in one step."""
 
     items: Tensor  # (A,) item ids
+    real: Tensor | None = None  # (A,) which of them count; None: all
 
     def item_ids(self) -> list[Tensor]:
         """Flat item ids whose tower output is needed."""
@@ -50,6 +54,14 @@ class FeatureLoss(ItemLoss):
             return PseudoClicks(items, torch.arange(len(items), device=items.device), items, self.sources.negatives)
         return FeatureDraw(items)
 
+    def draw_with_room(
+        self, items: Tensor, real: Tensor, pool: Tensor | None, generator: torch.Generator
+    ) -> FeatureDraw | PseudoClicks:
+        if self.form == "pseudo_clicks":
+            rows = torch.arange(len(items), device=items.device)
+            return PseudoClicks(items, rows, items, self.sources.negatives, real)
+        return FeatureDraw(items, real)
+
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """Eq. 3: an item and its dropped self, against the dropped selves of other items of the batch."""
         items = drawn.anchors if self.form == "pseudo_clicks" else drawn.items
@@ -58,7 +70,7 @@ class FeatureLoss(ItemLoss):
             dropped = torch.cat([self._views(clean, items, model, generator)[1], behind], dim=1)
             return pseudo_click_loss(drawn, pool, model, temperature=self.sources.temperature, read=dropped)
         if self.form == "momentum":
-            return self._against_queue(items, clean, behind, model, generator)
+            return self._against_queue(drawn, clean, behind, model, generator)
         first, second = self._views(clean, items, model, generator)
         if first is clean and self.config.apply_on == "tower":
             anchors = self.projector(pool.embeddings(items))  # the pool has them already
@@ -66,25 +78,31 @@ class FeatureLoss(ItemLoss):
             anchors = self.projector(self._read(first, behind, model))
         keys = self.projector(self._read(second, behind, model))
         if self.form == "barlow_twins":
-            return barlow_twins(anchors, keys, redundancy=self.config.redundancy)
-        return self._among_batch(items, self.compared(anchors), self.compared(keys), generator)
+            return barlow_twins(anchors, keys, redundancy=self.config.redundancy, real=drawn.real)
+        return self._among_batch(drawn, self.compared(anchors), self.compared(keys), generator)
 
-    def _among_batch(self, items: Tensor, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> Tensor:
+    def _among_batch(self, drawn: FeatureDraw, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> Tensor:
+        items, real = drawn.items, drawn.real
         positive = (anchors * keys).sum(dim=1, keepdim=True)  # (A, 1)
-        negatives = self._other_rows(len(items), generator)  # (G, K) rows of the batch, or None for all
-        if negatives is None:
-            return self.info_nce(positive, anchors @ keys.T, negative_mask=items[:, None] != items[None, :])
+        negatives = self._other_rows(len(items), real, generator)  # (G, K) rows of the batch, or None for all
         group = self.contrast.group_size
-        others = items[negatives].repeat_interleave(group, dim=0)[: len(items)]  # (A, K)
-        return self.info_nce(
-            positive, grouped_scores(anchors, keys[negatives], group), negative_mask=others != items[:, None]
-        )
+        if negatives is None:
+            negative, others = anchors @ keys.T, items[None, :]
+        else:
+            negative = grouped_scores(anchors, keys[negatives], group)
+            others = items[negatives].repeat_interleave(group, dim=0)[: len(items)]  # (A, K)
+        mask = others != items[:, None]
+        if real is None:
+            return self.info_nce(positive, negative, negative_mask=mask)
+        counts = real[None, :] if negatives is None else real[negatives].repeat_interleave(group, dim=0)[: len(items)]
+        return self.info_nce(positive, negative, negative_mask=mask & counts, positive_mask=real[:, None])
 
     def _against_queue(
-        self, items: Tensor, clean: Tensor, behind: Tensor, model: TwoTower, generator: torch.Generator
+        self, drawn: FeatureDraw, clean: Tensor, behind: Tensor, model: TwoTower, generator: torch.Generator
     ) -> Tensor:
         """The one view by the model, the other by the copy that follows it; both by the same drawn masks."""
         assert self.key_encoder is not None
+        items = drawn.items
         self.key_encoder.follow(model, self.projector)
         state = generator.get_state()
         first, _ = self._views(clean, items, model, generator)
@@ -92,10 +110,10 @@ class FeatureLoss(ItemLoss):
         queries = self.compared(self.projector(self._read(first, behind, model)))
         with torch.no_grad():
             copied = self.key_encoder.model
-            _, second = self._views(copied.embed_fields(self.sources.items.take(items)), items, copied, generator)
+            _, second = self._views(copied.embed_fields(self._columns(items)), items, copied, generator)
             keys = self.compared(self.key_encoder.projector(self._read(second, behind, copied).float()))
-        own, there = items[:, None], torch.ones(len(items), 1, dtype=torch.bool, device=items.device)
-        return self.against_queue(queries, items, keys[:, None], own, there)
+        there = torch.ones_like(items, dtype=torch.bool) if drawn.real is None else drawn.real
+        return self.against_queue(queries, items, keys[:, None], items[:, None], there[:, None])
 
     def _read(self, fields: Tensor, behind: Tensor, model: TwoTower) -> Tensor:
         """What the projector reads of fields (A, F, D)."""
@@ -103,13 +121,17 @@ class FeatureLoss(ItemLoss):
             return model.item_tower(torch.cat([fields, behind], dim=1) if behind.shape[1] else fields)
         return fields.flatten(1)
 
-    def _other_rows(self, n: int, generator: torch.Generator) -> Tensor | None:
-        """For each group of anchors, rows of the batch drawn without replacement, shape (G, K)."""
+    def _other_rows(self, n: int, real: Tensor | None, generator: torch.Generator) -> Tensor | None:
+        """For each group of anchors, rows of the batch drawn without replacement, shape (G, K), those that count first.
+
+        Of fewer that count, others fill up the draw.
+        """
         wanted = self.config.negatives
         if wanted == "all" or wanted + 1 >= n:
             return None
         groups = -(-n // self.contrast.group_size)
         keys = torch.rand(groups, n, generator=generator, device=generator.device)  # the smallest are the draw
+        keys = keys if real is None else keys.to(real.device).masked_fill(~real, torch.inf)
         return keys.topk(wanted, dim=1, largest=False, sorted=False).indices
 
     def _views(
@@ -120,7 +142,8 @@ class FeatureLoss(ItemLoss):
         if config.mask == "cfm":
             assert self.sources.field_information is not None
             masks = correlated_masks(self.sources.field_information, generator=generator)
-            kept, complement = (F.pad(mask, (0, clean.shape[1] - len(mask)), value=True) for mask in masks)
+            behind = clean.shape[1] - len(masks[0])
+            kept, complement = (F.pad(mask.to(clean.device), (0, behind), value=True) for mask in masks)
             return clean * kept[:, None], clean * complement[:, None]
         if config.mask == "rfm":
             n_rows = len(clean) if config.mask_per == "item" else 1
@@ -136,9 +159,16 @@ class FeatureLoss(ItemLoss):
             return element_dropout(clean, config.ratio, rescale=config.rescale, generator=generator)
         if config.mask == "field":
             return field_dropout(clean, config.ratio, per=config.mask_per, generator=generator)
-        columns = self.sources.items.take(items)
+        columns = self._columns(items)
         keep = {
-            name: drop_tags(ragged.values, ragged.offsets, config.ratio, generator=generator)
-            for name, ragged in columns.multi.items()
+            name: values.without_some(config.ratio, generator)
+            if isinstance(values, PaddedRows)
+            else drop_tags(values.values, values.offsets, config.ratio, generator=generator)
+            for name, values in columns.multi.items()
         }
         return model.embed_fields(columns, keep=keep)
+
+    def _columns(self, items: Tensor) -> FieldColumns:
+        """The items' raw fields."""
+        known = self.sources.items
+        return known.take_padded(items) if is_fixed(items) else known.take(items)

@@ -18,6 +18,7 @@ from micrec.models.layers import ACTIVATIONS
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
 from micrec.sampling import Positives
+from micrec.shapes import is_fixed, marked
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,19 @@ class ItemLoss(nn.Module):
             generator: The loss's own.
         """
 
+    def draw_with_room(self, items: Tensor, real: Tensor, pool: Tensor | None, generator: torch.Generator) -> Drawn:
+        """``draw`` where no shape may depend on values (``micrec.shapes``).
+
+        A loss that leaves this as it is makes a GPU wait once in a step.
+
+        Args:
+            items: As of ``draw``, with repeats of one of them behind the distinct ones.
+            real: Which are distinct, bool, shape (A,).
+            pool: As of ``draw``.
+            generator: The loss's own.
+        """
+        return self.draw(items[real], pool, generator)
+
     @abstractmethod
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """The loss of what was drawn, not weighted, shape ()."""
@@ -135,7 +149,10 @@ class ItemLoss(nn.Module):
             denominator=self.contrast.denominator,
             reduction=self.contrast.reduction,
         )
-        self.queue.push(keys[mask], positives[mask])
+        if is_fixed(mask):
+            self.queue.push_masked(keys.flatten(0, 1), positives.flatten(), mask.flatten())
+        else:
+            self.queue.push(keys[mask], positives[mask])
         return loss
 
     def info_nce(
@@ -158,3 +175,9 @@ def distinct_items(items: Tensor, n_items: int) -> Tensor:
     seen = torch.zeros(n_items, dtype=torch.bool, device=items.device)
     seen[items] = True
     return seen.nonzero().squeeze(1)
+
+
+def distinct_with_room(items: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
+    """``distinct_items`` and behind them repeats of the first, as many as there may be; and which are distinct."""
+    seen = torch.zeros(n_items, dtype=torch.bool, device=items.device).index_fill_(0, items, True)
+    return marked(seen, min(len(items), n_items))

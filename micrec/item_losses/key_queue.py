@@ -74,6 +74,21 @@ class KeyQueue(nn.Module):
         return (self.items < 0) | (self.items == items[:, None])
 
     @torch.no_grad()
+    def push_masked(self, keys: Tensor, items: Tensor, mask: Tensor) -> None:
+        """``push`` of those where ``mask`` (n,) is True."""
+        size = len(self.items)
+        rank = mask.cumsum(0) - 1
+        count = rank[-1] + 1
+        used = mask & (rank >= count - size)
+        first = (count - size).clamp_min(0)
+        places = torch.where(used, (self.place + rank - first) % size, size)  # one place more, for what is not used
+        for stored, new in ((self.keys, keys.to(self.keys)), (self.items, items)):
+            room = torch.cat([stored, stored[:1]])
+            room[places] = new
+            stored.copy_(room[:size])
+        self.place.copy_((self.place + count - first) % size)
+
+    @torch.no_grad()
     def push(self, keys: Tensor, items: Tensor) -> None:
         """Put keys (n, W) of items (n,) into the places of the oldest; of more than Q keys, the last Q."""
         size = len(self.items)

@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from micrec.item_losses.item_loss import ContrastSources, ItemLoss, distinct_items
-from micrec.item_losses.pseudo_clicks import draw_pairs, pseudo_click_loss
+from micrec.item_losses.item_loss import ContrastSources, ItemLoss, distinct_items, distinct_with_room
+from micrec.item_losses.key_queue import KeyEncoder
+from micrec.item_losses.pseudo_clicks import draw_pairs, draw_pairs_with_room, pseudo_click_loss
 from micrec.losses import barlow_twins, grouped_scores
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
 from micrec.sampling import Positives
+from micrec.shapes import is_fixed
 
 OVERSAMPLE = 2  # candidates per wanted negative in a small catalogue, where popular items have met much of it
 SMALL_CATALOGUE = 20_000  # items; in a larger one hardly a candidate is refused, and every look-up is a search
@@ -24,10 +26,12 @@ class PairDraw(NamedTuple):
     positive_mask: Tensor  # (A, P)
     negatives: Tensor  # (G, K) item ids
     negative_mask: Tensor  # (A, K), False where the group's negative is the anchor or one of its positives
+    pool: Tensor | None = None  # (M,) what the negatives were drawn from, where all of it is to be encoded
 
     def item_ids(self) -> list[Tensor]:
         """Flat item ids whose tower output is needed."""
-        return [ids.flatten() for ids in (self.anchors, self.positives, self.negatives)]
+        negatives = self.negatives if self.pool is None else self.pool
+        return [ids.flatten() for ids in (self.anchors, self.positives, negatives)]
 
 
 class PositivePairs(NamedTuple):
@@ -78,24 +82,56 @@ class PairLoss(ItemLoss):
                 uniform_anchors=self.contrast.uniform_anchors if self.config.anchors == "uniform" else None,
                 generator=generator,
             )
-        device, anchors = items.device, items
+        anchors = items
         if self.config.anchors == "uniform":
-            wanted_anchors = (self.contrast.uniform_anchors,)
-            anchors = torch.randint(self.sources.n_items, wanted_anchors, generator=generator, device=device)
-            anchors = distinct_items(anchors, self.sources.n_items)
+            anchors = distinct_items(self._uniform_anchors(items, generator), self.sources.n_items)
         anchors = anchors[positives.has(anchors)]
+        return self._draw_of(anchors, None, positives, pool, generator)
+
+    def draw_with_room(self, items: Tensor, real: Tensor, pool: Tensor | None, generator: torch.Generator) -> Any:
+        positives = self.positives_of(self.name, self.sources)
+        assert positives is not None
+        if self.form == "pseudo_clicks":
+            return draw_pairs_with_room(
+                items,
+                real,
+                positives,
+                self.sources,
+                num_positives=self.config.num_positives,
+                uniform_anchors=self.contrast.uniform_anchors if self.config.anchors == "uniform" else None,
+                generator=generator,
+            )
+        if self.config.anchors == "uniform":
+            items, real = distinct_with_room(self._uniform_anchors(items, generator), self.sources.n_items)
+        return self._draw_of(items, real, positives, pool, generator)
+
+    def _uniform_anchors(self, items: Tensor, generator: torch.Generator) -> Tensor:
+        size = (self.contrast.uniform_anchors,)
+        anchors = torch.randint(self.sources.n_items, size, generator=generator, device=generator.device)
+        return anchors.to(items.device)
+
+    def _draw_of(
+        self,
+        anchors: Tensor,
+        real: Tensor | None,
+        positives: Positives,
+        pool: Tensor | None,
+        generator: torch.Generator,
+    ) -> PairDraw | PositivePairs:
+        """Positives, and negatives where they are needed, of anchors (A,), of which ``real`` (A,) count; None: all."""
         drawn = positives.draw(anchors, self.config.num_positives, generator)  # (A, P), -1 = none
+        known = drawn >= 0 if real is None else (drawn >= 0) & real[:, None]
         if not self.needs_pool:
-            return PositivePairs(anchors, drawn.clamp_min(0), drawn >= 0, by_tower=self.form == "barlow_twins")
+            return PositivePairs(anchors, drawn.clamp_min(0), known, by_tower=self.form == "barlow_twins")
         assert pool is not None
         groups = -(-len(anchors) // self.contrast.group_size)
         wanted = self.config.negatives
         size = (groups, wanted * (OVERSAMPLE if self.sources.n_items <= SMALL_CATALOGUE else 1))
-        negatives = pool[torch.randint(len(pool), size, generator=generator, device=device)]
+        negatives = pool[torch.randint(len(pool), size, generator=generator, device=generator.device).to(pool.device)]
         per_anchor = negatives.repeat_interleave(self.contrast.group_size, dim=0)[: len(anchors)]  # (A, K)
         allowed = ~positives.contains(anchors[:, None], per_anchor)  # neither itself nor one of its positives
         allowed &= allowed.cumsum(dim=1, dtype=torch.int32) <= wanted  # each anchor keeps its first `wanted`
-        return PairDraw(anchors, drawn.clamp_min(0), drawn >= 0, negatives, allowed)
+        return PairDraw(anchors, drawn.clamp_min(0), known, negatives, allowed, None if real is None else pool)
 
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         if self.form == "pseudo_clicks":
@@ -115,18 +151,28 @@ class PairLoss(ItemLoss):
         """Anchors by the tower, positives by its copy."""
         assert self.key_encoder is not None
         self.key_encoder.follow(model, self.projector)
-        items, rows = torch.unique(drawn.positives, return_inverse=True)
         with torch.no_grad():
-            keys = self.key_encoder.projector(self.key_encoder.embeddings(self.sources.items.take(items)))
-            keys = self.compared(keys)[rows]  # (A, P, W)
+            keys = self._keys(self.key_encoder, drawn.positives)
         queries = self.compared(self.projector(pool.embeddings(drawn.anchors)))
         return self.against_queue(queries, drawn.anchors, keys, drawn.positives, drawn.positive_mask)
 
+    def _keys(self, encoder: KeyEncoder, positives: Tensor) -> Tensor:
+        """Keys of items (A, P), as they are compared, shape (A, P, W)."""
+        known = self.sources.items
+        if is_fixed(positives):
+            embeddings = encoder.embeddings(known.take_padded(positives.flatten()))
+            return self.compared(encoder.projector(embeddings)).unflatten(0, positives.shape)
+        items, rows = torch.unique(positives, return_inverse=True)
+        return self.compared(encoder.projector(encoder.embeddings(known.take(items))))[rows]
+
     def _correlated(self, drawn: PositivePairs, pool: ItemPool) -> Tensor:
-        anchors = drawn.anchors[:, None].expand_as(drawn.positives)[drawn.positive_mask]
-        views = (pool.embeddings(items) for items in (anchors, drawn.positives[drawn.positive_mask]))
-        first, second = (self.projector(view) for view in views)
-        return barlow_twins(first, second, redundancy=self.config.redundancy)
+        anchors, mask = drawn.anchors[:, None].expand_as(drawn.positives), drawn.positive_mask
+        if is_fixed(mask):
+            pairs, real = (anchors.flatten(), drawn.positives.flatten()), mask.flatten()
+        else:
+            pairs, real = (anchors[mask], drawn.positives[mask]), None
+        first, second = (self.projector(pool.embeddings(items)) for items in pairs)
+        return barlow_twins(first, second, redundancy=self.config.redundancy, real=real)
 
 
 class SemanticLoss(PairLoss):

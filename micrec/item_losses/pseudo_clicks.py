@@ -5,17 +5,19 @@ by the scores and the temperature that rank for users too. So what a history say
 and not item outputs only. The biases of the items are used, and not moved.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from micrec.item_losses.item_loss import ContrastSources, distinct_items
+from micrec.item_losses.item_loss import ContrastSources, distinct_items, distinct_with_room
 from micrec.losses import catalogue_softmax
 from micrec.models.columns import FieldColumns, Ragged
+from micrec.models.padded import PaddedRows
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
 from micrec.sampling import Positives
+from micrec.shapes import is_fixed
 
 NEVER = -1e4  # added to the score of an item that is not to be found
 
@@ -27,6 +29,7 @@ class PseudoClicks(NamedTuple):
     rows: Tensor  # (T,) never falling
     targets: Tensor  # (T,) item ids
     catalogue: Tensor  # (C,) item ids, ascending
+    counts: Tensor | None = None  # (T,) which of them there are; None: all
 
     def item_ids(self) -> list[Tensor]:
         """Flat item ids whose tower output is needed."""
@@ -55,13 +58,39 @@ def draw_pairs(
     catalogue = sources.negatives
     assert sources.clicked is not None
     if uniform_anchors is not None:
-        places = torch.randint(len(catalogue), (uniform_anchors,), generator=generator, device=catalogue.device)
-        items = distinct_items(catalogue[places], sources.n_items)
+        items = distinct_items(_uniform(catalogue, uniform_anchors, generator), sources.n_items)
     items = items[positives.has(items)]
     drawn = positives.draw(items, num_positives, generator)  # (A, P), -1 = none
     usable = (drawn >= 0) & sources.clicked[drawn.clamp_min(0)]
     rows = torch.arange(len(items), device=items.device)[:, None].expand_as(drawn)
     return PseudoClicks(items, rows[usable], drawn[usable], catalogue)
+
+
+def draw_pairs_with_room(
+    items: Tensor,
+    real: Tensor,
+    positives: Positives,
+    sources: ContrastSources,
+    *,
+    num_positives: int,
+    uniform_anchors: int | None,
+    generator: torch.Generator,
+) -> PseudoClicks:
+    """``draw_pairs`` of ``items`` (A,) of which ``real`` (A,) count, where no shape may depend on values."""
+    catalogue = sources.negatives
+    assert sources.clicked is not None
+    if uniform_anchors is not None:
+        items, real = distinct_with_room(_uniform(catalogue, uniform_anchors, generator), sources.n_items)
+    drawn = positives.draw(items, num_positives, generator)  # (A, P), -1 = none
+    usable = (drawn >= 0) & sources.clicked[drawn.clamp_min(0)] & real[:, None]
+    rows = torch.arange(len(items), device=items.device)[:, None].expand_as(drawn)
+    targets = torch.where(usable, drawn, catalogue[0])
+    return PseudoClicks(items, rows.flatten(), targets.flatten(), catalogue, usable.flatten())
+
+
+def _uniform(catalogue: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    places = torch.randint(len(catalogue), (count,), generator=generator, device=generator.device)
+    return catalogue[places.to(catalogue.device)]
 
 
 def pseudo_click_loss(
@@ -87,7 +116,9 @@ def pseudo_click_loss(
     anchors, rows, device = drawn.anchors, drawn.rows, drawn.anchors.device
     count = len(anchors)
     places = pool.rows(anchors) if read is None else torch.arange(count, device=device)
-    history = Ragged(places, torch.arange(count + 1, device=device))
+    history: Any = Ragged(places, torch.arange(count + 1, device=device))
+    if is_fixed(anchors):
+        history = PaddedRows(places[:, None], torch.ones_like(places[:, None], dtype=torch.bool), places[:, None])
     user_emb = model.user_tower(unknown_users(model, count, device), history, pool.all_fields if read is None else read)
     user_emb = user_emb.float()
     if model.interests is not None:  # each pseudo-click meets an interest of its own
@@ -105,6 +136,7 @@ def pseudo_click_loss(
         torch.searchsorted(drawn.catalogue, drawn.targets),
         bias=None if pool.biases is None else pool.biases(drawn.catalogue).detach(),
         own=own,
+        counts=drawn.counts,
         temperature=temperature,
     )
 

@@ -128,6 +128,21 @@ def drop_tags(values: Tensor, offsets: Tensor, ratio: float, *, generator: torch
     return _keep_some(position, first_of_value, (len(values),), ratio, generator).to(values.device)
 
 
+def drop_padded(mask: Tensor, ratio: float, *, generator: torch.Generator) -> Tensor:
+    """``drop_tags`` for rows of fixed width: True where a value is kept, bool, shape (n, T).
+
+    Args:
+        mask: True where a value is, bool, shape (n, T).
+        ratio: As in ``drop_tags``.
+        generator: Source of the draws.
+    """
+    _check_ratio(ratio)
+    shown = mask.to(generator.device)
+    rank = shown.cumsum(dim=1) - 1
+    first = _first_kept(shown.sum(dim=1, keepdim=True), ratio, generator)
+    return (_keep_some(rank, first, tuple(mask.shape), ratio, generator) & shown).to(mask.device)
+
+
 def keep_values(values: Tensor, offsets: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     """The rows with only their kept values.
 

@@ -5,11 +5,13 @@ A part of the rows fits the cache, and its gradient is computed while it is ther
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from micrec.shapes import is_fixed
 
 PART_NUMBERS = {"cpu": 1 << 18, "cuda": 1 << 26}  # scores of a part: 1 MB on a CPU
 
@@ -24,6 +26,7 @@ def catalogue_softmax(
     drift: Tensor | None = None,
     popularity: Callable[[int, int], Tensor] | None = None,
     own: tuple[Tensor, Tensor, Tensor] | None = None,
+    counts: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
     """Mean cross-entropy of the items that each row is to find against all items.
@@ -39,7 +42,8 @@ def catalogue_softmax(
         bias: Shape (N,).
         drift: Weight of the popularity, shape ().
         popularity: Values of rows [start, stop), shape (stop - start, N); constants.
-        own: Rows, never falling, columns and terms, shape (m,) each; no (row, column) twice.
+        own: Rows, never falling, columns and terms, shape (m,) each; no (row, column) twice, but with a term of 0.
+        counts: True where an item counts as one to be found, bool, shape (T,); None: everywhere.
         temperature: tau, > 0.
 
     Returns:
@@ -48,9 +52,65 @@ def catalogue_softmax(
     empty = user_emb.new_zeros(0)
     own_rows, own_columns, own_terms = own or (empty.long(), empty.long(), empty)
     loss: Tensor = _CatalogueSoftmax.apply(
-        user_emb, item_emb, bias, drift, own_terms, rows, columns, own_rows, own_columns, popularity, temperature
+        user_emb,
+        item_emb,
+        bias,
+        drift,
+        own_terms,
+        (rows, columns, counts),
+        (own_rows, own_columns),
+        popularity,
+        temperature,
     )
     return loss
+
+
+class _Part(NamedTuple):
+    """The pairs of some rows: ``where`` they are among all, their places there, and a factor; None: 1."""
+
+    where: slice
+    at: tuple[Tensor, Tensor]
+    factor: Tensor | None
+
+    def scaled(self, numbers: Tensor) -> Tensor:
+        return numbers if self.factor is None else numbers * self.factor
+
+
+class _Entries(NamedTuple):
+    """Pairs of a row and a column, one part of the rows at a time.
+
+    The pairs of a part are a slice, as rows never fall. Where their shapes are to be fixed every part has all pairs,
+    those of other parts, and what does not count, with the factor 0.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    counts: Tensor | None
+    size: int
+    cuts: list[int] | None
+
+    @classmethod
+    def of(cls, rows: Tensor, columns: Tensor, n_rows: int, size: int, counts: Tensor | None = None) -> "_Entries":
+        if counts is not None or is_fixed(rows):
+            return cls(rows, columns, counts, size, None)
+        starts = torch.arange(0, n_rows + size, size, device=rows.device)
+        return cls(rows, columns, None, size, torch.searchsorted(rows.contiguous(), starts).tolist())
+
+    def per_row(self, n_rows: int) -> Tensor:
+        """Pairs of each row that count, shape (B,)."""
+        if self.cuts is not None:
+            return torch.bincount(self.rows, minlength=n_rows)
+        ones = torch.ones_like(self.rows) if self.counts is None else self.counts.long()
+        return ones.new_zeros(n_rows).index_add_(0, self.rows, ones)
+
+    def part(self, start: int, stop: int) -> _Part:
+        if self.cuts is not None:
+            where = slice(*self.cuts[start // self.size : start // self.size + 2])
+            return _Part(where, (self.rows[where] - start, self.columns[where]), None)
+        inside = (self.rows >= start) & (self.rows < stop)
+        inside = inside if self.counts is None else inside & self.counts
+        rows = (self.rows - start).clamp(0, stop - start - 1)
+        return _Part(slice(None), (rows, self.columns), inside.float())
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
@@ -64,28 +124,28 @@ class _CatalogueSoftmax(torch.autograd.Function):
         bias: Tensor | None,
         drift: Tensor | None,
         own_terms: Tensor,
-        rows: Tensor,
-        columns: Tensor,
-        own_rows: Tensor,
-        own_columns: Tensor,
+        to_find: tuple[Tensor, Tensor, Tensor | None],
+        own_places: tuple[Tensor, Tensor],
         popularity: Callable[[int, int], Tensor] | None,
         temperature: float,
     ) -> Tensor:
         n_rows, n_items = len(user_emb), len(item_emb)
         size = max(1, PART_NUMBERS.get(user_emb.device.type, 1 << 26) // n_items)
-        share = 1.0 / (len(rows) * temperature)
-        found = torch.bincount(rows, minlength=n_rows).to(user_emb) * share  # (B,)
-        starts = torch.arange(0, n_rows + size, size, device=rows.device)
-        edges = [torch.searchsorted(where.contiguous(), starts).tolist() for where in (rows, own_rows)]
+        (rows, columns, counts), (own_rows, own_columns) = to_find, own_places
+        clicks = _Entries.of(rows, columns, n_rows, size, counts)
+        owned = _Entries.of(own_rows, own_columns, n_rows, size)
+        total_clicks = len(rows) if counts is None else counts.sum().clamp_min(1)
+        share = 1.0 / (total_clicks * temperature)
+        minus_share = user_emb.new_full((1,), -1.0) * share
+        found = clicks.per_row(n_rows).to(user_emb) * share  # (B,)
         scaled, by_dim = user_emb / temperature, item_emb.T
         user_grad, item_grad = torch.empty_like(user_emb), torch.zeros_like(item_emb)
         bias_grad = user_emb.new_zeros(n_items if bias is not None else 0)
-        drift_grad, own_grad = user_emb.new_zeros(()), torch.empty_like(own_terms)
+        drift_grad, own_grad = user_emb.new_zeros(()), torch.zeros_like(own_terms)
         loss = user_emb.new_zeros(())
-        for part, start in enumerate(range(0, n_rows, size)):
+        for start in range(0, n_rows, size):
             stop = min(start + size, n_rows)
-            targets, owned = (slice(edge[part], edge[part + 1]) for edge in edges)
-            at, own_at = (rows[targets] - start, columns[targets]), (own_rows[owned] - start, own_columns[owned])
+            targets, own = clicks.part(start, stop), owned.part(start, stop)
             scores = scaled[start:stop] @ by_dim
             if bias is not None:
                 scores += bias / temperature
@@ -93,27 +153,27 @@ class _CatalogueSoftmax(torch.autograd.Function):
             if drift is not None and popularity is not None:
                 drifted = popularity(start, stop)
                 scores.addcmul_(drifted, drift, value=1.0 / temperature)
-            scores.index_put_(own_at, own_terms[owned] / temperature, accumulate=True)
-            loss -= scores[at].sum()
+            scores.index_put_(own.at, own.scaled(own_terms[own.where]) / temperature, accumulate=True)
+            loss -= targets.scaled(scores[targets.at]).sum()
             highest = scores.amax(dim=1, keepdim=True)
             scores.sub_(highest).exp_()  # in place: the probabilities, and below the gradient
             total = scores.sum(dim=1, keepdim=True)
             loss += ((highest + total.log()).squeeze(1) * found[start:stop]).sum() / share
             scores *= found[start:stop, None] / total
-            scores.index_put_(at, scores.new_tensor(-share), accumulate=True)
+            scores.index_put_(targets.at, targets.scaled(minus_share), accumulate=True)
             user_grad[start:stop] = scores @ item_emb
             item_grad.addmm_(scores.T, user_emb[start:stop])
-            own_grad[owned] = scores[own_at]
+            own_grad[own.where] += own.scaled(scores[own.at])
             if bias is not None:
                 bias_grad += scores.sum(dim=0)
             if drifted is not None:
                 drift_grad += torch.dot(scores.flatten(), drifted.flatten())
         ctx.has_bias, ctx.has_drift = bias is not None, drift is not None
         ctx.save_for_backward(user_grad, item_grad, bias_grad, drift_grad, own_grad)
-        return loss / len(rows)
+        return loss / total_clicks
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         user, item, bias, drift, own = (saved * grad for saved in ctx.saved_tensors)
-        return (user, item, bias if ctx.has_bias else None, drift if ctx.has_drift else None, own, *[None] * 6)
+        return (user, item, bias if ctx.has_bias else None, drift if ctx.has_drift else None, own, *[None] * 4)

@@ -27,6 +27,10 @@ class Afn(TwoTower):
 
     options: AfnConfig
 
+    @property
+    def normalises_items(self) -> bool:  # type: ignore[override]
+        return self.options.batch_norm
+
     def build_item_tower(self) -> None:
         self.item_cell = AfnCell(self, len(self.item_fields.specs))
 

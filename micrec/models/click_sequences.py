@@ -70,7 +70,8 @@ def by_length(history: Ragged, limit: int, encode: Callable[[Ragged, int], Tenso
     return torch.cat(found).index_select(0, back)
 
 
-def worth_cutting(history: Ragged) -> bool:
+def worth_cutting(history: Ragged | PaddedRows) -> bool:
     """Whether ``by_length`` pays: on a CPU, for a training batch. A GPU would wait for the lengths."""
-    offsets = history.offsets
-    return offsets.device.type == "cpu" and len(offsets) > LEAST_ROWS and not torch.compiler.is_compiling()
+    if isinstance(history, PaddedRows) or history.offsets.device.type != "cpu":
+        return False
+    return len(history.offsets) > LEAST_ROWS and not torch.compiler.is_compiling()

@@ -1,7 +1,8 @@
 """Encoded fields of users or items as device tensors; a batch is a row slice of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from micrec.data.dataset import Column, EntityTable
 from micrec.data.schema import EMBEDDABLE, FieldType
 from micrec.errors import MicrecError
 from micrec.losses.augment import keep_values
+from micrec.models.padded import PaddedRows
 
 TITLES, WORDS = "titles", "title words"  # names of the title vectors and words among the items' columns
 
@@ -60,21 +62,25 @@ class Ragged(NamedTuple):
     def rows(self) -> Tensor:
         """The row of each value, shape (nnz,), int64."""
         lengths = self.offsets.diff()
-        return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+        owners = torch.arange(len(lengths), device=lengths.device)
+        return torch.repeat_interleave(owners, lengths, output_size=len(self.values))
 
 
-def range_places(starts: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
-    """The places ``starts[i] .. stops[i] - 1`` of all i in a row, int64, and the offsets of each i among them."""
+def range_places(starts: Tensor, stops: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
+    """The places ``starts[i] .. stops[i] - 1`` of all i in a row, int64, and the offsets of each i among them.
+
+    A GPU waits unless ``total``, the number of all places, is given.
+    """
     lengths = stops - starts
     offsets = torch.zeros(len(starts) + 1, dtype=torch.int64, device=starts.device)
     torch.cumsum(lengths, 0, out=offsets[1:])
-    shift = torch.repeat_interleave(starts - offsets[:-1], lengths)  # (nnz,)
+    shift = torch.repeat_interleave(starts - offsets[:-1], lengths, output_size=total)  # (nnz,)
     return shift + torch.arange(len(shift), device=starts.device), offsets
 
 
-def gather_ranges(values: Tensor, starts: Tensor, stops: Tensor) -> Ragged:
-    """``values[starts[i] : stops[i]]`` for every i, as a Ragged of len(starts) rows."""
-    where, offsets = range_places(starts, stops)
+def gather_ranges(values: Tensor, starts: Tensor, stops: Tensor, total: int | None = None) -> Ragged:
+    """``values[starts[i] : stops[i]]`` for every i, as a Ragged of len(starts) rows; ``total`` of ``range_places``."""
+    where, offsets = range_places(starts, stops, total)
     return Ragged(values[where], offsets)
 
 
@@ -131,6 +137,20 @@ class FieldColumns:
             vectors={name: vectors[rows] for name, vectors in self.vectors.items()},
         )
 
+    def take_padded(self, rows: Tensor) -> Self:
+        """``take`` with lists as wide as the longest of the whole table; without the words of titles."""
+        taken = replace(self, multi={}).take(rows)
+        for name, ragged in self.multi.items():
+            if name != WORDS:
+                taken.multi[name] = _padded(ragged, rows, self._widths[name])  # type: ignore[assignment]
+        return taken
+
+    @cached_property
+    def _widths(self) -> dict[str, int]:
+        """Most values of a row, by field, at least 1."""
+        longest = {name: ragged.lengths.max() for name, ragged in self.multi.items() if len(ragged.lengths)}
+        return {name: max(1, int(longest.get(name, 1))) for name in self.multi}
+
     def to(self, device: torch.device | str) -> Self:
         return type(self)(
             n=self.n,
@@ -179,6 +199,18 @@ class FieldColumns:
         offsets = part("offsets.")
         multi = {name: Ragged(values, offsets[name]) for name, values in part("values.").items()}
         return cls(n=n, single=part("single."), multi=multi, numbers=part("numbers."), vectors=part("vectors."))
+
+
+def _padded(ragged: Ragged, rows: Tensor, width: int) -> PaddedRows:
+    """Rows of a Ragged, shape (k,), at the left end of ``width`` places each; 0 behind them."""
+    starts, stops = ragged.offsets[rows, None], ragged.offsets[rows + 1, None]
+    places = starts + torch.arange(width, device=rows.device)
+    mask = places < stops
+    if not len(ragged.values):
+        codes = torch.zeros_like(places)
+    else:
+        codes = ragged.values[places.clamp_max(len(ragged.values) - 1)].long() * mask
+    return PaddedRows(codes, mask, codes)
 
 
 def choose_fields(table: EntityTable, wanted: Sequence[str] | None, *, key: str) -> list[str]:

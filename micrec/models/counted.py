@@ -15,7 +15,7 @@ def count_items(history: Ragged | PaddedRows, n: int) -> Ragged:
         n: Items there are.
     """
     if isinstance(history, PaddedRows):
-        return history.counted()  # type: ignore[return-value]
+        return history.counted() if torch.jit.is_tracing() else history.by_id()  # type: ignore[return-value]
     weights = history.weights
     if weights is None:
         weights = torch.ones(len(history.values), device=history.values.device)
@@ -28,6 +28,24 @@ def count_items(history: Ragged | PaddedRows, n: int) -> Ragged:
     counts = torch.segment_reduce(weights[order], "sum", lengths=lengths)  # in a fixed order
     offsets = torch.searchsorted(distinct, torch.arange(n_rows + 1, device=keys.device) * n)
     return Ragged(distinct % n, offsets, counts)
+
+
+def weight_of(counted: PaddedRows, rows: Tensor, items: Tensor) -> Tensor:
+    """The weight of each item in its row; 0 where the row lacks it.
+
+    Args:
+        counted: What ``count_items`` gave of padded rows, shape (B, L).
+        rows: Rows, shape (T,).
+        items: Items that each is asked for, shape (T,) or (T, K).
+
+    Returns:
+        Weights in the shape of ``items``.
+    """
+    ids, weights = counted.ids[rows], counted.shares[rows]  # (T, L)
+    wanted = items.view(len(rows), -1).contiguous()
+    place = torch.searchsorted(ids, wanted).clamp_max(ids.shape[1] - 1)
+    found = torch.where(ids.gather(1, place) == wanted, weights.gather(1, place), 0.0)
+    return found.view(items.shape)
 
 
 def place_of(counted: Ragged, rows: Tensor, items: Tensor, n: int) -> Tensor:

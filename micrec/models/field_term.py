@@ -14,9 +14,11 @@ values. An item with several values holds equal shares that sum to 1, and a clic
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micrec.models.columns import FieldColumns, FieldSpec, Ragged
+from micrec.models.padded import PaddedRows
 
 PRIOR_CLICKS_START = 10.0  # a
 SMOOTHING = 0.5  # clicks that each value has in addition, so that its share is above zero
@@ -68,6 +70,9 @@ class FieldTerm(nn.Module):
             codes = items.single[self.spec.name].float()
             return torch.cat([codes[:, None], codes.new_zeros(len(codes), room - 1)], dim=1)
         values = items.multi[self.spec.name]
+        if isinstance(values, PaddedRows):
+            found = values.values[:, :room].float()
+            return F.pad(found, (0, room - found.shape[1]))
         place = torch.arange(len(values.values), device=values.values.device) - values.offsets[values.rows]
         kept = place < room
         codes = torch.zeros(items.n, room, device=values.values.device)
@@ -81,22 +86,26 @@ class FieldTerm(nn.Module):
         found.scatter_add_(1, codes.long(), (codes > 0).float())
         return found[:, 1:] / found[:, 1:].sum(dim=1, keepdim=True).clamp_min(1.0)
 
-    def forward(self, history: Ragged, codes: Tensor) -> Tensor:
+    def forward(self, history: Ragged | PaddedRows, codes: Tensor) -> Tensor:
         """Terms of every value for B users, shape (B, V).
 
         Args:
             history: Rows of ``codes`` that each user clicked; a click without a weight counts 1.
             codes: Of the items that occur, shape (n, room).
         """
-        n_rows, width = len(history.offsets) - 1, self.width + 1
+        n_rows, width = len(history.lengths), self.width + 1
         counts = codes.new_zeros(n_rows * width)
-        places = codes[history.values].long()  # (nnz, room)
-        weights = codes.new_ones(len(places)) if history.weights is None else history.weights.to(counts)
+        if isinstance(history, PaddedRows):
+            places, weights = codes[history.values.flatten()].long(), history.shares.flatten()
+            owners = torch.arange(n_rows, device=codes.device).repeat_interleave(history.mask.shape[1])
+        else:
+            places, owners = codes[history.values].long(), history.rows  # (nnz, room)
+            weights = codes.new_ones(len(places)) if history.weights is None else history.weights.to(counts)
         if self.spec.multi_valued:
             shares = (places > 0).float()
             shares = weights[:, None] * shares / shares.sum(dim=1, keepdim=True).clamp_min(1.0)
         else:
             places, shares = places[:, :1], weights[:, None]
-        counts.index_add_(0, (history.rows[:, None] * width + places).flatten(), shares.flatten())
+        counts.index_add_(0, (owners[:, None] * width + places).flatten(), shares.flatten())
         counts = counts.view(n_rows, width)[:, 1:]
         return self.weight * torch.log1p(counts / (self.log_prior_clicks.exp() * self.shares))

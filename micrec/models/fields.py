@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from micrec.models.columns import FieldColumns, FieldSpec
+from micrec.models.columns import FieldColumns, FieldSpec, Ragged
 from micrec.models.padded import PaddedRows
 from micrec.models.table import EmbeddingTable
 
@@ -67,12 +67,8 @@ class FieldEmbeddings(nn.Module):
         for spec in self.specs:
             if spec.multi_valued:
                 ragged = columns.multi[spec.name]
-                if isinstance(ragged, PaddedRows):
-                    parts.append(ragged.mean(self.tables[spec.name].weight))
-                    continue
-                if keep is not None:
-                    ragged = ragged.keep(keep[spec.name])
-                parts.append(self.tables[spec.name].bag(ragged.values, ragged.offsets))  # type: ignore[operator]
+                kept = None if keep is None else keep[spec.name]
+                parts.append(_mean_of_values(self.tables[spec.name], ragged, kept))  # type: ignore[arg-type]
             elif spec.size:
                 parts.append(self.tables[spec.name](self._drop_ids(spec, columns.single[spec.name], generator)))
             else:
@@ -85,5 +81,18 @@ class FieldEmbeddings(nn.Module):
     def _drop_ids(self, spec: FieldSpec, codes: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is None or self.id_dropout == 0.0 or not spec.own_id:
             return codes
-        keep = torch.rand(codes.shape, generator=generator, device=codes.device) >= self.id_dropout
-        return codes * keep
+        keep = torch.rand(codes.shape, generator=generator, device=generator.device) >= self.id_dropout
+        return codes * keep.to(codes.device)
+
+
+def _mean_of_values(table: EmbeddingTable, values: Ragged | PaddedRows, keep: Tensor | None) -> Tensor:
+    """Mean embedding of the values of each row, of those that ``keep`` says, shape (n, D)."""
+    if not isinstance(values, PaddedRows):
+        values = values if keep is None else values.keep(keep)
+        return table.bag(values.values, values.offsets)
+    if torch.jit.is_tracing():
+        return values.mean(table.weight)
+    shares = values.shares if keep is None else values.shares * keep
+    n, width = shares.shape
+    offsets = torch.arange(0, n * width + 1, width, device=shares.device)
+    return table.bag(values.values.flatten(), offsets, weights=shares.flatten())

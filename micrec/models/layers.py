@@ -46,8 +46,8 @@ class SeededDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.generator is None:
             return x
-        keep = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.ratio
-        return x * keep / (1.0 - self.ratio)
+        keep = torch.rand(x.shape, generator=self.generator, device=self.generator.device) >= self.ratio
+        return x * keep.to(x.device) / (1.0 - self.ratio)
 
 
 class TransformerBlock(nn.Module):

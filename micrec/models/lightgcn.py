@@ -119,8 +119,8 @@ class LightGcn(TwoTower):
             return items
         name = next(spec.name for spec in self.item_fields.specs if spec.own_id)
         codes = items.single[name]
-        kept = torch.rand(codes.shape, generator=self.noise, device=codes.device) >= ratio
-        return replace(items, single={**items.single, name: codes * kept})
+        kept = torch.rand(codes.shape, generator=self.noise, device=self.noise.device) >= ratio
+        return replace(items, single={**items.single, name: codes * kept.to(codes.device)})
 
 
 def _id_vectors(fields: FieldEmbeddings) -> Tensor | None:

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from micrec.models.padded import PaddedRows
 from micrec.models.table import sum_by_code
+from micrec.shapes import is_fixed, sums_by_slot
 
 
 def take_rows(vectors: Tensor, rows: Tensor) -> Tensor:
@@ -77,9 +78,14 @@ def _mean_bag(vectors: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
     return F.embedding_bag(rows, vectors, offsets, mode="mean", include_last_offset=True)
 
 
-def _spread(rows: Tensor, sums: Tensor, like: torch.Size) -> Tensor:
-    """A zero tensor of shape ``like`` with the distinct ``rows`` set to ``sums``."""
-    return sums.new_zeros(like).index_copy_(0, rows, sums)
+def _spread(
+    rows: Tensor, values: Tensor, like: torch.Size, picks: Tensor | None = None, shares: Tensor | None = None
+) -> Tensor:
+    """Values summed into the rows of a zero tensor of shape ``like``; arguments as of ``sum_by_code``."""
+    if is_fixed(rows):
+        return sums_by_slot(rows, values, like[0], picks, shares)
+    distinct, sums = sum_by_code(rows, values, picks, shares)
+    return sums.new_zeros(like).index_copy_(0, distinct, sums)
 
 
 class _Take(torch.autograd.Function):
@@ -93,7 +99,7 @@ class _Take(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
-        return _spread(*sum_by_code(rows.reshape(-1), grad.reshape(-1, grad.shape[-1])), ctx.shape), None
+        return _spread(rows.reshape(-1), grad.reshape(-1, grad.shape[-1]), ctx.shape), None
 
 
 class _MeanBag(torch.autograd.Function):
@@ -108,9 +114,10 @@ class _MeanBag(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, offsets = ctx.saved_tensors
         sizes = offsets.diff()  # (B,)
-        bags = torch.repeat_interleave(torch.arange(len(sizes), device=rows.device), sizes)  # (nnz,)
+        owners = torch.arange(len(sizes), device=rows.device)
+        bags = torch.repeat_interleave(owners, sizes, output_size=len(rows))  # (nnz,)
         shares = grad / sizes.clamp_min(1)[:, None].to(grad.dtype)  # (B, D)
-        return _spread(*sum_by_code(rows, shares, bags), ctx.shape), None, None
+        return _spread(rows, shares, ctx.shape, bags), None, None
 
 
 def _sum_bag(vectors: Tensor, rows: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -131,15 +138,16 @@ class _SumBag(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, offsets, weights = ctx.saved_tensors
         sizes = offsets.diff()  # (B,)
-        bags = torch.repeat_interleave(torch.arange(len(sizes), device=rows.device), sizes)  # (nnz,)
-        return _spread(*sum_by_code(rows, grad.contiguous(), bags, weights.to(grad.dtype)), ctx.shape), None, None, None
+        owners = torch.arange(len(sizes), device=rows.device)
+        bags = torch.repeat_interleave(owners, sizes, output_size=len(rows))  # (nnz,)
+        return _spread(rows, grad.contiguous(), ctx.shape, bags, weights.to(grad.dtype)), None, None, None
 
 
 class _RowScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, user_emb: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(user_emb, vectors, rows)
-        if user_emb.device.type != "cpu":
+        if is_fixed(rows):
             return torch.einsum("bd,bkd->bk", user_emb, F.embedding(rows, vectors))
         return _sampled_product(user_emb, vectors, rows)
 
@@ -152,7 +160,7 @@ class _RowScores(torch.autograd.Function):
         starts = torch.arange(0, n_users * n_each, n_each, device=rows.device)
         user_grad = F.embedding_bag(codes, vectors, starts, mode="sum", per_sample_weights=shares)
         users = torch.arange(n_users, device=rows.device).repeat_interleave(n_each)
-        return user_grad, _spread(*sum_by_code(codes, user_emb, users, shares), vectors.shape), None
+        return user_grad, _spread(codes, user_emb, vectors.shape, users, shares), None
 
 
 def _sampled_product(user_emb: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:

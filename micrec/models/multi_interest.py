@@ -59,9 +59,10 @@ class MultiInterest(TwoTower):
         """Which of the K interests a user has, bool, shape (B, K); None = all: max(1, min(K, log2 of their clicks))."""
         if not self.options.adaptive_interests:
             return None
-        least = 2 ** torch.arange(1, self.interests + 1, device=history.lengths.device)  # clicks for the k-th interest
-        least[0] = 0
-        return history.lengths[:, None] >= least
+        lengths = history.lengths
+        number = torch.arange(1, self.interests + 1, device=lengths.device)
+        least = torch.where(number > 1, 2**number, 0)  # clicks for each interest
+        return lengths[:, None] >= least
 
     def readout(self, user_emb: Tensor, target_emb: Tensor, history: Ragged) -> Tensor:
         power = self.options.label_attention_power

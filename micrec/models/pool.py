@@ -1,13 +1,16 @@
 """The items of one training step, each embedded once however often it occurs."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.lookups import row_scores, take_rows
+from micrec.models.padded import PaddedRows
 from micrec.models.two_tower import TwoTower
+from micrec.shapes import marked
 
 
 class ItemIndex:
@@ -35,8 +38,27 @@ class ItemIndex:
         self._slots[item_ids] = torch.arange(len(item_ids), device=item_ids.device)
         return item_ids, len(tower_ids)
 
+    def with_room(self, tower: Sequence[Tensor], history: Tensor) -> tuple[Tensor, int]:
+        """``distinct``, each of the two parts as long as it could get; its first item fills up what it does not need.
+
+        Once the tower part has room for the whole catalogue, it is the whole catalogue.
+        """
+        n_items = len(self._marks)
+        room = min(n_items, sum(ids.numel() for ids in tower))
+        if room == n_items:
+            self._slots = torch.arange(n_items, device=self._marks.device)
+            return self._slots, n_items
+        asked, read = torch.zeros_like(self._marks), torch.zeros_like(self._marks)
+        for ids in tower:
+            asked.index_fill_(0, ids.reshape(-1), True)
+        read = read.index_fill_(0, history.reshape(-1), True) & ~asked
+        first, _ = marked(asked, room)
+        second, _ = marked(read, min(n_items, history.numel()))
+        self._slots = torch.where(asked, asked.cumsum(0) - 1, room + read.cumsum(0) - 1)
+        return torch.cat([first, second]), room
+
     def rows(self, item_ids: Tensor) -> Tensor:
-        """Rows of the latest ``distinct`` result that hold these items, any shape."""
+        """Rows of the latest result that hold these items, any shape."""
         return self._slots[item_ids]
 
 
@@ -48,15 +70,21 @@ class ItemPool:
     """
 
     def __init__(
-        self, model: TwoTower, items: FieldColumns, index: ItemIndex, tower: Sequence[Tensor], history: Ragged
+        self,
+        model: TwoTower,
+        items: FieldColumns,
+        index: ItemIndex,
+        tower: Sequence[Tensor],
+        history: Ragged | PaddedRows,
     ) -> None:
-        item_ids, n_tower = index.distinct(tower, history.values)
+        has_room = isinstance(history, PaddedRows)
+        item_ids, n_tower = (index.with_room if has_room else index.distinct)(tower, history.values)
         self._index = index
         self.item_ids = item_ids
-        columns = items.take(item_ids)
+        columns = items.take_padded(item_ids) if has_room else items.take(item_ids)
         self.all_fields = model.embed_items(columns)  # (n, F, D)
         self.tower_out = model.item_tower(self.all_fields[:n_tower])  # (n_tower, D)
-        self.history = history._replace(values=index.rows(history.values))
+        self.history: Any = history._replace(values=index.rows(history.values))
         self._biases = None if model.prior is None else model.prior.biases(model.id_codes(columns))  # (n,)
 
     @property

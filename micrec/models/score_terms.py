@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from micrec.data.popularity_forecast import Forecast, ForecastPopularity
 from micrec.data.recency import DriftingPopularity
 from micrec.models.columns import Ragged
-from micrec.models.counted import place_of
+from micrec.models.counted import place_of, weight_of
+from micrec.models.padded import PaddedRows
 from micrec.models.table import EmbeddingTable
 
 COUNT_START, ONCE_START, DRIFT_START = 2.0, 0.5, 0.5  # in units of the softmax temperature
@@ -123,7 +124,7 @@ class ScoreTerms:
     """
 
     n_items: int
-    counted: Ragged | None = None
+    counted: Ragged | PaddedRows | None = None
     biases: Callable[[Tensor], Tensor] | None = None
     drift: Tensor | None = None
     popularity: DriftingPopularity | ForecastPopularity | None = None
@@ -132,11 +133,13 @@ class ScoreTerms:
     def add(self, scores: Tensor, items: Tensor) -> Tensor:
         """``scores`` (B, K) of every user with the same items (K,), repeats allowed, plus the terms."""
         if self.drift is not None and self.popularity is not None and self.days is not None:
-            scores = torch.addcmul(scores, self.drift, self.popularity.grid(self.days, items))
+            scores = torch.addcmul(scores, self.drift, self.popularity.grid(self.days, items, within=True))
         if self.biases is not None:
             scores = scores + self.biases(items)
         if self.counted is None or len(self.counted.values) == 0:
             return scores
+        if isinstance(self.counted, PaddedRows):
+            return scores + self._own_of_columns(self.counted, items)
         distinct, place = torch.unique(items, return_inverse=True)
         column = torch.searchsorted(distinct, self.counted.values).clamp_max(len(distinct) - 1)
         met = distinct[column] == self.counted.values
@@ -154,6 +157,8 @@ class ScoreTerms:
             total = total + self.biases(items)
         if self.counted is None or len(self.counted.values) == 0:
             return total
+        if isinstance(self.counted, PaddedRows):
+            return total + weight_of(self.counted, rows if rows.dim() == 1 else rows[:, 0], items)
         place = place_of(self.counted, rows, items, self.n_items)
         return total + torch.where(place >= 0, self._own[place.clamp_min(0)], 0.0)
 
@@ -166,12 +171,31 @@ class ScoreTerms:
             popularity, days = self.popularity, self.days
             chosen = None if len(items) == self.n_items else items  # ascending: the whole catalogue
             found["drift"] = self.drift
-            found["popularity"] = lambda start, stop: popularity.grid(days[start:stop], chosen)
-        if self.counted is not None and len(self.counted.values):
+            found["popularity"] = lambda start, stop: popularity.grid(days[start:stop], chosen, within=True)
+        if isinstance(self.counted, PaddedRows):
+            found["own"] = self._own_of_all(self.counted, items)
+        elif self.counted is not None and len(self.counted.values):
             column = torch.searchsorted(items, self.counted.values).clamp_max(len(items) - 1)
             met = items[column] == self.counted.values
             found["own"] = (self.counted.rows[met], column[met], self._own[met])
         return found
+
+    def _own_of_columns(self, counted: PaddedRows, items: Tensor) -> Tensor:
+        """The personal terms with the same items (K,), repeats allowed, shape (B, K); each by one of its columns."""
+        n = len(items)
+        places = torch.arange(n, device=items.device)
+        chosen = items.new_full((self.n_items,), n).scatter_(0, items, places)
+        column = chosen[torch.where(counted.mask, counted.ids, 0)].masked_fill(~counted.mask, n)
+        found = counted.shares.new_zeros(len(column), n + 1).scatter_add(1, column, counted.shares)
+        return found[:, chosen[items]]  # the last column is nobody's
+
+    @staticmethod
+    def _own_of_all(counted: PaddedRows, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, columns and personal terms, a term of 0 where a place holds none of the items (K,)."""
+        column = torch.searchsorted(items, counted.ids).clamp_max(len(items) - 1)
+        met = counted.mask & (items[column] == counted.ids)
+        rows = torch.arange(len(column), device=items.device)[:, None].expand_as(column)
+        return rows.flatten(), column.flatten(), torch.where(met, counted.shares, 0.0).flatten()
 
     @property
     def _own(self) -> Tensor:

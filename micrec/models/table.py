@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from micrec.shapes import is_fixed, sums_by_slot
+
 
 class EmbeddingTable(nn.Module):
     """A table of ``size`` embeddings of width ``dim``; row 0 stands for unknown or missing.
@@ -66,7 +68,8 @@ class EmbeddingTable(nn.Module):
         """
         weight, values, sparse = self._source(values)
         n = len(offsets) - 1
-        bags = torch.repeat_interleave(torch.arange(n, device=offsets.device), offsets.diff())  # (nnz,)
+        owners = torch.arange(n, device=offsets.device)
+        bags = torch.repeat_interleave(owners, offsets.diff(), output_size=len(values))  # (nnz,)
         shares = None if weights is None else weights.detach().to(self.weight.dtype)
         if mode == "mean":
             shares = _shares(
@@ -146,7 +149,7 @@ class _Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (codes,) = ctx.saved_tensors
-        return table_grad(codes, *sum_by_code(codes, grad.contiguous()), ctx.shape, ctx.sparse), None, None
+        return _summed_grad(codes, grad.contiguous(), None, None, ctx.shape, ctx.sparse), None, None
 
 
 class _Bag(torch.autograd.Function):
@@ -164,8 +167,22 @@ class _Bag(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, bags, shares = ctx.saved_tensors
-        rows_and_sums = sum_by_code(values, grad.contiguous(), bags, shares)
-        return table_grad(values, *rows_and_sums, ctx.shape, ctx.sparse), None, None, None, None, None
+        grad = _summed_grad(values, grad.contiguous(), bags, shares, ctx.shape, ctx.sparse)
+        return grad, None, None, None, None, None
+
+
+def _summed_grad(
+    codes: Tensor, values: Tensor, picks: Tensor | None, shares: Tensor | None, shape: torch.Size, sparse: bool
+) -> Tensor:
+    """Gradient of the table, from summands as of ``sum_by_code``; a fixed sparse one names rows as often as read."""
+    if is_fixed(codes):
+        if not sparse:
+            return sums_by_slot(codes, values, shape[0], picks, shares)
+        summands = values if picks is None else values.index_select(0, picks)
+        summands = summands if shares is None else summands * shares[:, None]
+        return torch.sparse_coo_tensor(codes[None], summands, shape, check_invariants=False, is_coalesced=False)
+    rows, sums = sum_by_code(codes, values, picks, shares)
+    return table_grad(codes, rows, sums, shape, sparse)
 
 
 def table_grad(codes: Tensor, rows: Tensor, sums: Tensor, shape: torch.Size, sparse: bool) -> Tensor:

@@ -6,6 +6,7 @@ serving alike.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ class TwoTower(nn.Module):
 
     default_item_tower = "mlp"
     items_read_users = False  # whether item embeddings are made of users' embeddings too
+    normalises_items = False  # whether an item's output depends on the other items of a step
     counts_clicks = False  # whether it reads distinct items with counts, in any order, and hides clicks itself
 
     def __init__(
@@ -193,6 +195,10 @@ class TwoTower(nn.Module):
             history: For each user the rows of ``item_fields`` they clicked, oldest first; B rows.
             item_fields: Raw field vectors of the items that occur in the histories, shape (n, F, D).
         """
+        with self._precision(item_fields):
+            return self._user_output(users, history, item_fields)
+
+    def _user_output(self, users: FieldColumns, history: Ragged, item_fields: Tensor) -> Tensor:
         user_fields = self.user_fields(users, generator=self.noise if self.training else None)
         fields, values = self.parted(item_fields)
         embedding = self.encode_user(user_fields, history, fields)
@@ -218,6 +224,10 @@ class TwoTower(nn.Module):
 
     def item_tower(self, item_fields: Tensor) -> Tensor:
         """Item embeddings d_k, shape (n, D), from raw field vectors (n, F, D)."""
+        with self._precision(item_fields):
+            return self._item_output(item_fields)
+
+    def _item_output(self, item_fields: Tensor) -> Tensor:
         fields, values = self.parted(item_fields)
         embedding = self.encode_item(fields)
         if self.config.linear_skip:
@@ -256,13 +266,26 @@ class TwoTower(nn.Module):
     def draw_noise(self, shape: torch.Size, device: torch.device) -> Tensor:
         """Uniform in [0, 1), one for each of the history's distinct items; those of the batch where it is divided."""
         if self.noise_range is None:
-            return torch.rand(shape, generator=self.noise, device=device)
+            return self._uniform(shape).to(device)
         start, stop, total = self.noise_range
-        return torch.rand(total, generator=self.noise, device=device)[start:stop].view(shape)
+        return self._uniform((total,))[start:stop].view(shape).to(device)
+
+    def _uniform(self, shape: Sequence[int]) -> Tensor:
+        assert self.noise is not None
+        return torch.rand(shape, generator=self.noise, device=self.noise.device)
+
+    bf16 = False  # whether the towers compute in bfloat16 while they train; set by the trainer
+
+    def _precision(self, like: Tensor) -> AbstractContextManager[Any]:
+        """Where matrix products are those of bfloat16, if they are to be; parameters and results are float32."""
+        if not (self.bf16 and self.training):
+            return nullcontext()
+        return torch.autocast(like.device.type, dtype=torch.bfloat16)
 
     def pool_history(self, history: Ragged, item_fields: Tensor) -> Tensor:
         """One pooled token per item field, shape (B, F, D): the rows of F^b."""
         return mean_pool(history, item_fields) if self.pool is None else self.pool(history, item_fields)
 
     def _finish(self, embedding: Tensor) -> Tensor:
+        embedding = embedding.float() if embedding.dtype == torch.bfloat16 else embedding
         return F.normalize(embedding, dim=-1) if self.config.l2_normalize else embedding

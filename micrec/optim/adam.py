@@ -11,8 +11,10 @@ from micrec.config import OptimConfig
 from micrec.models.table import EmbeddingTable
 from micrec.optim.rows import FUSED_DEVICES, AdamStep, Rows, decay_rows, merge_rows, move_rows, step_rows
 from micrec.optim.skipped import SkippedSteps
+from micrec.shapes import is_fixed
 
 NEVER = 2**31 - 1  # stamp of a row that was never touched: always up to date
+FLUSHED_ROWS = 1 << 16  # at a time where every row is looked at
 DENSE_NUMBERS = {"cpu": 2**22, "cuda": 2**26}  # tables up to size * D are swept whole in catchup mode
 
 
@@ -127,10 +129,14 @@ class RowSparseAdam(torch.optim.Optimizer):
         if self._skipped is None:
             return
         for table in self._tables:
-            rows = (table.moments_of < self._step).nonzero().squeeze(1)
-            self._move(table, rows)
-            decay_rows(table.rows, rows, self._decay(table, rows))
-            table.moments_of[rows] = self._step
+            if is_fixed(table.moments_of):
+                parts = torch.arange(len(table.moments_of), device=table.moments_of.device).split(FLUSHED_ROWS)
+            else:
+                parts = ((table.moments_of < self._step).nonzero().squeeze(1),)
+            for rows in parts:
+                self._move(table, rows)
+                decay_rows(table.rows, rows, self._decay(table, rows))
+                table.moments_of[rows] = self._stamp(table.moments_of, rows)
         self._skipped.restart(self._step)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -188,12 +194,15 @@ class RowSparseAdam(torch.optim.Optimizer):
             return
         self._catch_up(table, rows)
         step_rows(table.rows, rows, grad, settings, self._decay(table, rows))
-        table.moved_to[rows] = settings.step
-        table.moments_of[rows] = settings.step
+        table.moved_to.index_fill_(0, rows, settings.step)
+        table.moments_of.index_fill_(0, rows, settings.step)
 
     @torch.no_grad()
     def _catch_up(self, table: "_Table", codes: Tensor) -> None:
         """Bring the weights of rows ``codes`` (n,), repeats allowed, up to date."""
+        if is_fixed(codes):  # what is up to date does not move, and repeats move alike
+            self._move(table, codes)
+            return
         stale = codes[table.moved_to.index_select(0, codes) < self._step]
         if len(stale):
             self._move(table, torch.unique(stale))
@@ -201,8 +210,16 @@ class RowSparseAdam(torch.optim.Optimizer):
     def _move(self, table: "_Table", rows: Tensor) -> None:
         assert self._skipped is not None
         moved_to, moments_of = table.moved_to.index_select(0, rows), table.moments_of.index_select(0, rows)
+        if is_fixed(rows):
+            moved_to, moments_of = moved_to.clamp_max(self._step), moments_of.clamp_max(self._step)
         move_rows(table.rows, rows, self._skipped.gather(moved_to, moments_of))
-        table.moved_to[rows] = self._step
+        table.moved_to[rows] = self._stamp(table.moved_to, rows)
+
+    def _stamp(self, stamps: Tensor, rows: Tensor) -> Tensor | int:
+        """The present step for rows that are up to date; one that was never touched stays as it is."""
+        if not is_fixed(rows):
+            return self._step
+        return stamps.index_select(0, rows).clamp_min(self._step)
 
     def _decay(self, table: "_Table", rows: Tensor) -> tuple[Tensor, Tensor]:
         """Factors (n,) that bring the moments of rows to the present step."""

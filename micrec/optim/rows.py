@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from micrec.models.table import sum_by_code
+from micrec.shapes import is_fixed, slots_of, sums_by_slot
 
 FUSED_DEVICES = ("cpu", "cuda")  # of torch's fused Adam
 CHUNK_NUMBERS = 2**18  # numbers per buffer on a CPU: 1 MiB in float32
@@ -62,8 +63,16 @@ class AdamStep:
 
 
 def merge_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (n,) of a sparse COO gradient, int64, each once, and their gradients (n, D)."""
+    """Rows (n,) of a sparse COO gradient, int64, and their gradients (n, D).
+
+    Each row is there once; with fixed shapes the last one is repeated, with the same gradient, until there are as many
+    as the gradient names.
+    """
     rows, values = grad._indices()[0], grad._values()
+    if is_fixed(rows) and len(rows):
+        distinct, slots, count = slots_of(rows)
+        last = torch.minimum(torch.arange(len(rows), device=rows.device), count - 1)
+        return distinct, sums_by_slot(slots, values, len(rows)).index_select(0, last)
     return (rows, values) if grad.is_coalesced() else sum_by_code(rows, values)
 
 
@@ -72,7 +81,7 @@ def step_rows(table: Rows, rows: Tensor, grad: Tensor, step: AdamStep, decay: tu
 
     Args:
         table: Updated in place.
-        rows: Which rows, shape (n,), all different.
+        rows: Which rows, shape (n,), all different, or repeated with all that belongs to them.
         grad: Their gradients, shape (n, D).
         step: Number and settings of the step.
         decay: Factors, shape (n,), that bring the first and second moments to the step before; None = 1.
@@ -119,7 +128,7 @@ def decay_rows(table: Rows, rows: Tensor, decay: tuple[Tensor, Tensor]) -> None:
 
 
 def _chunks(rows: Tensor, table: Tensor) -> Iterator[tuple[int, int]]:
-    size = max(1, CHUNK_NUMBERS // table.shape[1]) if table.device.type == "cpu" else max(1, len(rows))
+    size = max(1, len(rows)) if is_fixed(rows) else max(1, CHUNK_NUMBERS // table.shape[1])
     return pairwise([*range(0, len(rows), size), len(rows)])
 
 

@@ -23,6 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from micrec.shapes import is_fixed
+
 TOLERANCE = 1e-6  # largest relative error of a catch-up; a few times more where the learning rate jumps
 LEVELS = (2, 3, 4)
 TAIL = 1e-13  # weights below this share of the first are left out
@@ -92,7 +94,9 @@ class SkippedSteps:
         end = self.step - self.base
         if end >= len(self._table):
             self._table = torch.cat([self._table, self._blank(len(self._table))])
-        self._table[end - n : end] = rows.to(self.device)
+        if self.device.type == "cuda":  # from memory that the GPU reads by itself, or the program would wait for it
+            rows = rows.pin_memory()
+        self._table[end - n : end] = rows.to(self.device, non_blocking=True)
         first = max(0, n + 1 - self.window)
         self._moments = np.pad(self._moments, ((0, 0), (0, 1)))[:, first:]
         self._centres = np.append(self._centres, self._centre(self.step))[first:]
@@ -110,7 +114,7 @@ class SkippedSteps:
         """
         numbers = self._table.index_select(0, moved_to - self.base)
         late = moved_to - moments_of
-        if late.any():  # rows that were read, and moved, but got no gradient
+        if is_fixed(late) or late.any():  # rows that were read, and moved, but got no gradient
             growth = self.decay2(late).rsqrt()[:, None]
             numbers[:, :1] *= self.decay1(late)[:, None] * growth
             numbers[:, 1::2] *= growth
@@ -138,7 +142,7 @@ class SkippedSteps:
     def _blank(self, n: int) -> Tensor:
         """Fractions of rows that skipped nothing: 0 / (sqrt(v) + 1)."""
         blank = torch.zeros(n, 2 * self.levels, dtype=torch.float64, device=self.device)
-        blank[:, 1::2] = 1.0
+        blank[:, 1::2].fill_(1.0)
         return blank
 
     def _fractions(self, moments: Array, centres: Array) -> Array:
