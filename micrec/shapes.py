@@ -88,4 +88,4 @@ def sums_by_slot(
     """
     summands = values if picks is None else values.index_select(0, picks)
     summands = summands if shares is None else summands * shares.to(summands.dtype)[:, None]
-    return torch.ops.aten.embedding_dense_backward(summands.contiguous(), slots, n, -1, False)  # type: ignore[no-any-return]
+    return torch.ops.aten.embedding_dense_backward(summands.contiguous(), slots, n, -1, False)

@@ -16,7 +16,6 @@ from tests.gpu.twins import (
     bases,
     batches,
     config_of,
-    large_catalogue,
     share_draws,
     trainer_of,
     waits,
@@ -25,11 +24,6 @@ from tests.gpu.waits import Waits
 
 NO_REDRAWS = {"reject_clicked": False}
 UNLIKE = ("afn",)  # its normalisation counts the items of a step
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return large_catalogue(tmp_path_factory.mktemp("data"))
 
 
 SWITCHES = {

@@ -1,7 +1,6 @@
 """Counted ranks against a full sort in plain Python, through both sources of scores and every way of counting."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -312,22 +311,3 @@ def test_coverage_of_nothing_is_a_programming_error():
         CoverageCounter((1,)).metrics()
     with pytest.raises(ValueError, match="no scores yet"):
         TopLists(1).sorted()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("n_targets", [1, 40])
-def test_the_gpu_gives_the_same_ranks(n_targets):
-    rng = np.random.default_rng(0)
-    task = make_task([rng.choice(3000, n_targets, replace=False).tolist() for _ in range(50)], 3000)
-    task = replace(task, candidates=rng.random(3000) < 0.9)
-    user_emb = torch.from_numpy(rng.integers(-3, 4, (50, 8))).float()
-    item_emb = torch.from_numpy(rng.integers(-3, 4, (3000, 8))).float()
-    cpu, gpu = CoverageCounter((10,)), CoverageCounter((10,))
-    expected = rank_targets(embedding_scores(user_emb, item_emb), task, coverage=cpu)
-    for block_bytes in (1, 256 << 20):
-        found = rank_targets(
-            embedding_scores(user_emb.cuda(), item_emb.cuda()), task, block_bytes=block_bytes, coverage=gpu
-        )
-        assert as_pairs(found) == as_pairs(expected)
-    assert gpu.metrics().keys() == cpu.metrics().keys()

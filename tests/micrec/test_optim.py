@@ -359,15 +359,3 @@ def test_impossible_settings_are_refused() -> None:
     table = sparse_table(4, 2)
     with pytest.raises(ValueError, match="more than one parameter group"):
         RowSparseAdam([table.weight], [table], dense_numbers=0)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_catchup_equals_dense_adam_on_a_gpu() -> None:
-    table = sparse_table(60, 10).cuda()
-    twins = Twins(table, USUAL)
-    generator = rng(1)
-    for rows in touches(60, 300, seed=2):
-        grad = torch.randn(len(rows), 10, generator=generator, dtype=torch.float64) * SCALES
-        twins.step(rows.cuda(), grad.cuda())
-    assert (twins.difference() <= 2 * TOLERANCE * twins.movement).all()
