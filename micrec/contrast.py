@@ -107,7 +107,8 @@ class ItemContrast(nn.Module):
         distinct, real = distinct_with_room(targets, self.sources.n_items)
         if self.config.most_anchors is not None:
             distinct, real = some_of_real(distinct, real, self.config.most_anchors, streams["pool"])
-            targets = some_of(targets, self.config.most_anchors, streams["pool"])
+            everyone = torch.ones_like(targets, dtype=torch.bool)
+            targets, _ = some_of_real(targets, everyone, self.config.most_anchors, streams["pool"])
         pool = self._negatives(streams["pool"]) if pool is None else pool
         masks = self.config.feature.duplicates == "mask"
         clicked = (targets, torch.ones_like(targets, dtype=torch.bool)) if masks else (distinct, real)

@@ -1,7 +1,7 @@
 """What does one GPU do: samples/s of ICAN and MicRec at the paper's dimensions, memory, share of the roofline, users/s?
 
-    python tests/benchmarks/bench_gpu.py                          # on a machine with CUDA
-    python tests/benchmarks/bench_gpu.py --device cpu --small     # a dry run: that it runs, and nothing of a GPU
+    PYTHONPATH=. python tests/benchmarks/bench_gpu.py                        # on a machine with CUDA
+    PYTHONPATH=. python tests/benchmarks/bench_gpu.py --device cpu --small   # a dry run: no GPU is measured
 
 D = 64, 128-64-64, 20 clicks, 20 negatives, batch 4,096, generated clicks. The bandwidth and the operations a second of
 the device are measured first, by a copy and a matrix product; the bytes and operations of a step are counted from its
@@ -92,7 +92,7 @@ def trainer_of(dataset: Dataset, keys: dict[str, Any], options: argparse.Namespa
     own = {"train": {"device": options.device, "batch_size": options.batch, "bf16": options.bf16}}
     own["train"]["compile"] = options.compile
     # titles of generated items say nothing: neighbours by tags cost a step the same, and no factorisation beforehand
-    semantic = {} if keys else {"contrast": {"semantic": {"source": "taxonomy"}}}
+    semantic = {} if "contrast" in keys else {"contrast": {"semantic": {"source": "taxonomy"}}}
     config = Config.model_validate(merge(merge(own, semantic), keys))
     train = dataset.clicks[temporal_split(dataset.clicks, config.split).train]
     trainer = Trainer(dataset, train, config, fixed=True)

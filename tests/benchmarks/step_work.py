@@ -22,7 +22,7 @@ FREE = {"detach", "lift_fresh", "empty", "empty_like", "new_empty", "_local_scal
 class StepWork(NamedTuple):
     """One step of one device."""
 
-    rows: int  # B
+    rows: int  # clicks to find
     bytes: float
     flops: float
     launches: int
@@ -93,8 +93,8 @@ def size_of(tensors: list[Tensor]) -> int:
 def count_step(trainer: Trainer) -> tuple[StepWork, dict[str, int]]:
     """The work of a step of fixed shapes, after one that warms up, and the bytes of each operation."""
     order, size = trainer.order(1), trainer.config.train.batch_size
-    rows = order[:size]
-    trainer.step(rows)
+    rows, n_clicks = order[:size], trainer.clicks_of_batches(order)[0]
+    trainer.step(rows, n_clicks)
     with FlopCounterMode(display=False) as flops, Traffic() as traffic:
-        trainer.step(rows)
-    return StepWork(len(rows), traffic.bytes, flops.get_total_flops(), traffic.launches), traffic.by_name
+        trainer.step(rows, n_clicks)
+    return StepWork(n_clicks or len(rows), traffic.bytes, flops.get_total_flops(), traffic.launches), traffic.by_name

@@ -1,5 +1,6 @@
 """Trainers that differ by the layout of a step, or by the device, and by nothing else."""
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,9 @@ def waits(trainer: Trainer) -> list[str]:
     trainer.step(*first)
     if trainer.device.type == "cuda":
         torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype feature")
+            torch.cuda.set_sync_debug_mode("error")
         try:
             trainer.step(*second)
         except RuntimeError as fault:
