@@ -30,12 +30,12 @@ from micrec.models.two_tower import TwoTower
 from micrec.optim import RowSparseAdam
 from micrec.optim.adam import most_dense_numbers
 from micrec.progress import Progress
+from micrec.shapes import fixed_shapes
 from micrec.sharded.batch_share import GradientExchange, share_of
 from micrec.sharded.rank_group import RankGroup, present
 from micrec.sharded.sharded_table import divide_tables, divided_tables
 from micrec.sharded.support import check_modules
 from micrec.sharded.whole_state import gather_whole, give_out
-from micrec.shapes import fixed_shapes
 from micrec.sources import contrast_sources
 from micrec.start_fit import MOST_SCORES, ScoreParts, minimise
 from micrec.train_data import Batch, TrainData, drop_clicks, load_train_data
