@@ -65,7 +65,7 @@ def catalogue_softmax(
     return loss
 
 
-class _Part(NamedTuple):
+class _PairsOfRows(NamedTuple):
     """The pairs of some rows: ``where`` they are among all, their places there, and a factor; None: 1."""
 
     where: slice
@@ -76,7 +76,7 @@ class _Part(NamedTuple):
         return numbers if self.factor is None else numbers * self.factor
 
 
-class _Entries(NamedTuple):
+class _ScoredPairs(NamedTuple):
     """Pairs of a row and a column, one part of the rows at a time.
 
     The pairs of a part are a slice, as rows never fall. Where their shapes are to be fixed every part has all pairs,
@@ -90,7 +90,7 @@ class _Entries(NamedTuple):
     cuts: list[int] | None
 
     @classmethod
-    def of(cls, rows: Tensor, columns: Tensor, n_rows: int, size: int, counts: Tensor | None = None) -> "_Entries":
+    def of(cls, rows: Tensor, columns: Tensor, n_rows: int, size: int, counts: Tensor | None = None) -> "_ScoredPairs":
         if counts is not None or is_fixed(rows):
             return cls(rows, columns, counts, size, None)
         starts = torch.arange(0, n_rows + size, size, device=rows.device)
@@ -103,14 +103,14 @@ class _Entries(NamedTuple):
         ones = torch.ones_like(self.rows) if self.counts is None else self.counts.long()
         return ones.new_zeros(n_rows).index_add_(0, self.rows, ones)
 
-    def part(self, start: int, stop: int) -> _Part:
+    def part(self, start: int, stop: int) -> _PairsOfRows:
         if self.cuts is not None:
             where = slice(*self.cuts[start // self.size : start // self.size + 2])
-            return _Part(where, (self.rows[where] - start, self.columns[where]), None)
+            return _PairsOfRows(where, (self.rows[where] - start, self.columns[where]), None)
         inside = (self.rows >= start) & (self.rows < stop)
         inside = inside if self.counts is None else inside & self.counts
         rows = (self.rows - start).clamp(0, stop - start - 1)
-        return _Part(slice(None), (rows, self.columns), inside.float())
+        return _PairsOfRows(slice(None), (rows, self.columns), inside.float())
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
@@ -132,8 +132,8 @@ class _CatalogueSoftmax(torch.autograd.Function):
         n_rows, n_items = len(user_emb), len(item_emb)
         size = max(1, PART_NUMBERS.get(user_emb.device.type, 1 << 26) // n_items)
         (rows, columns, counts), (own_rows, own_columns) = to_find, own_places
-        clicks = _Entries.of(rows, columns, n_rows, size, counts)
-        owned = _Entries.of(own_rows, own_columns, n_rows, size)
+        clicks = _ScoredPairs.of(rows, columns, n_rows, size, counts)
+        owned = _ScoredPairs.of(own_rows, own_columns, n_rows, size)
         total_clicks = len(rows) if counts is None else counts.sum().clamp_min(1)
         share = 1.0 / (total_clicks * temperature)
         minus_share = user_emb.new_full((1,), -1.0) * share
