@@ -175,8 +175,8 @@ def _pair_keys(users: NDArray[np.int32], items: NDArray[np.int32], n_items: int)
 def _frozen_queries(histories: Histories, part: Histories, wanted: NDArray[np.bool_], n_items: int) -> _Queries:
     """One query per wanted user of ``part``; repeated clicks on an item are one target with a count."""
     keys, counts, repeats = MEMORY.writer(np.int64), MEMORY.writer(np.int64), MEMORY.writer(np.bool_)
-    for users in user_ranges(histories.offsets + part.offsets):
-        before, asked = (slice(*one.offsets[[users.start, users.stop]].tolist()) for one in (histories, part))
+    for some in user_ranges(histories.offsets + part.offsets):
+        before, asked = (slice(*one.offsets[[some.start, some.stop]].tolist()) for one in (histories, part))
         kept = wanted[part.users[asked]]
         found, times = np.unique(
             _pair_keys(part.users[asked][kept], part.items[asked][kept], n_items), return_counts=True

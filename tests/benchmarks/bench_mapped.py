@@ -38,17 +38,19 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="Where the log is generated; it stays there.")
     parser.add_argument("--clicks", type=int, default=20_000_000)
     parser.add_argument("--resident", action="store_true", help="Read the clicks into memory.")
+    parser.add_argument("--ican", action="store_true", help="Train without item losses, hence without co-occurrence.")
     parser.add_argument("--stage", choices=STAGES, help="Only this one, in this process.")
     given = parser.parse_args()
     data = given.folder / f"log-{given.clicks}"
     if given.stage:
-        measure(data, given.stage, resident=given.resident)
+        measure(data, given.stage, resident=given.resident, ican=given.ican)
         return
     if not data.exists():
         generate(data, given.clicks)
     for stage in STAGES[given.resident :]:
         command = [sys.executable, __file__, str(given.folder), "--clicks", str(given.clicks), "--stage", stage]
-        subprocess.run([*command, *(["--resident"] if given.resident else [])], check=True)
+        flags = [f"--{flag}" for flag in ("resident", "ican") if getattr(given, flag)]
+        subprocess.run([*command, *flags], check=True)
 
 
 def generate(folder: Path, n_clicks: int) -> None:
@@ -122,12 +124,15 @@ class Peak:
         return found
 
 
-def measure(folder: Path, stage: str, *, resident: bool) -> None:
+def measure(folder: Path, stage: str, *, resident: bool, ican: bool) -> None:
     """Run one stage and print what it took."""
     from micrec.config import Config
     from micrec.data.store import read_dataset
 
-    peak, config = Peak(), Config.model_validate(KEYS)
+    peak, keys = Peak(), dict(KEYS)
+    if ican:
+        keys["contrast"] = {loss: {"weight": 0.0} for loss in ("feature", "semantic", "session")}
+    config = Config.model_validate(keys)
     mapped = None if resident else True
 
     @contextmanager
