@@ -281,10 +281,11 @@ def read_dataset(
     else:
         encoder = _check_tables(schema, tables, faults)
         log = _Log(files, encoder, faults, progress or NoProgress())
+        wanted = mapped
         if mapped is None:
-            mapped = is_mapped(folder) or outgrows_memory(sum(_rows_of(path) for _, path in files))
-        if mapped and not faults.texts():
-            clicks = _mapped_clicks(folder, log)
+            wanted = is_mapped(folder) or outgrows_memory(sum(_rows_of(path) for _, path in files))
+        if wanted and not faults.texts():
+            clicks = _mapped_clicks(folder, log, asked=mapped is not None)
             if clicks is not None and keep_users is not None:
                 clicks = _in_time_order([one[keep_users[one.user_ids]] for one in _parts(clicks)])
         else:
@@ -432,16 +433,20 @@ class _Log(NamedTuple):
         return _in_time_order(chunks) if chunks else None
 
 
-def _mapped_clicks(folder: Path, log: _Log) -> Clicks | None:
+def _mapped_clicks(folder: Path, log: _Log, *, asked: bool) -> Clicks | None:
     """The clicks mapped from encoded columns, which are written where they are not those of the folder's files.
 
-    Two processes do not write the same columns: the second waits, and takes those of the first.
+    Two processes do not write the same columns: the second waits, and takes those of the first. In a folder that cannot
+    be written, clicks whose mapping nobody ``asked`` for are read into memory.
     """
     paths = [folder / SCHEMA_FILE, *(folder / f"{name}.parquet" for name in TABLES), *(path for _, path in log.files)]
     files = {path.relative_to(folder).as_posix(): path for path in paths}
     found = open_mapped(folder, files)
     if found is not None:
         return found
+    if not asked and not os.access(folder, os.W_OK):
+        log.progress.say(f"{folder}: cannot be written: its clicks are read into memory")
+        return log.read(None)
     with waiting_for(folder):
         found = open_mapped(folder, files)
         if found is not None:

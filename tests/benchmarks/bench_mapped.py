@@ -11,6 +11,7 @@ encoded columns (16) and what is put on the disk meanwhile (up to 80 in training
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ import polars as pl
 N_ITEMS, N_TOPICS, SESSION, PART = 100_000, 500, 10, 4_000_000
 DAYS, DAY_MS = 60, 86_400_000
 TEST_CLICKS, STEPS = 50_000, 10
-STAGES = ("encode", "open", "describe", "histories", "co-occurrence", "train", "evaluate")
+STAGES = ("encode", "unsorted", "open", "describe", "histories", "co-occurrence", "train", "evaluate")
 KEYS = {
     "contrast": {"semantic": {"weight": 0.0}},
     "train": {"device": "cpu", "shuffle": "blocks", "epochs": 1},
@@ -47,7 +48,7 @@ def main() -> None:
         return
     if not data.exists():
         generate(data, given.clicks)
-    for stage in STAGES[given.resident :]:
+    for stage in STAGES[2 * given.resident :]:
         command = [sys.executable, __file__, str(given.folder), "--clicks", str(given.clicks), "--stage", stage]
         flags = [f"--{flag}" for flag in ("resident", "ican") if getattr(given, flag)]
         subprocess.run([*command, *flags], check=True)
@@ -97,6 +98,18 @@ def parts(n_clicks: int, n_users: int, rng: np.random.Generator) -> Iterator[pl.
         time_ms = 1_600_000_000_000 + number * span_ms + begin + np.tile(np.arange(SESSION) * 60_000, n_sessions)[:size]
         order = np.argsort(time_ms, kind="stable")
         yield pl.DataFrame({"user_id": user[order], "item_id": item[order], "timestamp": time_ms[order]})
+
+
+def reversed_parts(folder: Path) -> Path:
+    """The same log with its parts in reverse, so that the clicks have to be sorted by time; links to the files."""
+    other = folder.with_name(f"unsorted-{folder.name.partition('-')[2]}")
+    (other / "clicks").mkdir(parents=True)
+    found = sorted((folder / "clicks").iterdir())
+    for part, name in zip(reversed(found), found, strict=True):
+        (other / "clicks" / name.name).hardlink_to(part)
+    for path in (folder / "dataset.yaml", folder / "users.parquet", folder / "items.parquet"):
+        (other / path.name).hardlink_to(path)
+    return other
 
 
 class Peak:
@@ -149,9 +162,13 @@ def measure(folder: Path, stage: str, *, resident: bool, ican: bool) -> None:
         )
 
     n_clicks = int(folder.name.partition("-")[2])
-    if stage in ("encode", "open"):
-        with timed(stage, n_clicks):
+    if stage == "unsorted":
+        folder = reversed_parts(folder)
+    if stage in ("encode", "unsorted", "open"):
+        with timed({"unsorted": "encode, latest parts first"}.get(stage, stage), n_clicks):
             read_dataset(folder, mapped=mapped)
+        if stage == "unsorted":
+            shutil.rmtree(folder)
         return
     dataset = read_dataset(folder, mapped=mapped)
     train = dataset.clicks[: n_clicks - TEST_CLICKS]

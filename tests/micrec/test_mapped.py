@@ -100,6 +100,13 @@ def test_a_log_larger_than_memory_is_mapped_without_being_asked_for(folder, monk
     assert read_dataset(folder).clicks.space.on_disk
 
 
+def test_a_folder_that_cannot_be_written_is_read_into_memory_unless_mapping_was_asked_for(folder, monkeypatch):
+    monkeypatch.setattr(mapped, "memory_bytes", lambda: 1)
+    monkeypatch.setattr(store.os, "access", lambda *_: False)
+    assert not read_dataset(folder).clicks.space.on_disk
+    assert read_dataset(folder, mapped=True).clicks.space.on_disk
+
+
 def test_memory_of_the_machine_is_known():
     assert 1 << 28 < mapped.memory_bytes() <= 1 << 62
 
