@@ -287,6 +287,8 @@ def train(
     settings: Settings | None = None,
     device: str | None = None,
     start_from: StrPath | None = None,
+    tensorboard: StrPath | None = None,
+    mlflow: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> TrainedModel:
@@ -302,6 +304,8 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` …; short for ``settings={"train.device": …}``.
         start_from: Folder of an earlier model of the same base, trained on earlier days of a growing log: what it
             learned of users, items and values that are still there is where this training starts.
+        tensorboard: Folder for TensorBoard's event files: losses and the validation metric while it trains.
+        mlflow: Tracking URI of MLflow, for the same.
         overwrite: Replace a finished model in ``out``.
         progress: Where to report; ``micrec.LineProgress()`` prints.
 
@@ -323,6 +327,7 @@ def train(
     from micrec.estimates.training_memory import training_memory
     from micrec.fitting import fit
     from micrec.sharded.rank_group import present
+    from micrec.tracking.tracking import tracked
     from micrec.warm_start import EarlierModel
 
     resolved = resolve_config(preset, config, settings, device)
@@ -337,7 +342,8 @@ def train(
     if progress is not None:
         say_memory(progress, training_memory(dataset, resolved, keeps_checkpoint=folder is not None))
     _use_threads(resolved)
-    model = TrainedModel(fit(dataset, resolved, folder=folder, progress=progress, earlier=earlier), dataset)
+    with tracked(None if tensorboard is None else Path(tensorboard), mlflow):
+        model = TrainedModel(fit(dataset, resolved, folder=folder, progress=progress, earlier=earlier), dataset)
     if folder is None:
         return model
 

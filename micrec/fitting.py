@@ -42,6 +42,7 @@ from micrec.progress import NoProgress, Progress
 from micrec.settings import check
 from micrec.sharded.rank_group import present
 from micrec.sharded.support import check_supported
+from micrec.tracking.tracking import RunTracker, Tracking
 from micrec.train_data import Fields
 from micrec.training import Trainer
 from micrec.warm_start import EarlierModel
@@ -153,6 +154,7 @@ def fit(
     progress: Progress | None = None,
     after_epoch: AfterEpoch | None = None,
     earlier: EarlierModel | None = None,
+    tracking: Tracking | None = None,
 ) -> Fitted:
     """Train on the clicks before the test period; of several processes, all call it alike, and the first keeps files.
 
@@ -166,6 +168,7 @@ def fit(
         progress: Where to report.
         after_epoch: Called at the end of each epoch of the search, and at once for those of an interrupted run.
         earlier: A model to start from, in the search and in the refit; None = from random start values.
+        tracking: Where losses and validation metrics go meanwhile; None = as the environment says, usually nowhere.
 
     Raises:
         MicrecError: On an impossible split, a loss that is not finite, or a checkpoint of another run.
@@ -178,7 +181,23 @@ def fit(
     for note in [*notes, *([f"Sessions: {coarse}"] if coarse else [])]:
         progress.say(note)
     run = _Run(dataset, config, folder, progress, after_epoch, earlier)
-    return run.complete()
+    wanted = (tracking or Tracking.of_environment()) if present().is_first else Tracking()
+    run.tracker = wanted.open(_run_name(config, folder), config.model_dump(mode="json"))
+    is_finished = False
+    try:
+        fitted = run.complete()
+        is_finished = True
+        return fitted
+    finally:
+        run.tracker.close(finished=is_finished)
+
+
+def _run_name(config: Config, folder: Path | None) -> str:
+    """What trackers call a training: the end of its folder, or its model and seed."""
+    if folder is None:
+        return f"{config.model.name}-seed{config.train.seed}"
+    parts = [part for part in folder.absolute().parts[1:] if part != "model"]
+    return "/".join(parts[-2:])
 
 
 def check_inputs(dataset: Dataset, config: Config) -> None:
@@ -225,6 +244,7 @@ class _Run:
             earlier.check(dataset, self.split, config)
             self.identity |= {"from": earlier.mark}
         self.state = RunState()
+        self.tracker = RunTracker([], 1)
         if config.split.valid_fraction == 0:
             self.state = RunState(phase="refit", best_epoch=config.train.epochs)
         self.best: dict[str, Tensor] = {}
@@ -300,6 +320,8 @@ class _Run:
 
     def _trainer(self, part: slice, saved: Snapshot | None) -> Trainer:
         trainer = Trainer(self.dataset, self.dataset.clicks[part], self.config, progress=self.progress)
+        if self.tracker.is_on:
+            trainer.after_step = self._track_step
         self.group.by_first(lambda: self._check_room(trainer))
         if saved is None and self.earlier is not None:
             for line in self.earlier.carry_into(trainer.model, self.dataset):
@@ -309,6 +331,10 @@ class _Run:
             with whole_artifact(self.folder):
                 trainer.restore(saved.tensors, saved.skeleton, epoch=self.state.epoch)
         return trainer
+
+    def _track_step(self, step: int, names: list[str], losses: Tensor) -> None:
+        if self.tracker.wants(step):
+            self.tracker.step(self.state.phase, step, dict(zip(names, losses.tolist(), strict=True)))
 
     def _check_room(self, trainer: Trainer) -> None:
         """Stop before the first step if the disk has no room for the checkpoints: one is written before one goes.
@@ -327,6 +353,7 @@ class _Run:
 
     def _advance(self, trainer: Trainer, log: dict[str, Any]) -> None:
         self.state.epoch += 1
+        self.tracker.epoch(self.state.phase, log, self.config.train.metric)
         self.state.log.append({"phase": self.state.phase, **log})
         if self.folder is not None:
             folder, (parts, skeleton) = self.folder, trainer.snapshot()

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ from micrec.sharded.whole_state import gather_whole, give_out
 from micrec.sources import contrast_sources
 from micrec.start_fit import MOST_SCORES, ScoreParts, minimise
 from micrec.train_data import Batch, TrainData, drop_clicks, load_train_data
+
+AfterStep: TypeAlias = Callable[[int, list[str], Tensor], None]
+"""Told steps of all epochs from 1, the names of the losses and their weighted values, (L,); on a GPU every 50th."""
 
 START_ROWS = 1_024  # of the fit before the first epoch
 CHECK_EVERY = 50  # steps between looks at the loss; a look waits for the GPU
@@ -163,6 +166,7 @@ class Trainer:
         if config.train.compile:
             self.model.encode_item = torch.compile(self.model.encode_item, dynamic=True)  # type: ignore[method-assign]
             self.model.encode_user = torch.compile(self.model.encode_user, dynamic=True)  # type: ignore[method-assign]
+        self.after_step: AfterStep | None = None
         self._rows = self.data.rows(config.train.rows)
         self.epochs_done = 0
         if config.train.fit_start:
@@ -422,6 +426,8 @@ class Trainer:
             first_bad = torch.where(bad, step + 1, first_bad)
             if self.device.type == "cpu" or (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
                 self._stop_if_bad(first_bad, names, number, steps)
+                if self.after_step is not None:
+                    self.after_step(self.epochs_done * steps + step + 1, names, losses)
                 progress.advance(len(positions) if self.device.type == "cpu" else size * CHECK_EVERY)
         self.optimizer.flush()
         seconds = time.perf_counter() - started_s

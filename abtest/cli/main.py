@@ -23,6 +23,7 @@ from micrec.cli.model_commands import app as model_commands
 from micrec.cli.serving_commands import app as serving_commands
 from micrec.console import report_errors
 from micrec.parallel.executor import EXECUTOR_HELP
+from micrec.tracking.tracking import MLFLOW_HELP, TENSORBOARD_HELP, tracked
 from micrec.version import __version__
 from simulator.ceiling import register_ceilings
 from simulator.cli.world_commands import app as world_commands
@@ -93,6 +94,8 @@ def run(
         typer.Option(min=1, help="How many models are trained side by side.", show_default="one per core; 1 on a GPU"),
     ] = None,
     executor: Annotated[str, typer.Option(help=EXECUTOR_HELP)] = "processes",
+    tensorboard: Annotated[Path | None, typer.Option(metavar="FOLDER", help=TENSORBOARD_HELP)] = None,
+    mlflow: Annotated[str | None, typer.Option(metavar="URI", help=MLFLOW_HELP)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
 ) -> None:
     """Run a scenario and write its report. The same command resumes an interrupted run."""
@@ -115,7 +118,8 @@ def run(
         "executor": executor,
     }
     try:
-        results = kind.run(loaded, folder, **given, progress=LineProgress())
+        with tracked(tensorboard, mlflow):
+            results = kind.run(loaded, folder, **given, progress=LineProgress())
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted: the same command goes on from {folder}", err=True)
         raise typer.Exit(130) from None

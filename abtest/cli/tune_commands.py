@@ -8,6 +8,7 @@ import typer
 
 from micrec.console import report_errors
 from micrec.parallel.executor import EXECUTOR_HELP
+from micrec.tracking.tracking import MLFLOW_HELP, TENSORBOARD_HELP, tracked
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -49,6 +50,8 @@ def tune(
     compare: Annotated[
         str, typer.Option(help="Presets tested beside the winner; none = no preset.")
     ] = "paper,modern,best",
+    tensorboard: Annotated[Path | None, typer.Option(metavar="FOLDER", help=TENSORBOARD_HELP)] = None,
+    mlflow: Annotated[str | None, typer.Option(metavar="URI", help=MLFLOW_HELP)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished or another search in the folder.")] = False,
     print_space: Annotated[
         bool,
@@ -81,15 +84,16 @@ def tune(
     }
     request = validate(TuneRequest, asked, where="tune")
     try:
-        results = run_tuning(
-            request,
-            folder,
-            force=force,
-            command=_command(asked, folder),
-            workers=workers,
-            executor=executor,
-            progress=LineProgress(),
-        )
+        with tracked(tensorboard, mlflow):
+            results = run_tuning(
+                request,
+                folder,
+                force=force,
+                command=_command(asked, folder),
+                workers=workers,
+                executor=executor,
+                progress=LineProgress(),
+            )
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted: the same command goes on from {folder}", err=True)
         raise typer.Exit(130) from None

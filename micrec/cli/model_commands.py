@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 import typer
 
 from micrec.console import report_errors, show
+from micrec.tracking.tracking import MLFLOW_HELP, TENSORBOARD_HELP
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,6 +47,8 @@ def train(
         Path | None,
         typer.Option("--from", metavar="MODEL", help="Folder of an earlier model to start from, as train wrote it."),
     ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(metavar="FOLDER", help=TENSORBOARD_HELP)] = None,
+    mlflow: Annotated[str | None, typer.Option(metavar="URI", help=MLFLOW_HELP)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a finished model.")] = False,
 ) -> None:
     """Train one model. The same command resumes an interrupted training.
@@ -62,6 +65,7 @@ def train(
         inputs = [path for path in (data, config, start_from) if path is not None]
         group.by_first(lambda: check_model_folder(out, *inputs, overwrite=force))
         given: dict[str, Any] = {"config": resolved, "start_from": start_from, "overwrite": force}
+        given |= {"tensorboard": tensorboard, "mlflow": mlflow}
         try:
             model = run(data, out, **given, progress=LineProgress() if group.is_first else NoProgress())
         except KeyboardInterrupt:
