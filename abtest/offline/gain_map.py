@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from abtest.offline.dataset_run import DatasetRun, open_datasets
+from abtest.offline.dose_trends import dose_trends
 from abtest.offline.gain_map_scenario import GainMapScenario, Square
 from abtest.offline.row_effects import adjust
 from abtest.offline.row_lifts import TrialPair, outcome, row_lifts
@@ -75,6 +76,8 @@ def gain_map_results(
         "effects": effects,
         "models": list(models.values()),
     }
+    if scenario.across_worlds:
+        results["trends"] = dose_trends(results["squares"], scenario.alpha)
     plain = jsonable(results)
     assert isinstance(plain, dict)
     return plain

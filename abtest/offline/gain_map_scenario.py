@@ -91,6 +91,11 @@ class GainMapScenario(Frozen):
     def seed_numbers(self) -> range:
         return range(self.first_seed, self.first_seed + self.seeds)
 
+    @property
+    def across_worlds(self) -> bool:
+        """Whether the vertical axis has worlds drawn anew, and so replications."""
+        return self.across.keys == ("seed",)
+
     def shown(self) -> dict[str, PanelConfig]:
         """The panels in use, by name."""
         return {name: panel for name, panel in self.panels.items() if not self.only or name in self.only}

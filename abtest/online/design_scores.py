@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from abtest.arms import CONTROL
 from abtest.online.designs import USER, Unit
-from abtest.online.study import mean_interval
 from abtest.stats.clusters import cluster_moments
 from abtest.stats.estimate import Estimate
+from abtest.stats.mean_interval import mean_interval
 from abtest.stats.welch import welch
 
 COLUMNS = ("clicks", "visits")

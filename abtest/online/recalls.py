@@ -8,10 +8,11 @@ import numpy as np
 from abtest.online.experiment import Replication
 from abtest.online.links import CUTOFF
 from abtest.online.simulate import EXPERIMENT
-from abtest.online.study import TONES, dose, mean_interval
+from abtest.online.study import TONES, dose
 from abtest.report.figures import Lines, Series
 from abtest.report.sections import Block, Section
 from abtest.report.tables import Table
+from abtest.stats.mean_interval import mean_interval
 
 
 class Recall(NamedTuple):

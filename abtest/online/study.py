@@ -19,6 +19,7 @@ from abtest.online.online_scenario import PRIMARY
 from abtest.report.figures import Intervals, Lines, Row, Series, Tone
 from abtest.report.sections import Block, Section
 from abtest.report.tables import Table
+from abtest.stats.mean_interval import mean_interval, slopes_over
 
 TONES: tuple[Tone, ...] = ("first", "second", "third", "fourth")
 LEVEL = 0.99  # of the band for the number of intervals that hold the truth
@@ -103,16 +104,6 @@ def summarise(replications: Sequence[Replication], alpha: float) -> list[Summary
         for variant in variants
         for question in _questions([one for one in replications if one.variant == variant])
     ]
-
-
-def mean_interval(values: Sequence[float], alpha: float) -> tuple[float, float] | None:
-    """t interval of a mean; None for fewer than two values."""
-    from scipy.special import stdtrit
-
-    if len(values) < 2:
-        return None
-    half = -float(stdtrit(len(values) - 1, alpha / 2)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
 def pooled(lifts: Sequence[float], errors: Sequence[float], alpha: float) -> tuple[float, float] | None:
@@ -360,8 +351,8 @@ def slope(own: Sequence[Summary], alpha: float) -> tuple[float, tuple[float, flo
     """Slope over the dose, its interval, and the replications behind it; None if there are too few doses.
 
     Each replication has a world, a training and a slope of its own. With several, theirs are the independent
-    observations: the mean slope has a t interval over replications, in which all that differs between them counts
-    (the summary-measures analysis of Matthews et al. 1990). With one, the scatter about its line is all there is.
+    observations: the mean slope has a t interval over replications, in which all that differs between them counts,
+    see :func:`abtest.stats.mean_interval.slopes_over`. With one, the scatter about its line is all there is.
     """
     from scipy.special import stdtrit
 
@@ -371,8 +362,8 @@ def slope(own: Sequence[Summary], alpha: float) -> tuple[float, tuple[float, flo
     values = np.array([one.truths[:runs] for one in own], dtype=float)  # (doses, runs)
     doses = np.array([dose(one.variant) for one in own])
     x = doses - doses.mean()
-    slopes = x @ values / (x @ x)  # (runs,)
-    mean, interval = float(slopes.mean()), mean_interval(slopes.tolist(), alpha)
+    slopes = slopes_over(doses, values)
+    mean, interval = float(np.mean(slopes)), mean_interval(slopes, alpha)
     if interval is None:
         left = values[:, 0] - values[:, 0].mean() - mean * x
         half = -float(stdtrit(len(x) - 2, alpha / 2)) * math.sqrt(float(left @ left) / (len(x) - 2) / float(x @ x))

@@ -66,10 +66,11 @@ def map_sections(results: Results) -> list[Section]:
     parts = [Section("How to read this", _reading(results))]
     for name, panel in _maps(results).items():
         rows = results["scenario"]["rows"]
-        text = f"{rows[panel['row']]['label']} against {rows[panel['against']]['label']}. {_summary(results, name)}"
+        compared = f"{rows[panel['row']]['label']} against {rows[panel['against']]['label']}."
+        told = _trends(results, name) or [_summary(results, name)]
         blocks: list[Block] = [figure_of(results, name, metric) for metric in results["scenario"]["metrics"]]
         blocks += [square_table(results, name, metric) for metric in results["scenario"]["metrics"]]
-        parts.append(Section(panel["label"], (text,), blocks))
+        parts.append(Section(panel["label"], (compared, *told), blocks))
     missing = dict.fromkeys(line for facts in results["datasets"].values() for line in missing_lines(facts))
     parts.append(Section("The worlds", tuple(missing), [_world_table(results)]))
     return [*parts, Section("Switches that were on", [f"{who}: {keys}" for who, keys in _switches(results)])]
@@ -80,6 +81,12 @@ def figure_of(results: Results, name: str, metric: str) -> HeatMap | Lines:
     panel, across = results["scenario"]["panels"][name], results["scenario"]["across"]
     squares = _squares(results, name, metric)
     title = f"{panel['label']}: gain in {metric}"
+    trend = _trend(results, name, metric)
+    if trend is not None:
+        low, high = ([None if ends is None else ends[end] for ends in trend["gain_cis"]] for end in (0, 1))
+        series = Series("mean gain", trend["dials"], trend["gains"], low, high, "first", "dots")
+        caption = f"Mean of {trend['worlds']} worlds; {_level(results)} intervals over worlds."
+        return Lines(title, _axis(panel["dial"]), "gain", [series], caption, level=(0.0, "no gain"))
     if len(across["values"]) == 1:
         low, high = ([None if one["lift_ci"] is None else one["lift_ci"][end] for one in squares] for end in (0, 1))
         lifts = [one["lift"] for one in squares]
@@ -138,7 +145,8 @@ def grid_table(results: Results, name: str, metric: str) -> Table:
         for value in reversed(across["values"])
     ]
     dial = [f"{_axis(panel['dial'])} {value:g}" for value in panel["dial"]["values"]]
-    return Table(f"{panel['label']}: gain in {metric}", (_axis(across), *dial), rows, [_summary(results, name)])
+    notes = _trends(results, name) or [_summary(results, name)]
+    return Table(f"{panel['label']}: gain in {metric}", (_axis(across), *dial), rows, notes)
 
 
 def squares_csv(results: Results) -> str:
@@ -177,6 +185,28 @@ def _summary(results: Results, name: str) -> str:
         f"Of {len(squares)} squares {counts['gain']} show a gain, {counts['loss']} a loss, and {counts['open']} "
         "neither, as their intervals cover 0."
     )
+
+
+def _trend(results: Results, name: str, metric: str) -> Mapping[str, Any] | None:
+    """The gain over the dial, of a map whose other axis is the draw of the world."""
+    return next((one for one in results.get("trends", []) if (one["map"], one["metric"]) == (name, metric)), None)
+
+
+def _trends(results: Results, name: str) -> list[str]:
+    """Mean gain at each dose, and slope, of each metric."""
+    lines = []
+    for one in (found for metric in results["scenario"]["metrics"] if (found := _trend(results, name, metric))):
+        gains = ", ".join(
+            f"{formatting.percent(gain)} {formatting.percent_interval(ends)} at {dial:g}"
+            for dial, gain, ends in zip(one["dials"], one["gains"], one["gain_cis"], strict=True)
+        )
+        line = f"{one['metric']}, mean of {one['worlds']} worlds, intervals over worlds: {gains}."
+        if one["slope"] is not None:
+            ends = one["slope_ci"]
+            interval = "" if ends is None else f" [{100 * ends[0]:+.2f}, {100 * ends[1]:+.2f}]"
+            line += f" It changes by {100 * one['slope']:+.2f} points{interval} from 0 to 1 on the dial."
+        lines.append(line)
+    return lines
 
 
 def _reading(results: Results) -> list[str]:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
+from abtest.offline.dose_trends import dose_trends
 from abtest.offline.gain_map import run_gain_map
 from abtest.offline.gain_map_scenario import GainMapScenario
 from abtest.report.draw import NARROW, draw
@@ -183,6 +186,58 @@ class TestRun:
         again = run(out, train=second)
         assert second.calls == []
         assert again["squares"] == results["squares"]
+
+
+@pytest.fixture(scope="module")
+def anew(tmp_path_factory):
+    """Runs whose vertical axis is the draw of the world."""
+    sets = (
+        "world.items.clicks_per_item=5",
+        "across={label: world, keys: [seed], values: [1, 2, 3]}",
+        "panels.fields.dial.values=[0, 0.5, 1]",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: None)
+        return run(tmp_path_factory.mktemp("anew") / "run", *sets, train=MapTrainer())
+
+
+class TestWorldsAnew:
+    def test_the_slope_is_that_of_the_worlds(self):
+        """By hand: the slope of each world by numpy.polyfit, the intervals by scipy's t."""
+        rng, dials, worlds = np.random.default_rng(0), [0, 0.4, 0.8], [1, 2, 3, 4]
+        lifts = {(dial, world): 0.5 * dial + 0.05 * rng.standard_normal() for world in worlds for dial in dials}
+        named = {"map": "titles", "metric": "hit@5"}
+        squares = [{**named, "dial": dial, "across": world, "lift": lift} for (dial, world), lift in lifts.items()]
+        (found,) = dose_trends(squares, 0.05)
+        slopes = [np.polyfit(dials, [lifts[dial, world] for dial in dials], 1)[0] for world in worlds]
+        assert (found["worlds"], found["dials"]) == (4, dials)
+        assert found["slope"] == pytest.approx(np.mean(slopes))
+        assert found["slope_ci"] == pytest.approx(stats.t.interval(0.95, 3, np.mean(slopes), stats.sem(slopes)))
+        for dial, gain, ends in zip(dials, found["gains"], found["gain_cis"], strict=True):
+            own = [lifts[dial, world] for world in worlds]
+            assert gain == pytest.approx(np.mean(own))
+            assert ends == pytest.approx(stats.t.interval(0.95, 3, gain, stats.sem(own)))
+
+    def test_a_map_with_an_undefined_gain_has_no_trend(self):
+        square = {"map": "titles", "metric": "hit@5", "dial": 0, "across": 1, "lift": None}
+        assert dose_trends([square], 0.05) == []
+
+    def test_results_have_the_trend_of_each_map(self, anew):
+        jsonschema.validate(anew, results_schema())
+        titles, fields = anew["trends"]
+        assert (titles["map"], titles["worlds"], titles["dials"]) == ("titles", 3, [0, 0.5, 1])
+        assert titles["slope"] == pytest.approx(0.4 / 0.3, rel=0.15)
+        assert fields["slope"] == pytest.approx(0.0, abs=0.1)
+
+    def test_the_report_has_the_curve_and_the_slope(self, anew):
+        figure = figure_of(anew, "titles", "hit@5")
+        assert isinstance(figure, Lines)
+        text = map_html(anew)
+        assert "mean of 3 worlds" in text
+        assert "from 0 to 1 on the dial" in text
+
+    def test_without_replicated_worlds_there_is_no_trend(self, out):
+        assert "trends" not in json.loads((out / "results.json").read_text("utf-8"))
 
 
 class TestReport:

@@ -131,14 +131,18 @@ class TestWhatTheTablesTrain:
     )
     def test_a_dose_moves_what_its_loss_needs_and_its_rows_differ_by_the_loss_alone(self, name, loss, keys):
         scenario, _ = load_scenario(SCENARIOS / f"{name}.yaml")
-        ((panel, table),) = scenario.tables().items()
-        worlds = [keys_.world.model_dump() for _, keys_ in table.chosen()]
-        assert panel == loss
+        tables = scenario.tables()
+        assert list(tables) == [loss, "placebo"]
+        worlds = [keys_.world.model_dump() for _, keys_ in tables[loss].chosen()]
         first, last = (flatten(world) for world in (worlds[0], worlds[-1]))
-        assert {key for key in first if first[key] != last[key]} == set(keys)
+        assert {key for key in first if first[key] != last[key]} == {*keys, "seed"}
         assert {first[key] for key in keys} == {0}
-        configs = [table.config(table.chosen()[0].keys, row, 0) for row in ("base", loss)]
-        assert list(differences(configs[1], configs[0])) == [f"contrast.{loss}.weight"]
+        assert len(worlds) == 3 * 5
+        for name, changed in ((loss, f"contrast.{loss}.weight"), ("placebo", "train.batch_size")):
+            table = tables[name]
+            assert list(table.datasets) == list(tables[loss].datasets)
+            base, other = (table.config(table.chosen()[0].keys, row, 0) for row in table.rows)
+            assert list(differences(other, base)) == [changed]
 
     def test_the_map_has_the_three_losses_over_the_same_base_worlds(self):
         scenario, _ = load_scenario(SCENARIOS / "when.yaml")

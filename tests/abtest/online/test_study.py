@@ -15,7 +15,6 @@ from abtest.online.recalls import recall_section, recalls_of
 from abtest.online.study import (
     coverage_band,
     expected_coverage,
-    mean_interval,
     slope,
     study_data,
     study_section,
@@ -26,6 +25,7 @@ from abtest.online.study_reports import DOSE_RESPONSE, MISSPECIFIED, ONLINE_AB
 from abtest.online.truth import TrueLift
 from abtest.online.world_comparison import fault_costs, fault_section, spillovers
 from abtest.scenario_files import load_scenario
+from abtest.stats.mean_interval import mean_interval
 from simulator.platform.arms import assign
 
 SCENARIOS = Path(__file__).parents[3] / "scenarios"
