@@ -123,13 +123,13 @@ def users_per_second(trainer: Trainer, dataset: Dataset) -> float:
     return len(task.user_ids) / seconds_of(lambda: fitted.evaluate(task, coverage=False), trainer.device, rounds=2)
 
 
-def memory_gb(device: torch.device) -> float:
+def memory(device: torch.device) -> str:
     """Most memory of the device that was in use since it was last asked."""
     if device.type != "cuda":
-        return float("nan")
+        return "is counted on a GPU"
     found = torch.cuda.max_memory_allocated() / 1e9
     torch.cuda.reset_peak_memory_stats()
-    return found
+    return f"{found:.2f} GB at most"
 
 
 def report(name: str, work: StepWork, rate: float, device: Device, *, bf16: bool) -> None:
@@ -175,9 +175,9 @@ def main() -> None:
     for name, keys in MODELS.items():
         trainer = trainer_of(dataset, keys, options)
         rate = samples_per_second(trainer, steps=steps, rounds=2 if options.small else 5)
-        peak = memory_gb(device)
+        peak = memory(device)
         report(name, count_step(trainer)[0], rate, found, bf16=options.bf16)
-        print(f"        memory {peak:.2f} GB; evaluation {users_per_second(trainer, dataset):,.0f} users/s")
+        print(f"        memory {peak}; evaluation {users_per_second(trainer, dataset):,.0f} users/s")
 
 
 if __name__ == "__main__":

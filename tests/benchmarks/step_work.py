@@ -4,6 +4,7 @@ Every operation reads what it needs of its arguments and writes its result once:
 look-up the rows that it reads count, not the table. Counted on a CPU, with the shapes that a GPU would see.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -91,7 +92,12 @@ def size_of(tensors: list[Tensor]) -> int:
 
 
 def count_step(trainer: Trainer) -> tuple[StepWork, dict[str, int]]:
-    """The work of a step of fixed shapes, after one that warms up, and the bytes of each operation."""
+    """The work of a step of fixed shapes, after one that warms up, and the bytes of each operation.
+
+    Without bringing whole tables up to date, which only the first hundreds of steps do.
+    """
+    if trainer.optimizer._skipped is not None:
+        trainer.optimizer._skipped.flush_at = math.inf
     order, size = trainer.order(1), trainer.config.train.batch_size
     rows, n_clicks = order[:size], trainer.clicks_of_batches(order)[0]
     trainer.step(rows, n_clicks)

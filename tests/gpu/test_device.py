@@ -20,7 +20,19 @@ from micrec.fitting import fit
 from micrec.models.table import EmbeddingTable
 from micrec.optim import RowSparseAdam, adam
 from micrec.progress import NoProgress
-from tests.gpu.twins import FORMS, LOSSES, OFF, assert_close, bases, batches, config_of, steps, trainer_of, waits
+from tests.gpu.twins import (
+    FORMS,
+    LOSSES,
+    OFF,
+    assert_close,
+    bases,
+    batches,
+    config_of,
+    preset_of,
+    steps,
+    trainer_of,
+    waits,
+)
 
 pytestmark = pytest.mark.gpu
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # of losses, float32
@@ -64,8 +76,9 @@ class TestTheSameAsOnACpu:
             trainer_of(dataset, config_of(base, train={"bf16": flag}), device=device) for flag in (False, True)
         )
         batch = batches(exact, 1)[0]
+        found = rough.losses(*batch)
         for name, loss in exact.losses(*batch).items():
-            assert rough.losses(*batch)[name].item() == pytest.approx(loss.item(), rel=BF16), name
+            assert found[name].item() == pytest.approx(loss.item(), rel=BF16), name
 
     def test_catchup_is_dense_adam(self, device):
         """600 steps on some rows of a table at a time, which meets every part of the closed form."""
@@ -115,8 +128,7 @@ class TestEvaluationIsThatOfACpu:
     @pytest.mark.parametrize("preset", ["paper", "modern", "best"])
     def test_metrics_of_a_trained_model(self, dataset, device, preset):
         """Of one set of weights; a tie that rounding breaks may move a click by a rank."""
-        changes = {"preset": preset, "train": {"device": "cpu", "epochs": 1}, "evaluation": {"cutoffs": [10, 100]}}
-        config = config_of("fism" if preset == "best" else "ican", **changes)
+        config = preset_of(preset, train={"device": "cpu", "epochs": 1}, evaluation={"cutoffs": [10, 100]})
         fitted = fit(dataset, config)
         task = evaluation_task(dataset, temporal_split(dataset.clicks, config.split), config.evaluation, "test")
         expected = fitted.evaluate(task).metrics

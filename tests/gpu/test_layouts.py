@@ -8,6 +8,7 @@ import torch
 
 from micrec.optim import adam
 from micrec.shapes import fixed_shapes, marked, slots_of, sums_by_slot
+from tests.benchmarks.step_work import Traffic, count_step
 from tests.gpu.twins import (
     FORMS,
     LOSSES,
@@ -16,6 +17,7 @@ from tests.gpu.twins import (
     bases,
     batches,
     config_of,
+    preset_of,
     share_draws,
     trainer_of,
     waits,
@@ -27,7 +29,6 @@ UNLIKE = ("afn",)  # its normalisation counts the items of a step
 
 
 SWITCHES = {
-    "modern": {"preset": "modern"},
     "sessions": {"train": {"rows": "session", "context": "before_session"}},
     "sessions, personal": {
         "train": {"rows": "session", "context": "other_sessions"},
@@ -75,6 +76,10 @@ class TestNothingWaits:
     @pytest.mark.parametrize("name", SWITCHES)
     def test_in_a_step_with_other_switches(self, dataset, name):
         assert waits(trainer_of(dataset, config_of(**SWITCHES[name]), fixed=True)) == []
+
+    @pytest.mark.parametrize("preset", ["modern", "best"])
+    def test_in_a_step_of_a_preset(self, dataset, preset):
+        assert waits(trainer_of(dataset, preset_of(preset), fixed=True)) == []
 
     @pytest.mark.parametrize("update", ["catchup", "lazy"])
     def test_in_a_step_of_row_sparse_tables(self, dataset, monkeypatch, update):
@@ -184,3 +189,30 @@ def test_redraws_of_fixed_number_keep_clicked_items_out():
         )
     assert (items[valid] % 2 == 1).all()
     assert float((~valid).float().mean()) == pytest.approx(0.5**4, rel=0.1)
+
+
+class TestTheWorkOfAStepIsCounted:
+    """By ``tests/benchmarks/step_work.py``, which the plan of docs/scale.md rests on."""
+
+    def test_products_and_look_ups_by_hand(self):
+        left, right = torch.ones(10, 20), torch.ones(20, 30)
+        table, codes, three = torch.ones(1000, 8), torch.tensor([1, 2, 2]), torch.ones(3, 8)
+        for work, expected in (
+            (lambda: left @ right, 4 * (10 * 20 + 20 * 30 + 10 * 30)),
+            (lambda: left.add_(1.0), 2 * 4 * 10 * 20),
+            (lambda: torch.nn.functional.embedding(codes, table), 3 * (8 + 2 * 4 * 8)),  # codes, rows read and written
+            (lambda: table.index_copy_(0, codes, three), 3 * (8 + 2 * 4 * 8)),
+            (lambda: left.T, 0),
+        ):
+            with Traffic() as seen:
+                work()
+            assert seen.bytes == expected
+
+    def test_a_step_of_more_rows_moves_more(self, dataset):
+        few, many = (
+            count_step(trainer_of(dataset, config_of(train={"batch_size": rows}), fixed=True))[0] for rows in (8, 32)
+        )
+        assert (few.rows, many.rows) == (8, 32)
+        assert few.bytes < many.bytes < 4 * few.bytes  # what goes over tables and catalogue does not grow
+        assert few.flops < many.flops <= 4 * few.flops
+        assert few.launches == many.launches  # shapes depend on nothing else

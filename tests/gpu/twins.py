@@ -17,6 +17,7 @@ from micrec.item_losses.feature_loss import FeatureDraw
 from micrec.item_losses.pair_loss import PairDraw, PositivePairs
 from micrec.item_losses.pseudo_clicks import PseudoClicks
 from micrec.models.layers import SeededDropout
+from micrec.presets import PRESETS
 from micrec.settings import merge
 from micrec.shapes import fixed_shapes
 from micrec.towers import TOWERS
@@ -54,6 +55,16 @@ def config_of(base: str = "ican", **changes: Any) -> Config:
     """Tiny towers of a base model."""
     heads = {"options": {"heads": 2}} if base in WITH_HEADS else {}
     return Config.model_validate(merge(merge(SMALL, {"model": {"name": base, **heads}}), changes))
+
+
+def preset_of(name: str, **changes: Any) -> Config:
+    """A preset with tiny towers."""
+    small = {"embedding_dim": 8, "hidden": [12, 8]}
+    options = {"title_dim": 4} if name == "best" else {"heads": 2}
+    keys = merge(
+        PRESETS[name].model_dump(mode="json"), {"model": {**small, "options": options}, "train": {"batch_size": ROWS}}
+    )
+    return Config.model_validate(merge(keys, changes))
 
 
 def trainer_of(dataset: Dataset, config: Config, *, device: str = "cpu", fixed: bool | None = None) -> Trainer:
