@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from micrec.data.dataset import CLICK_ARRAYS, Clicks, Dataset
+from micrec.data.dataset_card import CARD_FILE, write_card
 from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, encode_table
 from micrec.data.mapped import (
     MANIFEST,
@@ -107,6 +108,8 @@ def write_tables(
         if encoder.n_rows == 0:
             faults.add(EMPTY_LOG)
     faults.raise_any(f"{schema.name}: not a valid dataset, nothing was written")
+    with writable(folder / CARD_FILE):
+        write_card(folder, schema)
 
 
 def write_schema(folder: Path, schema: DatasetSchema) -> None:

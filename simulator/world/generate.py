@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from micrec.data.store import new_folder, partial_of, write_schema
+from micrec.data.dataset_card import CARD_FILE, write_card
+from micrec.data.store import new_folder, partial_of, writable, write_schema
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.parallel import ExecutorLike, check_executor, is_local
@@ -109,6 +110,8 @@ def generate_world(
         remove_cut_files(folder)
         shutil.rmtree(folder / BUILD)
         write_schema(folder, dataset_schema(config))
+        with writable(folder / CARD_FILE):
+            write_card(folder, dataset_schema(config))
     seconds = time.perf_counter() - started_s
     return Generated(
         out, drawn.users, published_items(config), drawn.clicks, folder_bytes(out), seconds, drawn.clicks_per_s
