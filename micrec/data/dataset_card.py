@@ -63,9 +63,7 @@ def card_of(folder: Path, schema: DatasetSchema) -> str:
     ]
     front = yaml.safe_dump(_front_matter(schema, rows["clicks"], files), sort_keys=False, allow_unicode=True, width=120)
     truth = (
-        [
-            "`ground_truth/` holds what a model must not see: why each click was made, and the hidden tastes and topics.\n"
-        ]
+        ["`ground_truth/` holds what no model may see: why each click was made, hidden tastes and topics.\n"]
         if (folder / "ground_truth").is_dir()
         else []
     )
