@@ -24,6 +24,7 @@ class ContrastDraw(NamedTuple):
 
     batch_items: Tensor  # (A,) clicked items, distinct unless contrast.feature.duplicates is mask
     losses: dict[str, Drawn]  # of each loss, by its name
+    factors: dict[str, float] | None = None  # by which losses are multiplied, where this is a part of the draw
 
     def item_ids(self) -> list[Tensor]:
         """Flat item ids whose tower output is needed."""
@@ -128,11 +129,21 @@ class ItemContrast(nn.Module):
 
     def forward(self, draw: ContrastDraw, pool: ItemPool, model: TwoTower, streams: Streams) -> dict[str, Tensor]:
         """The weighted losses of one step, each of shape (), by name."""
-        weights = self.config.losses
+        weights = {name: keys.weight for name, keys in self.config.losses.items()}
+        if draw.factors is not None:
+            weights = {name: weights[name] * factor for name, factor in draw.factors.items()}
         return {
-            name: weights[name].weight * loss(draw.losses[name], pool, model, streams[name])
+            name: weights[name] * loss(draw.losses[name], pool, model, streams[name])
             for name, loss in self._all().items()
         }
+
+    def part(self, draw: ContrastDraw, rank: int, size: int) -> ContrastDraw:
+        """What process ``rank`` of ``size`` computes of a draw; the losses of all add up to those of the draw."""
+        parts = {name: loss.part(draw.losses[name], rank, size) for name, loss in self._all().items()}
+        nothing = draw.batch_items[:0]  # a loss that needs them names them itself
+        return ContrastDraw(
+            nothing, {name: part for name, (part, _) in parts.items()}, {name: by for name, (_, by) in parts.items()}
+        )
 
     def _all(self) -> dict[str, Any]:
         return dict(self.losses.items())

@@ -320,6 +320,7 @@ class Trainer:
             model.noise_range = (*history.offsets[own[[0, -1]] + own.new_tensor([0, 1])].tolist(), len(history.values))
             positions, batch, negatives = positions[share.rows], batch.part(*share[:2]), negatives.part(share.clicks)
             history, counted = history.take(own), None if counted is None else counted.take(own)
+            draw = None if draw is None else self.contrast.part(draw, self.group.rank, self.group.size)
         tower = [batch.targets, negatives.items, *([] if draw is None else draw.item_ids())]
         pool = ItemPool(model, data.fields.items, self.index, tower, history)
         users = data.fields.users
@@ -328,10 +329,11 @@ class Trainer:
         model.noise_range = None
         batch = batch._replace(terms=self._terms(positions, counted, pool))
         user_emb, batch = self._read_out(user_emb, batch, pool)
-        losses = {"matching": self.matching(user_emb, batch, negatives, pool)}
+        matching = self.matching(user_emb, batch, negatives, pool)
+        losses = {"matching": matching if share is None else matching * share.weight}
         if draw is not None:
             losses |= self.contrast(draw, pool, model, self.generators)
-        return losses if share is None else share.of(losses)
+        return losses
 
     def _terms(self, positions: Tensor, counted: Ragged | None, pool: ItemPool) -> ScoreTerms | None:
         """What the scores of a step hold beside the dot product; None where the model has nothing of the kind."""

@@ -118,6 +118,13 @@ class ItemLoss(nn.Module):
         """
         return self.draw(items[real], pool, generator)
 
+    def part(self, drawn: Any, rank: int, size: int) -> tuple[Any, float]:
+        """What process ``rank`` of ``size`` computes of what was drawn, and a factor: all add up to the loss.
+
+        By default every process computes all of it.
+        """
+        return drawn, 1.0 / size
+
     @abstractmethod
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """The loss of what was drawn, not weighted, shape ()."""

@@ -33,6 +33,22 @@ class PairDraw(NamedTuple):
         negatives = self.negatives if self.pool is None else self.pool
         return [ids.flatten() for ids in (self.anchors, self.positives, negatives)]
 
+    def groups(self, start: int, stop: int, group_size: int) -> "PairDraw":
+        """Some consecutive groups with their anchors."""
+        anchors = slice(start * group_size, stop * group_size)
+        return self._replace(
+            anchors=self.anchors[anchors],
+            positives=self.positives[anchors],
+            positive_mask=self.positive_mask[anchors],
+            negatives=self.negatives[start:stop],
+            negative_mask=self.negative_mask[anchors],
+        )
+
+    def counted(self, denominator: str) -> int:
+        """Anchors that a mean over anchors counts."""
+        counts = self.positive_mask.any(dim=1)
+        return int((counts if denominator == "with_positive" else counts & self.negative_mask.any(dim=1)).sum())
+
 
 class PositivePairs(NamedTuple):
     """The same where no negatives are drawn."""
@@ -132,6 +148,16 @@ class PairLoss(ItemLoss):
         allowed = ~positives.contains(anchors[:, None], per_anchor)  # neither itself nor one of its positives
         allowed &= allowed.cumsum(dim=1, dtype=torch.int32) <= wanted  # each anchor keeps its first `wanted`
         return PairDraw(anchors, drawn.clamp_min(0), known, negatives, allowed, None if real is None else pool)
+
+    def part(self, drawn: Any, rank: int, size: int) -> tuple[Any, float]:
+        """Whole groups of anchors; the other forms compare every anchor with all."""
+        if not isinstance(drawn, PairDraw):
+            return super().part(drawn, rank, size)
+        n_groups, contrast = len(drawn.negatives), self.contrast
+        own = drawn.groups(n_groups * rank // size, n_groups * (rank + 1) // size, contrast.group_size)
+        if contrast.reduction == "sum":
+            return own, 1.0
+        return own, own.counted(contrast.denominator) / max(1, drawn.counted(contrast.denominator))
 
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         if self.form == "pseudo_clicks":

@@ -2,10 +2,10 @@
 
 All processes draw the same batch, histories and negatives, since their random streams are the same, and each computes
 the matching loss of its rows. With T clicks in the batch and T_r of them in rank r's rows, the mean over all is the sum
-over r of (T_r / T) times the mean of r. Item losses are computed by all, each counting 1 / W.
+over r of (T_r / T) times the mean of r. Item losses say how they are divided (``ItemLoss.part``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -23,11 +23,6 @@ class BatchShare(NamedTuple):
     rows: slice
     clicks: slice
     weight: float
-    item_weight: float  # of an item loss, which every process computes
-
-    def of(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What this process contributes to the losses of the batch, by name."""
-        return {name: loss * (self.weight if name == "matching" else self.item_weight) for name, loss in losses.items()}
 
 
 def share_of(batch: Batch, group: RankGroup, reduction: Reduction) -> BatchShare:
@@ -42,7 +37,7 @@ def share_of(batch: Batch, group: RankGroup, reduction: Reduction) -> BatchShare
         edges = torch.searchsorted(batch.rows, torch.tensor([start, stop], device=batch.rows.device)).tolist()
         clicks = slice(*edges)
     share = (clicks.stop - clicks.start) / len(batch.targets) if reduction == "mean" else 1.0
-    return BatchShare(slice(start, stop), clicks, 0.0 if borrowed else share, 1.0 / group.size)
+    return BatchShare(slice(start, stop), clicks, 0.0 if borrowed else share)
 
 
 class GradientExchange:

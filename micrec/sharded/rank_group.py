@@ -7,6 +7,7 @@ processes, in the same order.
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -184,7 +185,7 @@ def working_together(store: dist.Store, rank: int, size: int) -> Iterator[RankGr
         dist.init_process_group(backend, store=dist.PrefixStore("torch", store), rank=rank, world_size=size)
         _joined.append(group)
         yield group
-        dist.barrier()  # nobody leaves while another still writes
+        group.add_up(torch.zeros(1))  # nobody leaves while another still writes
         dist.destroy_process_group()
     except MicrecError as fault:
         group.end_together(f"error: {fault}")
@@ -206,4 +207,6 @@ def _is_loss(fault: RuntimeError) -> bool:
 
 
 def _first_line(fault: RuntimeError) -> str:
-    return str(fault).strip().splitlines()[0][:120].rstrip(". ") if str(fault).strip() else type(fault).__name__
+    """What torch says, without the place in its code."""
+    lines = re.sub(r"^\[[^\]]*\]\s*", "", str(fault).strip()).splitlines()
+    return lines[0].split(". ")[0][:160].rstrip(".") if lines else type(fault).__name__

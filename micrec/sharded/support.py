@@ -42,6 +42,12 @@ def _unsupported(config: Config, warm_start: bool) -> Iterator[str]:
     for key, share in (("dropout", model.dropout), ("id_dropout", model.id_dropout)):
         if share > 0:
             yield f"model.{key}: must be 0, got {share}: each process would draw for its own rows alone; set 0, {_CURE}"
+    if model.history_dropout > 0 and model.tower.load().counts_clicks and config.softmax.negatives != "full":
+        yield (
+            f"model.history_dropout: must be 0 for {model.name} with softmax.negatives {config.softmax.negatives}, got "
+            f"{model.history_dropout}: which click a draw hides depends on the items of the whole batch; set 0, take "
+            f"negatives full, {_CURE}"
+        )
     if config.softmax.denominator == "negatives_only":
         yield (
             "softmax.denominator: must be with_positive, got negatives_only: how many rows have negatives, which its "

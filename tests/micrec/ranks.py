@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from micrec.sharded.rank_group import RankGroup, working_together
 
-TIMEOUT_S = 60
+TIMEOUT_S = 300  # on a machine with other work every message waits for its turn
 
 
 def in_ranks(size: int, folder: Path, work: Callable[[RankGroup], Any]) -> list[Any]:

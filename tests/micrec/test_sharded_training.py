@@ -37,7 +37,7 @@ SMALL = {
     "model": {"embedding_dim": 8, "hidden": [12, 8], "options": {"heads": 2}, "history_length": 5},
     "softmax": {"num_negatives": 5},
     "contrast": {"semantic": {"svd_dim": 4, "top_k": 3, "negatives": 5}, "session": {"negatives": 5}},
-    "train": {"batch_size": 101, "epochs": 3, "device": "cpu", "shard_rows": 8, "metric": "hit@3"},
+    "train": {"batch_size": 147, "epochs": 3, "device": "cpu", "shard_rows": 8, "metric": "hit@3"},
     "evaluation": {"cutoffs": [3, 10], "cold_clicks": 2},
     "optim": {"learning_rate": 0.01},
 }
@@ -54,8 +54,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "sum": {"train": {"reduction": "sum", "context": "profile"}, "model": FM | {"history_dropout": 0.3}},
     "lazy": {"optim": {"embedding_update": "lazy"}, "model": FM},
+    "nothing_divided": {"train": {"shard_rows": 1000}, "model": FM},
 }
-WITHOUT_TITLES = {"semantic": {"weight": 0}}  # Polars reads them, and its threads do not survive a fork
+WITHOUT_TITLES = {"feature": {"weight": 0}, "semantic": {"weight": 0}}  # Polars reads them; it survives no fork
 NO_GRADIENT = ".qkv.bias"  # keys' part: softmax does not see it, and Adam makes a step of rounding errors
 
 
@@ -78,7 +79,7 @@ def best_config() -> Config:
     return Config.model_validate(merge(merge(PRESETS["best"].model_dump(), keys), changes))
 
 
-def train(dataset: Dataset, config: Config, epochs: int = 2) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
+def train(dataset: Dataset, config: Config, epochs: int = 1) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
     """Losses of each epoch, and the weights after them."""
     trainer = Trainer(dataset, dataset.clicks[temporal_split(dataset.clicks, config.split).train], config)
     losses = [trainer.epoch(NoProgress()).losses for _ in range(epochs)]
@@ -116,7 +117,8 @@ def test_two_processes_train_what_one_trains(dataset, of_two, name):
 def test_catching_up_on_divided_rows_equals_dense_adam(dataset, tmp_path, monkeypatch):
     """Tables are divided, and their skipped steps made up for by the owners of the rows."""
     monkeypatch.setitem(adam.DENSE_NUMBERS, "cpu", 0)
-    sparse = {"model": FM, "train": {"batch_size": 31}}
+    sparse = {"model": FM, "train": {"batch_size": 40}, "softmax": {"negatives": "in_batch"}}
+    sparse |= {"contrast": {"session": {"weight": 0}} | WITHOUT_TITLES}
 
     def work(group: RankGroup) -> tuple:
         config = config_of(sparse)
@@ -134,7 +136,7 @@ def test_catching_up_on_divided_rows_equals_dense_adam(dataset, tmp_path, monkey
 
 def test_a_checkpoint_of_two_goes_on_with_one_and_with_four(dataset, tmp_path):
     """Interrupted in the search, in which the best weights are kept; the end is that of one process undisturbed."""
-    config = config_of({"model": FM, "train": {"refit": False, "epochs": 4}, "contrast": WITHOUT_TITLES})
+    config = config_of({"model": FM, "train": {"refit": False, "batch_size": 250}, "contrast": WITHOUT_TITLES})
 
     def run(folder: Path | None, stop_after: int = 99) -> tuple | None:
         def stop(epoch: int, metric: float) -> None:
@@ -169,7 +171,7 @@ def _die_after(file: Path) -> None:
 
 def test_a_killed_process_is_started_again_and_the_result_is_the_same(dataset, tmp_path, capfd):
     """Under torchrun's own agent; the model is to the bit that of two processes that nobody disturbed."""
-    config = config_of({"model": FM, "train": {"epochs": 12, "patience": 0}, "contrast": WITHOUT_TITLES})
+    config = config_of({"model": FM, "train": {"batch_size": 250}, "contrast": WITHOUT_TITLES})
     launch = LaunchConfig(
         1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=1, start_method="fork"
     )
@@ -204,6 +206,7 @@ def test_processes_with_other_data_are_refused(tmp_path, capfd):
     [
         ({"model": {"dropout": 0.1}}, "model.dropout: must be 0, got 0.1"),
         ({"model": {"id_dropout": 0.1}}, "model.id_dropout: must be 0"),
+        ({"model": {"name": "fism", "history_dropout": 0.1}}, "model.history_dropout: must be 0 for fism"),
         ({"softmax": {"denominator": "negatives_only"}}, "softmax.denominator"),
         ({"contrast": {"feature": {"form": "momentum"}}}, "contrast.feature.form"),
         ({"train": {"compile": True}}, "train.compile"),
