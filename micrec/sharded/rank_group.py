@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
@@ -179,6 +180,7 @@ def joined() -> Iterator[RankGroup]:
 @contextmanager
 def working_together(store: dist.Store, rank: int, size: int) -> Iterator[RankGroup]:
     """As ``joined``, for a process that knows its place among ``size`` others, which meet at ``store``."""
+    store = store_of_attempt(store, rank, size)
     group = RankGroup(rank, size, dist.PrefixStore("micrec", store))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
@@ -198,6 +200,25 @@ def working_together(store: dist.Store, rank: int, size: int) -> Iterator[RankGr
         )
     finally:
         _joined.clear()
+
+
+def store_of_attempt(store: dist.Store, rank: int, size: int) -> dist.Store:
+    """A part of a store for these very processes.
+
+    When torchrun starts processes again it may hand them the store of those that died, with their addresses. So each
+    process leaves a name of its own, and rank 0 answers whoever has come with the name of the attempt.
+    """
+    own = uuid.uuid4().hex
+    if rank != _FIRST_RANK:
+        store.set(f"hello/{rank}", own)
+        attempt = store.get(f"welcome/{own}").decode()  # waits
+        store.add(f"here/{attempt}", 1)
+        return dist.PrefixStore(attempt, store)
+    while store.add(f"here/{own}", 0) < size - 1:
+        for other in range(1, size):
+            store.set(f"welcome/{store.get(f'hello/{other}').decode()}", own)
+        time.sleep(0.01)
+    return dist.PrefixStore(own, store)
 
 
 def _is_loss(fault: RuntimeError) -> bool:
