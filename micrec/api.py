@@ -338,7 +338,7 @@ def train(
         inputs, target = [path for path in (source, file) if path is not None], folder
         group.by_first(lambda: check_model_folder(target, *inputs, overwrite=overwrite))
     earlier = None if start_from is None else EarlierModel.read(Path(start_from) / MODEL)
-    dataset = _dataset(data, progress)
+    dataset = group.one_first(lambda: _dataset(data, progress))
     if progress is not None:
         say_memory(progress, training_memory(dataset, resolved, keeps_checkpoint=folder is not None))
     _use_threads(resolved)
@@ -389,8 +389,9 @@ def load_model(folder: StrPath, data: Dataset | StrPath, *, device: str = "auto"
         'fm'
     """
     from micrec.model_folder import load_model as read_model
+    from micrec.sharded.rank_group import present
 
-    path, dataset = Path(folder), _dataset(data)
+    path, dataset = Path(folder), present().one_first(lambda: _dataset(data))
     if not (path / MODEL).is_dir():
         if (path / CHECKPOINT).is_dir():
             raise MicrecError(f"{path}: its training is unfinished: give the same micrec train command again.")

@@ -115,6 +115,13 @@ class RankGroup:
         found: Value = told["value"]
         return found
 
+    def one_first(self, work: Callable[[], Value]) -> Value:
+        """What ``work`` returns; on each machine one process does it before the others, and may leave them files."""
+        leads = self.alone or os.environ.get("LOCAL_RANK", str(self.rank)) == "0"
+        found = [work()] if leads else []
+        self.add_up(torch.zeros(1))
+        return found[0] if leads else work()
+
     def check_same(self, given: Mapping[str, str], what: str) -> None:
         """Stop the process whose values are not those of the first; all take part.
 
