@@ -260,7 +260,7 @@ class TrainedModel(Displayed):
         """Index the items for serving, as ``micrec index`` does.
 
         Args:
-            kind: ``flat`` searches exactly, ``ivf``, ``hnsw`` and ``tree`` approximately.
+            kind: ``flat`` searches exactly, ``ivf``, ``ivfpq``, ``hnsw`` and ``tree`` approximately.
             catalogue: ``train``: items with training clicks; ``all``: every item.
             k: One more list length at which agreement with exact search is measured, beside 10, 50, 100 and 500.
 

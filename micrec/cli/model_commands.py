@@ -135,7 +135,7 @@ def index(
     folder: Annotated[Path, typer.Argument(help="Folder that micrec train wrote.")],
     data: Annotated[Path, typer.Argument(help="The dataset folder it was trained on.")],
     out: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
-    kind: Annotated[str, typer.Option(help="flat (exact), ivf, hnsw or tree.")] = "flat",
+    kind: Annotated[str, typer.Option(help="flat (exact), ivf, ivfpq, hnsw or tree.")] = "flat",
     catalogue: Annotated[str, typer.Option(help="train: items with training clicks; all: every item.")] = "train",
     k: Annotated[
         int | None,

@@ -23,6 +23,7 @@ from micrec.retrieval.index import (
     Index,
     IndexKind,
     IndexReport,
+    fits_width,
     index_from,
     index_tensors,
     present_form,
@@ -115,8 +116,8 @@ class Bundle:
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
-        """The vectors of the index, shape (M, D)."""
-        return stored_vectors(self.index)
+        """The vectors of the index, shape (M, D); see ``exact_vectors`` for an index of codes."""
+        return stored_vectors(self.index)[:, : self.model.score_dim]
 
 
 def save_bundle(bundle: Bundle, folder: Path, *, overwrite: bool = False) -> None:
@@ -199,7 +200,7 @@ def _check(bundle: Bundle) -> None:
         IndexReport.of(bundle.manifest["index"])
     if bundle.users.n != len(bundle.clicks.offsets) - 1:
         raise ValueError(f"there are {bundle.users.n:,} users and clicks of {len(bundle.clicks.offsets) - 1:,}")
-    if bundle.index.d != bundle.model.score_dim:
+    if not fits_width(bundle.index, bundle.model.score_dim):
         raise ValueError(
             f"the index holds vectors of {bundle.index.d} numbers, the towers give {bundle.model.score_dim}"
         )

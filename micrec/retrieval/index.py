@@ -1,4 +1,4 @@
-"""Indexes by inner product (flat, IVF and HNSW by FAISS, and a tree), and their recall against exact search."""
+"""Indexes by inner product (flat, IVF, IVF-PQ and HNSW by FAISS, and a tree), and their recall against exact search."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from micrec.retrieval.tree import TreeIndex
 
-IndexKind = Literal["flat", "ivf", "hnsw", "tree"]
-INDEX_KINDS: tuple[IndexKind, ...] = ("flat", "ivf", "hnsw", "tree")
+IndexKind = Literal["flat", "ivf", "ivfpq", "hnsw", "tree"]
+INDEX_KINDS: tuple[IndexKind, ...] = ("flat", "ivf", "ivfpq", "hnsw", "tree")
 Index = faiss.Index | TreeIndex
 
 POINTS_PER_CELL = 39  # FAISS wants at least as many to place the centre of an IVF cell
 SEARCHED_CELLS = 8  # one cell in so many is searched, or more for a long list
+CODE_NUMBERS, CODE_BITS = 2, 8  # of ivfpq: numbers of a vector that one code stands for, and its bits
 LINKS, BUILD_WIDTH, SEARCH_WIDTH = 32, 200, 256  # of HNSW
 DEPTHS = (10, 50, 100, 500)  # list lengths at which recall is measured
 ROUNDING = 1e-6  # of the product of two lengths: what an inner product in float32 may be off by
@@ -37,7 +38,7 @@ class IndexReport(NamedTuple):
     kind: IndexKind
     items: int
     queries: int
-    cells: int | None  # of ivf
+    cells: int | None  # of ivf and ivfpq
     depths: tuple[DepthRecall, ...]  # ascending; a list as long as the index returns every item and is left out
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +94,8 @@ def build_index(vectors: NDArray[np.float32], kind: IndexKind) -> Index:
 
     - flat: every vector is compared; exact.
     - ivf: vectors in 4 sqrt(M) cells around centres by k-means, of which one in eight is searched.
+    - ivfpq: the same cells, in which a code of eight bits stands for two numbers of a vector (product quantisation,
+      Jégou et al. 2011): an eighth of the memory, and scores that are near. For catalogues of millions.
     - hnsw: a graph of 32 links per vector. Built by inner product, not by distance, which would rank otherwise.
       Several threads build it, so that two builds may differ in a few links.
     - tree: a balanced binary tree, of which a beam search looks into some leaves, see ``micrec.retrieval.tree``.
@@ -109,11 +112,16 @@ def build_index(vectors: NDArray[np.float32], kind: IndexKind) -> Index:
     index: Any
     if kind == "flat":
         index = faiss.IndexFlatIP(dim)
-    elif kind == "ivf":
+    elif kind in ("ivf", "ivfpq"):
         cells = max(1, min(int(4 * np.sqrt(n)), n // POINTS_PER_CELL))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, cells, metric)
+        if kind == "ivfpq":
+            vectors = _widened(vectors, dim + dim % CODE_NUMBERS)
+            index = _coded(vectors.shape[1], cells, metric)
+        else:
+            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, cells, metric)
         index.cp.min_points_per_centroid = 1  # no warning about a catalogue too small for one full cell
-        index.train(vectors)
+        least = 1 << CODE_BITS if kind == "ivfpq" else 0  # codes are centres, of which there are not more than vectors
+        index.train(vectors if n >= least else np.resize(vectors, (least, vectors.shape[1])))
         index.nprobe = -(-cells // SEARCHED_CELLS)
     else:
         index = faiss.IndexHNSWFlat(dim, LINKS, metric)
@@ -142,7 +150,7 @@ def search(index: Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[
     found = min(k, index.ntotal)
     if len(queries) == 0 or found == 0:
         return scores, rows
-    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    queries = _widened(np.ascontiguousarray(queries, dtype=np.float32), index.d)
     ask: Any = index.search
     scores[:, :found], rows[:, :found] = ask(queries, found, params=_width(index, found))
     short = (rows[:, :found] < 0).any(axis=1)
@@ -151,8 +159,39 @@ def search(index: Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[
     return scores, rows
 
 
+def _coded(dim: int, cells: int, metric: int) -> Any:
+    """An untrained index of codes; what is stored can be asked for by its row."""
+    index: Any = faiss.IndexIVFPQ(faiss.IndexFlatIP(dim), dim, cells, dim // CODE_NUMBERS, CODE_BITS, metric)
+    index.pq.cp.min_points_per_centroid = 1
+    index.set_direct_map_type(faiss.DirectMap.Array)  # type: ignore[attr-defined]
+    return index
+
+
+def _widened(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """Vectors (n, D) with zeros behind, up to ``dim`` numbers: no product changes."""
+    missing = dim - vectors.shape[1]
+    return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
+
+
+def fits_width(index: Index, dim: int) -> bool:
+    """Whether the index holds vectors of ``dim`` numbers."""
+    return index.d == dim + (dim % CODE_NUMBERS if index_kind(index) == "ivfpq" else 0)
+
+
+def vectors_at(index: Index, rows: NDArray[np.int64], dim: int) -> NDArray[np.float32] | None:
+    """What an index of codes makes of some rows, shape (m, D), by which it scores them; None: it keeps the vectors."""
+    if index_kind(index) != "ivfpq":
+        return None
+    reconstruct: Any = index.reconstruct_batch  # type: ignore[union-attr]
+    found: NDArray[np.float32] = reconstruct(rows)[:, :dim] if len(rows) else np.empty((0, dim), np.float32)
+    return found
+
+
 def stored_vectors(index: Index) -> NDArray[np.float32]:
-    """All vectors of an index in the order of its rows, shape (M, D); of ivf and tree a copy, else what it holds."""
+    """All vectors of an index in the order of its rows, shape (M, D); of ivf and tree a copy, else what it holds.
+
+    Of ivfpq what its codes stand for, which is near; ``exact_vectors`` has the vectors themselves.
+    """
     if isinstance(index, TreeIndex):
         return index.reconstruct()
     if isinstance(index, faiss.IndexHNSW):
@@ -172,7 +211,7 @@ def extended(index: Index, vectors: NDArray[np.float32]) -> Index:
     if isinstance(index, TreeIndex):
         return TreeIndex.of(np.concatenate([index.reconstruct(), vectors]))
     longer = faiss.clone_index(index)
-    longer.add(vectors)
+    longer.add(_widened(vectors, index.d))
     return longer
 
 
@@ -200,6 +239,8 @@ def index_kind(index: Index) -> IndexKind:
     """Which kind ``build_index`` was asked for."""
     if isinstance(index, TreeIndex):
         return "tree"
+    if isinstance(index, faiss.IndexIVFPQ):
+        return "ivfpq"
     return "hnsw" if isinstance(index, faiss.IndexHNSW) else "ivf" if isinstance(index, faiss.IndexIVF) else "flat"
 
 

@@ -14,7 +14,8 @@ from micrec.errors import MicrecError
 from micrec.models.columns import TITLES, WORDS, FieldColumns, Ragged
 from micrec.retrieval.build import item_vectors, popularity_of
 from micrec.retrieval.bundle import Bundle
-from micrec.retrieval.index import build_index, extended, index_kind, stored_vectors
+from micrec.retrieval.exact_vectors import exact_vectors
+from micrec.retrieval.index import build_index, extended, index_kind
 from micrec.retrieval.spelling import listed, listed_with_near
 
 ITEM_ID = "item_id"
@@ -81,7 +82,7 @@ def without_items(bundle: Bundle, ids: Sequence[object]) -> Bundle:
     stays = ~np.isin(bundle.candidates, rows)
     if not stays.any():
         raise MicrecError("items to remove: would leave no item in the index: leave at least one.")
-    index = build_index(stored_vectors(bundle.index)[stays], index_kind(bundle.index))
+    index = build_index(exact_vectors(bundle, stays), index_kind(bundle.index))
     return replace(bundle, index=index, candidates=bundle.candidates[stays])
 
 

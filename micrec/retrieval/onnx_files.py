@@ -13,6 +13,7 @@ from micrec.errors import MicrecError
 from micrec.field_encoder import FieldEncoder
 from micrec.models.columns import TITLES
 from micrec.retrieval.bundle import Bundle
+from micrec.retrieval.exact_vectors import exact_vectors
 from micrec.retrieval.onnx_towers import ExportedItemTower, ExportedUserTower, TowerInput
 
 OPSET = 17
@@ -133,9 +134,9 @@ def _items(bundle: Bundle) -> pl.DataFrame:
     """``item_id`` by row, ``vector`` (null where the index does not list the item), ``prior`` and ``title``."""
     rows = bundle.index_rows
     listed = rows >= 0
-    vectors = np.zeros((len(rows), bundle.index.d), np.float32)
-    vectors[listed] = bundle.vectors[rows[listed]]
-    column = pl.Series(vectors, dtype=pl.Array(pl.Float32, bundle.index.d))
+    vectors = np.zeros((len(rows), bundle.model.score_dim), np.float32)
+    vectors[listed] = exact_vectors(bundle)[rows[listed]]
+    column = pl.Series(vectors, dtype=pl.Array(pl.Float32, bundle.model.score_dim))
     found = {"item_id": bundle.item_ids, "vector": column}
     if bundle.model.prior is not None:
         found["prior"] = pl.Series(vectors[:, -1])

@@ -15,7 +15,7 @@ from micrec.data.recency import faded
 from micrec.inference import encode_users, own_items
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.retrieval.bundle import Bundle
-from micrec.retrieval.index import merge_lists, search
+from micrec.retrieval.index import merge_lists, search, vectors_at
 
 
 class Query(NamedTuple):
@@ -78,7 +78,9 @@ def _products(
     bundle: Bundle, embeddings: NDArray[np.float32], users: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Inner product of user ``users[i]`` and vector ``rows[i]``, shape (m,); of several interests, the highest."""
-    chosen, vectors = embeddings[users], bundle.vectors[rows]
+    chosen, vectors = embeddings[users], vectors_at(bundle.index, rows, embeddings.shape[-1])
+    if vectors is None:
+        vectors = bundle.vectors[rows]
     if chosen.ndim == 2:
         return np.einsum("md,md->m", chosen, vectors)
     return np.asarray(np.einsum("mkd,md->mk", chosen, vectors).max(axis=1))

@@ -13,6 +13,7 @@ from micrec.data.store import new_folder, writable
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.retrieval.bundle import Bundle
+from micrec.retrieval.exact_vectors import exact_vectors
 from micrec.retrieval.onnx_files import require_onnx, write_towers
 from micrec.retrieval.query import Query, query_of_known
 from micrec.version import __version__
@@ -63,7 +64,7 @@ def export_vectors(bundle: Bundle, out: Path, *, format: VectorFormat, overwrite
             towers = write_towers(bundle, partial)
         else:
             _items(bundle).write_parquet(partial / "items.parquet")
-        written = Exported(len(bundle.candidates), users, own, bundle.index.d)
+        written = Exported(len(bundle.candidates), users, own, bundle.model.score_dim)
         card = _card(bundle, format, written) | towers
         (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return written
@@ -86,7 +87,7 @@ def _items(bundle: Bundle) -> pl.DataFrame:
     """``item_id``, ``vector`` and ``title`` where the dataset has titles, in the order of the index."""
     chosen = bundle.candidates
     titles = {} if bundle.titles is None else {"title": bundle.titles.gather(chosen)}
-    return pl.DataFrame({"item_id": bundle.item_ids.gather(chosen), "vector": _arrays(bundle.vectors), **titles})
+    return pl.DataFrame({"item_id": bundle.item_ids.gather(chosen), "vector": _arrays(exact_vectors(bundle)), **titles})
 
 
 def _write_users(bundle: Bundle, folder: Path) -> tuple[int, int]:
@@ -157,7 +158,7 @@ def _write_qdrant(bundle: Bundle, folder: Path) -> None:
 
     client = QdrantClient(path=str(folder))
     try:
-        parameters = VectorParams(size=bundle.index.d, distance=Distance.DOT)
+        parameters = VectorParams(size=bundle.model.score_dim, distance=Distance.DOT)
         client.create_collection(COLLECTION, vectors_config=parameters)
         items = _items(bundle)
         for start in range(0, len(items), POINTS):

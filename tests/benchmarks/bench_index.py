@@ -4,12 +4,14 @@ Every kind over the same item vectors, for the same users, in turn in one proces
 same round. Vectors are those of a bundle, or generated: clusters of fifty items whose lengths differ.
 
     python tests/benchmarks/bench_index.py                              # 3,000, 30,000 and 300,000 generated items
+    python tests/benchmarks/bench_index.py --items 1000000 --kinds flat ivf ivfpq --queries 200 --rounds 1
     python tests/benchmarks/bench_index.py --bundle runs/bundle         # what micrec index wrote
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import faiss
@@ -18,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from micrec.retrieval import INDEX_KINDS, build_index, load_bundle, measure_recall, search
+from micrec.retrieval.index import index_tensors
 from micrec.retrieval.query import query_of_known
 
 DIM = 64
@@ -39,21 +42,23 @@ def of_bundle(folder: Path, queries: int) -> tuple[NDArray[np.float32], NDArray[
     return np.array(bundle.vectors), query_of_known(bundle, rows).embeddings
 
 
-def measure(vectors: NDArray[np.float32], queries: NDArray[np.float32], *, rounds: int) -> None:
+def measure(vectors: NDArray[np.float32], queries: NDArray[np.float32], kinds: Sequence[str], *, rounds: int) -> None:
     """Recall and users/s of every kind at 10, 100 and 500."""
     built = {}
-    for kind in INDEX_KINDS:
+    for kind in kinds:
         started_s = time.perf_counter()
         built[kind] = build_index(vectors, kind)
-        print(f"{kind:5s} built in {time.perf_counter() - started_s:8.2f} s", flush=True)
+        seconds_s = time.perf_counter() - started_s
+        held = sum(tensor.numel() * tensor.element_size() for tensor in index_tensors(built[kind]).values())
+        print(f"{kind:5s} built in {seconds_s:8.2f} s, {held / len(vectors):6.1f} bytes an item", flush=True)
     for k in (10, 100, 500):
-        seconds: dict[str, list[float]] = {kind: [] for kind in INDEX_KINDS}
+        seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(rounds):
-            for kind in INDEX_KINDS:
+            for kind in kinds:
                 started_s = time.perf_counter()
                 search(built[kind], queries, k)
                 seconds[kind].append(time.perf_counter() - started_s)
-        for kind in INDEX_KINDS:
+        for kind in kinds:
             (depth,) = measure_recall(built[kind], kind, vectors, queries, [k]).depths
             ratio = statistics.median(flat / own for own, flat in zip(seconds[kind], seconds["flat"], strict=True))
             speed = len(queries) / statistics.median(seconds[kind])
@@ -67,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="bundle folder instead of generated vectors")
     parser.add_argument("--items", type=int, nargs="+", default=[3_000, 30_000, 300_000])
+    parser.add_argument("--kinds", nargs="+", choices=INDEX_KINDS, default=list(INDEX_KINDS))
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -76,11 +82,11 @@ def main() -> None:
     if options.bundle:
         vectors, queries = of_bundle(options.bundle, options.queries)
         print(f"{len(vectors):,} items of {options.bundle}, {len(queries):,} users")
-        measure(vectors, queries, rounds=options.rounds)
+        measure(vectors, queries, options.kinds, rounds=options.rounds)
         return
     for n in options.items:
         print(f"{n:,} generated items, {options.queries:,} users")
-        measure(*generated(n, options.queries), rounds=options.rounds)
+        measure(*generated(n, options.queries), options.kinds, rounds=options.rounds)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,37 @@ class TestIndex:
         assert (report.kind, report.items, report.queries) == (kind, 2000, 50)
         assert [(depth.k, depth.recall) for depth in report.depths] == [(20, pytest.approx(recall))]
 
+    @pytest.mark.parametrize("dim", [16, 17])
+    def test_codes_score_nearly_as_vectors_and_take_an_eighth(self, dim):
+        """Vectors in clusters, as towers give; an odd width gets a zero behind it."""
+        rng = np.random.default_rng(0)
+        centres = rng.normal(size=(40, dim))
+        vectors = (centres[rng.integers(0, 40, 8000)] + 0.2 * rng.normal(size=(8000, dim))).astype(np.float32)
+        queries = (centres[rng.integers(0, 40, 30)]).astype(np.float32)
+        index, plain = build_index(vectors, "ivfpq"), build_index(vectors, "ivf")
+        assert index_module.index_kind(index) == "ivfpq"
+        assert index_module.fits_width(index, dim)
+        assert index.code_size == (dim + 1) // 2  # bytes; the vectors themselves take 4 * dim
+        (depth,) = measure_recall(index, "ivfpq", vectors, queries, [100]).depths
+        (best,) = measure_recall(plain, "ivf", vectors, queries, [100]).depths
+        assert 0.7 < depth.recall <= best.recall
+        scores, rows = search(index, queries, 10)
+        again = np.einsum("qkd,qd->qk", vectors[rows], queries)
+        assert np.abs(scores - again).max() < 0.05 * np.abs(again).max()
+        own = index_module.vectors_at(index, rows[0], dim)
+        np.testing.assert_allclose(own @ queries[0], scores[0], rtol=1e-4)  # own items are scored alike
+
+    def test_codes_of_more_vectors_and_after_writing(self):
+        vectors, queries = self.vectors(), self.queries(5)
+        index = index_module.extended(build_index(vectors[:1500], "ivfpq"), vectors[1500:])
+        assert index.ntotal == 2000
+        read = index_module.index_from(index_module.index_tensors(index))
+        np.testing.assert_array_equal(search(read, queries, 20)[1], search(index, queries, 20)[1])
+        np.testing.assert_array_equal(
+            index_module.vectors_at(read, np.arange(1490, 1510), 16),
+            index_module.vectors_at(index, np.arange(1490, 1510), 16),
+        )
+
     def test_of_equals_any_is_right(self):
         """Ten copies of one vector: which five of them are found says nothing of the index."""
         vectors = np.ones((10, 4), dtype=np.float32)

@@ -101,3 +101,26 @@ def test_a_missing_package_is_named(retriever, tmp_path, monkeypatch):
     with pytest.raises(MicrecError, match=r'pip install "micrec\[qdrant\]"'):
         export_vectors(retriever.bundle, tmp_path / "vectors", format="qdrant")
     assert not (tmp_path / "vectors").exists()
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_an_index_of_codes_exports_and_keeps_the_vectors_of_the_towers(base, dataset, tmp_path):
+    """Files have what the flat index has; taking items out and saving loses nothing to the codes."""
+    fitted = fitted_on(dataset, **BASES[base])
+    flat, coded = Retriever.build(fitted, dataset), Retriever.build(fitted, dataset, kind="ivfpq")
+    user, gone = dataset.users.ids[0], dataset.items.ids[3]
+    for step in range(2):
+        files = []
+        for name, retriever in (("flat", flat), ("coded", coded)):
+            folder = tmp_path / f"{name}{step}"
+            export_vectors(retriever.bundle, folder, format="parquet")
+            files.append(pl.read_parquet(folder / "items.parquet"))
+        assert files[0].drop("vector").equals(files[1].drop("vector"))
+        np.testing.assert_allclose(files[0]["vector"].to_numpy(), files[1]["vector"].to_numpy(), rtol=1e-5, atol=1e-6)
+        if step == 0:
+            flat.remove_items([gone])
+            coded.remove_items([gone])
+    coded.save(tmp_path / "bundle")
+    again = Retriever.load(tmp_path / "bundle")
+    assert again.recommend(user, 10).item_ids == coded.recommend(user, 10).item_ids
+    assert gone not in coded.recommend(user, 100).item_ids
