@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # noqa: F401 - what the first step of an optimiser imports: once here, not in every copy
+import sklearn.decomposition
+import sklearn.feature_extraction.text  # noqa: F401 - these and the next are imported once here, not in every copy
+import torch._dynamo  # noqa: F401
 import torch.distributed as dist
 
 from micrec.sharded.rank_group import RankGroup, working_together
