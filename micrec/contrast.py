@@ -25,10 +25,19 @@ class ContrastDraw(NamedTuple):
     batch_items: Tensor  # (A,) clicked items, distinct unless contrast.feature.duplicates is mask
     losses: dict[str, Drawn]  # of each loss, by its name
     factors: dict[str, float] | None = None  # by which losses are multiplied, where this is a part of the draw
+    distinct: Tensor | None = None  # clicked items that losses share, where shapes are fixed
 
     def item_ids(self) -> list[Tensor]:
         """Flat item ids whose tower output is needed."""
         return [self.batch_items, *(ids for drawn in self.losses.values() for ids in drawn.item_ids())]
+
+    def further_ids(self) -> list[Tensor]:
+        """The same without the tensors that hold clicked items only, for a step that asks for all clicked items anyway.
+
+        Room for items that are asked for twice would be lost.
+        """
+        clicked = {ids.data_ptr() for ids in (self.batch_items, self.distinct) if ids is not None}
+        return [ids for ids in self.item_ids() if ids.data_ptr() not in clicked]
 
 
 class ItemContrast(nn.Module):
@@ -117,7 +126,7 @@ class ItemContrast(nn.Module):
             name: loss.draw_with_room(*(clicked if name == "feature" else (distinct, real)), pool, streams[name])
             for name, loss in self._all().items()
         }
-        return ContrastDraw(clicked[0], drawn)
+        return ContrastDraw(clicked[0], drawn, distinct=distinct)
 
     def _negatives(self, stream: torch.Generator) -> Tensor | None:
         """The step's own draw for all losses; None where none needs it."""

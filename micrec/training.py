@@ -321,7 +321,9 @@ class Trainer:
             positions, batch, negatives = positions[share.rows], batch.part(*share[:2]), negatives.part(share.clicks)
             history, counted = history.take(own), None if counted is None else counted.take(own)
             draw = None if draw is None else self.contrast.part(draw, self.group.rank, self.group.size)
-        tower = [batch.targets, negatives.items, *([] if draw is None else draw.item_ids())]
+        tower = [batch.targets, negatives.items]
+        if draw is not None:
+            tower += draw.further_ids() if self.fixed else draw.item_ids()
         pool = ItemPool(model, data.fields.items, self.index, tower, history)
         users = data.fields.users
         users = users.take_padded(batch.tower_users) if self.fixed else users.take(batch.tower_users)

@@ -36,7 +36,7 @@ from tests.gpu.twins import (
 
 pytestmark = pytest.mark.gpu
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # of losses, float32
-CLOSE_WEIGHTS = {"rtol": 1e-3, "atol": 1e-4}
+CLOSE_WEIGHTS = {"rtol": 1e-3, "atol": 5e-4}  # of steps of .01
 STEPS = 4
 BF16 = 0.02  # of a loss: three digits of bfloat16, as on a CPU
 
