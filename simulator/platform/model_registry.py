@@ -173,7 +173,7 @@ class ModelRegistry:
         A model that cannot be trained is left to them: their errors say why.
         """
         assert self._shared is not None
-        for model, (name, keys, _) in reversed(models.items()):
+        for model, (name, keys, _) in reversed(list(models.items())):
             folder, seed = self._folder_of(day) / "models" / model, self._training_seed(day, name, keys)
             make = partial(self._trainer(name, keys).train, log, previous=None, folder=folder, seed=seed)
             with suppress(MicrecError):
