@@ -57,7 +57,8 @@ class Counted(NamedTuple):
         return StepWork(rows, by_row * share + per_item * items, self.first.flops * share, self.first.launches)
 
 
-# `plan_training.py` on a CPU, 2026-11-29, before clicked items took room once only (9 % less since); rows, bytes, operations and launches of a step at COUNTED_ITEMS
+# Counted on a CPU, 2026-11-29, before clicked items took room once only: 9 % less since. Rows, bytes, operations and
+# launches of a step at COUNTED_ITEMS
 COUNTED = {
     "ICAN": Counted(
         StepWork(rows=4096, bytes=7883148684, flops=21983395840, launches=415),
