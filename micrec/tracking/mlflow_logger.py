@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 from micrec.errors import MicrecError
-from micrec.tracking.tracking import flattened
 
 EXPERIMENT, EXPERIMENT_VARIABLE = "micrec", "MLFLOW_EXPERIMENT_NAME"  # MLflow's own variable names another
 RUN_TAG = "micrec.run"  # by which a training that goes on finds its run
@@ -81,6 +80,14 @@ class MlflowLogger:
         told = [entities.Param(key, str(value)[:LONGEST]) for key, value in flattened(settings).items()]
         for first in range(0, len(told), PARAMETERS):
             self._client.log_batch(self._run, params=told[first : first + PARAMETERS])
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _name(name: str) -> str:

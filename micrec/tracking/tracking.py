@@ -148,11 +148,3 @@ def tracked(tensorboard: str | Path | None = None, mlflow: str | None = None) ->
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

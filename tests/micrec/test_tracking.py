@@ -11,7 +11,8 @@ from abtest.cli.main import app
 from micrec.api import train
 from micrec.errors import MicrecError
 from micrec.settings import nested
-from micrec.tracking.tracking import RunTracker, Tracking, flattened, tracked
+from micrec.tracking.mlflow_logger import flattened
+from micrec.tracking.tracking import RunTracker, Tracking, tracked
 
 from .factories import random_dataset
 
