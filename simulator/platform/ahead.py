@@ -1,4 +1,4 @@
-"""Models that a warm-up trains on its first morning beside its own, trained before by a process that has nothing to do."""
+"""Models that a warm-up trains on its first morning beside its own, trained before by a process without work."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def train_ahead(
 ) -> None:
     """Train the arms' models that production lacks on the history, the last first, and leave them in ``shared``.
 
-    The warm-up begins with the first and copies what it finds there. Either waits for a model that the other is about to
-    train, so that none is trained twice.
+    The warm-up begins with the first and copies what it finds there. Either waits for a model that the other is about
+    to train, so that none is trained twice.
 
     Args:
         keys: The platform.
