@@ -280,7 +280,7 @@ class TestIndex:
     def test_what_is_refused(self, shop, tmp_path):
         index = ("index", shop.out, shop.data)
         of_no_kind = refused(*index, tmp_path / "b", "--kind", "annoy")
-        assert "--kind: must be one of flat, ivf, hnsw, tree, got annoy" in of_no_kind
+        assert "--kind: must be one of flat, ivf, ivfpq, hnsw, tree, got annoy" in of_no_kind
         assert "--catalogue: must be one of train, all" in refused(*index, tmp_path / "b", "--catalogue", "best")
         assert "bundle: holds a serving bundle: name another folder, or replace" in refused(*index, shop.bundle)
         assert "csv: exists and is no serving bundle" in refused(*index, shop.tables, "--force")
