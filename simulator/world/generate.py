@@ -92,9 +92,9 @@ def generate_world(
     key = world_key(config)
     check_destination(out, replaced=True, needs=0)
     check_space(config, out, there=folder_bytes(partial_of(out, key)))
-    say_needs(config, 1 if is_local(executor, workers) else workers or cores(), progress)
     world = World.build(config)
     with new_folder(out, overwrite=overwrite, resume=key) as folder:
+        say_needs(config, 1 if is_local(executor, workers) else workers or cores(), progress)
         make_folders(folder)
         _write_items(world, folder)
         drawn = _draw(world, folder, workers, executor, progress)
