@@ -60,6 +60,7 @@ def test_the_command_writes_the_world_it_is_asked_for(tmp_path):
     assert (config["name"], config["users"]["count"], config["items"]["count"]) == ("bad", 500, 400)
     assert config["links"]["strength"] == 0
     assert sorted(contents(tmp_path / "world")) == [
+        "README.md",
         "clicks/part-00000.parquet",
         "dataset.yaml",
         "ground_truth/clicks/part-00000.parquet",
