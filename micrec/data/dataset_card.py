@@ -100,12 +100,18 @@ def _size(rows: int) -> str:
     return f"{names[place]}<n<{names[place + 1]}" if place < len(SIZES) else "n>1B"
 
 
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _origin(schema: DatasetSchema) -> list[str]:
     told = [f"{schema.source}\n"] if schema.source else []
     told.append(f"Licence: {schema.licence}. Days are those of {schema.timezone}, from {schema.day_starts_at}.\n")
     dropped = schema.provenance.get("dropped")
     if isinstance(dropped, Mapping) and dropped:
-        told.append("Left out of the source:\n\n" + "".join(f"- {why}: {count:,}\n" for why, count in dropped.items()))
+        told.append(
+            "Left out of the source:\n\n" + "".join(f"- {why}: {_count(count)}\n" for why, count in dropped.items())
+        )
     return told
 
 

