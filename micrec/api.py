@@ -298,7 +298,7 @@ def train(
         data: The dataset, or its folder.
         out: Folder for the model and its checkpoint: an interrupted training found there goes on where it stopped.
             None keeps the model in memory.
-        preset: ``paper`` or ``modern``: the defaults of every key; None: that of ``config``, else ``paper``.
+        preset: ``paper``, ``modern`` or ``best``: the defaults of every key; None: that of ``config``, else ``paper``.
         config: A whole config, a mapping of its keys, or a YAML file of them.
         settings: Keys laid over the config: ``{"model.name": "fm", "train.epochs": 3}``.
         device: ``auto``, ``cpu``, ``cuda`` …; short for ``settings={"train.device": …}``.

@@ -34,10 +34,9 @@ def run_ranks(size: int, folder: Path, work: Callable[[RankGroup], Any]) -> tupl
         process.join(TIMEOUT_S)
         if process.is_alive():
             process.kill()
-    files = [folder / f"{rank}.pickle" for rank in range(size)]
-    return [pickle.loads(file.read_bytes()) if file.exists() else None for file in files], [
-        process.exitcode for process in processes
-    ]
+    files = [folder / f"{rank}.pickle" for rank in range(size)]  # written by our own copies a moment ago
+    results = [pickle.loads(file.read_bytes()) if file.exists() else None for file in files]
+    return results, [process.exitcode for process in processes]
 
 
 def _run(rank: int, size: int, folder: Path, work: Callable[[RankGroup], Any]) -> None:
