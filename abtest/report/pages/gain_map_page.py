@@ -213,13 +213,19 @@ def _reading(results: Results) -> list[str]:
     seeds, worlds = len(results["seeds"]), len(results["datasets"])
     return [
         f"Each square is a world of its own ({worlds} in all), drawn with the values of its two dials and otherwise "
-        f"the same keys and seed; on each, both models were trained with {seeds} seeds. A gain is the model's HIT over "
+        f"the same keys; on each, both models were trained with {seeds} seeds. A gain is the model's HIT over "
         "that of the one it is compared with, minus 1.",
         f"The {_level(results)} interval holds both kinds of luck, that of training seeds and that of test users. The "
         "standard deviation over seeds is pooled over the squares of a map, which few seeds per square need and which "
-        "supposes that training is as noisy in all of them. Another draw of the worlds is not in it: set world.seed.",
+        f"supposes that training is as noisy in all of them. {_draws(results)}",
         "Intervals are not adjusted for their number: of a hundred squares without any gain some five stand out.",
     ]
+
+
+def _draws(results: Results) -> str:
+    if results.get("trends"):
+        return "The means and slopes over worlds hold the draw of the world as well."
+    return "Another draw of the worlds is not in it: set world.seed."
 
 
 def _world_table(results: Results) -> Table:
