@@ -117,6 +117,19 @@ class TestIndex:
             pairs = zip(served.tolist(), best[:, :k].tolist(), strict=True)
             assert recall == pytest.approx(np.mean([len(set(ours) & set(exact)) / k for ours, exact in pairs]))
 
+    def test_of_a_large_catalogue_fewer_queries_are_measured(self, monkeypatch):
+        """As many as keep the number of products, but 100, spread over all that are given."""
+        monkeypatch.setattr(index_module, "MOST_PRODUCTS", 200 * 300)
+        vectors, queries = self.vectors(300), self.queries(400)
+        index = build_index(vectors, "ivf")
+        assert measure_recall(index, "ivf", vectors, queries[:150]).queries == 150
+        report = measure_recall(index, "ivf", vectors, queries)
+        assert report.queries == 200
+        taken = queries[np.linspace(0, 399, 200).astype(int)]
+        assert report.depths == measure_recall(index, "ivf", vectors, taken).depths
+        monkeypatch.setattr(index_module, "MOST_PRODUCTS", 1)
+        assert measure_recall(index, "ivf", vectors, queries).queries == 100
+
     def test_the_recall_of_a_short_list_is_not_that_of_a_long_one(self):
         """The longest list is searched most widely, so that its recall says nothing of a list of ten."""
         vectors, queries = self.vectors(3000), self.queries(40)
