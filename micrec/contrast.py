@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from micrec.config import ContrastConfig
 from micrec.item_loss_kinds import ITEM_LOSSES
-from micrec.item_losses.item_loss import ContrastSources, Drawn, ItemLoss, distinct_items, distinct_with_room
+from micrec.item_losses.item_loss import ContrastSources, Drawn, ItemLoss
+from micrec.item_losses.item_set import ItemSet
 from micrec.models.layers import initialise
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
-from micrec.shapes import is_fixed
 
 Streams = Mapping[str, torch.Generator]
 STREAMS = ("feature", "semantic", "session", "pool")  # of the paper's losses, and of what all losses share
@@ -98,35 +98,17 @@ class ItemContrast(nn.Module):
         All negatives of a step come from one small draw of uniform items, ``pool``, shape (M,): the matching loss's
         own shared negatives, or ``contrast.pool_size`` fresh ones.
         """
-        if is_fixed(targets):
-            return self._draw_with_room(targets, streams, pool)
-        distinct = distinct_items(targets, self.sources.n_items)
+        distinct, clicked = ItemSet.distinct(targets, self.sources.n_items), ItemSet.of_all(targets)
         if self.config.most_anchors is not None:
-            distinct = some_of(distinct, self.config.most_anchors, streams["pool"])
-            targets = some_of(targets, self.config.most_anchors, streams["pool"])
+            distinct = distinct.some(self.config.most_anchors, streams["pool"])
+            clicked = clicked.some(self.config.most_anchors, streams["pool"])
         pool = self._negatives(streams["pool"]) if pool is None else pool
-        batch_items = targets if self.config.feature.duplicates == "mask" else distinct
+        batch = clicked if self.config.feature.duplicates == "mask" else distinct
         drawn = {
-            name: loss.draw(batch_items if name == "feature" else distinct, pool, streams[name])
+            name: loss.draw(batch if name == "feature" else distinct, pool, streams[name])
             for name, loss in self._all().items()
         }
-        return ContrastDraw(batch_items, drawn)
-
-    def _draw_with_room(self, targets: Tensor, streams: Streams, pool: Tensor | None) -> ContrastDraw:
-        """The same without a shape that depends on the targets."""
-        distinct, real = distinct_with_room(targets, self.sources.n_items)
-        if self.config.most_anchors is not None:
-            distinct, real = some_of_real(distinct, real, self.config.most_anchors, streams["pool"])
-            everyone = torch.ones_like(targets, dtype=torch.bool)
-            targets, _ = some_of_real(targets, everyone, self.config.most_anchors, streams["pool"])
-        pool = self._negatives(streams["pool"]) if pool is None else pool
-        masks = self.config.feature.duplicates == "mask"
-        clicked = (targets, torch.ones_like(targets, dtype=torch.bool)) if masks else (distinct, real)
-        drawn = {
-            name: loss.draw_with_room(*(clicked if name == "feature" else (distinct, real)), pool, streams[name])
-            for name, loss in self._all().items()
-        }
-        return ContrastDraw(clicked[0], drawn, distinct=distinct)
+        return ContrastDraw(batch.items, drawn, distinct=None if distinct.real is None else distinct.items)
 
     def _negatives(self, stream: torch.Generator) -> Tensor | None:
         """The step's own draw for all losses; None where none needs it."""
@@ -156,20 +138,3 @@ class ItemContrast(nn.Module):
 
     def _all(self) -> dict[str, Any]:
         return dict(self.losses.items())
-
-
-def some_of(items: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """At most so many of ``items`` (n,), drawn without replacement, in their order."""
-    if len(items) <= most:
-        return items
-    chosen = torch.randperm(len(items), generator=generator, device=generator.device)[:most]
-    return items[chosen.sort().values.to(items.device)]
-
-
-def some_of_real(items: Tensor, real: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """``some_of`` the items that are real, (n,) as ``items``; the result is as long as the draw may be."""
-    if len(items) <= most:
-        return items, real
-    keys = torch.rand(len(items), generator=generator, device=generator.device).to(items.device)
-    chosen = keys.masked_fill(~real, torch.inf).topk(most, largest=False).indices.sort().values
-    return items[chosen], real[chosen]

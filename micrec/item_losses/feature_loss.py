@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micrec.item_losses.item_loss import ItemLoss
+from micrec.item_losses.item_set import ItemSet
 from micrec.item_losses.pseudo_clicks import PseudoClicks, pseudo_click_loss
 from micrec.losses import (
     barlow_twins,
@@ -49,18 +50,11 @@ class FeatureLoss(ItemLoss):
     def projected_width(self, model: TwoTower) -> int:
         return model.rows_per_item * model.field_dim if self.config.apply_on == "input" else model.output_dim
 
-    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> FeatureDraw | PseudoClicks:
-        if self.form == "pseudo_clicks":
-            return PseudoClicks(items, torch.arange(len(items), device=items.device), items, self.sources.negatives)
-        return FeatureDraw(items)
-
-    def draw_with_room(
-        self, items: Tensor, real: Tensor, pool: Tensor | None, generator: torch.Generator
-    ) -> FeatureDraw | PseudoClicks:
-        if self.form == "pseudo_clicks":
-            rows = torch.arange(len(items), device=items.device)
-            return PseudoClicks(items, rows, items, self.sources.negatives, real)
-        return FeatureDraw(items, real)
+    def draw(self, items: ItemSet, pool: Tensor | None, generator: torch.Generator) -> FeatureDraw | PseudoClicks:
+        ids, real = items
+        if self.form != "pseudo_clicks":
+            return FeatureDraw(ids, real)
+        return PseudoClicks(ids, torch.arange(len(ids), device=ids.device), ids, self.sources.negatives, real)
 
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """Eq. 3: an item and its dropped self, against the dropped selves of other items of the batch."""

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micrec.config import ContrastConfig
+from micrec.item_losses.item_set import ItemSet
 from micrec.item_losses.key_queue import NOBODY, KeyEncoder, KeyQueue
 from micrec.losses import info_nce, key_log_sum
 from micrec.losses.info_nce import softmax_loss
@@ -18,7 +19,7 @@ from micrec.models.layers import ACTIVATIONS
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
 from micrec.sampling import Positives
-from micrec.shapes import is_fixed, marked
+from micrec.shapes import is_fixed
 
 
 @dataclass(frozen=True)
@@ -95,28 +96,16 @@ class ItemLoss(nn.Module):
         return nn.Sequential(nn.Linear(width, self.contrast.projector_dim), ACTIVATIONS[self.contrast.projector]())
 
     @abstractmethod
-    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> Drawn:
+    def draw(self, items: ItemSet, pool: Tensor | None, generator: torch.Generator) -> Drawn:
         """Items of one step.
 
         Args:
-            items: Distinct clicked items of the batch, ascending; with ``contrast.feature.duplicates`` mask they are
-                given to the feature loss as they were clicked; shape (A,).
+            items: Distinct clicked items of the batch, ascending; with ``contrast.feature.duplicates`` mask the feature
+                loss gets them as they were clicked. A loss that asks for ``items.exact()`` makes a GPU wait once in a
+                step; one that works with either layout of ``micrec.shapes`` does not.
             pool: Items that negatives are drawn from, shape (M,); None where no loss needs them.
             generator: The loss's own.
         """
-
-    def draw_with_room(self, items: Tensor, real: Tensor, pool: Tensor | None, generator: torch.Generator) -> Drawn:
-        """``draw`` where no shape may depend on values (``micrec.shapes``).
-
-        A loss that leaves this as it is makes a GPU wait once in a step.
-
-        Args:
-            items: As of ``draw``, with repeats of one of them behind the distinct ones.
-            real: Which are distinct, bool, shape (A,).
-            pool: As of ``draw``.
-            generator: The loss's own.
-        """
-        return self.draw(items[real], pool, generator)
 
     def part(self, drawn: Any, rank: int, size: int) -> tuple[Any, float]:
         """What process ``rank`` of ``size`` computes of what was drawn, and a factor: all add up to the loss.
@@ -175,16 +164,3 @@ class ItemLoss(nn.Module):
             denominator=self.contrast.denominator,
             reduction=self.contrast.reduction,
         )
-
-
-def distinct_items(items: Tensor, n_items: int) -> Tensor:
-    """Distinct ids in ascending order; marks and scans the catalogue, which beats a sort at batch sizes."""
-    seen = torch.zeros(n_items, dtype=torch.bool, device=items.device)
-    seen[items] = True
-    return seen.nonzero().squeeze(1)
-
-
-def distinct_with_room(items: Tensor, n_items: int) -> tuple[Tensor, Tensor]:
-    """``distinct_items`` and behind them repeats of the first, as many as there may be; and which are distinct."""
-    seen = torch.zeros(n_items, dtype=torch.bool, device=items.device).index_fill_(0, items, True)
-    return marked(seen, min(len(items), n_items))

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from micrec.item_losses.item_loss import ContrastSources, ItemLoss, distinct_items, distinct_with_room
+from micrec.item_losses.item_loss import ContrastSources, ItemLoss
+from micrec.item_losses.item_set import ItemSet
 from micrec.item_losses.key_queue import KeyEncoder
-from micrec.item_losses.pseudo_clicks import draw_pairs, draw_pairs_with_room, pseudo_click_loss
+from micrec.item_losses.pseudo_clicks import draw_pairs, pseudo_click_loss
 from micrec.losses import barlow_twins, grouped_scores
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
@@ -86,7 +87,7 @@ class PairLoss(ItemLoss):
     def has_source(cls, name: str, sources: ContrastSources) -> bool:
         return cls.positives_of(name, sources) is not None
 
-    def draw(self, items: Tensor, pool: Tensor | None, generator: torch.Generator) -> Any:
+    def draw(self, items: ItemSet, pool: Tensor | None, generator: torch.Generator) -> Any:
         positives = self.positives_of(self.name, self.sources)
         assert positives is not None
         if self.form == "pseudo_clicks":
@@ -98,43 +99,19 @@ class PairLoss(ItemLoss):
                 uniform_anchors=self.contrast.uniform_anchors if self.config.anchors == "uniform" else None,
                 generator=generator,
             )
-        anchors = items
         if self.config.anchors == "uniform":
-            anchors = distinct_items(self._uniform_anchors(items, generator), self.sources.n_items)
-        anchors = anchors[positives.has(anchors)]
-        return self._draw_of(anchors, None, positives, pool, generator)
+            items = ItemSet.distinct(self._uniform_anchors(items.items.device, generator), self.sources.n_items)
+        return self._draw_of(items.only(positives.has(items.items)), positives, pool, generator)
 
-    def draw_with_room(self, items: Tensor, real: Tensor, pool: Tensor | None, generator: torch.Generator) -> Any:
-        positives = self.positives_of(self.name, self.sources)
-        assert positives is not None
-        if self.form == "pseudo_clicks":
-            return draw_pairs_with_room(
-                items,
-                real,
-                positives,
-                self.sources,
-                num_positives=self.config.num_positives,
-                uniform_anchors=self.contrast.uniform_anchors if self.config.anchors == "uniform" else None,
-                generator=generator,
-            )
-        if self.config.anchors == "uniform":
-            items, real = distinct_with_room(self._uniform_anchors(items, generator), self.sources.n_items)
-        return self._draw_of(items, real, positives, pool, generator)
-
-    def _uniform_anchors(self, items: Tensor, generator: torch.Generator) -> Tensor:
+    def _uniform_anchors(self, device: torch.device, generator: torch.Generator) -> Tensor:
         size = (self.contrast.uniform_anchors,)
-        anchors = torch.randint(self.sources.n_items, size, generator=generator, device=generator.device)
-        return anchors.to(items.device)
+        return torch.randint(self.sources.n_items, size, generator=generator, device=generator.device).to(device)
 
     def _draw_of(
-        self,
-        anchors: Tensor,
-        real: Tensor | None,
-        positives: Positives,
-        pool: Tensor | None,
-        generator: torch.Generator,
+        self, chosen: ItemSet, positives: Positives, pool: Tensor | None, generator: torch.Generator
     ) -> PairDraw | PositivePairs:
-        """Positives, and negatives where they are needed, of anchors (A,), of which ``real`` (A,) count; None: all."""
+        """Positives of the anchors, and negatives where they are needed."""
+        anchors, real = chosen
         drawn = positives.draw(anchors, self.config.num_positives, generator)  # (A, P), -1 = none
         known = drawn >= 0 if real is None else (drawn >= 0) & real[:, None]
         if not self.needs_pool:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from micrec.item_losses.item_loss import ContrastSources, distinct_items, distinct_with_room
+from micrec.item_losses.item_loss import ContrastSources
+from micrec.item_losses.item_set import ItemSet
 from micrec.losses import catalogue_softmax
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.padded import PaddedRows
@@ -37,7 +38,7 @@ class PseudoClicks(NamedTuple):
 
 
 def draw_pairs(
-    items: Tensor,
+    chosen: ItemSet,
     positives: Positives,
     sources: ContrastSources,
     *,
@@ -48,44 +49,26 @@ def draw_pairs(
     """Pseudo-clicks from items to positives of theirs; both have train clicks.
 
     Args:
-        items: Anchors, shape (A,).
+        chosen: Anchors.
         positives: What may follow each.
         sources: What is known of the items.
         num_positives: Drawn for each anchor.
-        uniform_anchors: Instead of ``items`` so many, drawn from the train items; None: ``items``.
+        uniform_anchors: Instead of ``chosen`` so many, drawn from the train items; None: ``chosen``.
         generator: The loss's own.
     """
     catalogue = sources.negatives
     assert sources.clicked is not None
     if uniform_anchors is not None:
-        items = distinct_items(_uniform(catalogue, uniform_anchors, generator), sources.n_items)
-    items = items[positives.has(items)]
-    drawn = positives.draw(items, num_positives, generator)  # (A, P), -1 = none
+        chosen = ItemSet.distinct(_uniform(catalogue, uniform_anchors, generator), sources.n_items)
+    anchors, real = chosen.only(positives.has(chosen.items))
+    drawn = positives.draw(anchors, num_positives, generator)  # (A, P), -1 = none
     usable = (drawn >= 0) & sources.clicked[drawn.clamp_min(0)]
-    rows = torch.arange(len(items), device=items.device)[:, None].expand_as(drawn)
-    return PseudoClicks(items, rows[usable], drawn[usable], catalogue)
-
-
-def draw_pairs_with_room(
-    items: Tensor,
-    real: Tensor,
-    positives: Positives,
-    sources: ContrastSources,
-    *,
-    num_positives: int,
-    uniform_anchors: int | None,
-    generator: torch.Generator,
-) -> PseudoClicks:
-    """``draw_pairs`` of ``items`` (A,) of which ``real`` (A,) count, where no shape may depend on values."""
-    catalogue = sources.negatives
-    assert sources.clicked is not None
-    if uniform_anchors is not None:
-        items, real = distinct_with_room(_uniform(catalogue, uniform_anchors, generator), sources.n_items)
-    drawn = positives.draw(items, num_positives, generator)  # (A, P), -1 = none
-    usable = (drawn >= 0) & sources.clicked[drawn.clamp_min(0)] & real[:, None]
-    rows = torch.arange(len(items), device=items.device)[:, None].expand_as(drawn)
+    rows = torch.arange(len(anchors), device=anchors.device)[:, None].expand_as(drawn)
+    if real is None:
+        return PseudoClicks(anchors, rows[usable], drawn[usable], catalogue)
+    usable &= real[:, None]
     targets = torch.where(usable, drawn, catalogue[0])
-    return PseudoClicks(items, rows.flatten(), targets.flatten(), catalogue, usable.flatten())
+    return PseudoClicks(anchors, rows.flatten(), targets.flatten(), catalogue, usable.flatten())
 
 
 def _uniform(catalogue: Tensor, count: int, generator: torch.Generator) -> Tensor:

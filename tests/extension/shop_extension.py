@@ -110,7 +110,7 @@ class SpreadLoss(ItemLoss):
 
     def draw(self, items, pool, generator):
         chosen = torch.randint(len(pool), (self.config.random_items,), generator=generator)
-        return SpreadDraw(torch.cat([items, pool[chosen]]))
+        return SpreadDraw(torch.cat([items.exact(), pool[chosen]]))
 
     def forward(self, drawn, pool, model, generator) -> Tensor:
         vectors = self.projector(pool.embeddings(drawn.items))

@@ -8,7 +8,8 @@ from torch import Tensor
 from micrec.config import ContrastConfig, ModelConfig
 from micrec.contrast import STREAMS, ItemContrast
 from micrec.data.schema import FieldType
-from micrec.item_losses.item_loss import ContrastSources, distinct_items
+from micrec.item_losses.item_loss import ContrastSources
+from micrec.item_losses.item_set import ItemSet
 from micrec.models import make_model
 from micrec.models.columns import FieldColumns, FieldSpec, Ragged
 from micrec.models.pool import ItemIndex, ItemPool
@@ -117,7 +118,7 @@ def test_feature_loss_follows_eq_3():
     """Clean anchors against dropped selves, MLP_f on the raw concatenation; dropouts read off a repeated draw."""
     model, plugin = setup(feature={"negatives": "all"}, semantic={"weight": 0}, session={"weight": 0})
     _, pool, losses = run(model, plugin, TARGETS)
-    items = distinct_items(TARGETS, N)
+    items = ItemSet.distinct(TARGETS, N).exact()
     clean = pool.fields(items)
     generator = torch.Generator().manual_seed(1)
     dropped = plugin.losses["feature"]._dropped(clean, items, model, generator)  # nothing else was drawn before it
