@@ -43,6 +43,7 @@ from micrec.settings import check
 from micrec.sharded.rank_group import present
 from micrec.sharded.support import check_supported
 from micrec.tracking.tracking import RunTracker, Tracking
+from micrec.tracking.training_run import TrainingRun
 from micrec.train_data import Fields
 from micrec.training import Trainer
 from micrec.warm_start import EarlierModel
@@ -182,7 +183,7 @@ def fit(
         progress.say(note)
     run = _Run(dataset, config, folder, progress, after_epoch, earlier)
     wanted = (tracking or Tracking.of_environment()) if present().is_first else Tracking()
-    run.tracker = wanted.open(_run_name(config, folder), config.model_dump(mode="json"))
+    run.tracker = wanted.open(run.as_tracked(), config.model_dump(mode="json"), say=progress.say)
     is_finished = False
     try:
         fitted = run.complete()
@@ -190,14 +191,6 @@ def fit(
         return fitted
     finally:
         run.tracker.close(finished=is_finished)
-
-
-def _run_name(config: Config, folder: Path | None) -> str:
-    """What trackers call a training: the end of its folder, or its model and seed."""
-    if folder is None:
-        return f"{config.model.name}-seed{config.train.seed}"
-    parts = [part for part in folder.absolute().parts[1:] if part != "model"]
-    return "/".join(parts[-2:])
 
 
 def check_inputs(dataset: Dataset, config: Config) -> None:
@@ -248,6 +241,12 @@ class _Run:
         if config.split.valid_fraction == 0:
             self.state = RunState(phase="refit", best_epoch=config.train.epochs)
         self.best: dict[str, Tensor] = {}
+
+    def as_tracked(self) -> TrainingRun:
+        """What trackers call the training: by its folder, or by its model and seed."""
+        if self.folder is None:
+            return TrainingRun(f"{self.config.model.name}-seed{self.config.train.seed}")
+        return TrainingRun.of_folder(self.folder.parent, goes_on=self.folder.exists())
 
     def complete(self) -> Fitted:
         saved = self._restore()

@@ -50,8 +50,8 @@ def write_card(folder: Path, schema: DatasetSchema) -> None:
 def card_of(folder: Path, schema: DatasetSchema) -> str:
     """The text of the card, from the schema and the Parquet files of a folder."""
     files = {"clicks": _click_files(folder), "users": "users.parquet", "items": "items.parquet"}
-    scans = {
-        name: pl.scan_parquet(folder / pattern, glob="*" in pattern, hive_partitioning=False)
+    scans = {  # listed here, as Polars would take the folder's own name for a pattern too
+        name: pl.scan_parquet(sorted(folder.glob(pattern)), glob=False, hive_partitioning=False)
         for name, pattern in files.items()
     }
     rows = {name: int(scan.select(pl.len()).collect().item()) for name, scan in scans.items()}
@@ -116,8 +116,13 @@ def _origin(schema: DatasetSchema) -> list[str]:
 
 
 def _table(name: str, rows: int, columns: Mapping[str, str]) -> str:
-    lines = "".join(f"| `{column}` | {meaning} |\n" for column, meaning in columns.items())
+    lines = "".join(f"| `{_cell(column)}` | {meaning} |\n" for column, meaning in columns.items())
     return f"## {name}: {rows:,} rows\n\n| column | meaning |\n|---|---|\n{lines}"
+
+
+def _cell(text: str) -> str:
+    """Text that does not end its cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def _click_columns(columns: list[str], schema: DatasetSchema) -> dict[str, str]:

@@ -15,6 +15,9 @@ from micrec.parallel.processors import cores
 from micrec.parallel.worker import TaskRun, do_task, forget, start_process
 from micrec.progress import Progress
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+_OURS = ("micrec", "simulator", "abtest")
+
 
 class TaskPool(Protocol):
     """Workers, as ``run_tasks`` uses them."""
@@ -161,16 +164,6 @@ class DaskWorkers(TaskPool):
             self._client.close()
 
 
-def _threads_of(workers: int) -> dict[str, str]:
-    """Variables that share the cores out among processes: threads beyond them wait for one another, turning."""
-    share = str(max(1, cores() // workers))
-    return {name: share for name in _THREADS if name not in os.environ}
-
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
-_OURS = ("micrec", "simulator", "abtest")
-
-
 class GivenExecutor(TaskPool):
     """Any other executor, which its owner starts and ends; it sends no lines."""
 
@@ -213,6 +206,12 @@ def open_pool(
     if executor.startswith(DASK):
         return DaskWorkers(run, executor, workers, progress)
     return WorkerProcesses(run, workers or cores(), progress, finishes_on_interrupt)
+
+
+def _threads_of(workers: int) -> dict[str, str]:
+    """Variables that share the cores out among processes: threads beyond them wait for one another, turning."""
+    share = str(max(1, cores() // workers))
+    return {name: share for name in _THREADS if name not in os.environ}
 
 
 def _dask_client(address: str) -> Any:

@@ -145,6 +145,9 @@ def search(index: Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[
 
     Returns:
         Scores, shape (Q, k), and rows, shape (Q, k); -inf and -1 where k exceeds the vectors there are.
+
+    Raises:
+        ValueError: If the queries are of another width than the vectors.
     """
     if queries.ndim == 3:
         scores, rows = search(index, queries.reshape(-1, queries.shape[2]), k)  # (Q * K, k)
@@ -154,7 +157,7 @@ def search(index: Index, queries: NDArray[np.float32], k: int) -> tuple[NDArray[
     found = min(k, index.ntotal)
     if len(queries) == 0 or found == 0:
         return scores, rows
-    queries = _widened(np.ascontiguousarray(queries, dtype=np.float32), index.d)
+    queries = _as_wide(np.ascontiguousarray(queries, dtype=np.float32), index)
     ask: Any = index.search
     scores[:, :found], rows[:, :found] = ask(queries, found, params=_width(index, found))
     short = (rows[:, :found] < 0).any(axis=1)
@@ -175,6 +178,13 @@ def _widened(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
     """Vectors (n, D) with zeros behind, up to ``dim`` numbers: no product changes."""
     missing = dim - vectors.shape[1]
     return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
+
+
+def _as_wide(vectors: NDArray[np.float32], index: Index) -> NDArray[np.float32]:
+    """Vectors (n, D) as an index takes them, which for codes may be wider by a zero."""
+    if not fits_width(index, vectors.shape[1]):
+        raise ValueError(f"vectors of {vectors.shape[1]} numbers do not fit an index of {index.d}.")
+    return _widened(vectors, index.d)
 
 
 def fits_width(index: Index, dim: int) -> bool:
@@ -211,11 +221,15 @@ def stored_vectors(index: Index) -> NDArray[np.float32]:
 
 
 def extended(index: Index, vectors: NDArray[np.float32]) -> Index:
-    """Another index with more vectors, shape (m, D), behind those it has; a tree is built anew."""
+    """Another index with more vectors, shape (m, D), behind those it has; a tree is built anew.
+
+    Raises:
+        ValueError: If they are of another width.
+    """
     if isinstance(index, TreeIndex):
         return TreeIndex.of(np.concatenate([index.reconstruct(), vectors]))
     longer = faiss.clone_index(index)
-    longer.add(_widened(vectors, index.d))
+    longer.add(_as_wide(vectors, index))
     return longer
 
 

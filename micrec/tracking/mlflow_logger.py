@@ -9,9 +9,10 @@ from types import ModuleType
 from typing import Any
 
 from micrec.errors import MicrecError
+from micrec.tracking.training_run import TrainingRun
 
 EXPERIMENT, EXPERIMENT_VARIABLE = "micrec", "MLFLOW_EXPERIMENT_NAME"  # MLflow's own variable names another
-RUN_TAG = "micrec.run"  # by which a training that goes on finds its run
+MARK_TAG = "micrec.mark"  # by which a training that goes on finds its run
 PARAMETERS = 100  # of one call
 LONGEST = 500  # letters of a parameter
 
@@ -36,15 +37,15 @@ def require_mlflow() -> ModuleType:
 class MlflowLogger:
     """One run in the experiment ``micrec``, or in that of ``MLFLOW_EXPERIMENT_NAME``."""
 
-    def __init__(self, uri: str, run: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, uri: str, run: TrainingRun, settings: Mapping[str, Any]) -> None:
         package = require_mlflow()
         with _quiet(), _told(uri, package):
             self._client: Any = package.MlflowClient(tracking_uri=uri)
             self._uri, self._package = uri, package
             experiment = self._experiment(os.environ.get(EXPERIMENT_VARIABLE) or EXPERIMENT)
-            self._run = self._unfinished(experiment, run)
+            self._run = self._unfinished(experiment, run.mark) if run.goes_on else None
             if self._run is None:
-                made = self._client.create_run(experiment, run_name=run, tags={RUN_TAG: run})
+                made = self._client.create_run(experiment, run_name=run.name, tags={MARK_TAG: run.mark})
                 self._run = made.info.run_id
                 self._tell_settings(settings)
 
@@ -65,11 +66,10 @@ class MlflowLogger:
         found = self._client.get_experiment_by_name(name)
         return str(found.experiment_id if found is not None else self._client.create_experiment(name))
 
-    def _unfinished(self, experiment: str, run: str) -> str | None:
-        """The run of an interrupted training of the same name."""
-        found = self._client.search_runs(
-            [experiment], filter_string=f"tags.`{RUN_TAG}` = '{run}' and attributes.status != 'FINISHED'", max_results=1
-        )
+    def _unfinished(self, experiment: str, mark: str) -> str | None:
+        """The latest run of an interrupted training."""
+        wanted = f"tags.`{MARK_TAG}` = '{mark}' and attributes.status != 'FINISHED'"
+        found = self._client.search_runs([experiment], filter_string=wanted, max_results=1)
         if not found:
             return None
         self._client.update_run(found[0].info.run_id, status="RUNNING")

@@ -1,5 +1,6 @@
 """Event files that ``tensorboard --logdir`` shows."""
 
+import itertools
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 import yaml
 
 from micrec.errors import MicrecError
+from micrec.tracking.training_run import TrainingRun
+
+MARK_FILE = "micrec-run.txt"  # in a folder of event files: whose they are
 
 
 def require_tensorboard() -> ModuleType:
@@ -33,19 +37,56 @@ def require_tensorboard() -> ModuleType:
 
 
 class TensorBoardLogger:
-    """One folder of event files; a training that goes on adds a file to it."""
+    """One folder of event files below ``root``; a training that goes on adds a file to its own."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, root: Path, run: TrainingRun, settings: Mapping[str, Any]) -> None:
+        self._root = root
         try:
-            self._writer = require_tensorboard().SummaryWriter(str(folder))
+            self._writer = require_tensorboard().SummaryWriter(str(run_folder(root, run)))
         except OSError as fault:
-            raise MicrecError(f"{folder}: cannot be written ({fault}): name another folder for TensorBoard.") from fault
+            raise self._unwritable(fault) from fault
         text = yaml.safe_dump(dict(settings), sort_keys=False)
         self._writer.add_text("config", "".join(f"    {line}\n" for line in text.splitlines()))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        try:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        except OSError as fault:
+            raise self._unwritable(fault) from fault
 
     def close(self, *, finished: bool) -> None:
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as fault:
+            raise self._unwritable(fault) from fault
+
+    def _unwritable(self, fault: OSError) -> MicrecError:
+        return MicrecError(f"{self._root}: cannot be written ({fault}): name another folder for TensorBoard.")
+
+
+def run_folder(root: Path, run: TrainingRun) -> Path:
+    """The folder of a training's events: where it goes on, its last one, else a new one that no other training has.
+
+    Trainings of one name have ``NAME``, ``NAME-2`` … below ``root``: two curves in one folder would be drawn as one.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    first, own = root / run.name, None
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        mark = folder / MARK_FILE
+        if mark.is_file():
+            own = folder if mark.read_text(encoding="utf-8") == run.mark else own
+            continue
+        if run.goes_on and own is not None:
+            return own
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with mark.open("x", encoding="utf-8") as file:
+                file.write(run.mark)
+        except FileExistsError:  # another process was faster
+            continue
+        return folder
+    raise AssertionError("numbers do not end")

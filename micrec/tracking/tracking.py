@@ -1,12 +1,13 @@
 """Where the figures of trainings go, and the one interface that TensorBoard, MLflow and others fill."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from micrec.errors import MicrecError
+from micrec.tracking.training_run import TrainingRun
 
 TENSORBOARD, MLFLOW, EVERY = "MICREC_TENSORBOARD", "MICREC_MLFLOW", "MICREC_TRACK_EVERY"
 EVERY_STEPS = 50
@@ -18,10 +19,14 @@ class MetricLogger(Protocol):
     """One training run as a service of experiment tracking sees it."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Figures by name, such as ``search/epoch/validation/hit@100``, as of a step or an epoch from 1."""
+        """Figures by name, such as ``search/epoch/validation/hit@100``, as of a step or an epoch from 1.
+
+        Raises:
+            MicrecError: If they cannot be written, or the service does not answer.
+        """
 
     def close(self, *, finished: bool) -> None:
-        """The training is over: finished, or stopped by an error or a kill."""
+        """The training is over: finished, or stopped by an error or a kill; raises as ``log`` does."""
 
 
 class Tracking(NamedTuple):
@@ -45,7 +50,7 @@ class Tracking(NamedTuple):
             MicrecError: If the last is no number of steps.
         """
         every = os.environ.get(EVERY) or str(EVERY_STEPS)
-        if not every.isdigit() or int(every) < 1:
+        if not every.isdecimal() or int(every) < 1:
             raise MicrecError(f"{EVERY}: must be a number of steps, 1 or more, got {every!r}.")
         return cls(os.environ.get(TENSORBOARD) or None, os.environ.get(MLFLOW) or None, int(every))
 
@@ -69,31 +74,40 @@ class Tracking(NamedTuple):
 
             require_mlflow()
 
-    def open(self, run: str, settings: Mapping[str, Any]) -> "RunTracker":
+    def open(
+        self, run: TrainingRun, settings: Mapping[str, Any], *, say: Callable[[str], None] | None = None
+    ) -> "RunTracker":
         """Begin, or go on with, the figures of one training.
 
         Args:
-            run: Its name, with slashes between its parts.
+            run: The training.
             settings: The resolved config, nested.
+            say: Told where a logger fails while the training is under way.
+
+        Raises:
+            MicrecError: If a package is missing, or a logger cannot begin.
         """
         self.check()
         loggers: list[MetricLogger] = []
         if self.tensorboard is not None:
             from micrec.tracking.tensorboard_logger import TensorBoardLogger
 
-            loggers.append(TensorBoardLogger(Path(self.tensorboard) / run, settings))
+            loggers.append(TensorBoardLogger(Path(self.tensorboard), run, settings))
         if self.mlflow is not None:
             from micrec.tracking.mlflow_logger import MlflowLogger
 
             loggers.append(MlflowLogger(self.mlflow, run, settings))
-        return RunTracker(loggers, self.every)
+        return RunTracker(loggers, self.every, say)
 
 
 class RunTracker:
-    """Passes the figures of one training to its loggers: of every so many steps, and of every epoch."""
+    """Passes the figures of one training to its loggers: of every so many steps, and of every epoch.
 
-    def __init__(self, loggers: list[MetricLogger], every: int) -> None:
-        self._loggers, self._every, self._told = loggers, every, 0
+    A logger that fails under way is told of once and left out from then on: no training ends because a service does.
+    """
+
+    def __init__(self, loggers: list[MetricLogger], every: int, say: Callable[[str], None] | None = None) -> None:
+        self._loggers, self._every, self._say, self._told = loggers, every, say, 0
 
     @property
     def is_on(self) -> bool:
@@ -122,12 +136,19 @@ class RunTracker:
 
     def close(self, *, finished: bool) -> None:
         """The training is over."""
-        for logger in self._loggers:
-            logger.close(finished=finished)
+        self._to_each(lambda logger: logger.close(finished=finished))
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
-        for logger in self._loggers:
-            logger.log(values, step)
+        self._to_each(lambda logger: logger.log(values, step))
+
+    def _to_each(self, call: Callable[[MetricLogger], None]) -> None:
+        for logger in list(self._loggers):
+            try:
+                call(logger)
+            except MicrecError as fault:
+                self._loggers.remove(logger)
+                if self._say is not None:
+                    self._say(f"warning: {fault} The training goes on without it.")
 
 
 @contextmanager

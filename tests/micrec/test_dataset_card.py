@@ -45,6 +45,20 @@ def test_every_column_is_explained(folder):
     assert "| `title` | text; shown to users |" in body
 
 
+def test_a_folder_may_be_called_like_a_pattern_and_a_column_hold_a_bar(tmp_path):
+    schema, users, items, clicks = random_frames(np.random.default_rng(0))
+    folder = tmp_path / "shop [2026]*"
+    write_dataset(folder, schema, users, items, clicks)
+    assert f"## clicks: {len(clicks):,} rows" in (folder / CARD_FILE).read_text(encoding="utf-8")
+    parts = folder / "clicks"
+    parts.mkdir()
+    (folder / "clicks.parquet").rename(parts / "part-00000.parquet")
+    renamed = schema.model_copy(update={"items": {"a|b": next(iter(schema.items.values()))}})
+    text = card_of(folder, renamed)
+    assert f"## clicks: {len(clicks):,} rows" in text
+    assert "| `a\\|b` | " in text
+
+
 @pytest.mark.parametrize(
     ("licence", "expected"),
     [

@@ -204,6 +204,16 @@ class TestIndex:
         with pytest.raises((ValueError, KeyError, TypeError)):
             IndexReport.of(stored | change)
 
+    @pytest.mark.parametrize("kind", INDEX_KINDS)
+    def test_vectors_of_another_width_are_refused(self, kind):
+        """Not filled up with zeros, which would rank by half of the numbers."""
+        index = build_index(self.vectors(300), kind)
+        with pytest.raises(ValueError, match="vectors of 8 numbers do not fit an index of 16"):
+            search(index, self.queries(2)[:, :8], 5)
+        if kind != "tree":
+            with pytest.raises(ValueError, match="vectors of 8 numbers do not fit an index of 16"):
+                index_module.extended(index, self.queries(2)[:, :8])
+
     def test_an_empty_catalogue_is_refused(self):
         with pytest.raises(ValueError, match="at least one vector"):
             build_index(self.vectors(0), "flat")

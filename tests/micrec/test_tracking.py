@@ -9,10 +9,14 @@ from typer.testing import CliRunner
 
 from abtest.cli.main import app
 from micrec.api import train
+from micrec.config import Config
 from micrec.errors import MicrecError
+from micrec.fitting import fit
 from micrec.settings import nested
 from micrec.tracking.mlflow_logger import flattened
+from micrec.tracking.tensorboard_logger import run_folder
 from micrec.tracking.tracking import RunTracker, Tracking, tracked
+from micrec.tracking.training_run import TrainingRun
 
 from .factories import random_dataset
 
@@ -63,6 +67,37 @@ def test_tracking_changes_no_number(dataset, tmp_path):
     assert [one["losses"] for one in plain.fitted.state.log] == [one["losses"] for one in watched.fitted.state.log]
 
 
+def test_a_training_that_goes_on_keeps_its_folder_and_another_of_its_name_has_one_of_its_own(tmp_path):
+    ours, theirs = (TrainingRun("shop/fm", mark) for mark in ("ours", "theirs"))
+    assert run_folder(tmp_path, ours) == tmp_path / "shop/fm"
+    assert run_folder(tmp_path, theirs) == tmp_path / "shop/fm-2"
+    assert run_folder(tmp_path, ours) == tmp_path / "shop/fm-3"  # trained anew
+    assert run_folder(tmp_path, theirs._replace(goes_on=True)) == tmp_path / "shop/fm-2"
+    assert run_folder(tmp_path, ours._replace(goes_on=True)) == tmp_path / "shop/fm-3"
+    assert run_folder(tmp_path, TrainingRun("shop/fm", "never seen", goes_on=True)) == tmp_path / "shop/fm-4"
+
+
+def test_the_mark_of_a_training_is_its_folder(tmp_path):
+    first, second = (TrainingRun.of_folder(tmp_path / one / "x" / "fm", goes_on=False) for one in "ab")
+    assert first.name == second.name == "x/fm"
+    assert first.mark != second.mark
+    assert TrainingRun.of_folder(tmp_path / "it's" / "model", goes_on=False).mark.isalnum()
+
+
+def test_an_interrupted_training_goes_on_in_its_folder(dataset, tmp_path):
+    config = Config.model_validate(nested(FM))
+    tracking = Tracking(tensorboard=str(tmp_path / "events"))
+
+    def stop(epoch, metric):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(dataset, config, folder=tmp_path / "fm", after_epoch=stop, tracking=tracking)
+    fit(dataset, config, folder=tmp_path / "fm", tracking=tracking)
+    assert [path.name for path in (tmp_path / "events" / tmp_path.name).iterdir()] == ["fm"]
+    assert set(scalars(tmp_path / "events" / tmp_path.name / "fm")["search/epoch/loss/matching"]) == {1, 2}
+
+
 def test_worker_processes_of_a_search_are_tracked(dataset, tmp_path):
     pytest.importorskip("tensorboard")
     pytest.importorskip("optuna")
@@ -107,9 +142,32 @@ def test_every_so_many_steps_and_a_phase_begins_anew():
     assert not RunTracker([], every=1).wants(1)
 
 
+class Breaks(Remembers):
+    """A logger whose service goes away after some figures."""
+
+    def log(self, values, step):
+        super().log(values, step)
+        if len(self.seen) > 2:
+            raise MicrecError("MLflow at http://there: gone.")
+
+    def close(self, *, finished):
+        raise AssertionError("it is left out by then")
+
+
+def test_a_training_outlives_its_logger(dataset, monkeypatch):
+    breaking, heard = Breaks(), Remembers()
+    said = []
+    monkeypatch.setattr(Tracking, "open", lambda *given, say, **more: RunTracker([breaking, heard], 1, said.append))
+    train(dataset, settings=FM)
+    assert len(breaking.seen) == 3
+    assert len(heard.seen) > 3
+    assert heard.closed is True
+    assert said == ["warning: MLflow at http://there: gone. The training goes on without it."]
+
+
 def test_a_failed_training_is_closed_as_such(dataset, monkeypatch):
     heard = Remembers()
-    monkeypatch.setattr(Tracking, "open", lambda *given: RunTracker([heard], 1))
+    monkeypatch.setattr(Tracking, "open", lambda *given, **more: RunTracker([heard], 1))
     with pytest.raises(MicrecError, match="not finite"):
         train(dataset, settings={**FM, "optim.learning_rate": 1e30, "softmax.denominator": "negatives_only"})
     assert heard.closed is False
@@ -127,8 +185,9 @@ def test_a_missing_package_is_told_before_any_work(name, dataset, tmp_path, monk
     assert not (tmp_path / "model").exists()
 
 
-def test_a_bad_number_of_steps(monkeypatch):
-    monkeypatch.setenv("MICREC_TRACK_EVERY", "often")
+@pytest.mark.parametrize("every", ["often", "0", "²"])
+def test_a_bad_number_of_steps(monkeypatch, every):
+    monkeypatch.setenv("MICREC_TRACK_EVERY", every)
     with pytest.raises(MicrecError, match="MICREC_TRACK_EVERY: must be a number of steps"):
         Tracking.of_environment()
 
