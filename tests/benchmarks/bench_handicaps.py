@@ -9,6 +9,7 @@ Standard errors are over worlds. Channels and ranking are cheap: item-CF, popula
 """
 
 import argparse
+import functools
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -91,8 +92,9 @@ class Hidden:
         return np.where(items >= 0, scores, -np.inf).astype(np.float32)
 
 
-def live(seed: int, variant: str, folder: Path, users: int, items: int, sets: Sequence[str] = ()) -> dict[str, float]:
-    """The days of one world under one variant; figures of all users together."""
+@functools.cache
+def _world(seed: int, users: int, items: int) -> World:
+    """The world that every variant of a seed lives in."""
     config = {
         "seed": seed,
         "days": HISTORY + WARM_UP + DAYS,
@@ -100,7 +102,12 @@ def live(seed: int, variant: str, folder: Path, users: int, items: int, sets: Se
         "items": {"count": items, "providers": 80},
         "sessions": {"per_user": 8.0},
     }
-    world = World.build(WorldConfig.model_validate(config))
+    return World.build(WorldConfig.model_validate(config))
+
+
+def live(seed: int, variant: str, folder: Path, users: int, items: int, sets: Sequence[str] = ()) -> dict[str, float]:
+    """The days of one world under one variant; figures of all users together."""
+    world = _world(seed, users, items)
     setting = PlatformInputs.of(world, first_day=HISTORY)
     population_config = validate(PopulationConfig, apply_overrides({}, sets), where="--set")
     population = Population.build(world, population_config, first_day=HISTORY)

@@ -11,7 +11,7 @@ BETTER = ("a channel that knows tastes", "ranking by true worth")
 
 @pytest.fixture(scope="module")
 def found():
-    return study(3, ["control", *WORSE, *BETTER], 700, 600)
+    return study(3, ["control", *WORSE, *BETTER], 300, 400)
 
 
 def clear(change: np.ndarray) -> float:
