@@ -15,10 +15,10 @@ from micrec.artifact import whole_artifact
 from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint
 from micrec.config import Config, EvalConfig, model_label
 from micrec.data.dataset import Dataset
+from micrec.data.log_times import coarse_times
 from micrec.data.recency import ClickDays
 from micrec.data.semantics import check_roles
 from micrec.data.split import Split, temporal_split
-from micrec.data.times import coarse_times
 from micrec.destination import bytes_of, check_room
 from micrec.errors import MicrecError
 from micrec.estimates.pace import PacedProgress

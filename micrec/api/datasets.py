@@ -12,7 +12,7 @@ from micrec.config import SessionsConfig, SplitConfig
 from micrec.data.dataset import Dataset
 from micrec.data.describe import DatasetStatistics
 from micrec.data.describe import describe as count
-from micrec.data.readers import DatasetFrames
+from micrec.data.schema import DatasetSchema
 from micrec.data.store import dataset_of_frames, read_dataset, write_dataset
 from micrec.errors import MicrecError
 from micrec.frames import Frame, as_frame
@@ -65,7 +65,7 @@ def convert(
     Args:
         clicks: ``user_id, item_id, timestamp`` and any of ``dwell_s, like, follow``: a Polars or pandas frame, columns
             by name as NumPy arrays, or the path of a file or folder in a layout that a reader knows.
-        out: Dataset folder to write; None keeps the dataset in memory.
+        out: Dataset folder to write; None keeps the dataset in memory. Plain tables of paths pass to it in a stream.
         users: ``user_id`` and the user fields, a frame or a path; None makes the table of the ids in the clicks.
         items: ``item_id`` and the item fields, likewise.
         reader: Name of a reader, as ``micrec convert --list`` prints them, for paths; "auto" recognises the layout.
@@ -87,13 +87,22 @@ def convert(
         >>> micrec.convert(log, name="three").to_frame()["item_id"].to_list()
         ['a', 'b', 'a']
     """
-    folder = None if out is None else Path(out)
-    frames = _frames(clicks, users, items, folder, reader, columns, timezone, settings)
-    schema = frames.schema if name is None else frames.schema.model_copy(update={"name": name})
-    if folder is None:
-        return dataset_of_frames(schema, frames.users, frames.items, frames.clicks)
-    write_dataset(folder, schema, frames.users, frames.items, frames.clicks, overwrite=overwrite)
-    return read_dataset(folder)
+    from micrec.data.convert import choose_reader
+    from micrec.data.convert import convert as run_conversion
+
+    tables = {key: _table(key, one) for key, one in (("clicks", clicks), ("users", users), ("items", items))}
+    own = {"columns": as_mapping("columns", columns) or None, "timezone": timezone}
+    options = merge(nested(settings or {}), {key: value for key, value in own.items() if value is not None})
+    log = tables["clicks"]
+    if not isinstance(log, Path) or any(isinstance(one, pl.DataFrame) for one in tables.values()):
+        return _converted_frames(tables, None if out is None else Path(out), reader, name, options, overwrite)
+    options = merge(options, {key: str(tables[key]) for key in ("users", "items") if tables[key] is not None})
+    if out is not None:
+        run_conversion(reader, log, Path(out), options=options, overwrite=overwrite, name=name)
+        return read_dataset(Path(out))
+    _, chosen, checked = choose_reader(reader, log, options)
+    frames = chosen.read(log, checked)
+    return dataset_of_frames(_named(frames.schema, name), frames.users, frames.items, frames.clicks)
 
 
 def describe(
@@ -180,38 +189,36 @@ def dataset_of(data: Dataset | StrPath, progress: Progress | None = None) -> Dat
     return load(data, progress=progress)
 
 
-def _frames(
-    clicks: Frame | StrPath,
-    users: Frame | StrPath | None,
-    items: Frame | StrPath | None,
+def _converted_frames(
+    tables: Mapping[str, Path | pl.DataFrame | None],
     out: Path | None,
     reader: str,
-    columns: Mapping[str, str] | None,
-    timezone: str | None,
-    settings: Settings | None,
-) -> DatasetFrames:
-    """What a reader makes of paths, or the reader of plain tables of frames."""
-    from micrec.data.convert import TableReaderConfig, check_out, choose_reader, read_tables
+    name: str | None,
+    options: Mapping[str, Any],
+    overwrite: bool,
+) -> Dataset:
+    """What the reader of plain tables makes of tables some of which are in memory."""
+    from micrec.data.convert import TableReaderConfig, read_tables
     from micrec.destination import check_destination
 
-    tables = {name: _table(name, one) for name, one in (("clicks", clicks), ("users", users), ("items", items))}
-    own = {"columns": as_mapping("columns", columns) or None, "timezone": timezone}
-    options = merge(nested(settings or {}), {key: value for key, value in own.items() if value is not None})
-    log = tables["clicks"]
-    if isinstance(log, Path) and not any(isinstance(one, pl.DataFrame) for one in tables.values()):
-        beside = {name: str(tables[name]) for name in ("users", "items") if tables[name] is not None}
-        _, chosen, checked = choose_reader(reader, log, merge(options, beside))
-        if out is not None:
-            check_out(out, log, checked)
-        return chosen.read(log, checked)
     if reader not in ("auto", "table"):
         raise MicrecError(f"reader: {reader!r} reads files: give paths, or leave the reader out for frames.")
     if out is not None:
         read = [one for one in tables.values() if isinstance(one, Path)]
         check_destination(out, *read, replaced=True, what="the dataset")
     plain = validate(TableReaderConfig, options, where="settings")
+    log = tables["clicks"]
     assert log is not None
-    return read_tables(log, plain, users=tables["users"], items=tables["items"], schema=plain.schema_file)
+    frames = read_tables(log, plain, users=tables["users"], items=tables["items"], schema=plain.schema_file)
+    schema = _named(frames.schema, name)
+    if out is None:
+        return dataset_of_frames(schema, frames.users, frames.items, frames.clicks)
+    write_dataset(out, schema, frames.users, frames.items, frames.clicks, overwrite=overwrite)
+    return read_dataset(out)
+
+
+def _named(schema: DatasetSchema, name: str | None) -> DatasetSchema:
+    return schema if name is None else schema.model_copy(update={"name": name})
 
 
 def _table(name: str, given: Frame | StrPath | None) -> Path | pl.DataFrame | None:

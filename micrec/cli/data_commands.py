@@ -67,6 +67,7 @@ def convert(
     from micrec.data.convert import conversion_table
     from micrec.data.convert import convert as run
     from micrec.errors import MicrecError
+    from micrec.progress import LineProgress
     from micrec.settings import apply_overrides, merge
 
     pairs, faults = parse_pairs("--columns", columns or [])
@@ -74,7 +75,8 @@ def convert(
         raise MicrecError.of("convert", faults)
     given = {"columns": pairs or None, "timezone": timezone, "separator": separator}
     flags = {key: value for key, value in given.items() if value is not None}
-    conversion = run(reader, source, out, options=merge(apply_overrides({}, options or []), flags), overwrite=force)
+    keys = merge(apply_overrides({}, options or []), flags)
+    conversion = run(reader, source, out, options=keys, overwrite=force, progress=LineProgress())
     show(conversion_table(conversion), *(f"note: {note}" for note in conversion.notes), f"next: micrec describe {out}")
 
 

@@ -1,9 +1,10 @@
 """From a public log to a dataset folder: the readers by name, and the conversion."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import polars as pl
 from pydantic import Field, field_validator
@@ -11,23 +12,26 @@ from rich.markup import escape
 from rich.table import Table
 
 from micrec.config import Frozen
-from micrec.data.readers import DatasetFrames, Reader
+from micrec.data.log_times import notes_on_times
+from micrec.data.readers import DatasetFrames, DatasetScan, Reader
 from micrec.data.readers.files import existing, files_like
 from micrec.data.readers.kuairand import KUAIRAND
 from micrec.data.readers.movielens import MOVIELENS
 from micrec.data.readers.online_retail import ONLINE_RETAIL
 from micrec.data.readers.recbole import RECBOLE
-from micrec.data.readers.tabular import read_tabular
+from micrec.data.readers.tabular import TabularOptions, read_tabular, scan_tabular
 from micrec.data.schema import FieldType
-from micrec.data.store import SCHEMA_FILE, new_folder, read_dataset, write_tables
-from micrec.data.table_files import CSV_ENDINGS, PARQUET_ENDINGS, kind_of
-from micrec.data.times import check_timezone, notes_on_times
+from micrec.data.store import SCHEMA_FILE, click_times, count_clicks, new_folder, write_tables
+from micrec.data.table_files import CSV_ENDINGS, PARQUET_ENDINGS, kind_of, readable_as
+from micrec.data.times import check_timezone
 from micrec.destination import LEAST_BYTES, bytes_of, check_destination, refuse_around, refuse_inside
 from micrec.errors import MicrecError
+from micrec.progress import NoProgress, Progress
 from micrec.registry import Registry
 from micrec.settings import explain, validate
 
 AUTO = "auto"
+SCRATCH = "clicks-as-read.parquet"  # within the folder while it is written
 LEAST_SHARE = 100  # a dataset takes this fraction of its source's bytes, or more
 TABLE_PATTERNS = tuple(ending.removeprefix(".") for ending in (*CSV_ENDINGS, *PARQUET_ENDINGS))
 
@@ -67,6 +71,14 @@ class TableReaderConfig(Frozen):
         return name
 
 
+class TablesBeside(TypedDict):
+    """The tables of users and items, and the schema file."""
+
+    users: Path | pl.DataFrame | None
+    items: Path | pl.DataFrame | None
+    schema: Path | None
+
+
 def read_table(source: Path, options: TableReaderConfig) -> DatasetFrames:
     """Read plain tables: ``source`` is the clicks file, a folder of ``clicks``, ``users``, ``items`` files (or folders)
     and ``schema.yaml``, all but the first optional, or a folder of part files of the clicks; a file named in the
@@ -75,35 +87,44 @@ def read_table(source: Path, options: TableReaderConfig) -> DatasetFrames:
     Raises:
         MicrecError: As ``read_tabular``, or if a folder has no clicks file, or two files for one table.
     """
-    clicks, found = _table_files(source) if existing(source).is_dir() else (source, TableReaderConfig())
-    schema = options.schema_file or found.schema_file
-    return read_tables(
-        clicks, options, users=options.users or found.users, items=options.items or found.items, schema=schema
-    )
+    clicks, beside = _found_tables(source, options)
+    return read_tables(clicks, options, **beside)
+
+
+def scan_table(source: Path, options: TableReaderConfig, scratch: Path, progress: Progress) -> DatasetScan:
+    """As ``read_table``, with the clicks in a stream; ``scratch`` is a file that may be written."""
+    clicks, beside = _found_tables(source, options)
+    return scan_tabular(clicks, **_keywords(options, beside), scratch=scratch, progress=progress)
 
 
 def read_tables(
-    clicks: Path | pl.DataFrame,
-    options: TableReaderConfig,
-    *,
-    users: Path | pl.DataFrame | None,
-    items: Path | pl.DataFrame | None,
-    schema: Path | None,
+    clicks: Path | pl.DataFrame, options: TableReaderConfig, **tables: Unpack[TablesBeside]
 ) -> DatasetFrames:
-    """Read plain tables, each a file, a folder of part files, or a frame in memory; see ``read_tabular``."""
-    return read_tabular(
-        clicks,
-        users=users,
-        items=items,
-        schema=schema,
-        columns=options.columns,
-        timezone=options.timezone,
-        implausible_times=options.implausible_times,
-        ids=options.ids,
-        separator=options.separator,
-        types=options.types,
-        roles={str(role): field for role, field in options.roles.items()} or None,
-    )
+    """Read plain tables, each a file, a folder of part files, or a frame in memory; see ``scan_tabular``."""
+    return read_tabular(clicks, **_keywords(options, tables))
+
+
+def _keywords(options: TableReaderConfig, tables: TablesBeside) -> TabularOptions:
+    return {
+        **tables,
+        "columns": options.columns,
+        "timezone": options.timezone,
+        "implausible_times": options.implausible_times,
+        "ids": options.ids,
+        "separator": options.separator,
+        "types": options.types,
+        "roles": {str(role): field for role, field in options.roles.items()} or None,
+    }
+
+
+def _found_tables(source: Path, options: TableReaderConfig) -> tuple[Path, TablesBeside]:
+    """The clicks of a file or folder, and what lies beside them where the options name no other."""
+    clicks, found = _table_files(source) if existing(source).is_dir() else (source, TableReaderConfig())
+    return clicks, {
+        "users": options.users or found.users,
+        "items": options.items or found.items,
+        "schema": options.schema_file or found.schema_file,
+    }
 
 
 def _table_files(folder: Path) -> tuple[Path, TableReaderConfig]:
@@ -143,6 +164,7 @@ TABLE = Reader(
     read_table,
     _is_table,
     is_general=True,
+    scan=scan_table,
 )
 READERS: Registry[Reader] = Registry(
     "reader",
@@ -184,9 +206,19 @@ class Conversion:
 
 
 def convert(
-    reader: str, source: Path, out: Path, *, options: Mapping[str, Any] | None = None, overwrite: bool = False
+    reader: str,
+    source: Path,
+    out: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    name: str | None = None,
+    progress: Progress | None = None,
 ) -> Conversion:
-    """Read ``source``, write the dataset folder ``out``, and read it back with every check.
+    """Read ``source``, and write the dataset folder ``out`` with every check.
+
+    Clicks of a reader that has ``scan`` pass in a stream, a few row groups at a time; other readers hold them in
+    memory.
 
     Args:
         reader: A key of ``READERS``, or ``auto``.
@@ -194,30 +226,44 @@ def convert(
         out: The folder to write; it appears whole, or nothing changes.
         options: Keys of the reader's options.
         overwrite: Replace an existing dataset.
+        name: Name of the dataset; None = as the reader calls it.
+        progress: Where to report.
 
     Raises:
         MicrecError: If the reader or an option is unknown, the source is missing or invalid, or ``out`` is taken.
     """
-    name, chosen, checked = choose_reader(reader, source, options or {})
+    key, chosen, checked = choose_reader(reader, source, options or {})
     check_out(out, source, checked)
+    progress = progress or NoProgress()
     with new_folder(out, overwrite=overwrite) as partial:
-        frames = chosen.read(source, checked)
-        write_tables(partial, frames.schema, frames.users, frames.items, frames.clicks)
-        dropped, rows = frames.dropped, frames.schema.provenance.get("rows")
-        notes = [str(note) for note in frames.schema.provenance.get("notes", [])]
-        del frames
-        dataset = read_dataset(partial)
-        notes += notes_on_times(dataset.clicks.time_ms, dataset.schema.days)
+        scratch = partial / SCRATCH
+        found = chosen.read(source, checked) if chosen.scan is None else chosen.scan(source, checked, scratch, progress)
+        schema = found.schema if name is None else found.schema.model_copy(update={"name": name})
+        with _source_readable(found):
+            write_tables(partial, schema, found.users, found.items, found.clicks, progress=progress)
+        scratch.unlink(missing_ok=True)
+        n_users, n_items, dropped = len(found.users), len(found.items), found.dropped
+        del found
+        n_clicks = count_clicks(partial)
+        notes = [str(note) for note in schema.provenance.get("notes", [])]
+        notes += notes_on_times(click_times(partial, schema.time_unit), schema.days)
     return Conversion(
-        reader=name,
+        reader=key,
         folder=out,
-        rows=len(dataset.clicks) if rows is None else int(rows),
-        clicks=len(dataset.clicks),
-        users=len(dataset.users),
-        items=len(dataset.items),
+        rows=int(schema.provenance.get("rows", n_clicks)),
+        clicks=n_clicks,
+        users=n_users,
+        items=n_items,
         dropped=dropped,
         notes=tuple(notes),
     )
+
+
+def _source_readable(found: DatasetFrames | DatasetScan) -> AbstractContextManager[None]:
+    """Speak of the source where rows that are still to be read cannot be."""
+    if isinstance(found, DatasetScan):
+        return readable_as(found.origin.path, found.origin.kind, found.origin.files)
+    return nullcontext()
 
 
 def check_out(out: Path, source: Path, options: Frozen) -> None:

@@ -14,11 +14,11 @@ from micrec.config import SessionsConfig, SplitConfig
 from micrec.data.array_space import ArraySpace
 from micrec.data.dataset import Column, Dataset, EntityTable
 from micrec.data.histories import Histories, distinct_pairs, group_by_user
+from micrec.data.log_times import notes_on_times
 from micrec.data.schema import FieldType
 from micrec.data.sessions import starts_of
-from micrec.data.sorting import counts_of, distinct
+from micrec.data.sorting import counts_of, distinct, parts_of
 from micrec.data.split import temporal_split
-from micrec.data.times import notes_on_times
 from micrec.notebook import Displayed, ResultTable
 from micrec.progress import NoProgress, Progress
 
@@ -173,7 +173,7 @@ def describe(
         last=_iso(clicks.time_ms[-1], dataset.schema.timezone),
         fields=tuple(_field_statistics(dataset)),
         dropped=_dropped(dataset.schema.provenance.get("dropped")),
-        notes=tuple(notes_on_times(clicks.time_ms, dataset.schema.days)),
+        notes=tuple(notes_on_times((clicks.time_ms[part] for part in parts_of(len(clicks))), dataset.schema.days)),
     )
 
 

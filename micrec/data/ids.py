@@ -8,7 +8,6 @@ import polars as pl
 
 Spelling = Literal["as_written", "number", "lower"]
 _INVISIBLE = "[\u200b\u200c\u200d\u2060\ufeff\u00ad]"  # zero-width spaces and joiners, soft hyphens
-_BATCH_ROWS = 1 << 20
 _SURE_INT64 = 18  # characters, with a sign, that always fit 64 bits
 _EXACT_FLOAT = float(2**53)
 
@@ -70,10 +69,7 @@ def canonical_text(value: pl.Expr) -> pl.Expr:
 
 def distinct(rows: pl.LazyFrame, value: pl.Expr) -> pl.DataFrame:
     """Every value once, in no order, in memory that grows with the values and not with the rows."""
-    known = rows.head(0).select(value).collect()
-    for batch in rows.select(value).collect_batches(chunk_size=_BATCH_ROWS, engine="streaming"):
-        known = pl.concat([known, batch.unique()]).unique()
-    return known
+    return rows.select(value).unique().collect(engine="streaming")
 
 
 def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> Ids:
@@ -84,6 +80,7 @@ def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> 
     tests = {
         "n": clean.count(),
         "changed": (clean.fill_null("") != value).sum(),
+        "blank": (clean.is_null() & value.is_not_null()).any(),
         "fractions": clean.str.contains(r"^[+-]?(0|[1-9]\d{0,15})\.0+$").sum(),
         "upper": clean.str.contains(r"\p{Lu}").any(),
         "lower": clean.str.contains(r"\p{Ll}").any(),
@@ -99,19 +96,20 @@ def _text(rows: pl.LazyFrame, name: str, value: pl.Expr, warn_of_case: bool) -> 
         return Ids(clean.cast(pl.Float64).cast(pl.Int64), notes=tuple(notes), changed=changed)
     if warn_of_case and found["upper"] and found["lower"]:
         notes += _case_twins(rows, name, clean)
-    return Ids(clean if changed else value, notes=tuple(notes), changed=changed)
+    return Ids(clean if changed or found["blank"] else value, notes=tuple(notes), changed=changed)
 
 
 def _numbers(rows: pl.LazyFrame, name: str, value: pl.Expr) -> Ids:
     clean = canonical_text(value)
     number = clean.cast(pl.Int64, strict=False)
     broken = clean.is_not_null() & number.is_null()
-    tests = {"n": clean.count(), "bad": broken.sum(), "first": value.filter(broken).first()}
-    found = rows.select(**tests).collect().row(0, named=True)
-    if found["bad"] == found["n"]:
+    n, bad = rows.select(n=clean.count(), bad=broken.sum()).collect(engine="streaming").row(0)
+    if bad == n:
         return _text(rows, name, value, warn_of_case=True)  # ids of another kind, such as names
-    if found["bad"]:
-        fault = f"{name}: {found['bad']:,} of {found['n']:,} ids are not whole numbers, {found['first']!r} first"
+    if bad:
+        first = rows.select(value.alias(name), broken.alias("broken\x1f")).filter(pl.col("broken\x1f")).head(1)
+        example = first.collect(engine="streaming")[name][0]
+        fault = f"{name}: {bad:,} of {n:,} ids are not whole numbers, {example!r} first"
         return Ids(value, faults=(f"{fault}: leave the ids as they are written.",))
     return Ids(number)
 

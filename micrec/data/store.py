@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from micrec.data.dataset import CLICK_ARRAYS, Clicks, Dataset
 from micrec.data.dataset_card import CARD_FILE, write_card
-from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, encode_table
+from micrec.data.encoding import CLICK_COLUMNS, ClickEncoder, TimeUnit, encode_table, to_time_ms
 from micrec.data.mapped import (
     MANIFEST,
     MAPPED,
@@ -32,6 +32,7 @@ from micrec.data.mapped import (
     write_columns,
     write_manifest,
 )
+from micrec.data.parquet_files import ROWS_PER_GROUP, reason_of, sink_parquet, writable, write_parquet
 from micrec.data.schema import DatasetSchema
 from micrec.data.sorting import parts_of, stable_order
 from micrec.data.validation import Faults, TableSource, check_schema, check_table, id_kind
@@ -44,7 +45,6 @@ from micrec.settings import check, load_yaml
 SCHEMA_FILE = "dataset.yaml"
 TABLES = {"users": "user_id", "items": "item_id"}
 EMPTY_LOG = "clicks: the log is empty: write at least one click"
-ROWS_PER_GROUP = 1 << 20
 ROWS_PER_CHUNK = 4 * ROWS_PER_GROUP  # clicks decoded at a time: 100 MB of integer ids
 
 
@@ -82,11 +82,15 @@ def write_tables(
     schema: DatasetSchema,
     users: pl.DataFrame,
     items: pl.DataFrame,
-    clicks: pl.DataFrame | Iterable[pl.DataFrame],
+    clicks: pl.DataFrame | pl.LazyFrame | Iterable[pl.DataFrame],
     *,
     validate: bool = True,
+    progress: Progress | None = None,
 ) -> None:
     """``write_dataset`` into an existing empty folder, such as one of ``new_folder`` that gets further files.
+
+    A lazy frame of clicks becomes one file, the same bytes as the collected one, and is never held: it is written in a
+    stream, read back in chunks where it is to be valid, and ``progress`` counts both.
 
     Raises:
         MicrecError: If the data are invalid, all errors at once, or the disk is; files may then be left behind.
@@ -94,10 +98,12 @@ def write_tables(
     faults = Faults()
     encoder = _check_tables(schema, {"users": users, "items": items}, faults) if validate else None
     write_schema(folder, schema)
-    _write_parquet(folder / "users.parquet", users)
-    _write_parquet(folder / "items.parquet", items)
+    write_parquet(folder / "users.parquet", users)
+    write_parquet(folder / "items.parquet", items)
     if isinstance(clicks, pl.DataFrame):
         _write_clicks(folder / "clicks.parquet", clicks, TableSource("clicks.parquet"), encoder)
+    elif isinstance(clicks, pl.LazyFrame):
+        _stream_clicks(folder / "clicks.parquet", clicks, encoder, faults, progress or NoProgress())
     else:
         (folder / "clicks").mkdir()
         for number, frame in enumerate(clicks):
@@ -208,28 +214,28 @@ def _swap(new: Path, folder: Path, previous: Path) -> None:
     shutil.rmtree(previous, ignore_errors=True)
 
 
-@contextmanager
-def writable(path: Path) -> Iterator[None]:
-    """Turn a full disk or a missing permission into an error for people that names ``path``."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as fault:
-        raise MicrecError(
-            f"{path.name}: cannot be written ({_reason(fault)}): check the free space and permissions of its folder."
-        ) from fault
-
-
-def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    with writable(path):
-        frame.rechunk().write_parquet(path, compression="zstd", row_group_size=ROWS_PER_GROUP)
-
-
 def _write_clicks(path: Path, frame: pl.DataFrame, source: TableSource, encoder: ClickEncoder | None) -> None:
     if encoder is not None:
         encoder.check_columns(source, frame.columns)
         for first_row in range(0, len(frame), ROWS_PER_CHUNK):
             encoder.encode(source._replace(first_row=first_row), frame[first_row : first_row + ROWS_PER_CHUNK])
-    _write_parquet(path, frame)
+    write_parquet(path, frame)
+
+
+def _stream_clicks(
+    path: Path, rows: pl.LazyFrame, encoder: ClickEncoder | None, faults: Faults, progress: Progress
+) -> None:
+    n_rows = int(rows.select(pl.len()).collect(engine="streaming").item())
+    progress.start("writing", n_rows, "clicks")
+    sink_parquet(path, rows, progress=progress)
+    progress.finish()
+    if encoder is None:
+        return
+    progress.start("checking", n_rows, "clicks")
+    for source, frame in _chunks(path, TableSource(path.name), encoder, faults):
+        encoder.encode(source, frame)
+        progress.advance(len(frame))
+    progress.finish()
 
 
 def _check_tables(schema: DatasetSchema, tables: dict[str, pl.DataFrame], faults: Faults) -> ClickEncoder:
@@ -329,6 +335,20 @@ def dataset_of_frames(schema: DatasetSchema, users: pl.DataFrame, items: pl.Data
     return Dataset(schema, encoded_users, encoded_items, _in_time_order([one for one in found if one is not None]))
 
 
+def count_clicks(folder: Path) -> int:
+    """Clicks of a valid dataset folder, by the footers of its files."""
+    return sum(_rows_of(path) for _, path in _click_files(folder, Faults()))
+
+
+def click_times(folder: Path, unit: TimeUnit) -> Iterator[NDArray[np.int64]]:
+    """Times of the clicks of a valid dataset folder in milliseconds, in the order of its files, in arrays (n,)."""
+    for _, path in _click_files(folder, Faults()):
+        times = pl.scan_parquet(path, glob=False, hive_partitioning=False).select("timestamp")
+        for part in parts_of(_rows_of(path), ROWS_PER_CHUNK):
+            values = times.slice(part.start, part.stop - part.start).collect()["timestamp"]
+            yield to_time_ms(values, unit).to_numpy()
+
+
 def _cure_of_missing(folder: Path) -> str:
     previous = _sibling(folder.resolve(), "previous")
     if previous.is_dir():
@@ -368,12 +388,7 @@ def _readable(name: str, faults: Faults) -> Iterator[None]:
     except FileNotFoundError:
         faults.add(f"{name}: the file is missing: put it into the folder")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as fault:
-        faults.add(f"{name}: no readable Parquet file, perhaps cut short ({_reason(fault)}): write or fetch it again")
-
-
-def _reason(fault: BaseException) -> str:
-    text = getattr(fault, "strerror", None) or str(fault).strip() or type(fault).__name__
-    return text.splitlines()[0]
+        faults.add(f"{name}: no readable Parquet file, perhaps cut short ({reason_of(fault)}): write or fetch it again")
 
 
 def _click_files(folder: Path, faults: Faults) -> list[tuple[TableSource, Path]]:

@@ -106,9 +106,14 @@ def open_table(
 
 def holds_decimal_commas(cells: pl.Series) -> bool:
     """Whether all cells of a text column are numbers and some have a decimal comma that is no mark of thousands."""
-    there = cells.drop_nulls()
-    are_numbers = there.str.contains(r"^[+-]?\d+(,\d+)?$").all()
-    return bool(len(there) and are_numbers and there.str.contains(_DECIMAL_COMMA).any())
+    return bool(cells.to_frame("cells").select(decimal_commas("cells")).item())
+
+
+def decimal_commas(name: str) -> pl.Expr:
+    """``holds_decimal_commas`` of a text column of a table."""
+    cell = pl.col(name).drop_nulls()
+    are_numbers = cell.str.contains(r"^[+-]?\d+(,\d+)?$").all()
+    return (are_numbers & cell.str.contains(_DECIMAL_COMMA).any()).alias(name)
 
 
 def table_files(path: Path) -> list[Path]:

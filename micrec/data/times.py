@@ -11,7 +11,6 @@
 
 import difflib
 import reprlib
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -19,7 +18,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from micrec.data.sorting import distinct, parts_of
 from micrec.errors import MicrecError
 
 Implausible = Literal["refuse", "drop"]
@@ -38,7 +36,6 @@ _COMPACT = (8, 12, 14)  # digits of YYYYMMDD, with HHMM, with SS
 _MOST_DAY_NUMBER = 100_000  # a larger integer is a date or a time
 _EXAMPLES = 3
 _FEW = 0.1  # a smaller share of times in the future is a fault of clocks, a larger one a log to come
-_DAYS_BEFORE = 7
 _BODY = (
     r"^(\d{4}[-/]\d{1,2}[-/]\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?)?)"
     r"(?:[T ]?)\s?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})?$"
@@ -228,61 +225,6 @@ def _dates(rows: pl.LazyFrame, value: pl.Expr, kind: pl.DataType) -> pl.Expr | N
     if isinstance(kind, pl.Datetime) and _all_true(rows, value.dt.time() == pl.time(0, 0, 0)):
         return value.dt.date()
     return None
-
-
-def coarse_times(time_ms: NDArray[np.int64], days: LogDays) -> str | None:
-    """A warning where times are dates alone or whole hours, in which one-hour sessions mean something else."""
-    if len(time_ms) < 2 or time_ms.min() == time_ms.max():
-        return None
-    if _all_alike(time_ms, days.ms_into_day):
-        return (
-            "the times are dates without a time of day: every one-hour session is a user's whole day, and clicks of "
-            "one day have no order."
-        )
-    if _all_alike(time_ms, lambda part: part % HOUR_MS) and _has_more_than_two(time_ms):
-        return "the times are rounded to hours: a one-hour session is what a user clicked in one hour of the clock."
-    return None
-
-
-def _all_alike(time_ms: NDArray[np.int64], of: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> bool:
-    """Whether a figure of the moments is the same for all; a log that is not ends it at its first part."""
-    first = of(time_ms[:1])
-    return all((of(time_ms[part]) == first).all() for part in parts_of(len(time_ms)))
-
-
-def _has_more_than_two(time_ms: NDArray[np.int64]) -> bool:
-    known = time_ms[:0]
-    for part in parts_of(len(time_ms)):
-        known = np.unique(np.concatenate([known, distinct(time_ms[part])]))
-        if len(known) > 2:
-            return True
-    return False
-
-
-def notes_on_times(time_ms: NDArray[np.int64], days: LogDays) -> list[str]:
-    """What a user should know of the times of a log, sorted: that they are coarse, that the last day is cut short."""
-    notes = [note for note in (coarse_times(time_ms, days), _cut_short(time_ms, days)) if note is not None]
-    return [note[0].upper() + note[1:] for note in notes]
-
-
-def _cut_short(time_ms: NDArray[np.int64], days: LogDays) -> str | None:
-    """That the last day ends early, if it does so by an hour against each of the days before."""
-    if len(time_ms) == 0:
-        return None
-    last = int(days.numbers(time_ms[-1:])[0])
-    ends = []
-    for day in range(last - _DAYS_BEFORE, last):
-        begin, end = np.searchsorted(time_ms, [days.start_ms(day), days.start_ms(day + 1)])
-        if end > begin:
-            ends.append(int(days.ms_into_day(time_ms[end - 1 : end])[0]))
-    reached = int(days.ms_into_day(time_ms[-1:])[0])
-    if len(ends) < 2 or reached > min(ends) - HOUR_MS:
-        return None
-    clock_min = (reached + days.starts_at_ms) // 60_000 % 1440
-    return (
-        f"the last day of the log ends at {clock_min // 60:02d}:{clock_min % 60:02d} {days.timezone}, earlier than "
-        f"each of the {len(ends)} days before it: it may be cut short, and split.test_days counts it as a day."
-    )
 
 
 def _instants(rows: pl.LazyFrame, name: str, timezone: str, unit: Unit | None) -> Times:

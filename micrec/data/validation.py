@@ -59,6 +59,20 @@ class Faults:
                 f"{place} {source.first_row + row}: {reprlib.repr(values.slice(row, 1).to_list()[0])}"
             )
 
+    def scanned_rows(
+        self, source: TableSource, rows: pl.LazyFrame, name: str, bad: pl.Expr, rule: str, cure: str
+    ) -> None:
+        """As ``rows`` for column ``name`` of a table that is not in memory; it is read again if a row is bad."""
+        broken = self._rules.setdefault((f"{source.file}: {name}", rule, cure), _BrokenRule())
+        marked = rows.select(pl.col(name), bad.fill_null(False).alias("bad\x1f"))
+        total, count = marked.select(pl.len(), pl.col("bad\x1f").sum()).collect(engine="streaming").row(0)
+        broken.total += total
+        broken.count += count
+        if count:
+            first = marked.with_row_index("row\x1f").filter(pl.col("bad\x1f")).head(EXAMPLES - len(broken.examples))
+            for value, _, row in first.select(name, "bad\x1f", "row\x1f").collect(engine="streaming").iter_rows():
+                broken.examples.append(f"row {source.first_row + row}: {reprlib.repr(value)}")
+
     def texts(self) -> list[str]:
         """One line per error, in the order in which they were first looked for."""
         found = list(self._texts)

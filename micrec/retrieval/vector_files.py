@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from micrec.data.store import new_folder, writable
+from micrec.data.parquet_files import writable
+from micrec.data.store import new_folder
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.retrieval.bundle import Bundle

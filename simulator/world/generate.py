@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from micrec.data.dataset_card import CARD_FILE, write_card
-from micrec.data.store import new_folder, partial_of, writable, write_schema
+from micrec.data.parquet_files import writable
+from micrec.data.store import new_folder, partial_of, write_schema
 from micrec.destination import check_destination
 from micrec.errors import MicrecError
 from micrec.parallel import ExecutorLike, check_executor, is_local

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from micrec.data.store import writable
+from micrec.data.parquet_files import writable
 from simulator.world.clicks import Cause
 from simulator.world.world import Shard, World
 from simulator.world.world_config import WorldConfig

@@ -6,7 +6,7 @@
 The log is generated: users with 50 clicks each on average, 100,000 items of 500 topics, sessions of ten clicks on one
 topic mostly, 60 days, integer ids, in Parquet files of 4 million clicks. Each stage runs in a process of its own. Its
 anonymous memory is what it needs; pages of mapped files belong to the cache of the kernel, which takes them back when
-memory is short, and are shown apart. Both are sampled every 20 ms (Linux). The dataset (some 7 bytes a click), its
+memory is short, and are shown apart. ``convert`` reads the same clicks as plain tables. Both are sampled every 20 ms (Linux). The dataset (some 7 bytes a click), its
 encoded columns (16) and what is put on the disk meanwhile (up to 80 in training) lie in the given folder.
 """
 
@@ -26,7 +26,7 @@ import polars as pl
 N_ITEMS, N_TOPICS, SESSION, PART = 100_000, 500, 10, 4_000_000
 DAYS, DAY_MS = 60, 86_400_000
 TEST_CLICKS, STEPS = 50_000, 10
-STAGES = ("encode", "unsorted", "open", "describe", "histories", "co-occurrence", "train", "evaluate")
+STAGES = ("convert", "convert CSV", "encode", "unsorted", "open", "describe", "histories", "co-occurrence", "train", "evaluate")
 KEYS = {
     "contrast": {"semantic": {"weight": 0.0}},
     "train": {"device": "cpu", "shuffle": "blocks", "epochs": 1},
@@ -48,7 +48,7 @@ def main() -> None:
         return
     if not data.exists():
         generate(data, given.clicks)
-    for stage in STAGES[2 * given.resident :]:
+    for stage in STAGES[4 * given.resident :]:
         command = [sys.executable, __file__, str(given.folder), "--clicks", str(given.clicks), "--stage", stage]
         flags = [f"--{flag}" for flag in ("resident", "ican") if getattr(given, flag)]
         subprocess.run([*command, *flags], check=True)
@@ -112,6 +112,22 @@ def reversed_parts(folder: Path) -> Path:
     return other
 
 
+def plain_source(folder: Path, stage: str) -> Path:
+    """The log as plain tables, linked; for CSV written anew, with text ids and dates as shops write them."""
+    source = folder.with_name(f"plain-{folder.name}")
+    source.mkdir()
+    if stage == "convert":
+        (source / "clicks").mkdir()
+        for path in sorted((folder / "clicks").iterdir()):
+            (source / "clicks" / path.name).hardlink_to(path)
+        return source
+    rows = pl.scan_parquet(folder / "clicks" / "*.parquet")
+    users = pl.format("u{}", "user_id").alias("user_id")
+    time = pl.from_epoch("timestamp", time_unit="ms").dt.strftime("%Y-%m-%d %H:%M:%S").alias("timestamp")
+    rows.select(users, "item_id", time).sink_csv(source / "clicks.csv")
+    return source
+
+
 class Peak:
     """Highest memory of this process since the last ``take``, bytes: anonymous, and pages of files."""
 
@@ -162,6 +178,16 @@ def measure(folder: Path, stage: str, *, resident: bool, ican: bool) -> None:
         )
 
     n_clicks = int(folder.name.partition("-")[2])
+    if stage.startswith("convert"):
+        from micrec.data.convert import convert
+
+        source, out = plain_source(folder, stage), folder.with_name(f"converted-{folder.name}")
+        shutil.rmtree(out, ignore_errors=True)
+        with timed(stage, n_clicks):
+            convert("table", source, out)
+        shutil.rmtree(source)
+        shutil.rmtree(out)
+        return
     if stage == "unsorted":
         folder = reversed_parts(folder)
     if stage in ("encode", "unsorted", "open"):

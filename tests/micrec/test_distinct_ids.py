@@ -3,11 +3,9 @@
 import polars as pl
 import pytest
 
-from micrec.data import ids
 from micrec.data.ids import read_ids
 
 
-@pytest.mark.parametrize("batch", [1, 7, 1 << 20])
 @pytest.mark.parametrize(
     ("values", "read", "notes"),
     [
@@ -20,11 +18,11 @@ from micrec.data.ids import read_ids
         (["x"] * 9 + [" x"] * 4, ["x"] * 13, ["u: 4 ids were read without white space or invisible characters."]),
         (["é"] * 3 + ["e\u0301"] * 2, ["é"] * 5, ["u: 2 ids were read without"]),
         ([None] * 4, [None] * 4, []),
+        (["a", ""] * 3, ["a", None] * 3, []),
     ],
-    ids=["lower", "upper", "digits", "fractions", "two cases", "twins", "space", "accents", "empty"],
+    ids=["lower", "upper", "digits", "fractions", "two cases", "twins", "space", "accents", "empty", "blank"],
 )
-def test_what_is_read_and_told(monkeypatch, batch, values, read, notes):
-    monkeypatch.setattr(ids, "_BATCH_ROWS", batch)
+def test_what_is_read_and_told(values, read, notes):
     rows = pl.LazyFrame({"u": pl.Series(values, dtype=pl.String)})
     found = read_ids(rows, "u")
     assert rows.select(found.value).collect().to_series().to_list() == read

@@ -160,7 +160,8 @@ def test_a_spelling_is_an_integers_if_python_writes_it_so(texts: list[str | None
         except ValueError:
             return False
 
-    assert _spelt_as_integers(pl.Series(texts, dtype=pl.String)) == all(spelt(t) for t in texts if t is not None)
+    rows = pl.LazyFrame({"id": pl.Series(texts, dtype=pl.String)})
+    assert _spelt_as_integers(rows, "id") == all(spelt(t) for t in texts if t is not None)
 
 
 @pytest.mark.parametrize(

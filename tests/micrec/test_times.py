@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from micrec.data.times import LogDays, Times, check_timezone, coarse_times, read_days, read_times
+from micrec.data.log_times import coarse_times
+from micrec.data.times import LogDays, Times, check_timezone, read_days, read_times
 from micrec.errors import MicrecError
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)

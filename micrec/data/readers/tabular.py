@@ -1,27 +1,33 @@
 """Plain CSV or Parquet files, with a schema file or without."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import polars as pl
 from pydantic import Field
 
 from micrec.data.column_names import how_to_name, match_column
 from micrec.data.encoding import CLICK_COLUMNS
-from micrec.data.ids import Spelling, read_ids
-from micrec.data.readers import DatasetFrames
+from micrec.data.ids import Spelling, distinct, read_ids
+from micrec.data.parquet_files import sink_parquet
+from micrec.data.readers import DatasetFrames, DatasetScan
 from micrec.data.readers.files import existing
-from micrec.data.readers.guesses import SEVERAL, guess_roles, guess_separator, guess_type, iso_dates, parses_everywhere
+from micrec.data.readers.guesses import SEVERAL, guess_roles, guess_separator, guess_type
+from micrec.data.readers.report import ReadingReport
+from micrec.data.readers.tabular_clicks import with_moments, with_numbers_and_flags
+from micrec.data.readers.tabular_fields import parse_fields
 from micrec.data.schema import DatasetSchema, FieldType, Roles
-from micrec.data.table_files import TableFiles, holds_decimal_commas, open_table, readable_as
-from micrec.data.times import Implausible, Unit, read_times
+from micrec.data.table_files import TableFiles, decimal_commas, open_table, readable_as
+from micrec.data.times import Implausible, Unit
 from micrec.data.validation import Faults, TableSource, check_schema
+from micrec.destination import bytes_of
+from micrec.progress import NoProgress, Progress
 from micrec.settings import load_yaml, validate
 
 KEYS = {"users": "user_id", "items": "item_id"}
-_DROP_TIMES = "--set implausible_times=drop"
 
 
 class TabularSchema(DatasetSchema):
@@ -42,33 +48,56 @@ class _File(NamedTuple):
     def name(self) -> str:
         return self.table.path.name
 
-    def take(self, ours: list[str]) -> pl.DataFrame:
-        with readable_as(self.table.path, self.table.kind, self.table.files):
-            frame = self.table.rows.select(pl.col(self.theirs[name]).alias(name) for name in ours).collect()
-        labels = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Categorical | pl.Enum)]
-        return frame.with_columns(pl.col(name).cast(pl.String) for name in labels)
+    def scan(self, ours: list[str]) -> pl.LazyFrame:
+        rows = self.table.rows.select(pl.col(self.theirs[name]).alias(name) for name in ours)
+        schema = rows.collect_schema().items()
+        labels = [name for name, kind in schema if isinstance(kind, pl.Categorical | pl.Enum)]
+        return rows.with_columns(pl.col(name).cast(pl.String) for name in labels)
+
+    def take(self, ours: list[str]) -> pl.LazyFrame:
+        with self.reading():
+            return self.scan(ours).collect().lazy()
+
+    def stream(self, ours: list[str], scratch: Path, progress: Progress) -> pl.LazyFrame:
+        """Parquet files as they lie there; a CSV file, which is slow to parse, as a Parquet file of its texts."""
+        if self.table.kind != "CSV":
+            return self.scan(ours)
+        progress.start(f"reading {self.name}", bytes_of(*self.table.files), "bytes")
+        with self.reading():
+            sink_parquet(scratch, self.scan(ours), compression="lz4")
+        progress.advance(bytes_of(*self.table.files))
+        progress.finish()
+        return pl.scan_parquet(scratch, glob=False, hive_partitioning=False)
+
+    def reading(self) -> AbstractContextManager[None]:
+        return readable_as(self.table.path, self.table.kind, self.table.files)
 
     def unused(self, ours: list[str]) -> list[str]:
         taken = {self.theirs[name] for name in ours}
         return [name for name in self.header if name not in taken]
 
 
-class _Report:
-    """What was assumed and left out on the way, in words."""
+class TabularOptions(TypedDict, total=False):
+    """The keywords of ``scan_tabular`` that ``read_tabular`` has as well."""
 
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.dropped: dict[str, int] = {}
+    users: Path | pl.DataFrame | None
+    items: Path | pl.DataFrame | None
+    schema: Path | None
+    columns: Mapping[str, str] | None
+    timezone: str | None
+    implausible_times: Implausible
+    ids: Spelling
+    separator: str | None
+    types: Mapping[str, FieldType] | None
+    roles: Mapping[str, str | None] | None
 
-    def note(self, file: str, text: str) -> None:
-        self.notes.append(f"{file}: {text}")
 
-    def drop(self, reason: str, count: int) -> None:
-        if count:
-            self.dropped[reason] = self.dropped.get(reason, 0) + count
+def read_tabular(clicks: Path | pl.DataFrame, **options: Unpack[TabularOptions]) -> DatasetFrames:
+    """As ``scan_tabular``, with the clicks in memory."""
+    return scan_tabular(clicks, **options).collected()
 
 
-def read_tabular(
+def scan_tabular(
     clicks: Path | pl.DataFrame,
     *,
     users: Path | pl.DataFrame | None = None,
@@ -81,7 +110,9 @@ def read_tabular(
     separator: str | None = None,
     types: Mapping[str, FieldType] | None = None,
     roles: Mapping[str, str | None] | None = None,
-) -> DatasetFrames:
+    scratch: Path | None = None,
+    progress: Progress | None = None,
+) -> DatasetScan:
     """Read a click log and its tables from CSV or Parquet files, folders of part files, or frames in memory.
 
     Without ``users`` or ``items`` a table is made of the ids in the clicks, sorted. Clicks keep the order of the file.
@@ -110,12 +141,15 @@ def read_tabular(
         separator: Between the cells of a CSV line; None = recognised.
         types: Types of fields, instead of the guessed ones.
         roles: Roles of item fields, instead of the guessed ones.
+        scratch: A file to write, so that the clicks are read in streams and never held; it must live as long as they
+            are read. None = they are read into memory first.
+        progress: Where to report.
 
     Raises:
         MicrecError: If a file cannot be read, lacks a column, or holds text that does not parse (all such errors at
             once, rows counted from 0 without the header).
     """
-    columns, faults, report = dict(columns or {}), Faults(), _Report()
+    columns, faults, report = dict(columns or {}), Faults(), ReadingReport()
     declared = None if schema is None else validate(TabularSchema, load_yaml(existing(schema)), where=str(schema))
     given = {"clicks": clicks, "users": users, "items": items}
     files = {
@@ -130,32 +164,42 @@ def read_tabular(
     _check_fields("types", types or {}, wanted, faults)
     faults.raise_any(where)
 
-    frames = {name: file.take(wanted[name]) for name, file in files.items()}
-    for name, file in files.items():
-        if file.table.kind == "CSV" and not file.table.has_commas_between:
-            frames[name] = _decimal_points(frames[name], file.name, report)
+    progress, log = progress or NoProgress(), files["clicks"]
+    rows = {
+        name: file.take(wanted[name])
+        if name != "clicks" or scratch is None
+        else file.stream(wanted[name], scratch, progress)
+        for name, file in files.items()
+    }
     names = {name: file.name for name, file in files.items()}
-    n_rows = len(frames["clicks"])
     zone = timezone or ("UTC" if declared is None else declared.timezone)
-    unit = _declared_unit(declared)
-    frames["clicks"], found_unit = _times(
-        frames["clicks"], names["clicks"], zone, unit, implausible_times, faults, report
-    )
-    _clean_ids(frames, names, ids, faults, report)
-    for name, key in KEYS.items():
-        _align_ids(frames, key)
-        frames.setdefault(name, frames["clicks"].select(pl.col(key).drop_nulls().unique().sort()))
+    with log.reading():
+        for name, file in files.items():
+            if file.table.kind == "CSV" and not file.table.has_commas_between:
+                rows[name] = _decimal_points(rows[name], file.name, report)
+        n_rows = int(rows["clicks"].select(pl.len()).collect(engine="streaming").item())
+        with _told(progress, "looking at the times", n_rows):
+            rows["clicks"], found_unit = with_moments(
+                rows["clicks"], names["clicks"], zone, _declared_unit(declared), implausible_times, faults, report
+            )
+        with _told(progress, "looking at the ids", n_rows):
+            _clean_ids(rows, names, ids, faults, report)
+            for name, key in KEYS.items():
+                _align_ids(rows, key)
+                rows.setdefault(name, distinct(rows["clicks"], pl.col(key)).drop_nulls().sort(key).lazy())
+    tables = {name: rows[name].collect() for name in KEYS}
     for name, file in files.items():
         unused = file.unused(wanted[name])
         report.drop(f"unused columns of {file.name}: {', '.join(unused)}", len(unused))
     separators: dict[str, str] = {}
-    keys = _keys(declared, frames, files["clicks"].table.path, types or {}, roles, separators, report)
+    keys = _keys(declared, tables, log.table.path, types or {}, roles, separators, report)
     keys |= {"time_unit": found_unit, "timezone": zone}
-    fields: dict[str, dict[str, FieldType]] = {name: keys[name] for name in KEYS}
     default = "|" if declared is None else declared.separator
-    for name in frames:
-        source = TableSource(names.get(name, names["clicks"]))
-        frames[name] = _parse(source, frames[name], name, fields, separators, default, faults, report)
+    with log.reading():
+        rows["clicks"] = with_numbers_and_flags(TableSource(log.name), rows["clicks"], faults)
+    for name in KEYS:
+        source = TableSource(names.get(name, log.name))
+        tables[name] = parse_fields(source, tables[name], keys[name], separators, default, faults, report)
     faults.raise_any(where)
     told = {} if declared is None else dict(declared.provenance)
     made: dict[str, Any] = {"reader": "table", "files": list(names.values()), "rows": n_rows, "dropped": report.dropped}
@@ -164,7 +208,16 @@ def read_tabular(
     if report.notes:
         made["notes"] = report.notes
     types_of = DatasetSchema.model_validate(keys | {"provenance": told | made})
-    return DatasetFrames(types_of, frames["users"], frames["items"], frames["clicks"], report.dropped)
+    return DatasetScan(types_of, tables["users"], tables["items"], rows["clicks"], report.dropped, log.table)
+
+
+@contextmanager
+def _told(progress: Progress, task: str, n_rows: int) -> Iterator[None]:
+    """Report a task over all clicks that says nothing on the way."""
+    progress.start(task, n_rows, "clicks")
+    yield
+    progress.advance(n_rows)
+    progress.finish()
 
 
 def _table(name: str, given: Path | pl.DataFrame, columns: Mapping[str, str], separator: str | None) -> TableFiles:
@@ -174,7 +227,7 @@ def _table(name: str, given: Path | pl.DataFrame, columns: Mapping[str, str], se
     return open_table(given, separator=separator, as_text=True, spelled=_id_names(columns))
 
 
-def _open(table: TableFiles, columns: Mapping[str, str], report: _Report) -> _File:
+def _open(table: TableFiles, columns: Mapping[str, str], report: ReadingReport) -> _File:
     """The table's columns by our names, which are those of the mapping, or else the columns' own."""
     path = table.path
     for note in table.notes:
@@ -249,87 +302,56 @@ def _declared_unit(declared: TabularSchema | None) -> Unit | None:
     return declared.time_unit
 
 
-def _times(
-    clicks: pl.DataFrame,
-    file: str,
-    zone: str,
-    unit: Unit | None,
-    implausible: Implausible,
-    faults: Faults,
-    report: _Report,
-) -> tuple[pl.DataFrame, str]:
-    """The clicks with times as numbers of s or ms, or as datetimes in UTC; and the unit."""
-    rows = clicks.lazy()
-    times = read_times(rows, "timestamp", timezone=zone, implausible=implausible, option=_DROP_TIMES, unit=unit)
-    for fault in times.faults:
-        faults.add(f"{file}: {fault}")
-    for note in times.notes:
-        report.note(file, note)
-    for reason, count in times.dropped:
-        report.drop(reason, count)
-    if times.faults:
-        return clicks, "s"
-    if times.unit in ("s", "ms") and times.value is not None:
-        value, found = times.value, str(times.unit)
-    elif times.unit is not None:
-        value, found = times.instants.dt.timestamp("ms"), "ms"
-    else:
-        kind = clicks.schema["timestamp"]
-        is_kept = isinstance(kind, pl.Datetime) and (zone == "UTC" or kind.time_zone is not None)
-        value, found = (pl.col("timestamp") if is_kept else times.instants.cast(pl.Datetime("ms", "UTC"))), "datetime"
-    rows = rows.with_columns(value.alias("timestamp"), *([] if times.kept is None else [times.kept.alias("kept\x1f")]))
-    if times.kept is not None:
-        rows = rows.filter(pl.col("kept\x1f")).drop("kept\x1f")
-    return rows.collect(), found
-
-
-def _decimal_points(frame: pl.DataFrame, file: str, report: _Report) -> pl.DataFrame:
+def _decimal_points(rows: pl.LazyFrame, file: str, report: ReadingReport) -> pl.LazyFrame:
     """Numbers such as ``1,5`` with a decimal point, in a file whose cells are not separated by commas."""
     kept = (*CLICK_COLUMNS[:3], *SEVERAL)
-    found = [
-        name
-        for name, kind in frame.schema.items()
-        if kind == pl.String and name not in kept and holds_decimal_commas(frame[name])
-    ]
+    texts = [name for name, kind in rows.collect_schema().items() if kind == pl.String and name not in kept]
+    if not texts:
+        return rows
+    holding = rows.select(decimal_commas(name) for name in texts).collect(engine="streaming").row(0, named=True)
+    found = [name for name in texts if holding[name]]
     for name in found:
         report.note(file, f"{name}: the numbers are written with a decimal comma: 1,5 is read as 1.5.")
-    return frame.with_columns(pl.col(name).str.replace(",", ".", literal=True) for name in found)
+    return rows.with_columns(pl.col(name).str.replace(",", ".", literal=True) for name in found)
 
 
 def _clean_ids(
-    frames: dict[str, pl.DataFrame], names: Mapping[str, str], spelling: Spelling, faults: Faults, report: _Report
+    tables: dict[str, pl.LazyFrame], names: Mapping[str, str], spelling: Spelling, faults: Faults, report: ReadingReport
 ) -> None:
     """Ids without white space, whole numbers as such; what was changed is counted."""
-    for name, frame in list(frames.items()):
+    for name, rows in tables.items():
         for key in KEYS.values():
-            if key not in frame.columns:
+            if key not in rows.collect_schema():
                 continue
-            found = read_ids(frame.lazy(), key, spelling=spelling, warn_of_case=spelling != "lower")
+            found = read_ids(rows, key, spelling=spelling, warn_of_case=spelling != "lower")
             for fault in found.faults:
                 faults.add(f"{names[name]}: {fault}")
             for note in found.notes:
                 report.note(names[name], note)
             if not found.faults:
-                frames[name] = frames[name].with_columns(found.value.alias(key))
+                tables[name] = tables[name].with_columns(found.value.alias(key))
 
 
-def _align_ids(frames: dict[str, pl.DataFrame], key: str) -> None:
-    """The ids of ``key`` as integers in every frame that has them, if no spelling is lost by it; else as text."""
-    having = [name for name, frame in frames.items() if key in frame.columns and not frame.schema[key].is_nested()]
+def _align_ids(tables: dict[str, pl.LazyFrame], key: str) -> None:
+    """The ids of ``key`` as integers in every table that has them, if no spelling is lost by it; else as text."""
+    schemas = {name: rows.collect_schema() for name, rows in tables.items()}
+    having = [name for name, schema in schemas.items() if key in schema and not schema[key].is_nested()]
     kind: type[pl.DataType] | None = None
-    if all(_spelt_as_integers(frames[name][key]) for name in having):
+    if all(_spelt_as_integers(tables[name], key) for name in having):
         kind = pl.Int64
-    elif any(frames[name].schema[key] in (pl.String, pl.UInt64, pl.Int128) for name in having):
+    elif any(schemas[name][key] in (pl.String, pl.UInt64, pl.Int128) for name in having):
         kind = pl.String
     if kind is not None:
         for name in having:
-            frames[name] = frames[name].with_columns(pl.col(key).cast(kind))
+            tables[name] = tables[name].with_columns(pl.col(key).cast(kind))
 
 
-def _spelt_as_integers(ids: pl.Series) -> bool:
-    if ids.dtype != pl.String:
-        return ids.dtype.is_integer() and ids.dtype != pl.UInt64
-    return bool(ids.cast(pl.Int64, strict=False).cast(pl.String).eq_missing(ids).all())
+def _spelt_as_integers(rows: pl.LazyFrame, key: str) -> bool:
+    kind, ids = rows.collect_schema()[key], pl.col(key)
+    if kind != pl.String:
+        return kind.is_integer() and kind != pl.UInt64
+    same = ids.cast(pl.Int64, strict=False).cast(pl.String).eq_missing(ids)
+    return bool(rows.select(same.all()).collect(engine="streaming").item())
 
 
 def _keys(
@@ -339,7 +361,7 @@ def _keys(
     types: Mapping[str, FieldType],
     roles: Mapping[str, str | None] | None,
     separators: dict[str, str],
-    report: _Report,
+    report: ReadingReport,
 ) -> dict[str, Any]:
     """The keys of ``dataset.yaml``: the declared ones, or guesses; separators of guessed fields are put down."""
     keys: dict[str, Any]
@@ -363,92 +385,9 @@ def _keys(
     return keys | {"name": keys["name"] or clicks.name.split(".")[0] or clicks.resolve().name}
 
 
-def _tell_roles(roles: Roles, has_fields: bool, report: _Report) -> None:
+def _tell_roles(roles: Roles, has_fields: bool, report: ReadingReport) -> None:
     told = [f"{role} = {field}" for role, field in roles.model_dump().items() if field is not None]
     if told:
         report.note("items", f"Roles: {', '.join(told)}; name others with --set roles.title=... and so on.")
     if roles.title is None and has_fields:
         report.note("items", "No field is a title: the semantic loss stays off; name one with --set roles.title=...")
-
-
-def _parse(
-    source: TableSource,
-    frame: pl.DataFrame,
-    name: str,
-    fields: Mapping[str, Mapping[str, FieldType]],
-    separators: Mapping[str, str],
-    default: str,
-    faults: Faults,
-    report: _Report,
-) -> pl.DataFrame:
-    """Text columns by their types; text that does not parse is a fault."""
-    types = {"dwell_s": FieldType.NUMERIC} if name == "clicks" else fields[name]
-    columns = [
-        _parse_field(source, frame[c], kind, separators.get(c, default), faults, report)
-        for c, kind in types.items()
-        if c in frame.columns
-    ]
-    if name == "clicks":
-        columns += [_parse_flags(source, frame[c], faults) for c in ("like", "follow") if c in frame.columns]
-    return frame.with_columns(columns)
-
-
-def _parse_field(
-    source: TableSource, values: pl.Series, kind: FieldType, separator: str, faults: Faults, report: _Report
-) -> pl.Series:
-    if kind is FieldType.MULTI_CATEGORICAL and (values.dtype == pl.String or values.dtype == pl.List(pl.String)):
-        return _labels(values, separator, report)
-    if values.dtype.is_decimal():
-        return values.cast(pl.Float64)
-    if values.dtype != pl.String:
-        return values
-    if kind is FieldType.NUMERIC:
-        cure = "write numbers, or give a schema file with another type"
-        return _parsed(source, values, _numbers(values), "text that is not a number", cure, faults)
-    if kind is FieldType.TIMESTAMP:
-        numbers = _numbers(values)
-        dates = numbers if parses_everywhere(values, numbers) else iso_dates(values)
-        return _parsed(source, values, dates, "text that is not an ISO date", "write 2011-12-09 12:50:00", faults)
-    if kind is FieldType.VECTOR:
-        numbers = values.str.split(separator).list.eval(pl.element().str.strip_chars())
-        vectors = numbers.cast(pl.List(pl.Float64), strict=False)
-        broken = vectors.list.eval(pl.element().is_null().any()).list.first()
-        faults.rows(source, values, broken, f"text that is not a list of numbers between {separator!r}", "correct it")
-        return vectors
-    return values
-
-
-def _labels(values: pl.Series, separator: str, report: _Report) -> pl.Series:
-    """Lists of labels without white space around them; empty ones are dropped and counted."""
-    lists = values.str.split(separator) if values.dtype == pl.String else values
-    stripped = lists.list.eval(pl.element().str.strip_chars())
-    kept = stripped.list.eval(pl.element().filter(pl.element() != ""))
-    before, after = (int(found.list.len().fill_null(0).to_numpy().sum()) for found in (lists, kept))
-    report.drop(f"empty values between separators of {values.name}", before - after)
-    return kept
-
-
-def _parsed(
-    source: TableSource, values: pl.Series, parsed: pl.Series, rule: str, cure: str, faults: Faults
-) -> pl.Series:
-    faults.rows(source, values, parsed.is_null() & values.is_not_null(), rule, cure)
-    return parsed
-
-
-def _numbers(texts: pl.Series) -> pl.Series:
-    """Int64 if every text is spelt as an integer, else Float64 with null for what is no number."""
-    integers = texts.cast(pl.Int64, strict=False)
-    return integers if integers.count() == texts.count() else texts.cast(pl.Float64, strict=False)
-
-
-def _parse_flags(source: TableSource, values: pl.Series, faults: Faults) -> pl.Series:
-    if values.dtype == pl.Boolean:
-        return values
-    if values.dtype.is_nested() or values.dtype == pl.Binary:
-        faults.add(f"{source.file}: {values.name}: holds {values.dtype}: write true or false, or leave the column out")
-        return pl.Series(values.name, [None] * len(values), dtype=pl.Boolean)
-    words = values.cast(pl.String).str.to_lowercase().replace({"1.0": "1", "0.0": "0"})
-    flags = words.replace_strict(
-        {"1": True, "true": True, "0": False, "false": False}, default=None, return_dtype=pl.Boolean
-    )
-    return _parsed(source, values, flags, "neither true nor false", "write true or false, or 1 or 0", faults)
