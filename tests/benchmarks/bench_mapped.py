@@ -6,8 +6,9 @@
 The log is generated: users with 50 clicks each on average, 100,000 items of 500 topics, sessions of ten clicks on one
 topic mostly, 60 days, integer ids, in Parquet files of 4 million clicks. Each stage runs in a process of its own. Its
 anonymous memory is what it needs; pages of mapped files belong to the cache of the kernel, which takes them back when
-memory is short, and are shown apart. ``convert`` reads the same clicks as plain tables. Both are sampled every 20 ms (Linux). The dataset (some 7 bytes a click), its
-encoded columns (16) and what is put on the disk meanwhile (up to 80 in training) lie in the given folder.
+memory is short, and are shown apart. ``convert`` reads the same clicks as plain tables. Both are sampled every 20 ms
+(Linux). The dataset (some 7 bytes a click), its encoded columns (16) and what is put on the disk meanwhile (up to 80
+in training) lie in the given folder.
 """
 
 import argparse
@@ -26,7 +27,18 @@ import polars as pl
 N_ITEMS, N_TOPICS, SESSION, PART = 100_000, 500, 10, 4_000_000
 DAYS, DAY_MS = 60, 86_400_000
 TEST_CLICKS, STEPS = 50_000, 10
-STAGES = ("convert", "convert CSV", "encode", "unsorted", "open", "describe", "histories", "co-occurrence", "train", "evaluate")
+STAGES = (
+    "convert",
+    "convert CSV",
+    "encode",
+    "unsorted",
+    "open",
+    "describe",
+    "histories",
+    "co-occurrence",
+    "train",
+    "evaluate",
+)
 KEYS = {
     "contrast": {"semantic": {"weight": 0.0}},
     "train": {"device": "cpu", "shuffle": "blocks", "epochs": 1},
