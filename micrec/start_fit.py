@@ -7,22 +7,40 @@ the titles times their factor, popularity times its weight, and the terms of the
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import scipy.optimize
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from micrec.models.columns import Ragged
 from micrec.models.field_term import FieldTerm
 from micrec.models.two_tower import TwoTower
 
-STEPS = 12  # iterations of L-BFGS
+STEPS, SETTLED = 30, 1e-6  # most iterations of L-BFGS, and the relative fall of the loss below which it ends
 MOST_SCORES = 1 << 26  # rows times items up to which scores are kept: 256 MB for each of their parts
 PART_SCORES = 1 << 21  # that are computed at a time
 
 
 def minimise(numbers: Sequence[nn.Parameter], loss_and_gradient: Callable[[], Tensor]) -> None:
-    """Move ``numbers`` to where a loss is least, by L-BFGS; the function puts its gradient into their ``grad``."""
-    optimizer = torch.optim.LBFGS(list(numbers), max_iter=STEPS, line_search_fn="strong_wolfe")
-    optimizer.step(loss_and_gradient)
+    """Move ``numbers``, shape () each, to where a loss is least, by L-BFGS.
+
+    The function gives the loss, shape (), and puts its gradient into their ``grad``.
+    """
+
+    def at(values: NDArray[np.float64]) -> tuple[float, list[float]]:
+        put(values)
+        loss = float(loss_and_gradient().detach())
+        return loss, [0.0 if number.grad is None else float(number.grad) for number in numbers]
+
+    @torch.no_grad()
+    def put(values: NDArray[np.float64]) -> None:
+        for number, value in zip(numbers, values.tolist(), strict=True):
+            number.fill_(value)
+
+    start = np.array([float(number.detach()) for number in numbers])
+    ends = {"maxiter": STEPS, "ftol": SETTLED}
+    put(scipy.optimize.minimize(at, start, jac=True, method="L-BFGS-B", options=ends).x)
     for number in numbers:
         number.grad = None
 

@@ -108,8 +108,8 @@ class Fism(TwoTower):
     def _halves(self, item_fields: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """p and q, shape (n, D) each, and the titles, shape (n, T), or None."""
         n_fields, dim = len(self.item_fields.specs), self.options.title_dim
-        total = item_fields[:, :n_fields].sum(dim=1)
-        titles = item_fields[:, n_fields:].flatten(1)[:, :dim] if dim else None
+        total = item_fields[:, 0] if n_fields == 1 else item_fields[:, :n_fields].sum(dim=1)
+        titles = item_fields.detach()[:, n_fields:].flatten(1)[:, :dim] if dim else None  # fixed: no gradient to them
         return total[:, : self.config.embedding_dim], total[:, self.config.embedding_dim :], titles
 
     def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
@@ -121,8 +121,10 @@ class Fism(TwoTower):
             kept = 1.0 - self.config.history_dropout
             x = x * (self.draw_noise(x.shape, x.device) < kept) / kept
         _, q, titles = self._halves(item_fields)
-        q = q if titles is None else torch.cat([q, titles], dim=1)
-        total = self.scale * sum_values(q, counted, x)
+        total = sum_values(q, counted, x)
+        if titles is not None:
+            total = torch.cat([total, sum_values(titles, counted, x)], dim=1)
+        total = self.scale * total
         fields = user_fields[..., : self.config.embedding_dim].sum(dim=1)
         return total + F.pad(fields, (0, self.options.title_dim))
 

@@ -83,7 +83,8 @@ class ItemPool:
         self.item_ids = item_ids
         columns = items.take_padded(item_ids) if has_room else items.take(item_ids)
         self.all_fields = model.embed_items(columns)  # (n, F, D)
-        self.tower_out = model.item_tower(self.all_fields[:n_tower])  # (n_tower, D)
+        asked = self.all_fields if n_tower == len(item_ids) else self.all_fields[:n_tower]
+        self.tower_out = model.item_tower(asked)  # (n_tower, D)
         self.history: Any = history._replace(values=index.rows(history.values))
         self._biases = None if model.prior is None else model.prior.biases(model.id_codes(columns))  # (n,)
 

@@ -239,6 +239,8 @@ class TwoTower(nn.Module):
 
     def parted(self, item_fields: Tensor) -> tuple[Tensor, Tensor]:
         """Field vectors (n, F, D), and what stands behind them for the field term, (n, 0 or 1, D)."""
+        if self.field_term is None:
+            return item_fields, item_fields[:, :0]
         return item_fields[:, : self.rows_per_item], item_fields[:, self.rows_per_item :]
 
     def embed_items(self, items: FieldColumns) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from micrec.config import OptimConfig
 from micrec.models.table import EmbeddingTable
@@ -18,10 +19,10 @@ FLUSHED_ROWS = 1 << 16  # at a time where every row is looked at
 DENSE_NUMBERS = {"cpu": 2**22, "cuda": 2**26}  # tables up to size * D are swept whole in catchup mode
 
 
-class RowSparseAdam(torch.optim.Optimizer):
+class RowSparseAdam:
     """Adam (Kingma & Ba, arXiv 1412.6980, Algorithm 1) whose cost follows the rows touched, not the table sizes.
 
-    Tables with dense gradients, and all other parameters, go through ``torch.optim.Adam``, fused. Tables with sparse
+    Tables with dense gradients, and all other parameters, go through PyTorch's fused Adam. Tables with sparse
     gradients are updated as ``embedding_update`` says:
 
     - ``catchup``: equal to dense Adam within float tolerance. Before a row is read in training, the steps that it
@@ -33,6 +34,9 @@ class RowSparseAdam(torch.optim.Optimizer):
     - ``dense``: no table may have sparse gradients.
 
     Learning rates may be scheduled through ``param_groups``: the dense parameters are group 0, the tables group 1.
+
+    It is no ``torch.optim.Optimizer``: the first of these that is made imports PyTorch's compiler, which takes two
+    seconds and nothing here needs.
     """
 
     def __init__(
@@ -58,7 +62,8 @@ class RowSparseAdam(torch.optim.Optimizer):
             dense_numbers: Largest table, size * D, that catchup sweeps whole; None = DENSE_NUMBERS of its device.
 
         Raises:
-            ValueError: On a sparse table in dense mode, betas that catchup cannot handle, or tables on two devices.
+            ValueError: On a sparse table in dense mode, betas that catchup cannot handle, tables on two devices, or a
+                parameter that is there twice.
         """
         tables = list(tables)
         if embedding_update == "catchup":
@@ -71,10 +76,13 @@ class RowSparseAdam(torch.optim.Optimizer):
         if len({table.weight.device for table in sparse}) > 1:
             raise ValueError("the embedding tables are on several devices: move them to one first.")
         dense = [*dense_params, *(table.weight for table in tables if not table.sparse)]
+        if len({*dense, *(table.weight for table in sparse)}) < len(dense) + len(sparse):
+            raise ValueError("a parameter is twice among the tables and the rest: name each once.")
         settings = {"lr": learning_rate, "betas": betas, "eps": eps}
-        super().__init__([{"params": dense}, {"params": [table.weight for table in sparse]}], settings)
-        fused = all(parameter.device.type in FUSED_DEVICES for parameter in dense)
-        self._dense = torch.optim.Adam([{"params": dense}], lr=learning_rate, betas=betas, eps=eps, fused=fused or None)
+        self.param_groups: list[dict[str, Any]] = [
+            {"params": parameters, **settings} for parameters in (dense, [table.weight for table in sparse])
+        ]
+        self._dense = _DenseAdam(dense)
         self._tables = [_Table(table.weight) for table in sparse]
         self._step = 0
         self._skipped: SkippedSteps | None = None
@@ -101,16 +109,16 @@ class RowSparseAdam(torch.optim.Optimizer):
             embedding_update=config.embedding_update,
         )
 
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
+            parameter.grad = None
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step with the present gradients; returns what ``closure`` returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:
+        """One step with the present gradients."""
         dense, rows = self.param_groups
-        self._dense.param_groups[0]["lr"] = dense["lr"]
-        self._dense.step()
+        self._dense.step(dense["lr"], dense["betas"], dense["eps"])
         beta1, beta2 = rows["betas"]
         settings = AdamStep(self._step + 1, rows["lr"], beta1, beta2, rows["eps"])
         for table in self._tables:
@@ -121,7 +129,6 @@ class RowSparseAdam(torch.optim.Optimizer):
             self._skipped.advance(rows["lr"])
             if self._step >= self._skipped.flush_at:
                 self.flush()
-        return loss
 
     @torch.no_grad()
     def flush(self) -> None:
@@ -144,7 +151,7 @@ class RowSparseAdam(torch.optim.Optimizer):
         self.flush()
         tensors = {"step": torch.tensor(self._step)}
         for i, parameter in enumerate(self.param_groups[0]["params"]):
-            tensors |= {f"dense.{i}.{name}": value for name, value in self._dense.state[parameter].items()}
+            tensors |= {f"dense.{i}.{name}": value for name, value in self._dense.state.get(parameter, {}).items()}
         for i, table in enumerate(self._tables):
             tensors |= {f"tables.{i}.exp_avg": table.exp_avg, f"tables.{i}.exp_avg_sq": table.exp_avg_sq}
         return tensors
@@ -243,6 +250,45 @@ def _hook(reference: "weakref.ref[RowSparseAdam]", i: int) -> Callable[[Tensor],
             optimizer._catch_up(optimizer._tables[i], codes)
 
     return catch_up
+
+
+class _DenseAdam:
+    """State of the dense parameters that have had a gradient: ``step``, and the moments in the parameter's shape."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self._fused = all(parameter.device.type in FUSED_DEVICES for parameter in parameters)
+        self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
+
+    def step(self, learning_rate: float, betas: tuple[float, float], eps: float) -> None:
+        """One step of those parameters that have a gradient."""
+        moving = [parameter for parameter in self._parameters if parameter.grad is not None]
+        if not moving:
+            return
+        states = [self._state_of(parameter) for parameter in moving]
+        adam(
+            list(moving),
+            [parameter.grad for parameter in moving if parameter.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=self._fused or None,
+            amsgrad=False,
+            beta1=betas[0],
+            beta2=betas[1],
+            lr=learning_rate,
+            weight_decay=0.0,
+            eps=eps,
+            maximize=False,
+        )
+
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        if parameter not in self.state:
+            where = parameter.device if self._fused else "cpu"
+            moments = {name: torch.zeros_like(parameter, requires_grad=False) for name in ("exp_avg", "exp_avg_sq")}
+            self.state[parameter] = {"step": torch.zeros((), device=where), **moments}
+        return self.state[parameter]
 
 
 class _Table:
