@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import torch
 
+from micrec import start_fit
 from micrec.config import Config
 from micrec.data.split import temporal_split
 from micrec.data.store import dataset_of_frames
@@ -162,7 +163,8 @@ def test_a_bundle_serves_what_the_evaluation_ranks(dataset, tmp_path, field):
 
 
 def test_the_numbers_are_fitted_alike_from_parts_and_from_losses(dataset, monkeypatch):
-    """Kept parts of the scores lead where the losses of whole passes lead."""
+    """Kept parts of the scores lead where the losses of whole passes lead, in 12 steps: of 500 clicks none is the last."""
+    monkeypatch.setattr(start_fit, "STEPS", 12)
     model = {
         "field_term": "tags",
         "personal": True,
@@ -178,7 +180,7 @@ def test_the_numbers_are_fitted_alike_from_parts_and_from_losses(dataset, monkey
         trainer = Trainer(dataset, dataset.clicks[:500], config)
         states = {name: generator.get_state().tolist() for name, generator in trainer.generators.items()}
         found.append(([float(number.detach()) for number in trainer.model.score_numbers()], states))
-    assert found[0][0] == pytest.approx(found[1][0], rel=0.05, abs=0.02)  # the loss is flat there
+    assert found[0][0] == pytest.approx(found[1][0], rel=0.02, abs=0.02)
     assert found[0][1] == found[1][1]
 
 
