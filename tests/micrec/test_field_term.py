@@ -163,7 +163,7 @@ def test_a_bundle_serves_what_the_evaluation_ranks(dataset, tmp_path, field):
 
 
 def test_the_numbers_are_fitted_alike_from_parts_and_from_losses(dataset, monkeypatch):
-    """Kept parts of the scores lead where the losses of whole passes lead, in 12 steps: of 500 clicks none is the last."""
+    """Kept parts of the scores lead where the losses of whole passes lead, in 12 steps: on 500 clicks none is last."""
     monkeypatch.setattr(start_fit, "STEPS", 12)
     model = {
         "field_term": "tags",
