@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from micrec.config import Config
-from micrec.data.cooccurrence import CoOccurrence, count_cooccurrences
+from micrec.data.cooccurrence import count_cooccurrences
 from micrec.data.dataset import Clicks, Dataset
+from micrec.data.partner_pruner import CoOccurrence
 from micrec.data.semantics import semantic_positives
 from micrec.errors import MicrecError
 from micrec.item_loss_kinds import ITEM_LOSSES

@@ -7,9 +7,10 @@ from micrec.config import SessionsConfig
 from micrec.data.array_space import MEMORY, ArraySpace
 from micrec.data.histories import Histories
 from micrec.data.sorting import stable_order
+from micrec.data.threaded import in_order
 
 Ints = NDArray[np.int64]
-_BLOCK_CLICKS = 1 << 21  # clicks of whole users that are cut into sessions at a time
+_BLOCK_CLICKS = 1 << 18  # clicks of whole users that are cut into sessions at a time
 
 
 def assign_sessions(user_ids: NDArray[np.int32], time_ms: Ints, config: SessionsConfig) -> Ints:
@@ -75,10 +76,15 @@ def starts_of(
     assert log.time_ms is not None
     limit_ms = limit_of(log.time_ms, config)
     starts = space.empty(len(log.users), np.bool_)
-    for block in log.blocks(block_clicks):
+
+    def find(block: slice) -> None:
+        assert log.time_ms is not None
         clock = clock_of(log.users[block], log.time_ms[block], limit_ms)
         found = np.diff(clock, prepend=-limit_ms - 1) > limit_ms
         starts[block] = _window_starts(clock, found, limit_ms) if config.mode == "window" else found
+
+    for _ in in_order(find, log.blocks(block_clicks)):
+        pass
     return starts
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micrec.data.array_space import MEMORY, ArraySpace
+from micrec.data.threaded import in_order
 
-BLOCK_ROWS = 1 << 22  # numbers held at a time where more are sorted, counted or searched
+BLOCK_ROWS = 1 << 20  # numbers held at a time where more are sorted, counted or searched
 _BINS = 1 << 16  # of the keys, from which ranges of about BLOCK_ROWS numbers are put together
 
 
@@ -67,7 +68,7 @@ def stably_sorted(
     """``keys`` in ascending order, equal ones in the order given, and other columns in the same order.
 
     More than ``block_rows`` are first spread to ranges of keys, then sorted range by range: every number is read and
-    written twice, and memory beside the result holds ``block_rows``, or the numbers of one bin of keys.
+    written twice, and memory beside the result holds ``block_rows`` for each thread, or the numbers of one bin of keys.
 
     Args:
         keys: Integers, shape (n,).
@@ -86,19 +87,26 @@ def stably_sorted(
         return outs
     low, shift, range_of_bin, starts = _ranges(keys, block_rows)
     filled = starts[:-1].copy()
-    for part in parts_of(n, block_rows):
+
+    def spread(part: slice) -> tuple[NDArray[np.int64], list[NDArray[Any]]]:
+        """How many rows of a block go to each range, and its columns in the order of the ranges."""
         target = range_of_bin[(keys[part].astype(np.int64) - low) >> shift]
         order = stable_order(target)
-        sizes = np.bincount(target, minlength=len(filled))
+        taken = [order + part.start if column is None else column[part][order] for column in columns]
+        return np.bincount(target, minlength=len(filled)), taken
+
+    for sizes, taken in in_order(spread, parts_of(n, block_rows)):
         stops = np.cumsum(sizes)
-        for column, out in zip(columns, outs, strict=True):
-            values = order + part.start if column is None else column[part][order]
+        for values, out in zip(taken, outs, strict=True):
             for at in np.flatnonzero(sizes):
                 out[filled[at] : filled[at] + sizes[at]] = values[stops[at] - sizes[at] : stops[at]]
         filled += sizes
-    for first, stop in pairwise(starts.tolist()):
-        part = slice(first, stop)
+
+    def finish(part: slice) -> None:
         _reorder(stable_order(outs[0][part]), [out[part] for out in outs], outs, part)
+
+    for _ in in_order(finish, (slice(first, stop) for first, stop in pairwise(starts.tolist()))):
+        pass
     return outs
 
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from micrec.config import SessionsConfig
-from micrec.data.cooccurrence import CoOccurrence, count_cooccurrences
+from micrec.data.cooccurrence import count_cooccurrences
 from micrec.data.dataset import Clicks
+from micrec.data.partner_pruner import CoOccurrence
 from micrec.data.sessions import assign_sessions
 from micrec.errors import MicrecError
 
