@@ -14,7 +14,7 @@ from micrec.data.dataset import Clicks
 from micrec.data.histories import Histories, group_by_user
 from micrec.data.packed_pairs import Ints, PairPacking
 from micrec.data.partner_pruner import CoOccurrence, PartnerPruner, PrunedRows, count_type
-from micrec.data.session_pairs import (
+from micrec.data.session_entries import (
     PairRun,
     PairsCut,
     SessionEntries,

@@ -45,7 +45,7 @@ from micrec.settings import check, load_yaml
 SCHEMA_FILE = "dataset.yaml"
 TABLES = {"users": "user_id", "items": "item_id"}
 EMPTY_LOG = "clicks: the log is empty: write at least one click"
-ROWS_PER_CHUNK = 4 * ROWS_PER_GROUP  # clicks decoded at a time: 100 MB of integer ids
+ROWS_PER_CHUNK = ROWS_PER_GROUP  # clicks decoded at a time: 25 MB of integer ids
 
 
 def write_dataset(
