@@ -5,6 +5,7 @@ words over the words that many titles share. The vectors t of N titles start at 
 by its length, and are moved along the gradient of sum over i, j of (t_i . t_j - K_ij)^2 on the unit sphere.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,10 @@ from micrec.data.title_vocabulary import TitleWords
 
 ROUNDS, OVERSAMPLES = 4, 10  # of the subspace iteration
 STEPS, RATE = 60, 0.02  # of the descent, Adam with a rate that falls to zero
+MOST_KEPT = 1 << 26  # bytes of the latest result
 RIDGE = 1e-3  # share of the mean eigenvalue that is added where a new title is placed
+
+_LATEST: dict[bytes, NDArray[np.float32]] = {}  # by what it was made of
 
 
 def title_vectors(titles: Sequence[str | None], dim: int) -> NDArray[np.float32]:
@@ -28,7 +32,24 @@ def title_vectors(titles: Sequence[str | None], dim: int) -> NDArray[np.float32]
 
 
 def kernel_vectors(rows: sp.csr_matrix, dim: int) -> NDArray[np.float32]:
-    """The same from the titles' TF-IDF rows (N, words)."""
+    """The same from the titles' TF-IDF rows (N, words).
+
+    The latest result is kept where it is small: the search for the number of epochs, the training that follows it and
+    further seeds ask for the same.
+    """
+    digest = hashlib.blake2b(repr((rows.shape, dim)).encode())
+    for part in (rows.data, rows.indices, rows.indptr):
+        digest.update(memoryview(np.ascontiguousarray(part)))
+    found = _LATEST.get(digest.digest())
+    if found is None:
+        found = _kernel_vectors(rows, dim)
+        _LATEST.clear()
+        if found.nbytes <= MOST_KEPT:
+            _LATEST[digest.digest()] = found
+    return found.copy()
+
+
+def _kernel_vectors(rows: sp.csr_matrix, dim: int) -> NDArray[np.float32]:
     vectors = np.zeros((rows.shape[0], dim), dtype=np.float32)
     if not rows.nnz:
         return vectors

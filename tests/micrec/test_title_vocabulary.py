@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from micrec.data import title_kernel
 from micrec.data.title_kernel import kernel_vectors, placed_vectors, title_vectors
 from micrec.data.title_vocabulary import TitleWords
 
@@ -60,8 +61,24 @@ def test_descent_brings_the_products_nearer_to_the_kernel(world, monkeypatch):
         return ((vectors @ vectors.T - kernel) ** 2).sum()
 
     moved = error(kernel_vectors(rows, 24))
-    monkeypatch.setattr("micrec.data.title_kernel.STEPS", 0)
+    monkeypatch.setattr(title_kernel, "STEPS", 0)
+    title_kernel._LATEST.clear()
     assert moved < 0.9 * error(kernel_vectors(rows, 24))
+
+
+def test_what_is_kept_is_found_for_the_same_titles_and_width_alone(world, monkeypatch):
+    title_kernel._LATEST.clear()
+    fresh = title_vectors(world[1], 8)
+    title_vectors(world[1], 8)[:] = 0.0  # the caller's own
+    monkeypatch.setattr(title_kernel, "_kernel_vectors", lambda rows, dim: pytest.fail("was computed again"))
+    assert np.array_equal(title_vectors(world[1], 8), fresh)
+    monkeypatch.undo()
+    other = title_vectors([world[1][1], *world[1][1:]], 8)
+    assert np.array_equal(other[0], other[1])
+    assert title_vectors(world[1], 9).shape == (400, 9)
+    monkeypatch.setattr(title_kernel, "MOST_KEPT", 0)
+    title_vectors(world[1], 8)
+    assert not title_kernel._LATEST
 
 
 def test_new_titles_are_placed_among_their_topic(world):
