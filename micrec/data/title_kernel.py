@@ -39,7 +39,7 @@ def kernel_vectors(rows: sp.csr_matrix, dim: int) -> NDArray[np.float32]:
     """
     digest = hashlib.blake2b(repr((rows.shape, dim)).encode())
     for part in (rows.data, rows.indices, rows.indptr):
-        digest.update(memoryview(np.ascontiguousarray(part)))
+        digest.update(part.tobytes())
     found = _LATEST.get(digest.digest())
     if found is None:
         found = _kernel_vectors(rows, dim)
