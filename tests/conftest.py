@@ -1,7 +1,25 @@
-"""One thread per test process: the sizes are tiny, and several threads on a busy machine wait for each other."""
+"""One thread per test process, and tests shared out so that all processes end together."""
 
 import os
+from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # read when torch, faiss and the BLAS libraries load
-os.environ["POLARS_MAX_THREADS"] = "1"
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # read when torch, faiss and the BLAS libraries load: the sizes are tiny, and several
+)
+os.environ["POLARS_MAX_THREADS"] = "1"  # threads on a busy machine wait for each other
 os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers 80: output is as wide as where no terminal says so
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under ``pytest -n``: half of the tests in a row for each process, so that what a file needs is made once.
+
+    Who is done first takes over from the other.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)

@@ -1,5 +1,6 @@
 """Sound inputs that the fuzzer breaks, made once: scenarios, logs, a dataset, a model, a bundle, run folders."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -39,21 +40,36 @@ def make_materials(folder: Path) -> Path:
     items().write_csv(folder / "items.csv")
     model_options = [part for key in SMALL_MODEL for part in ("--set", key)]
     world_options = [part for key in TINY_WORLD for part in ("--set", key)]
-    micrec("world", folder / "scenarios/worlds/tiny.yaml", "--out", folder / "world", "--workers", "1", *world_options)
-    micrec("train", folder / "world", folder / "model", *model_options)
-    micrec("index", folder / "model", folder / "world", folder / "bundle")
-    micrec("analyze", folder / "users.parquet", "--control", "A", "--treatment", "B", "--out", folder / "analysis")
-    scenario = folder / "scenarios/table1.yaml"
-    micrec("run", scenario, "--set", f"data={folder / 'world'}", "--out", folder / "run", "--workers", "1")
+    world, scenario = folder / "scenarios/worlds/tiny.yaml", folder / "scenarios/table1.yaml"
+    commands: list[list[object]] = [
+        ["world", world, "--out", folder / "world", "--workers", "1", *world_options],
+        ["train", folder / "world", folder / "model", *model_options],
+        ["index", folder / "model", folder / "world", folder / "bundle"],
+        ["analyze", folder / "users.parquet", "--control", "A", "--treatment", "B", "--out", folder / "analysis"],
+        ["run", scenario, "--set", f"data={folder / 'world'}", "--out", folder / "run", "--workers", "1"],
+    ]
+    micrec(commands)
     (folder / "complete").touch()
     return folder
 
 
-def micrec(*arguments: object) -> None:
-    """Run a command that must succeed."""
-    command = [sys.executable, "-m", "abtest", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+IN_ONE_PROCESS = """
+import json, sys
+from abtest.cli.main import app
+for arguments in json.load(sys.stdin):
+    try:
+        app(arguments, prog_name="micrec")
+    except SystemExit as stop:
+        if stop.code:
+            raise
+"""
+
+
+def micrec(commands: list[list[object]]) -> None:
+    """Run commands that must succeed, one after another in a new process, which imports but once."""
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    done = subprocess.run([sys.executable, "-c", IN_ONE_PROCESS], cwd=ROOT, input=words, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def user_log(n: int = 400) -> pl.DataFrame:

@@ -5,12 +5,6 @@ import random
 import pytest
 
 from tests.robustness.kill import jobs, try_kills
-from tests.robustness.materials import make_materials
-
-
-@pytest.fixture(scope="module")
-def materials(tmp_path_factory):
-    return make_materials(tmp_path_factory.mktemp("robustness") / "materials")
 
 
 @pytest.mark.parametrize("name", ["convert", "train", "run"])
