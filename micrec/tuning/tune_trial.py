@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
 
 TRIALS = "search"  # folder of the trials' checkpoints, each removed when its trial has ended
+NAMED_WITHIN_S = 10.0  # a worker that takes a queued trial says for which task
 BEHIND = "behind the median of the trials before it"
 TIME_UP = "time was up"
 
@@ -59,7 +60,7 @@ def run_trial(task: TrialTask, dataset: Dataset, progress: Progress | None = Non
     requeue(study, task=task.index)  # of a worker that was lost with this very task
     trial = study.ask()
     trial.set_user_attr("task", task.index)
-    index = trial.user_attrs.get("index", task.index)
+    index = _index_of(study, trial, task.index)
     branch, settings = suggest(task.space, trial)
     attrs = {"index": index, "branch": branch, "settings": settings, "began_s": round(time.time() - task.began, 3)}
     for name, told in attrs.items():
@@ -81,6 +82,29 @@ def run_trial(task: TrialTask, dataset: Dataset, progress: Progress | None = Non
     study.tell(trial, value, state=state)
     shutil.rmtree(folder, ignore_errors=True)
     return f"trial {index} ({branch}): {f'{value:.4f}' if value is not None else f'{state.name.lower()}: {reason}'}"
+
+
+def _index_of(study: "Study", trial: "Trial", index: int) -> int:
+    """Which trial of the search it is.
+
+    A queued trial says so itself, and may have been asked for by a worker with another task. The worker whose task it
+    was then gets a new trial, and with it the place that the other one left: no two trials have one index, and so one
+    folder.
+    """
+    if "index" in trial.user_attrs:
+        return int(trial.user_attrs["index"])
+    until = time.monotonic() + NAMED_WITHIN_S
+    while True:
+        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+        taken = {one.user_attrs["index"]: one.user_attrs.get("task") for one in others if "index" in one.user_attrs}
+        place: int | None = index
+        while place in taken:
+            place = taken.pop(place)
+        if place is not None:
+            return place
+        if time.monotonic() > until:  # the other worker died before it said so
+            return max(index, *(one.number for one in others)) + 1 + trial.number
+        time.sleep(0.01)
 
 
 def _trained(

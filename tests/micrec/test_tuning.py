@@ -279,6 +279,23 @@ class TestSearch:
         found = trials_of(search(request(tmp_path, minutes=1e-9, trials=None), dataset, tmp_path, "mark"))
         assert [one["state"] for one in found] == ["finished"]
 
+    @pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 1, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)])
+    def test_no_two_trials_have_one_index_whichever_worker_asks_first(self, dataset, tmp_path, monkeypatch, order):
+        """Two trials are queued, for the tasks 0 and 1; who takes one of them for another task leaves its own place."""
+        given = request(tmp_path)
+        starts = [
+            studies.parameters(given.space, name, given.space.start(name, given.every_trial()))
+            for name in given.space.branches
+        ]
+        study = studies.open_study(tmp_path, {"data": "mark"}, starts)
+        folders: list[str] = []
+        monkeypatch.setattr(tune_trial, "_trained", lambda *given: folders.append(given[4].name) or 0.5)
+        for index in order:
+            task = tune_trial.TrialTask(tmp_path, given.space, given.every_trial(), index, None, 0.0)
+            tune_trial.run_trial(task, dataset)
+        assert sorted(folders) == [f"trial-{index}" for index in range(4)]
+        assert sorted(one["index"] for one in trials_of(study)) == [0, 1, 2, 3]
+
     def test_trials_run_side_by_side(self, dataset, tmp_path):
         found = trials_of(search(request(tmp_path, workers=2, trials=3), dataset, tmp_path, "mark"))
         assert [one["index"] for one in found] == [0, 1, 2]
