@@ -125,7 +125,7 @@ class MatchingLoss:
         if config.negatives == "full" and config.denominator == "with_positive" and self.reduction == "mean":
             return catalogue_softmax(
                 user_emb,
-                pool.embeddings(draw.items),
+                pool.shared_embeddings(draw.items),
                 rows,
                 torch.searchsorted(draw.items, batch.targets),
                 temperature=config.temperature,

@@ -98,12 +98,12 @@ def pseudo_click_loss(
         return pool.tower_out.sum() * 0.0
     anchors, rows, device = drawn.anchors, drawn.rows, drawn.anchors.device
     count = len(anchors)
-    places = pool.rows(anchors) if read is None else torch.arange(count, device=device)
+    places = torch.arange(count, device=device)
     history: Any = Ragged(places, torch.arange(count + 1, device=device))
     if is_fixed(anchors):
         history = PaddedRows(places[:, None], torch.ones_like(places[:, None], dtype=torch.bool), places[:, None])
-    user_emb = model.user_tower(unknown_users(model, count, device), history, pool.all_fields if read is None else read)
-    user_emb = user_emb.float()
+    fields = pool.fields(anchors) if read is None else read
+    user_emb = model.user_tower(unknown_users(model, count, device), history, fields).float()
     if model.interests is not None:  # each pseudo-click meets an interest of its own
         user_emb, history, anchors = user_emb[rows], history.take(rows), anchors[rows]
         rows = torch.arange(len(rows), device=device)
@@ -114,7 +114,7 @@ def pseudo_click_loss(
         own = (*itself, user_emb.new_full((len(anchors),), NEVER))
     return catalogue_softmax(
         user_emb,
-        pool.embeddings(drawn.catalogue),
+        pool.shared_embeddings(drawn.catalogue),
         rows,
         torch.searchsorted(drawn.catalogue, drawn.targets),
         bias=None if pool.biases is None else pool.biases(drawn.catalogue).detach(),

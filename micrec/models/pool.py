@@ -86,6 +86,7 @@ class ItemPool:
         asked = self.all_fields if n_tower == len(item_ids) else self.all_fields[:n_tower]
         self.tower_out = model.item_tower(asked)  # (n_tower, D)
         self.history: Any = history._replace(values=index.rows(history.values))
+        self._shared: tuple[Tensor, Tensor] | None = None
         self._biases = None if model.prior is None else model.prior.biases(model.id_codes(columns))  # (n,)
 
     @property
@@ -106,6 +107,12 @@ class ItemPool:
     def embeddings(self, item_ids: Tensor) -> Tensor:
         """Tower outputs, shape (*ids.shape, D)."""
         return take_rows(self.tower_out, self._index.rows(item_ids))
+
+    def shared_embeddings(self, item_ids: Tensor) -> Tensor:
+        """``embeddings`` of the catalogue, asked for by several losses: gathered once in each direction."""
+        if self._shared is None or self._shared[0] is not item_ids:
+            self._shared = item_ids, self.embeddings(item_ids)
+        return self._shared[1]
 
     def scores(self, user_emb: Tensor, item_ids: Tensor) -> Tensor:
         """Dot products of each user (B, D) with their items (B, K), shape (B, K)."""

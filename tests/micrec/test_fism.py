@@ -8,6 +8,7 @@ import torch
 
 from micrec.config import Config
 from micrec.data.title_kernel import title_vectors
+from micrec.item_losses.item_set import ItemSet
 from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.ease_start import ease_factors
 from micrec.models.start import StartValues
@@ -191,7 +192,7 @@ def test_pseudo_clicks_are_a_softmax_over_the_train_items_without_the_anchor(dat
     trainer = trainer_with_pseudo_clicks(dataset, name, kind)
     loss = trainer.contrast.losses[kind]
     model = trainer.model.eval()
-    drawn = loss.draw(torch.arange(40), None, torch.Generator().manual_seed(0))
+    drawn = loss.draw(ItemSet(torch.arange(40)), None, torch.Generator().manual_seed(0))
     clicks = np.bincount(dataset.clicks[:200].item_ids, minlength=len(dataset.items))
     assert (clicks[drawn.targets.numpy()] > 0).all()
     assert len(drawn.targets) >= 20
