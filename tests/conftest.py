@@ -1,6 +1,7 @@
 """One thread per test process, and tests shared out so that all processes end together."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,3 +24,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _extensions_of_the_test_alone() -> Iterator[None]:
+    """What a test registers ends with it: worker processes of later tests would import its module, and torch."""
+    from micrec import registry
+
+    before = dict(registry._EXTENSIONS)
+    yield
+    registry._EXTENSIONS.clear()
+    registry._EXTENSIONS.update(before)

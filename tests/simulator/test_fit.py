@@ -135,6 +135,6 @@ def test_too_small_a_log_is_refused():
 def test_fit_halves_the_distances_on_online_retail(tmp_path):
     convert("online-retail", RETAIL, tmp_path / "retail")
     base = Path(__file__).parents[2] / "scenarios" / "worlds" / "grocery.yaml"
-    fitted = fit_folder(tmp_path / "retail", tmp_path / "w.yaml", base=base, users=2_000)
+    fitted = fit_folder(tmp_path / "retail", tmp_path / "w.yaml", base=base, users=1_000)
     assert mean_distance(fitted.after) < 0.5 * mean_distance(fitted.before)
     assert load_world(tmp_path / "w.yaml") == fitted.config
