@@ -90,12 +90,14 @@ class ForecastPopularity:
 
     def pairs(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
         """The value of each item on the day beside it, in the shape of both, float32; ``places`` if they are known."""
-        values = [part.pairs(days, items, places) for part in self.parts]
+        last = self.parts[-1]
+        latest = last.latest(days, items, places)
+        values = [part.pairs(days, items, latest) for part in self.parts]
         total = sum(weight * value for weight, value in zip(self.forecast.weights, values, strict=True))
         assert isinstance(total, Tensor)
         if self.effects is None:
             return total
-        few = FEW_CLICKS / (FEW_CLICKS + self.parts[-1].clicks(days, items, places))
+        few = FEW_CLICKS / (FEW_CLICKS + last.clicks(days, items, latest))
         return total + self.effects[items] * few.float()
 
 

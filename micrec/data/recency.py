@@ -1,6 +1,6 @@
 """Time in scores: clicks that count less with age, and popularity that fades."""
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -113,9 +113,16 @@ class DriftingPopularity:
         distinct, place = torch.unique(days - self.first_day, return_inverse=True)
         return self._grid(distinct, items)[place]
 
-    def pairs(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
-        """The value of each item on the day beside it, in the shape of both, float32; ``places`` if they are known."""
-        return self._relative(days - self.first_day, items, places)
+    def pairs(self, days: Tensor, items: Tensor, known: "LatestClicks | None" = None) -> Tensor:
+        """The value of each item on the day beside it, in the shape of both, float32; ``known`` as in ``clicks``."""
+        if not len(self._cells):
+            return torch.zeros(items.shape, device=items.device)
+        day = days - self.first_day
+        last = day.clamp(0, self.n_days - 1)  # later than all clicks, everything only fades
+        later = (day - last).double()
+        total = self._totals[last] * torch.exp2(-later.clamp_min(0) / self.half_life_days)
+        c, n = SMOOTHING, self.n_items
+        return torch.log(n * (self.clicks(days, items, known) + c) / (total + c * n)).float()
 
     def places(self) -> NDArray[np.int32]:
         """Where each item's latest day with clicks before each day stands among all of them, (days, N); -1: none.
@@ -127,41 +134,45 @@ class DriftingPopularity:
         found[cells % self.n_days + 1, cells // self.n_days] = np.arange(len(cells))
         return np.maximum.accumulate(found, axis=0, out=found)
 
-    def _whole_table(self) -> Tensor:
-        items = torch.arange(self.n_items)
-        days = torch.arange(self.n_days)[:, None].expand(-1, self.n_items)
-        places = torch.from_numpy(self.places())
-        return torch.stack([self._relative(day, items, place) for day, place in zip(days, places, strict=True)])
-
-    def _grid(self, days: Tensor, items: Tensor) -> Tensor:
-        return torch.stack([self._relative(day.expand(len(items)), items) for day in days])
-
-    def clicks(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
-        """Faded clicks of each item as of the day beside it, in the shape of both, float64."""
-        return self._faded(days - self.first_day, items, places)
-
-    def _relative(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
-        """``days`` counted from the first one."""
+    def latest(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> "LatestClicks":
+        """Each item's latest day with clicks before the day beside it, in the shape of both; ``places`` if known."""
         if not len(self._cells):
-            return torch.zeros(items.shape, device=items.device)
-        last = days.clamp(0, self.n_days - 1)  # later than all clicks, everything only fades
-        later = (days - last).double()
-        total = self._totals[last] * torch.exp2(-later.clamp_min(0) / self.half_life_days)
-        c, n = SMOOTHING, self.n_items
-        return torch.log(n * (self._faded(days, items, places) + c) / (total + c * n)).float()
+            nothing = torch.zeros(items.shape, device=items.device)
+            return LatestClicks(nothing.long(), nothing.bool(), nothing.double())
+        day = days - self.first_day
+        if places is None:
+            last = day.clamp(0, self.n_days - 1)
+            places = torch.searchsorted(self._cells, items * self.n_days + last) - 1
+        place = places.long().clamp_min(0)
+        cell = self._cells[place]
+        return LatestClicks(place, (places >= 0) & (cell // self.n_days == items), (day - cell % self.n_days).double())
 
-    def _faded(self, days: Tensor, items: Tensor, places: Tensor | None = None) -> Tensor:
-        """``days`` counted from the first one."""
+    def clicks(self, days: Tensor, items: Tensor, known: "LatestClicks | None" = None) -> Tensor:
+        """Faded clicks of each item as of the day beside it, in the shape of both, float64.
+
+        ``known`` is what ``latest`` gives, of this popularity or of another half-life over the same clicks.
+        """
         if not len(self._cells):
             return torch.zeros(items.shape, dtype=torch.float64, device=items.device)
-        if places is None:
-            last = days.clamp(0, self.n_days - 1)
-            places = torch.searchsorted(self._cells, items * self.n_days + last) - 1  # its latest day before that one
-        place = places.long()
-        cell = self._cells[place.clamp_min(0)]
-        has = (place >= 0) & (cell // self.n_days == items)
-        age = (days - cell % self.n_days).double()
-        return torch.where(has, self._values[place.clamp_min(0)] * torch.exp2(-age / self.half_life_days), 0.0)
+        place, has, age = self.latest(days, items) if known is None else known
+        return torch.where(has, self._values[place] * torch.exp2(-age / self.half_life_days), 0.0)
+
+    def _whole_table(self) -> Tensor:
+        items = torch.arange(self.n_items)
+        days = (torch.arange(self.n_days) + self.first_day)[:, None].expand(-1, self.n_items)
+        rows = zip(days, torch.from_numpy(self.places()), strict=True)
+        return torch.stack([self.pairs(day, items, self.latest(day, items, places)) for day, places in rows])
+
+    def _grid(self, days: Tensor, items: Tensor) -> Tensor:
+        return torch.stack([self.pairs(day.expand(len(items)) + self.first_day, items) for day in days])
+
+
+class LatestClicks(NamedTuple):
+    """Where items stand among the days on which they were clicked, as of some days; the same for every half-life."""
+
+    place: Tensor  # of an item's latest day with clicks before the day asked for, int64
+    has: Tensor  # whether there is one, bool
+    age: Tensor  # in days, float64
 
 
 def _cells(
