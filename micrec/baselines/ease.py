@@ -17,7 +17,6 @@ of clicks that this needs, every k-th user counts.
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
@@ -28,13 +27,12 @@ from micrec.baselines.baseline_scores import BaselineScores
 from micrec.baselines.held_out import best, held_out
 from micrec.baselines.profiles import in_time, query_items, user_items
 from micrec.baselines.recent_popularity import recent_clicks
+from micrec.data.item_gram import dense_gram, ridge_inverse
 from micrec.evaluation.scores import ScoreBlock
 
 MOST_SOLVED = 5_000
 MOST_TUNED = 2_000  # items solved for while settings are chosen
 MOST_PAIRS = 20_000_000
-
-_BLOCK_ITEMS = 1_024  # rows of the Gram matrix counted together
 
 
 class EaseSettings(NamedTuple):
@@ -150,7 +148,7 @@ class ItemGram(NamedTuple):
 
     def solve(self, ridge: float, *, keep: bool = True) -> EaseWeights:
         """The weights; without ``keep`` the Gram matrix is overwritten, which saves 8 n² bytes."""
-        inverse = _inverse(self.gram.copy() if keep else self.gram, ridge)
+        inverse = ridge_inverse(self.gram.copy() if keep else self.gram, ridge)
         among = (inverse / -np.diag(inverse)).astype(np.float32)
         np.fill_diagonal(among, 0.0)
         kept = inverse.astype(np.float32) if len(self.others) else None
@@ -165,7 +163,7 @@ def item_gram(clicks: sp.csr_array, most: int) -> ItemGram:
     others = np.setdiff1d(known, solved)
     columns = sp.csc_array(clicks)
     first, second = sp.csr_array(columns[:, solved]), sp.csr_array(columns[:, others])
-    return ItemGram(solved, others, _dense_gram(first), _cross_gram(first, second), clicks.shape[1])
+    return ItemGram(solved, others, dense_gram(first), _cross_gram(first, second), clicks.shape[1])
 
 
 def _scores(weights: EaseWeights, settings: EaseSettings, inputs: BaselineInputs) -> ScoreBlock:
@@ -186,32 +184,8 @@ def _scores(weights: EaseWeights, settings: EaseSettings, inputs: BaselineInputs
     return block
 
 
-def _dense_gram(clicks: sp.csr_array) -> NDArray[np.float64]:
-    n, transposed = clicks.shape[1], sp.csr_array(clicks.T)
-    gram = np.empty((n, n))
-    for first in range(0, n, _BLOCK_ITEMS):
-        gram[first : first + _BLOCK_ITEMS] = (transposed[first : first + _BLOCK_ITEMS] @ clicks).toarray()
-    return gram
-
-
 def _cross_gram(solved: sp.csr_array, others: sp.csr_array) -> sp.csr_array:
     """X'X between two sets of items, from every k-th user where there are too many pairs, times k."""
     pairs = int((np.diff(solved.indptr).astype(np.int64) * np.diff(others.indptr)).sum())
     step = -(-pairs // MOST_PAIRS) or 1
     return sp.csr_array(step * (solved[::step].T @ others[::step]))
-
-
-def _inverse(gram: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
-    """(gram + ridge I)^-1, by Cholesky in the place of the symmetric ``gram``."""
-    n = len(gram)
-    gram[np.diag_indices(n)] += ridge
-    factor, fault = scipy.linalg.lapack.dpotrf(gram.T, lower=1, overwrite_a=1)
-    assert fault == 0, "a Gram matrix with a ridge is positive definite"
-    inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
-    for first in range(0, n, _BLOCK_ITEMS):  # LAPACK fills the lower triangle alone
-        last = min(first + _BLOCK_ITEMS, n)
-        inverse[first:last, last:] = inverse[last:, first:last].T
-        corner = np.tril(inverse[first:last, first:last])
-        inverse[first:last, first:last] = corner + np.tril(corner, -1).T
-    filled: NDArray[np.float64] = inverse
-    return filled

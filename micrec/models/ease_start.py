@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from micrec.data.item_gram import dense_gram, ridge_inverse
 from micrec.models.start import StartValues
 
 MOST_ITEMS = 5_000  # of the matrix that is inverted: some seconds
@@ -39,14 +40,10 @@ def ease_factors(values: StartValues, dim: int, *, ridge: float) -> tuple[Tensor
 
 def _weights(counted: sp.csr_array, ridge: float) -> NDArray[np.float64]:
     """EASE's B, shape (n, n), with zeros on the diagonal, float64."""
-    gram = np.asarray((counted.T @ counted).todense(), dtype=np.float64)
-    gram[np.diag_indices_from(gram)] += ridge
-    factor = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
-    inverse, _ = scipy.linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    inverse = ridge_inverse(dense_gram(counted), ridge)
     weights = inverse / -np.diag(inverse)
     weights[np.diag_indices_from(weights)] = 0.0
-    return np.asarray(weights)
+    return weights
 
 
 def _halves(matrix: NDArray[np.float64], dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
