@@ -2,6 +2,8 @@
 
 import gc
 import math
+import subprocess
+import sys
 import weakref
 from typing import Literal
 
@@ -339,3 +341,17 @@ def test_impossible_settings_are_refused() -> None:
     table = sparse_table(4, 2)
     with pytest.raises(ValueError, match="a parameter is twice among the tables and the rest"):
         RowSparseAdam([table.weight], [table], dense_numbers=0)
+
+
+def test_a_step_does_not_import_the_compiler() -> None:
+    """It takes two seconds of every process that trains."""
+    program = (
+        "import sys, torch\n"
+        "from micrec.optim import RowSparseAdam\n"
+        "layer = torch.nn.Linear(2, 1)\n"
+        "adam = RowSparseAdam(layer.parameters(), [])\n"
+        "layer(torch.ones(1, 2)).sum().backward()\n"
+        "adam.step()\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
