@@ -34,11 +34,11 @@ CHANNELS: Registry[Channel] = Registry(
 
 
 def channel_options(kind: str, keys: Mapping[str, Any], *, where: str = "channels") -> ModelOptions:
-    """The checked options of a kind of channel; arguments and errors are those of ``make_channel``."""
+    """The checked options of a kind of channel; arguments and errors are those of ``channel_trainer``."""
     return validate(CHANNELS.get_named(kind, where=where).config, keys, where=where)
 
 
-def make_channel(kind: str, keys: Mapping[str, Any], *, where: str = "channels") -> MatcherTrainer:
+def channel_trainer(kind: str, keys: Mapping[str, Any], *, where: str = "channels") -> MatcherTrainer:
     """The trainer of a kind of channel.
 
     Args:
@@ -54,4 +54,4 @@ def make_channel(kind: str, keys: Mapping[str, Any], *, where: str = "channels")
     return trainer
 
 
-__all__ = ["CHANNELS", "Channel", "ChannelConfig", "ChannelTrainer", "channel_options", "make_channel"]
+__all__ = ["CHANNELS", "Channel", "ChannelConfig", "ChannelTrainer", "channel_options", "channel_trainer"]

@@ -5,18 +5,18 @@ from functools import partial
 from typing import Any
 
 from micrec.settings import validate
-from simulator.channels import CHANNELS, channel_options, make_channel
+from simulator.channels import CHANNELS, channel_options, channel_trainer
 from simulator.channels.oracle import ORACLE, OracleConfig, OracleTrainer
 from simulator.platform.model_registry import TrainerFactories
 from simulator.population.population_config import PopulationConfig
-from simulator.ranking import RANKERS, make_ranker, ranker_options
+from simulator.ranking import RANKERS, ranker_options, ranker_trainer
 from simulator.world.world import World
 
 
 def registered_trainers() -> TrainerFactories:
     """What a pipeline may name, ready to be made of the options written beside the kind."""
-    matchers = {kind: partial(make_channel, kind, where=_where(kind)) for kind in CHANNELS}
-    return TrainerFactories(matchers, {kind: partial(make_ranker, kind) for kind in RANKERS})
+    matchers = {kind: partial(channel_trainer, kind, where=_where(kind)) for kind in CHANNELS}
+    return TrainerFactories(matchers, {kind: partial(ranker_trainer, kind) for kind in RANKERS})
 
 
 def registered_checks() -> TrainerFactories:

@@ -34,11 +34,11 @@ RANKERS: Registry[RankingModel] = Registry(
 
 
 def ranker_options(kind: str, keys: Mapping[str, Any], *, where: str = "ranking.options") -> ModelOptions:
-    """The checked options of a kind of ranking model; arguments and errors are those of ``make_ranker``."""
+    """The checked options of a kind of ranking model; arguments and errors are those of ``ranker_trainer``."""
     return validate(RANKERS.get_named(kind, where=where).config, keys, where=where)
 
 
-def make_ranker(kind: str, keys: Mapping[str, Any], *, where: str = "ranking.options") -> RankerTrainer:
+def ranker_trainer(kind: str, keys: Mapping[str, Any], *, where: str = "ranking.options") -> RankerTrainer:
     """The trainer of a kind of ranking model.
 
     Args:
@@ -60,7 +60,7 @@ __all__ = [
     "CtrTrainer",
     "RankerConfig",
     "RankingModel",
-    "make_ranker",
     "ranker_options",
+    "ranker_trainer",
     "requests_at",
 ]

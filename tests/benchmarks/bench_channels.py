@@ -26,7 +26,7 @@ import torch
 
 from micrec.config import Config
 from micrec.settings import build_config
-from simulator.channels import CHANNELS, make_channel
+from simulator.channels import CHANNELS, channel_trainer
 from simulator.channels.two_tower.two_tower_trainer import TwoTowerTrainer
 from simulator.merge import merge
 from simulator.ports import Matcher, ObservedLog, Requests
@@ -133,7 +133,7 @@ def main() -> None:
     print(f"{len(log.items):,} items, {len(log.users):,} users, {len(log.clicks):,} clicks")
     contrast = {loss: {"weight": 0} for loss in ("feature", "semantic", "session")}
     config = build_config("paper", {"train": {"epochs": args.epochs}, "contrast": contrast})
-    trainers = {kind: make_channel(kind, {}) for kind in CHANNELS} | {"two_tower": TwoTowerTrainer(config)}
+    trainers = {kind: channel_trainer(kind, {}) for kind in CHANNELS} | {"two_tower": TwoTowerTrainer(config)}
     models, train_s = {}, {}
     with tempfile.TemporaryDirectory() as temporary:
         for name, trainer in (trainers | {"rank": CtrTrainer()}).items():

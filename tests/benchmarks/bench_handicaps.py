@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from micrec.settings import apply_overrides, validate
-from simulator.channels import make_channel
+from simulator.channels import channel_trainer
 from simulator.draws import mixed, to_uniform
 from simulator.platform.engine import Engine
 from simulator.platform.model_registry import TrainerFactories
@@ -111,7 +111,7 @@ def live(seed: int, variant: str, folder: Path, users: int, items: int, sets: Se
     setting = PlatformInputs.of(world, first_day=HISTORY)
     population_config = validate(PopulationConfig, apply_overrides({}, sets), where="--set")
     population = Population.build(world, population_config, first_day=HISTORY)
-    channels = {kind: (lambda options, kind=kind: make_channel(kind, options)) for kind in KINDS}
+    channels = {kind: (lambda options, kind=kind: channel_trainer(kind, options)) for kind in KINDS}
     rankers: dict[str, Any] = {
         "ctr": lambda options: CtrTrainer(validate(RankerConfig, options, where="ranking")),
         **{kind: (lambda options, kind=kind: Hidden(world, kind)) for kind in ("random", "worth")},

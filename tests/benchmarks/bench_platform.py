@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 
 from micrec.settings import validate
-from simulator.channels import make_channel
+from simulator.channels import channel_trainer
 from simulator.platform import service, slates
 from simulator.platform.engine import Engine
 from simulator.platform.model_registry import TrainerFactories
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     clock = Clock()
     two_tower = TwoTower(args.users, len(setting.items))
     kinds = {
-        kind: (lambda options, kind=kind: make_channel(kind, options))
+        kind: (lambda options, kind=kind: channel_trainer(kind, options))
         for kind in ("item_cf", "popular", "fresh", "tag")
     }
     makers = TrainerFactories({"two_tower": lambda options: two_tower, **kinds}, {"ctr": lambda options: two_tower})

@@ -11,7 +11,7 @@ import pytest
 from scipy.special import expit
 
 from micrec.settings import validate
-from simulator.channels import CHANNELS, make_channel
+from simulator.channels import CHANNELS, channel_trainer
 from simulator.platform.archive import Archive, observed
 from simulator.platform.engine import Engine, popular_items
 from simulator.platform.model_registry import TrainerFactories
@@ -44,7 +44,7 @@ def platform_of():
     kinds = {"popular": 60, "item_cf": 60, "fresh": 40, "tag": 60}
     channels = {kind: {"kind": kind, "k": 100, "quota": quota} for kind, quota in kinds.items()}
     keys = {"warmup_days": 0, "pipeline": {"channels": channels}}
-    makers = {kind: lambda options, kind=kind: make_channel(kind, options, where=kind) for kind in CHANNELS}
+    makers = {kind: lambda options, kind=kind: channel_trainer(kind, options, where=kind) for kind in CHANNELS}
     return validate(PlatformConfig, keys, where="test"), TrainerFactories(makers, {"ctr": lambda options: CtrTrainer()})
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from micrec.config import Config
-from simulator.channels import CHANNELS, make_channel
+from simulator.channels import CHANNELS, channel_trainer
 from simulator.channels.two_tower.two_tower_trainer import TwoTowerTrainer
 from simulator.ports import ObservedLog
 from simulator.ranking import CtrTrainer
@@ -39,7 +39,7 @@ def trainers():
             "contrast": {"pool_size": 32, "semantic": {"svd_dim": 8}},
         }
     )
-    channels = {kind: make_channel(kind, {}) for kind in CHANNELS if kind != "two_tower"}
+    channels = {kind: channel_trainer(kind, {}) for kind in CHANNELS if kind != "two_tower"}
     return channels | {"two_tower": TwoTowerTrainer(config), "rank": CtrTrainer()}
 
 

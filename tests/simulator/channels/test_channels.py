@@ -9,14 +9,14 @@ import pytest
 
 from micrec.errors import MicrecError
 from micrec.settings import check
-from simulator.channels import CHANNELS, make_channel
+from simulator.channels import CHANNELS, channel_trainer
 from tests.simulator.channels.logs import START_S, check_lists, random_log, random_requests
 
 KINDS = [kind for kind in CHANNELS if kind != "two_tower"]  # which tests/abtest/online tries
 
 
 def matcher(kind, log, folder, **keys):
-    trainer = make_channel(kind, keys)
+    trainer = channel_trainer(kind, keys)
     trainer.train(log, previous=None, folder=folder, seed=0)
     return trainer.load(folder)
 
@@ -48,7 +48,7 @@ def test_a_list_does_not_depend_on_its_batch(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_log_same_bytes_and_an_old_version_is_replaced(kind, tmp_path):
-    trainer = make_channel(kind, {})
+    trainer = channel_trainer(kind, {})
     for name, seed in (("a", 0), ("b", 0), ("b", 1)):
         trainer.train(random_log(seed), previous=None, folder=tmp_path / name, seed=3)
     trainer.train(random_log(0), previous=tmp_path / "a", folder=tmp_path / "b", seed=3)
@@ -59,7 +59,7 @@ def test_same_log_same_bytes_and_an_old_version_is_replaced(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_is_told(kind, tmp_path):
-    log, trainer = random_log(), make_channel(kind, {})
+    log, trainer = random_log(), channel_trainer(kind, {})
     trainer.train(log, previous=None, folder=tmp_path / "v1", seed=0)
     arrays = tmp_path / "v1" / "arrays.npz"
     whole = bytearray(arrays.read_bytes())
@@ -88,16 +88,16 @@ def test_an_empty_log_gives_lists_all_the_same(kind, tmp_path):
 def test_a_folder_of_another_channel_is_refused(tmp_path):
     matcher("popular", random_log(), tmp_path / "v1")
     with pytest.raises(MicrecError, match="holds a popular channel, not a fresh channel"):
-        make_channel("fresh", {}).load(tmp_path / "v1")
+        channel_trainer("fresh", {}).load(tmp_path / "v1")
     with pytest.raises(MicrecError, match="holds something else"):
         matcher("fresh", random_log(), tmp_path / "v1")
 
 
 def test_unknown_channels_and_keys_are_told():
     with pytest.raises(MicrecError, match="no channel 'populr': did you mean popular"):
-        make_channel("populr", {})
+        channel_trainer("populr", {})
     with pytest.raises(MicrecError, match="half_life_h"):
-        make_channel("popular", {"half_life": 3})
+        channel_trainer("popular", {"half_life": 3})
 
 
 @pytest.mark.parametrize("kind", KINDS)

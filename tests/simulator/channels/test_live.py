@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.channels import make_channel
+from simulator.channels import channel_trainer
 from simulator.channels.follow import distinct
 from simulator.ports import Announced, LiveMatcher, Requests
 from tests.simulator.channels.logs import DAY_S, START_S, check_lists, random_log, random_requests
@@ -17,7 +17,7 @@ HOUR_S = 3_600
 
 
 def channel(kind, log, folder, **options):
-    trainer = make_channel(kind, options)
+    trainer = channel_trainer(kind, options)
     trainer.train(log, previous=None, folder=folder, seed=0)
     return trainer.load(folder)
 

@@ -3,7 +3,7 @@
 import polars as pl
 
 from micrec.settings import validate
-from simulator.channels import CHANNELS, make_channel
+from simulator.channels import CHANNELS, channel_trainer
 from simulator.platform.engine import Engine
 from simulator.platform.model_registry import TrainerFactories
 from simulator.platform.platform_config import PlatformConfig
@@ -24,7 +24,7 @@ from tests.simulator.platform.fakes import (
 from tests.simulator.worlds import small_world
 
 REAL = TrainerFactories(
-    {kind: lambda options, kind=kind: make_channel(kind, options) for kind in CHANNELS}, {"ctr": HighestId}
+    {kind: lambda options, kind=kind: channel_trainer(kind, options) for kind in CHANNELS}, {"ctr": HighestId}
 )
 
 

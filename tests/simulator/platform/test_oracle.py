@@ -3,7 +3,7 @@
 import polars as pl
 
 from micrec.settings import validate
-from simulator.channels import CHANNELS, make_channel
+from simulator.channels import CHANNELS, channel_trainer
 from simulator.platform.engine import Engine
 from simulator.platform.model_registry import TrainerFactories
 from simulator.platform.platform_config import PlatformConfig
@@ -32,7 +32,7 @@ class Spying:
 def test_trainers_see_only_what_a_platform_could_have_logged(tmp_path):
     world, logs = small_world("days=6"), []
     makers = TrainerFactories(
-        {kind: lambda options, kind=kind: Spying(make_channel(kind, options), logs) for kind in CHANNELS},
+        {kind: lambda options, kind=kind: Spying(channel_trainer(kind, options), logs) for kind in CHANNELS},
         {"ctr": lambda options: Spying(HighestId(options), logs)},
     )
     setting = PlatformInputs.of(world, first_day=3)
