@@ -250,7 +250,10 @@ class _Run:
 
     def complete(self) -> Fitted:
         saved = self._restore()
-        memory = training_memory(self.dataset, self.config, keeps_checkpoint=self.folder is not None)
+        keeps_checkpoint = self.folder is not None
+        memory = training_memory(
+            self.dataset, self.config, keeps_checkpoint=keeps_checkpoint, processes=self.group.size
+        )
         self.state.estimate = {**self.state.estimate, "memory_mb": round(memory.bytes / 1e6, 1)}
         if self.state.phase == "search":
             found = self._searched(saved)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from abtest.online.needs import PacedWorlds, say_needs_of_worlds
 from abtest.online.online_scenario import OnlineScenario
 from abtest.online.simulate import (
     AHEAD,
@@ -18,7 +19,7 @@ from abtest.online.simulate import (
     train_models_ahead,
 )
 from micrec.folder_lock import waiting_for
-from micrec.parallel import ExecutorLike, is_local, run_tasks
+from micrec.parallel import ExecutorLike, is_local, run_tasks, tasks_at_a_time
 from micrec.progress import Progress
 
 
@@ -54,14 +55,20 @@ def simulate_all(
             _tidy(scenario, root, simulations, one)
     if len(left) < len(simulations):
         progress.say(f"{len(simulations) - len(left)} of {len(simulations)} worlds are there already")
-    if is_local(executor, 1 if workers is not None and len(left) < 2 else workers):
+    local = is_local(executor, 1 if workers is not None and len(left) < 2 else workers)
+    at_a_time = 1 if local else tasks_at_a_time(executor, workers, len(left)) or len(left)
+    say_needs_of_worlds(scenario, len(left), at_a_time, progress)
+    paced = PacedWorlds(scenario, left, at_a_time, progress)
+    if local:
         early = [one for one in left if one in first]
         late = [one for one in left if one not in first]
         for number, one in enumerate([*early, *late], start=1):
             if number == len(early) + 1:
                 then()
             progress.say(f"world {number} of {len(left)}: {one.title}")
-            simulate(scenario, root, one, progress=progress)
+            paced.begin(one)
+            simulate(scenario, root, one, progress=paced)
+            paced.over(one)
             _tidy(scenario, root, simulations, one)
         if not late:
             then()
@@ -80,6 +87,7 @@ def simulate_all(
     worlds = (one for one, _ in done if one.part != AHEAD)
     for finished, one in enumerate(worlds, start=1):
         progress.say(f"world {finished} of {len(left)} is over: {one.title}")
+        paced.over(one)
         _tidy(scenario, root, simulations, one)
     if all(one in first for one in left):
         then()

@@ -76,7 +76,9 @@ def train(
     earlier = None if start_from is None else EarlierModel.read(Path(start_from) / MODEL)
     dataset = group.one_first(lambda: dataset_of(data, progress))
     if progress is not None:
-        say_memory(progress, training_memory(dataset, resolved, keeps_checkpoint=folder is not None))
+        memory = training_memory(dataset, resolved, keeps_checkpoint=folder is not None, processes=group.size)
+        each = "" if group.alone else f"each of {group.size} processes, the first of them at most,"
+        say_memory(progress, memory, processes=group.size_here, each=each)
     _use_threads(resolved)
     with tracked(None if tensorboard is None else Path(tensorboard), mlflow):
         model = TrainedModel(fit(dataset, resolved, folder=folder, progress=progress, earlier=earlier), dataset)

@@ -8,6 +8,7 @@ from micrec.progress import Progress
 
 LIBRARIES = 430_000_000  # interpreter, torch, Polars, FAISS and SciPy as they are loaded; measured on Linux, x86-64
 TOLD_PARTS = 3  # parts that are named in the line
+PROCESSES = "processes"  # among the cures: how there come to be fewer processes at a time
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class MemoryEstimate:
             self.cures[name] for name in sorted(self.parts, key=lambda one: -self.parts[one]) if name in self.cures
         ]
         each = f"{processes} times {in_words(self.bytes)}" if processes > 1 else in_words(wanted)
-        fewer = ["fewer --workers"] if processes > 1 else []
+        fewer = [self.cures.get(PROCESSES, "fewer --workers")] if processes > 1 else []
         return (
             f"warning: {each} more are needed and {in_words(free)} are free, so that the system may stop the run: "
             f"{'; or '.join([*fewer, *cures[:2]])}."

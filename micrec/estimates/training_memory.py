@@ -16,7 +16,7 @@ from torch import nn
 from micrec.config import Config
 from micrec.data.dataset import Clicks, Dataset, EntityTable
 from micrec.data.split import temporal_split
-from micrec.estimates.memory import LIBRARIES, MemoryEstimate
+from micrec.estimates.memory import LIBRARIES, PROCESSES, MemoryEstimate
 from micrec.models import make_model
 from micrec.models.columns import FieldSpec, choose_fields, field_specs
 from micrec.models.table import EmbeddingTable
@@ -42,12 +42,14 @@ class ModelSize(NamedTuple):
     Attributes:
         dense: In layers and in tables that get dense gradients.
         sparse: In tables that get row-sparse gradients.
+        divided: Those of either that several processes divide among themselves.
         item_width: That the layers of the item tower take and give for one item.
         user_width: That all other layers take and give for one row.
     """
 
     dense: int
     sparse: int
+    divided: int
     item_width: int
     user_width: int
 
@@ -57,31 +59,36 @@ class ModelSize(NamedTuple):
         return self.dense + self.sparse
 
 
-def training_memory(dataset: Dataset, config: Config, *, keeps_checkpoint: bool = True) -> MemoryEstimate:
-    """The peak of one training on ``dataset``, bytes by part.
+def training_memory(
+    dataset: Dataset, config: Config, *, keeps_checkpoint: bool = True, processes: int = 1
+) -> MemoryEstimate:
+    """The peak of one training on ``dataset``, bytes by part; of several processes, that of the first.
 
     Args:
         dataset: The data, already read.
         config: Everything else.
         keeps_checkpoint: Whether the training writes checkpoints.
+        processes: Processes that train together under torchrun. Each holds its rows of the large tables and computes
+            its share of a batch; the first also holds the tables whole while it reads and writes them.
 
     Raises:
         MicrecError: If the split is impossible or a field is not in the dataset.
     """
     train = dataset.clicks[temporal_split(dataset.clicks, config.split, dataset.schema.days).fit]
-    size, step = model_size(dataset, train, config), _Step.of(dataset, train, config)
-    tables = FLOAT * size.numbers * (3 + keeps_checkpoint + (not config.train.refit)) + FLOAT * size.dense
+    size, step = model_size(dataset, train, config), _Step.of(dataset, train, config).share(processes)
     parts = {
         "libraries": LIBRARIES,
         "the dataset": dataset_bytes(dataset),
         "training clicks": _click_bytes(dataset, train),
-        "tables and optimiser": tables,
+        "tables and optimiser": _table_bytes_held(size, config, keeps_checkpoint, processes),
         "one step": step.bytes(size, config),
         "item losses": _source_bytes(dataset, train, config),
     }
     on_gpu = _is_cuda(config.train.device)
     if on_gpu:
         parts = {name: parts[name] for name in ("training clicks", "tables and optimiser", "one step", "item losses")}
+    elif processes > 1:
+        parts["whole tables, to be read or written"] = FLOAT * size.divided * (3 if keeps_checkpoint else 1)
     model, softmax = config.model, config.softmax
     draws = f"softmax.num_negatives ({softmax.num_negatives})"
     cures = {
@@ -92,8 +99,15 @@ def training_memory(dataset: Dataset, config: Config, *, keeps_checkpoint: bool 
         + (", or draw negatives (softmax.negatives=shared)" if softmax.negatives == "full" else ""),
         "training clicks": "map the clicks from the disk (micrec encode)",
         "item losses": f"lower sessions.top_partners ({config.sessions.top_partners:,})",
-    }
+    } | ({PROCESSES: "start fewer processes on this machine"} if processes > 1 else {})
     return MemoryEstimate({name: size for name, size in parts.items() if size}, cures, "cuda" if on_gpu else "cpu")
+
+
+def _table_bytes_held(size: ModelSize, config: Config, keeps_checkpoint: bool, processes: int) -> int:
+    """Parameters, Adam's moments, and copies of them: of a checkpoint of one process, of the best epoch."""
+    held = size.numbers - size.divided + size.divided // processes
+    copies = 3 + (keeps_checkpoint and processes == 1) + (not config.train.refit)
+    return FLOAT * held * copies + FLOAT * size.dense
 
 
 def model_size(dataset: Dataset, train: Clicks, config: Config) -> ModelSize:
@@ -115,16 +129,19 @@ def model_size(dataset: Dataset, train: Clicks, config: Config) -> ModelSize:
     made = make_model(model, small_users, small_items, sparse=True, generator=torch.Generator().manual_seed(0))
     sparse_allowed = config.optim.embedding_update != "dense"
     limit = DENSE_NUMBERS["cpu"] if config.optim.embedding_update == "catchup" else 0
-    dense, sparse, counted = 0, 0, set()
+    least_rows = 0 if config.optim.embedding_update == "lazy" else config.train.shard_rows
+    dense, sparse, divided, counted = 0, 0, 0, set()
     for module in made.modules():
         if isinstance(module, EmbeddingTable) and module.weight not in counted:
             counted.add(module.weight)
             rows, width = module.weight.shape
-            numbers = true_rows.get(rows, rows) * width
+            rows = true_rows.get(rows, rows)
+            numbers = rows * width
             is_sparse = sparse_allowed and numbers > limit
             dense, sparse = dense + numbers * (not is_sparse), sparse + numbers * is_sparse
+            divided += numbers * (rows >= least_rows or numbers > DENSE_NUMBERS["cpu"])
     dense += sum(parameter.numel() for parameter in made.parameters() if parameter not in counted)
-    return ModelSize(dense, sparse, *_widths(made))
+    return ModelSize(dense, sparse, divided, *_widths(made))
 
 
 class _Step(NamedTuple):
@@ -151,6 +168,10 @@ class _Step(NamedTuple):
         contrast = 2 * (rows + config.contrast.pool_size) if config.contrast.on else 0
         fields = len(dataset.items.columns) if config.model.item_fields is None else len(config.model.item_fields)
         return cls(rows, clicks, min(n_items, drawn + contrast), n_items, fields + config.model.item_id)
+
+    def share(self, processes: int) -> "_Step":
+        """What each of several processes computes of it: its rows, and at most all of the items."""
+        return self._replace(rows=-(-self.rows // processes), clicks=-(-self.clicks // processes))
 
     def bytes(self, size: ModelSize, config: Config) -> int:
         """Activations with their gradients."""

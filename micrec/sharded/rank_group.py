@@ -50,6 +50,11 @@ class RankGroup:
         """Whether there is no other process."""
         return self.size == 1
 
+    @property
+    def size_here(self) -> int:
+        """How many of the processes run on this machine, as torchrun tells."""
+        return min(self.size, int(os.environ.get("LOCAL_WORLD_SIZE", self.size)))
+
     # -- tensors -------------------------------------------------------------------------------------------------
 
     def add_up(self, tensor: Tensor) -> Tensor:

@@ -86,6 +86,56 @@ def test_the_estimate_is_within_a_factor_of_two_of_the_measured_peak(size, setti
     assert peak / 2 <= estimate <= 2 * peak, f"estimated {estimate / 1e6:.0f} MB, measured {peak / 1e6:.0f} MB"
 
 
+SHARDED = (
+    DATA
+    + """
+import json, sys
+import torch
+from micrec.api import resolve_config, train
+from micrec.estimates.training_memory import training_memory
+from micrec.sharded.rank_group import joined
+
+torch.set_num_threads(1)
+with joined() as group:
+    dataset = made(2_000, 400_000, 8_000)
+    config = resolve_config(None, None, json.loads(sys.argv[1]), None)
+    estimate = training_memory(dataset, config, keeps_checkpoint=True, processes=group.size).bytes
+    train(dataset, sys.argv[2], config=config)
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(json.dumps([group.rank, group.size, estimate, int(peak.split()[1]) * 1024]), flush=True)
+"""
+)
+
+
+def test_the_estimate_of_each_of_two_processes_is_within_a_factor_of_two(tmp_path):
+    """A table of 400,000 x 64 divided between two processes under torchrun, checkpoints included."""
+    settings = {**PLAIN, "train.epochs": 1, "train.refit": False, "model.name": "fm", "train.batch_size": 1024}
+    (tmp_path / "sharded.py").write_text(SHARDED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(tmp_path / "sharded.py"), json.dumps(settings), str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert sorted(rank for rank, *_ in found) == [0, 1]
+    for rank, size, estimate, peak in found:
+        assert size == 2
+        message = f"rank {rank}: estimated {estimate / 1e6:.0f} MB, measured {peak / 1e6:.0f} MB"
+        assert peak / 2 <= estimate <= 2 * peak, message
+
+
+def test_processes_divide_the_large_tables_and_the_rows_of_a_step():
+    dataset = made(3_000, 20_000, 20_000)
+    config = resolve_config(None, None, {**PLAIN, "model.name": "fm", "train.shard_rows": 10_000}, None)
+    size = model_size(dataset, dataset.clicks, config)
+    assert size.divided == 20_001 * config.model.embedding_dim  # items, and a row for none
+    one, four = (training_memory(dataset, config, processes=processes) for processes in (1, 4))
+    assert "whole tables, to be read or written" not in one.parts
+    assert four.parts["whole tables, to be read or written"] == 12 * size.divided
+    assert four.parts["tables and optimiser"] < one.parts["tables and optimiser"] / 2
+    assert four.parts["one step"] < one.parts["one step"]
+    assert "start fewer processes" in str(four.warning(free=1, processes=4))
+    assert "fewer --workers" not in str(four.warning(free=1, processes=4))
+
+
 @pytest.mark.parametrize("name", TOWERS)
 def test_parameters_are_counted_as_they_are(name):
     """Tables are counted without being made; the count is that of the model."""
