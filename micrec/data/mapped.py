@@ -6,7 +6,6 @@ files: when one of them changes, they are written anew.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from micrec.config import Frozen
 from micrec.data.array_space import DiskSpace
 from micrec.data.dataset import CLICK_ARRAYS, Clicks
 from micrec.data.sorting import parts_of, stably_sorted
+from micrec.estimates.machine import memory_bytes
 from micrec.progress import Progress
 
 MAPPED, MANIFEST = "mapped", "mapped.json"
@@ -64,16 +64,6 @@ def is_mapped(folder: Path) -> bool:
 def outgrows_memory(n_clicks: int) -> bool:
     """Whether a log is mapped without being asked for."""
     return n_clicks * READING_BYTES > MEMORY_SHARE * memory_bytes()
-
-
-def memory_bytes() -> int:
-    """Memory of the machine, or of the container."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 62
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole
 
 
 def open_mapped(folder: Path, files: dict[str, Path]) -> Clicks | None:

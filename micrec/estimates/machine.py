@@ -1,4 +1,4 @@
-"""Memory that this machine can still give, and sizes in words."""
+"""Memory of this machine, what it can still give, and sizes in words."""
 
 import os
 from pathlib import Path
@@ -14,6 +14,16 @@ def free_bytes() -> int | None:
     """
     found = [free for free in (_of_machine(), _of_container()) if free is not None]
     return min(found) if found else None
+
+
+def memory_bytes() -> int:
+    """Memory of the machine, or of the container, bytes; very much where the system does not tell."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 62
+    try:
+        limit = (CGROUP / "memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
 
 
 def resident_bytes() -> int:

@@ -80,7 +80,7 @@ def training_memory(
         "libraries": LIBRARIES,
         "the dataset": dataset_bytes(dataset),
         "training clicks": _click_bytes(dataset, train),
-        "tables and optimiser": _table_bytes_held(size, config, keeps_checkpoint, processes),
+        "tables and optimiser": _kept_tables(size, config, keeps_checkpoint, processes),
         "one step": step.bytes(size, config),
         "item losses": _source_bytes(dataset, train, config),
     }
@@ -103,7 +103,7 @@ def training_memory(
     return MemoryEstimate({name: size for name, size in parts.items() if size}, cures, "cuda" if on_gpu else "cpu")
 
 
-def _table_bytes_held(size: ModelSize, config: Config, keeps_checkpoint: bool, processes: int) -> int:
+def _kept_tables(size: ModelSize, config: Config, keeps_checkpoint: bool, processes: int) -> int:
     """Parameters, Adam's moments, and copies of them: of a checkpoint of one process, of the best epoch."""
     held = size.numbers - size.divided + size.divided // processes
     copies = 3 + (keeps_checkpoint and processes == 1) + (not config.train.refit)
