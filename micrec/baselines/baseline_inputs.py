@@ -19,7 +19,7 @@ class BaselineInputs:
             the schema with the roles of fields, the folder, and as ``clicks`` those before the task's period alone.
         config: That of the models beside it.
         settings: Settings that were chosen before, such as on another dataset, by the names of
-            ``BaselineScores.settings``; where they are all there, nothing is chosen on the validation slice.
+            ``BaselineScores.settings``; where they are all there, nothing is chosen here.
     """
 
     task: EvalTask

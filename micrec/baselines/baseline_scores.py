@@ -19,7 +19,7 @@ class BaselineScores(NamedTuple):
     Attributes:
         users: Scores of all items for the task's queries, a block of queries at a time, float32, shape (B, N).
         neighbours: Scores of all items as neighbours of given ones, shape (B, N), for link recall; None: it has none.
-        settings: What was chosen on the validation slice, by name; empty where nothing is chosen.
+        settings: What was chosen on held-out clicks, by name; empty where nothing is chosen.
     """
 
     users: ScoreBlock

@@ -5,8 +5,8 @@ G = X'X + lambda I and P = G^-1 the weight of item i for item j is B_ij = -P_ij 
 gets a weight of its own, since people click again what they have clicked. A user's profile counts a click half after
 a half-life, and each item gets a bonus by its clicks of late, in proportion to the mass of the profile.
 
-The four settings are chosen on the validation slice, one after the other (``held_out``); without a slice they are those
-that the validation clicks of Online Retail chose.
+The four settings are chosen on held-out clicks, one after the other (``held_out``); a log with too few clicks for that
+gets those that the validation clicks of Online Retail chose.
 
 The solution needs 8 n² bytes and n³ steps, so that ``MOST_SOLVED`` items, the most clicked, are solved for. Each of
 the others is predicted by the ridge regression on these (a column P X'x_j, never written out), and predicts nothing

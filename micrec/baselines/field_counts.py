@@ -3,7 +3,7 @@
 With s_v clicks of the user on items of value v of a categorical field, and the share q_v of all clicks on such items,
 the user's interest in v is max(s_v - s q_v, 0)^1.5. A share of .8 of the score goes by interest times the item's share
 of the clicks within its value, the rest by the item's share of all clicks. Of several fields the one with most hits on
-the validation slice is taken; without a slice, the category of the roles, else the first. The neighbours of an item are
+held-out clicks is taken (``held_out``), the category of the roles if there are none. The neighbours of an item are
 what a user is offered who has clicked it alone: items of its value first, each group by clicks.
 """
 

@@ -2,7 +2,7 @@
 
 Hu, Koren and Volinsky (2008), "Collaborative Filtering for Implicit Feedback Datasets", as the package ``implicit``
 solves it (``pip install "micrec[baselines]"``). The weight of a pair is alpha times its clicks. alpha and the ridge are
-chosen on the validation slice. A user's factors are solved anew from the history at hand.
+chosen on held-out clicks (``held_out``). A user's factors are solved anew from the history at hand.
 Items are neighbours by the cosine of their factors.
 """
 

@@ -1,6 +1,6 @@
 """Tag-kNN: items that share rare tags with those of the user's history (``content_knn``).
 
-Of several multi-valued fields the one with most hits on the validation slice is taken, or the first without a slice.
+Of several multi-valued fields the one with most hits on held-out clicks is taken (``held_out``).
 """
 
 import numpy as np

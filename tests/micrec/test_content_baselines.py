@@ -1,5 +1,6 @@
 """Baselines that read histories, titles, tags, fields, transitions, against loops that share no code with them."""
 
+import dataclasses
 import itertools
 import math
 from collections import Counter
@@ -20,7 +21,7 @@ from micrec.baselines.neighbours import strongest
 from micrec.baselines.tag_knn import no_tags, tag_knn
 from micrec.baselines.title_knn import no_titles, title_knn
 from micrec.baselines.transitions import next_clicks, transitions
-from micrec.config import Config, EvalConfig, SessionsConfig
+from micrec.config import Config, EvalConfig, SessionsConfig, SplitConfig
 from micrec.data.dataset import Clicks, Dataset, EntityTable
 from micrec.data.encoding import encode_table
 from micrec.data.schema import DatasetSchema, FieldType
@@ -195,12 +196,19 @@ class TestHeldOut:
         later = inputs.train.item_ids[len(part.train) :]
         assert sorted(part.task.target_items.repeat(part.task.target_counts)) == sorted(later)
 
-    def test_without_a_slice_nothing_is_chosen(self):
+    def test_without_validation_clicks_the_slice_is_of_its_own(self):
         inputs = shop()
         config = inputs.config.model_copy(
             update={"split": inputs.config.split.model_copy(update={"valid_fraction": 0.0})}
         )
-        assert held_out(BaselineInputs(inputs.task, inputs.dataset, config)) is None
+        part = held_out(BaselineInputs(inputs.task, inputs.dataset, config))
+        assert len(part.train) == int(140 * 0.9)
+        assert max(part.train.time_ms) <= min(inputs.train.time_ms[len(part.train) :])
+
+    def test_a_single_click_leaves_nothing_to_choose_on(self):
+        inputs = shop()
+        few = dataclasses.replace(inputs.dataset, clicks=inputs.dataset.clicks[:1])
+        assert held_out(BaselineInputs(inputs.task, few, inputs.config)) is None
 
     def test_the_default_stays_unless_another_is_clearly_ahead(self):
         """Scores that put the targets of every user first win; those that do for one user do not."""
@@ -221,8 +229,9 @@ class TestHeldOut:
         assert best([none, none.copy()], scores, part) is none
         assert best([none, one], scores, part, errors=2.0) is none
 
-    def test_the_field_that_tells_is_chosen(self):
-        """Users stay with one brand; the kind says nothing."""
+    @pytest.mark.parametrize("valid_fraction", [0.1, 0.0])
+    def test_the_field_that_tells_is_chosen(self, valid_fraction):
+        """Users stay with one brand; the kind says nothing. A split without a validation slice does not hide that."""
         rng = np.random.default_rng(5)
         brand, kind = np.repeat(np.arange(6), 10), rng.integers(0, 6, 60)
         frame = pl.DataFrame({"item_id": range(60), "kind": [f"k{k}" for k in kind], "brand": [f"b{b}" for b in brand]})
@@ -233,7 +242,8 @@ class TestHeldOut:
         schema = DatasetSchema(name="brands", items=fields, roles={"category": "kind"})
         people = EntityTable(pl.Series(range(30)), {}, pl.DataFrame())
         dataset = Dataset(schema, people, encode_table(frame, "item_id", fields), clicks)
-        config = Config(evaluation=EvalConfig(cutoffs=(10,)))
+        split = SplitConfig(valid_fraction=valid_fraction)
+        config = Config(evaluation=EvalConfig(cutoffs=(10,)), split=split)
         task = evaluation_task(dataset, Split(700, 800, 900), config.evaluation, "test")
         inputs = BaselineInputs.of(task, dataset, config)
         found = field_counts(inputs)
