@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # read when torch, faiss and the BLAS libraries load: the sizes are tiny, and several
-)
-os.environ["POLARS_MAX_THREADS"] = "1"  # threads on a busy machine wait for each other
+# Read when torch, faiss, the BLAS libraries and Polars load: sizes are tiny, and several threads on a busy machine wait
+# for each other.
+os.environ["OMP_NUM_THREADS"] = os.environ["POLARS_MAX_THREADS"] = "1"
 os.environ.pop("COLUMNS", None)  # pytest-xdist tells its workers 80: output is as wide as where no terminal says so
 
 
