@@ -127,13 +127,13 @@ class MatchingLoss:
                 user_emb,
                 pool.shared_embeddings(draw.items),
                 rows,
-                torch.searchsorted(draw.items, batch.targets),
+                self.data.catalogue_place[batch.targets],
                 temperature=config.temperature,
-                **terms.of_all(draw.items),
+                **terms.of_all(draw.items, self.data.catalogue_place),
             )
         if config.negatives == "full":
             scores = terms.add(user_emb @ pool.embeddings(draw.items).T, draw.items) / config.temperature  # (B, N)
-            columns = torch.searchsorted(draw.items, batch.targets)
+            columns = self.data.catalogue_place[batch.targets]
             return row_softmax(scores[rows, columns], scores, rows, own_columns=columns, **common)
         by_click = user_emb[rows]  # (T, D)
         positive = (by_click * pool.embeddings(batch.targets)).sum(dim=1) + terms.pairs(rows, batch.targets)

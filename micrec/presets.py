@@ -53,13 +53,13 @@ BEST = Config(
     ),
     softmax=SoftmaxConfig(negatives="full"),
     contrast=ContrastConfig(
-        feature=FeatureConfig(weight=0.0),
+        feature=FeatureConfig(weight=0.0, form="pseudo_clicks", mask="field"),
         semantic=SemanticConfig(weight=0.0, form="pseudo_clicks", num_positives=5, anchors="uniform"),
-        session=SessionConfig(weight=0.0),
+        session=SessionConfig(weight=0.0, form="pseudo_clicks", num_positives=5),
         uniform_anchors=512,
     ),
-    optim=OptimConfig(learning_rate=0.003, schedule="linear"),
-    train=TrainConfig(batch_size=512, rows="session", context="before_session", patience=0, fit_start=True),
+    optim=OptimConfig(learning_rate=0.004, schedule="linear"),
+    train=TrainConfig(epochs=5, batch_size=256, rows="session", context="before_session", patience=0, fit_start=True),
 )
 
 PRESETS: dict[str, Config] = {"paper": PAPER, "modern": MODERN, "best": BEST}

@@ -1,6 +1,7 @@
 """What a training run reads, as contiguous tensors on the training device."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -192,6 +193,13 @@ class TrainData:
     @property
     def n_items(self) -> int:
         return len(self.click_counts)
+
+    @cached_property
+    def catalogue_place(self) -> Tensor:
+        """Place of every item in ``catalogue``, shape (N,), int64; -1 where it has no training click."""
+        place = torch.full((self.n_items,), -1, device=self.device)
+        place[self.catalogue] = torch.arange(len(self.catalogue), device=self.device)
+        return place
 
     @property
     def device(self) -> torch.device:

@@ -255,8 +255,7 @@ class Trainer:
             fixed += pool.biases(catalogue)
         drifts = model.prior is not None and model.prior.drift is not None
         popularity = data.popularity.grid(data.days(positions), catalogue) if drifts and data.popularity else None
-        place = torch.full((data.n_items,), -1, device=self.device)
-        place[catalogue] = torch.arange(len(catalogue), device=self.device)
+        place = data.catalogue_place
         own = counted.keep(place[counted.values] >= 0)
         rows = torch.arange(len(positions), device=self.device) if batch.rows is None else batch.rows
         codes = None
@@ -360,6 +359,8 @@ class Trainer:
         history = pool.history
         if self.model.interests is not None and batch.rows is not None:
             user_emb, history, batch = user_emb[batch.rows], history.take(batch.rows), batch.by_click()
+        if not self.model.reads_targets:
+            return user_emb, batch
         return self.model.readout(user_emb, pool.embeddings(batch.targets), history), batch
 
     def step(

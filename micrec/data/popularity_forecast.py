@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from micrec.data.day_table import DayTable
 from micrec.data.recency import TABLE_NUMBERS, Days, DriftingPopularity
 from micrec.data.sorting import parts_of
 from micrec.shapes import is_fixed
@@ -54,9 +55,9 @@ class ForecastPopularity:
         self.parts, self.forecast, self.effects = list(parts), forecast, effects
         self.n_items = self.parts[-1].n_items
         self._first = self.parts[-1].first_day
-        self._table: Tensor | None = None
+        self._table: DayTable | None = None
         if tabulate and self.parts[-1].n_days * self.n_items <= TABLE_NUMBERS:
-            self._table = self._whole_table()
+            self._table = DayTable(self._whole_table())
 
     def to(self, device: torch.device | str) -> "ForecastPopularity":
         """The same on a device."""
@@ -68,14 +69,16 @@ class ForecastPopularity:
         moved._table = None if self._table is None else self._table.to(device)
         return moved
 
-    def grid(self, days: Tensor, items: Tensor | None = None, *, within: bool = False) -> Tensor:
+    def grid(
+        self, days: Tensor, items: Tensor | None = None, *, within: bool = False, out: Tensor | None = None
+    ) -> Tensor:
         """Values as of each of ``days`` (B,) for each of ``items`` (K,), None = all N, float32, shape (B, K).
 
-        ``within`` says that all days are those of clicks of the log, which saves a look at them.
+        ``within`` says that all days are those of clicks of the log, which saves a look at them. The values may be put
+        into ``out``, (B, K).
         """
         if self._table is not None and (within or (days < self._first + len(self._table)).all()):
-            found = self._table[(days - self._first).clamp_min(0)]
-            return found if items is None else found[:, items]
+            return self._table.on((days - self._first).clamp_min(0), items, out)
         items = torch.arange(self.n_items, device=days.device) if items is None else items
         if is_fixed(days):
             return self.pairs(days[:, None].expand(-1, len(items)), items.expand(len(days), -1))

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from micrec.data.day_table import DayTable
 from micrec.data.sorting import parts_of
 from micrec.data.tally import KeyTally
 from micrec.shapes import is_fixed
@@ -86,27 +87,32 @@ class DriftingPopularity:
             mornings[day] = (mornings[day - 1] + totals[day - 1]) * 0.5 ** (1.0 / half_life_days)
         self._cells, self._values = torch.from_numpy(cells), torch.from_numpy(values)
         self._totals = torch.from_numpy(mornings)
-        self._table: Tensor | None = None
+        self._table: DayTable | None = None
         if tabulate and self.n_days * n_items <= TABLE_NUMBERS:
-            self._table = self._whole_table()
+            self._table = DayTable(self._whole_table())
 
     def to(self, device: torch.device | str) -> "DriftingPopularity":
         """The same on a device."""
         moved = object.__new__(DriftingPopularity)
         moved.__dict__.update(
-            {name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+            {
+                name: value.to(device) if isinstance(value, Tensor | DayTable) else value
+                for name, value in vars(self).items()
+            }
         )
         return moved
 
-    def grid(self, days: Tensor, items: Tensor | None = None, *, within: bool = False) -> Tensor:
+    def grid(
+        self, days: Tensor, items: Tensor | None = None, *, within: bool = False, out: Tensor | None = None
+    ) -> Tensor:
         """Values as of each of ``days`` (B,) for each of ``items`` (K,), None = all N, float32, shape (B, K).
 
-        ``within`` says that all days are those of clicks of the log, which saves a look at them.
+        ``within`` says that all days are those of clicks of the log, which saves a look at them. The values may be put
+        into ``out``, (B, K).
         """
         known = (days - self.first_day).clamp(0, self.n_days - 1)
         if self._table is not None and (within or (days < self.first_day + self.n_days).all()):
-            found = self._table[known]
-            return found if items is None else found[:, items]
+            return self._table.on(known, items, out)
         items = torch.arange(self.n_items, device=days.device) if items is None else items
         if is_fixed(days):
             return self.pairs(days[:, None].expand(-1, len(items)), items.expand(len(days), -1))

@@ -1,17 +1,23 @@
 """Softmax over the whole catalogue, one part of the rows at a time: the scores (B, N) are never in memory as a whole.
 
 At 512 rows and 4,000 items the scores take 8 MB, and a dozen passes over them cost more than the three matrix products.
-A part of the rows fits the cache, and its gradient is computed while it is there.
+A part of the rows fits the cache, and its gradient is computed while it is there. On a CPU with several threads each
+computes parts of its own, from the first product to the last gradient.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from micrec.shapes import is_fixed
+from micrec.threads import side_by_side
+
+RowValues: TypeAlias = Callable[[slice, Tensor], Tensor]
 
 PART_NUMBERS = {"cpu": 1 << 18, "cuda": 1 << 26}  # scores of a part: 1 MB on a CPU
 
@@ -24,14 +30,14 @@ def catalogue_softmax(
     *,
     bias: Tensor | None = None,
     drift: Tensor | None = None,
-    popularity: Callable[[int, int], Tensor] | None = None,
+    popularity: RowValues | None = None,
     own: tuple[Tensor, Tensor, Tensor] | None = None,
     counts: Tensor | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
     """Mean cross-entropy of the items that each row is to find against all items.
 
-    The score of row b and item i is ``user_emb[b] . item_emb[i] + bias[i] + drift * popularity(b, b + 1)[0, i]``, plus
+    The score of row b and item i is ``user_emb[b] . item_emb[i] + bias[i] + drift * popularity[b, i]``, plus
     the term of (b, i) in ``own``; all of it is divided by the temperature.
 
     Args:
@@ -41,7 +47,8 @@ def catalogue_softmax(
         columns: The item, a row of ``item_emb``, int64, shape (T,).
         bias: Shape (N,).
         drift: Weight of the popularity, shape ().
-        popularity: Values of rows [start, stop), shape (stop - start, N); constants.
+        popularity: Asked for a slice of the rows, and where their values may be put, (b, N), gives the values;
+            constants.
         own: Rows, never falling, columns and terms, shape (m,) each; no (row, column) twice, but with a term of 0.
         counts: True where an item counts as one to be found, bool, shape (T,); None: everywhere.
         temperature: tau, > 0.
@@ -113,6 +120,71 @@ class _ScoredPairs(NamedTuple):
         return _PairsOfRows(slice(None), (rows, self.columns), inside.float())
 
 
+class _Sums(NamedTuple):
+    """What is summed over parts of the rows: the loss before it is a mean, and gradients of that mean."""
+
+    loss: Tensor
+    item: Tensor  # (N, D)
+    bias: Tensor  # (N,), or (0,) without one
+    drift: Tensor
+    own: Tensor  # (m,)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """All rows of a step, of which some parts are computed one after the other."""
+
+    user_emb: Tensor  # (B, D)
+    item_emb: Tensor  # (N, D)
+    bias: Tensor | None
+    drift: Tensor | None
+    own_terms: Tensor  # (m,)
+    clicks: _ScoredPairs
+    owned: _ScoredPairs
+    popularity: RowValues | None
+    temperature: float
+    share: Any  # of a click in the mean, over the temperature
+    user_grad: Tensor  # (B, D), filled by the parts
+
+    def sums(self, starts: Sequence[int], size: int) -> _Sums:
+        """Sums over the parts that begin at ``starts``, of ``size`` rows each."""
+        user_emb, item_emb, bias, drift = self.user_emb, self.item_emb, self.bias, self.drift
+        n_rows, n_items = len(user_emb), len(item_emb)
+        minus_share = user_emb.new_full((1,), -1.0) * self.share
+        found = self.clicks.per_row(n_rows).to(user_emb) * self.share  # (B,)
+        scaled, by_dim = user_emb / self.temperature, item_emb.T
+        item_grad, own_grad = torch.zeros_like(item_emb), torch.zeros_like(self.own_terms)
+        bias_grad, room = user_emb.new_zeros(n_items if bias is not None else 0), user_emb.new_empty(size, n_items)
+        values = room if drift is None else torch.empty_like(room)
+        loss, drift_grad = user_emb.new_zeros(()), user_emb.new_zeros(())
+        for start in starts:
+            stop = min(start + size, n_rows)
+            targets, own = self.clicks.part(start, stop), self.owned.part(start, stop)
+            scores = torch.mm(scaled[start:stop], by_dim, out=room[: stop - start])
+            if bias is not None:
+                scores += bias / self.temperature
+            drifted = None
+            if drift is not None and self.popularity is not None:
+                drifted = self.popularity(slice(start, stop), values[: stop - start])
+                scores.addcmul_(drifted, drift, value=1.0 / self.temperature)
+            scores.index_put_(own.at, own.scaled(self.own_terms[own.where]) / self.temperature, accumulate=True)
+            loss -= targets.scaled(scores[targets.at]).sum()
+            highest = scores.amax(dim=1, keepdim=True)
+            scores.sub_(highest).exp_()  # in place: the probabilities, and below the gradient
+            total = scores.sum(dim=1, keepdim=True)
+            loss += ((highest + total.log()).squeeze(1) * found[start:stop]).sum() / self.share
+            scores *= found[start:stop, None] / total
+            scores.index_put_(targets.at, targets.scaled(minus_share), accumulate=True)
+            torch.mm(scores, item_emb, out=self.user_grad[start:stop])
+            item_grad.addmm_(scores.T, user_emb[start:stop])
+            own_grad[own.where] += own.scaled(scores[own.at])
+            if bias is not None:
+                bias_grad += scores.sum(dim=0)
+            if drifted is not None:
+                drift_grad += torch.dot(scores.flatten(), drifted.flatten())
+        return _Sums(loss, item_grad, bias_grad, drift_grad, own_grad)
+
+
 class _CatalogueSoftmax(torch.autograd.Function):
     """Computes the gradients together with the loss; ``backward`` scales them."""
 
@@ -126,54 +198,47 @@ class _CatalogueSoftmax(torch.autograd.Function):
         own_terms: Tensor,
         to_find: tuple[Tensor, Tensor, Tensor | None],
         own_places: tuple[Tensor, Tensor],
-        popularity: Callable[[int, int], Tensor] | None,
+        popularity: RowValues | None,
         temperature: float,
     ) -> Tensor:
         n_rows, n_items = len(user_emb), len(item_emb)
-        size = max(1, PART_NUMBERS.get(user_emb.device.type, 1 << 26) // n_items)
+        threads = 1 if is_fixed(user_emb) else torch.get_num_threads()
+        size = _part_rows(n_rows, max(1, PART_NUMBERS.get(user_emb.device.type, 1 << 26) // n_items), threads)
         (rows, columns, counts), (own_rows, own_columns) = to_find, own_places
-        clicks = _ScoredPairs.of(rows, columns, n_rows, size, counts)
-        owned = _ScoredPairs.of(own_rows, own_columns, n_rows, size)
         total_clicks = len(rows) if counts is None else counts.sum().clamp_min(1)
-        share = 1.0 / (total_clicks * temperature)
-        minus_share = user_emb.new_full((1,), -1.0) * share
-        found = clicks.per_row(n_rows).to(user_emb) * share  # (B,)
-        scaled, by_dim = user_emb / temperature, item_emb.T
-        user_grad, item_grad = torch.empty_like(user_emb), torch.zeros_like(item_emb)
-        bias_grad = user_emb.new_zeros(n_items if bias is not None else 0)
-        drift_grad, own_grad = user_emb.new_zeros(()), torch.zeros_like(own_terms)
-        loss = user_emb.new_zeros(())
-        for start in range(0, n_rows, size):
-            stop = min(start + size, n_rows)
-            targets, own = clicks.part(start, stop), owned.part(start, stop)
-            scores = scaled[start:stop] @ by_dim
-            if bias is not None:
-                scores += bias / temperature
-            drifted = None
-            if drift is not None and popularity is not None:
-                drifted = popularity(start, stop)
-                scores.addcmul_(drifted, drift, value=1.0 / temperature)
-            scores.index_put_(own.at, own.scaled(own_terms[own.where]) / temperature, accumulate=True)
-            loss -= targets.scaled(scores[targets.at]).sum()
-            highest = scores.amax(dim=1, keepdim=True)
-            scores.sub_(highest).exp_()  # in place: the probabilities, and below the gradient
-            total = scores.sum(dim=1, keepdim=True)
-            loss += ((highest + total.log()).squeeze(1) * found[start:stop]).sum() / share
-            scores *= found[start:stop, None] / total
-            scores.index_put_(targets.at, targets.scaled(minus_share), accumulate=True)
-            user_grad[start:stop] = scores @ item_emb
-            item_grad.addmm_(scores.T, user_emb[start:stop])
-            own_grad[own.where] += own.scaled(scores[own.at])
-            if bias is not None:
-                bias_grad += scores.sum(dim=0)
-            if drifted is not None:
-                drift_grad += torch.dot(scores.flatten(), drifted.flatten())
+        whole = _Rows(
+            user_emb=user_emb,
+            item_emb=item_emb,
+            bias=bias,
+            drift=drift,
+            own_terms=own_terms,
+            clicks=_ScoredPairs.of(rows, columns, n_rows, size, counts),
+            owned=_ScoredPairs.of(own_rows, own_columns, n_rows, size),
+            popularity=popularity,
+            temperature=temperature,
+            share=1.0 / (total_clicks * temperature),
+            user_grad=torch.empty_like(user_emb),
+        )
+        starts = range(0, n_rows, size)
+        shares = [starts[first::threads] for first in range(max(1, min(threads, len(starts))))]
+        found = side_by_side([partial(whole.sums, share, size) for share in shares])
+        sums = found[0]
+        for other in found[1:]:
+            for total, part in zip(sums, other, strict=True):
+                total += part
         ctx.has_bias, ctx.has_drift = bias is not None, drift is not None
-        ctx.save_for_backward(user_grad, item_grad, bias_grad, drift_grad, own_grad)
-        return loss / total_clicks
+        ctx.save_for_backward(whole.user_grad, *sums[1:])
+        return sums.loss / total_clicks
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         user, item, bias, drift, own = (saved * grad for saved in ctx.saved_tensors)
         return (user, item, bias if ctx.has_bias else None, drift if ctx.has_drift else None, own, *[None] * 4)
+
+
+def _part_rows(n_rows: int, most: int, threads: int) -> int:
+    """Rows of a part: at most ``most``, and so that all threads have as many parts, as even as may be."""
+    parts = -(-n_rows // most)
+    parts += -parts % threads
+    return max(1, -(-n_rows // max(1, parts)))

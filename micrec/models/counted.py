@@ -6,6 +6,8 @@ from torch import Tensor
 from micrec.models.columns import Ragged
 from micrec.models.padded import PaddedRows
 
+_INT32_MAX = torch.iinfo(torch.int32).max
+
 
 def count_items(history: Ragged | PaddedRows, n: int) -> Ragged:
     """Each row's distinct items, ascending, with how much they were clicked as weights, float32.
@@ -21,13 +23,14 @@ def count_items(history: Ragged | PaddedRows, n: int) -> Ragged:
         weights = torch.ones(len(history.values), device=history.values.device)
     n_rows = len(history.offsets) - 1
     keys = history.rows * n + history.values
+    keys = keys.int() if n_rows * n < _INT32_MAX else keys  # sorted in half the time
     if len(keys) == 0 or bool((keys.diff() > 0).all()):  # distinct and in order already
         return Ragged(history.values, history.offsets, weights)
     ordered, order = torch.sort(keys, stable=True)
     distinct, lengths = torch.unique_consecutive(ordered, return_counts=True)
     counts = torch.segment_reduce(weights[order], "sum", lengths=lengths)  # in a fixed order
-    offsets = torch.searchsorted(distinct, torch.arange(n_rows + 1, device=keys.device) * n)
-    return Ragged(distinct % n, offsets, counts)
+    offsets = torch.searchsorted(distinct, torch.arange(n_rows + 1, device=keys.device).to(keys) * n)
+    return Ragged((distinct % n).long(), offsets, counts)
 
 
 def weight_of(counted: PaddedRows, rows: Tensor, items: Tensor) -> Tensor:

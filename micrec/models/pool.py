@@ -10,7 +10,7 @@ from micrec.models.columns import FieldColumns, Ragged
 from micrec.models.lookups import row_scores, take_rows
 from micrec.models.padded import PaddedRows
 from micrec.models.two_tower import TwoTower
-from micrec.shapes import marked
+from micrec.shapes import is_fixed, marked
 
 
 class ItemIndex:
@@ -111,8 +111,13 @@ class ItemPool:
     def shared_embeddings(self, item_ids: Tensor) -> Tensor:
         """``embeddings`` of the catalogue, asked for by several losses: gathered once in each direction."""
         if self._shared is None or self._shared[0] is not item_ids:
-            self._shared = item_ids, self.embeddings(item_ids)
+            self._shared = item_ids, self.tower_out if self._is_tower(item_ids) else self.embeddings(item_ids)
         return self._shared[1]
+
+    def _is_tower(self, item_ids: Tensor) -> bool:
+        """Whether these are the items of ``tower_out`` in their order; a GPU is not asked, which would make it wait."""
+        n_tower = len(self.tower_out)
+        return not is_fixed(item_ids) and torch.equal(item_ids, self.item_ids[:n_tower])
 
     def scores(self, user_emb: Tensor, item_ids: Tensor) -> Tensor:
         """Dot products of each user (B, D) with their items (B, K), shape (B, K)."""

@@ -162,8 +162,11 @@ class ScoreTerms:
         place = place_of(self.counted, rows, items, self.n_items)
         return total + torch.where(place >= 0, self._own[place.clamp_min(0)], 0.0)
 
-    def of_all(self, items: Tensor) -> dict[str, Any]:
-        """The terms with distinct, ascending items (K,), as ``catalogue_softmax`` takes them."""
+    def of_all(self, items: Tensor, place: Tensor) -> dict[str, Any]:
+        """The terms with distinct, ascending items (K,), as ``catalogue_softmax`` takes them.
+
+        ``place`` says where every item stands among them, (N,), int64, -1 where it does not.
+        """
         found: dict[str, Any] = {}
         if self.biases is not None:
             found["bias"] = self.biases(items)
@@ -171,13 +174,14 @@ class ScoreTerms:
             popularity, days = self.popularity, self.days
             chosen = None if len(items) == self.n_items else items  # ascending: the whole catalogue
             found["drift"] = self.drift
-            found["popularity"] = lambda start, stop: popularity.grid(days[start:stop], chosen, within=True)
+            found["popularity"] = lambda rows, out: popularity.grid(days[rows], chosen, within=True, out=out)
         if isinstance(self.counted, PaddedRows):
-            found["own"] = self._own_of_all(self.counted, items)
+            found["own"] = self._own_of_all(self.counted, place)
         elif self.counted is not None and len(self.counted.values):
-            column = torch.searchsorted(items, self.counted.values).clamp_max(len(items) - 1)
-            met = items[column] == self.counted.values
-            found["own"] = (self.counted.rows[met], column[met], self._own[met])
+            column = place[self.counted.values]
+            met = column >= 0
+            rows, terms = self.counted.rows, self._own
+            found["own"] = (rows, column, terms) if bool(met.all()) else (rows[met], column[met], terms[met])
         return found
 
     def _own_of_columns(self, counted: PaddedRows, items: Tensor) -> Tensor:
@@ -190,11 +194,12 @@ class ScoreTerms:
         return found[:, chosen[items]]  # the last column is nobody's
 
     @staticmethod
-    def _own_of_all(counted: PaddedRows, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, columns and personal terms, a term of 0 where a place holds none of the items (K,)."""
-        column = torch.searchsorted(items, counted.ids).clamp_max(len(items) - 1)
-        met = counted.mask & (items[column] == counted.ids)
-        rows = torch.arange(len(column), device=items.device)[:, None].expand_as(column)
+    def _own_of_all(counted: PaddedRows, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, columns and personal terms, a term of 0 where a place of a row holds none of the items."""
+        column = place[torch.where(counted.mask, counted.ids, 0)]
+        met = counted.mask & (column >= 0)
+        column = column.clamp_min(0)
+        rows = torch.arange(len(column), device=column.device)[:, None].expand_as(column)
         return rows.flatten(), column.flatten(), torch.where(met, counted.shares, 0.0).flatten()
 
     @property

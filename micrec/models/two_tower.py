@@ -212,6 +212,11 @@ class TwoTower(nn.Module):
         terms = terms if embedding.dim() == 2 else terms[:, None].expand(-1, embedding.shape[1], -1)
         return torch.cat([embedding, terms.to(embedding)], dim=-1)
 
+    @property
+    def reads_targets(self) -> bool:
+        """Whether ``readout`` looks at the clicked items, or is what the user tower gave."""
+        return type(self).readout is not TwoTower.readout
+
     def readout(self, user_emb: Tensor, target_emb: Tensor, history: Ragged) -> Tensor:
         """What of the user's embeddings meets the clicked item in training, shape (B, D).
 
