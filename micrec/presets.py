@@ -56,7 +56,7 @@ BEST = Config(
         feature=FeatureConfig(weight=0.0, form="pseudo_clicks", mask="field"),
         semantic=SemanticConfig(weight=0.0, form="pseudo_clicks", num_positives=5, anchors="uniform"),
         session=SessionConfig(weight=0.0, form="pseudo_clicks", num_positives=5),
-        uniform_anchors=512,
+        uniform_anchors=256,
     ),
     optim=OptimConfig(learning_rate=0.004, schedule="linear"),
     train=TrainConfig(epochs=5, batch_size=256, rows="session", context="before_session", patience=0, fit_start=True),
