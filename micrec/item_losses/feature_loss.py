@@ -58,11 +58,12 @@ class FeatureLoss(ItemLoss):
 
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """Eq. 3: an item and its dropped self, against the dropped selves of other items of the batch."""
-        items = drawn.anchors if self.form == "pseudo_clicks" else drawn.items
-        clean, behind = model.parted(pool.fields(items))  # (A, F, D); no view changes what is behind
         if self.form == "pseudo_clicks":
-            dropped = torch.cat([self._views(clean, items, model, generator)[1], behind], dim=1)
+            clean, behind = model.parted(pool.fields_apart(drawn.anchors))
+            dropped = torch.cat([self._views(clean, drawn.anchors, model, generator)[1], behind], dim=1)
             return pseudo_click_loss(drawn, pool, model, temperature=self.sources.temperature, read=dropped)
+        items = drawn.items
+        clean, behind = model.parted(pool.fields(items))  # (A, F, D); no view changes what is behind
         if self.form == "momentum":
             return self._against_queue(drawn, clean, behind, model, generator)
         first, second = self._views(clean, items, model, generator)

@@ -102,7 +102,7 @@ def pseudo_click_loss(
     history: Any = Ragged(places, torch.arange(count + 1, device=device))
     if is_fixed(anchors):
         history = PaddedRows(places[:, None], torch.ones_like(places[:, None], dtype=torch.bool), places[:, None])
-    fields = pool.fields(anchors) if read is None else read
+    fields = pool.fields_apart(anchors) if read is None else read
     user_emb = model.user_tower(unknown_users(model, count, device), history, fields).float()
     if model.interests is not None:  # each pseudo-click meets an interest of its own
         user_emb, history, anchors = user_emb[rows], history.take(rows), anchors[rows]

@@ -153,7 +153,8 @@ class _Rows:
         minus_share = user_emb.new_full((1,), -1.0) * self.share
         found = self.clicks.per_row(n_rows).to(user_emb) * self.share  # (B,)
         scaled, by_dim = user_emb / self.temperature, item_emb.T
-        item_grad, own_grad = torch.zeros_like(item_emb), torch.zeros_like(self.own_terms)
+        own_grad = torch.zeros_like(self.own_terms)
+        item_grad = torch.empty_like(item_emb) if starts else torch.zeros_like(item_emb)
         bias_grad, room = user_emb.new_zeros(n_items if bias is not None else 0), user_emb.new_empty(size, n_items)
         values = room if drift is None else torch.empty_like(room)
         loss, drift_grad = user_emb.new_zeros(()), user_emb.new_zeros(())
@@ -176,7 +177,7 @@ class _Rows:
             scores *= found[start:stop, None] / total
             scores.index_put_(targets.at, targets.scaled(minus_share), accumulate=True)
             torch.mm(scores, item_emb, out=self.user_grad[start:stop])
-            item_grad.addmm_(scores.T, user_emb[start:stop])
+            torch.addmm(item_grad, scores.T, user_emb[start:stop], beta=int(start > starts[0]), out=item_grad)
             own_grad[own.where] += own.scaled(scores[own.at])
             if bias is not None:
                 bias_grad += scores.sum(dim=0)
@@ -233,7 +234,8 @@ class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        user, item, bias, drift, own = (saved * grad for saved in ctx.saved_tensors)
+        one = not is_fixed(grad) and grad.item() == 1.0  # a GPU is not asked, which would make it wait
+        user, item, bias, drift, own = (saved if one else saved * grad for saved in ctx.saved_tensors)
         return (user, item, bias if ctx.has_bias else None, drift if ctx.has_drift else None, own, *[None] * 4)
 
 

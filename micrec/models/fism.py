@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from micrec.models.columns import TITLES, FieldColumns, Ragged
 from micrec.models.counted import count_items
@@ -105,12 +106,19 @@ class Fism(TwoTower):
         padded = F.pad(titles, (0, -dim % self.field_dim))
         return torch.cat([fields, padded.view(fields.shape[0], -1, self.field_dim)], dim=1)
 
-    def _halves(self, item_fields: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """p and q, shape (n, D) each, and the titles, shape (n, T), or None."""
+    def _half(self, item_fields: Tensor, which: int) -> Tensor:
+        """p (0) or q (1) of the fields together, shape (n, D)."""
+        n_fields, dim = len(self.item_fields.specs), self.config.embedding_dim
+        columns = slice(which * dim, (which + 1) * dim)
+        if item_fields.requires_grad and torch.is_grad_enabled():
+            half: Tensor = _SumOfFields.apply(item_fields, n_fields, columns)
+            return half
+        return item_fields[:, :n_fields, columns].sum(dim=1)
+
+    def _titles(self, item_fields: Tensor) -> Tensor | None:
+        """Numbers of the titles, shape (n, T), which take no gradient; None without."""
         n_fields, dim = len(self.item_fields.specs), self.options.title_dim
-        total = item_fields[:, 0] if n_fields == 1 else item_fields[:, :n_fields].sum(dim=1)
-        titles = item_fields.detach()[:, n_fields:].flatten(1)[:, :dim] if dim else None  # fixed: no gradient to them
-        return total[:, : self.config.embedding_dim], total[:, self.config.embedding_dim :], titles
+        return item_fields.detach()[:, n_fields:].flatten(1)[:, :dim] if dim else None
 
     def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
         counted = count_items(history, len(item_fields))
@@ -120,7 +128,7 @@ class Fism(TwoTower):
         if self.training and self.config.history_dropout and self.noise is not None:
             kept = 1.0 - self.config.history_dropout
             x = x * (self.draw_noise(x.shape, x.device) < kept) / kept
-        _, q, titles = self._halves(item_fields)
+        q, titles = self._half(item_fields, 1), self._titles(item_fields)
         total = sum_values(q, counted, x)
         if titles is not None:
             total = torch.cat([total, sum_values(titles, counted, x)], dim=1)
@@ -129,5 +137,21 @@ class Fism(TwoTower):
         return total + F.pad(fields, (0, self.options.title_dim))
 
     def encode_item(self, item_fields: Tensor) -> Tensor:
-        p, _, titles = self._halves(item_fields)
+        p, titles = self._half(item_fields, 0), self._titles(item_fields)
         return p if self.title_factor is None or titles is None else torch.cat([p, self.title_factor * titles], dim=1)
+
+
+class _SumOfFields(torch.autograd.Function):
+    """``item_fields[:, :n_fields, columns].sum(dim=1)``, whose gradient is written once."""
+
+    @staticmethod
+    def forward(ctx: Any, item_fields: Tensor, n_fields: int, columns: slice) -> Tensor:
+        ctx.shape, ctx.part = item_fields.shape, (slice(None), slice(n_fields), columns)
+        return item_fields[ctx.part].sum(dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        found = grad.new_zeros(ctx.shape)
+        found[ctx.part] = grad[:, None]
+        return found, None, None

@@ -86,6 +86,10 @@ class LightGcn(TwoTower):
         return torch.cat([fields, found[:, None], read[:, None]], dim=1)
 
     @property
+    def embeds_apart(self) -> bool:
+        return False  # one item's vector is that of the whole graph
+
+    @property
     def rows_per_item(self) -> int:
         return len(self.item_fields.specs) + 2
 

@@ -78,6 +78,7 @@ class ItemPool:
         history: Ragged | PaddedRows,
     ) -> None:
         has_room = isinstance(history, PaddedRows)
+        self._apart = (model, items) if model.embeds_apart and not has_room else None
         item_ids, n_tower = (index.with_room if has_room else index.distinct)(tower, history.values)
         self._index = index
         self.item_ids = item_ids
@@ -103,6 +104,16 @@ class ItemPool:
         """Raw field vectors, shape (*ids.shape, F, D)."""
         rows = self._index.rows(item_ids)
         return take_rows(self.all_fields.flatten(1), rows).unflatten(-1, self.all_fields.shape[1:])
+
+    def fields_apart(self, item_ids: Tensor) -> Tensor:
+        """``fields`` of a few items (A,), embedded anew where that may be.
+
+        Their gradient is then one of a few rows, where that of ``fields`` passes through all items of the step.
+        """
+        if self._apart is None:
+            return self.fields(item_ids)
+        model, items = self._apart
+        return model.embed_items(items.take(item_ids))
 
     def embeddings(self, item_ids: Tensor) -> Tensor:
         """Tower outputs, shape (*ids.shape, D)."""

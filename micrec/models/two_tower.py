@@ -20,6 +20,7 @@ from micrec.models.fields import FieldEmbeddings
 from micrec.models.layers import ACTIVATIONS, AttentionPool, initialise, mean_pool, mlp
 from micrec.models.score_terms import ItemPrior, PersonalTerm
 from micrec.models.start import StartValues
+from micrec.models.table import EmbeddingTable
 
 
 class TwoTower(nn.Module):
@@ -261,6 +262,12 @@ class TwoTower(nn.Module):
     def embed_fields(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Raw field vectors f^d of n items, shape (n, F, D)."""
         return self.item_fields(items, keep=keep, generator=self.noise if self.training else None)
+
+    @property
+    def embeds_apart(self) -> bool:
+        """Whether some items of a step may be embedded anew: that is cheap, draws nothing and asks no other process."""
+        tables = self.item_fields.tables.values()
+        return not self.config.id_dropout and all(type(table) is EmbeddingTable for table in tables)
 
     def id_codes(self, items: FieldColumns) -> Tensor | None:
         """Codes of the items' own ids, shape (n,), int64, 0 = no training click; None if ids are not embedded."""

@@ -293,3 +293,23 @@ def test_a_form_falls_where_there_is_something_to_learn(dataset):
         trainer = one_loss(dataset, name, "barlow_twins")
         losses = [trainer.epoch(NoProgress()).losses[name] for _ in range(6)]
         assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("base", ["fism", "ican"])
+def test_anchors_embedded_apart_give_the_loss_and_gradients_of_those_of_the_step(dataset, name, base, monkeypatch):
+    def found():
+        trainer = one_loss(dataset, name, "pseudo_clicks", model={"name": base, "item_fields": None})
+        losses = trainer.losses(trainer.order(1)[:32])
+        sum(losses.values()).backward()
+        return losses[name].item(), {key: one.grad for key, one in trainer.model.named_parameters()}
+
+    loss, gradients = found()
+    assert loss > 0.0
+    monkeypatch.setattr("micrec.models.two_tower.TwoTower.embeds_apart", False)
+    again, others = found()
+    assert loss == pytest.approx(again, rel=1e-6)
+    for key, gradient in gradients.items():
+        if gradient is not None:
+            dense = [one.to_dense() if one.is_sparse else one for one in (gradient, others[key])]
+            torch.testing.assert_close(*dense, msg=key)
