@@ -59,7 +59,7 @@ BEST = Config(
         uniform_anchors=32,
         most_anchors=32,
     ),
-    optim=OptimConfig(learning_rate=0.004, schedule="linear"),
+    optim=OptimConfig(learning_rate=0.004, schedule="linear", eps=1e-5),  # items of few clicks move less
     train=TrainConfig(epochs=5, batch_size=256, rows="session", context="before_session", patience=0, fit_start=True),
 )
 

@@ -31,7 +31,7 @@ SETTINGS = {  # the paper's own training, and one row per session with the full 
     "fism": {
         "model": {"name": "fism", "history_length": 200},
         "softmax": {"negatives": "full"},
-        "train": {"rows": "session", "context": "before_session", "batch_size": 512},
+        "train": {"rows": "session", "context": "before_session", "batch_size": 256},
     },
 }
 
