@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from micrec.losses import catalogue_softmax, row_softmax
+from micrec.shapes import fixed_shapes
 
 
 def logits_by_hand(user, item, bias, drift, popularity, own, tau):
@@ -147,3 +148,54 @@ def test_row_softmax_over_all_items_counts_the_own_column_as_the_positive(denomi
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="pass the row of each clicked item"):
         row_softmax(torch.zeros(3), torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [0.5, 3.0]])
+@pytest.mark.parametrize("asked", [[1.0, 1.0], [2.0, 2.0], [0.0, 1.0], [1.0, 0.0], [-0.5, 4.0]])
+@pytest.mark.parametrize(("part", "count", "fixed"), [(1 << 18, 1, False), (7, 2, False), (7, 1, True)])
+def test_groups_are_weighted_means_of_their_own_with_exact_gradients(
+    case, weights, asked, part, count, fixed, threads, monkeypatch
+):
+    """The gradient of any sum of the groups is that of one softmax per group, whichever is at hand."""
+    threads(count)
+    monkeypatch.setattr("micrec.losses.softmax_parts.PART_NUMBERS", {"cpu": part})
+    leaves = {
+        name: torch.tensor(case[name], dtype=torch.float64, requires_grad=True) for name in ("user", "item", "bias")
+    }
+    terms = torch.tensor(list(case["own"].values()), dtype=torch.float64, requires_grad=True)
+    pairs = torch.tensor(list(case["own"]))
+    group, rows, columns = torch.tensor([0, 0, 1, 1]), torch.tensor(case["rows"]), torch.tensor(case["columns"])
+    with fixed_shapes(fixed):
+        losses = catalogue_softmax(
+            leaves["user"],
+            leaves["item"],
+            rows,
+            columns,
+            bias=leaves["bias"],
+            own=(pairs[:, 0], pairs[:, 1], terms),
+            groups=(group, weights),
+            temperature=0.5,
+        )
+        inputs = [*leaves.values(), terms]
+        ours = torch.autograd.grad(losses, inputs, torch.tensor(asked, dtype=torch.float64), retain_graph=True)
+        again = torch.autograd.grad(losses.sum(), inputs)
+    plain = leaves["user"] @ leaves["item"].T + leaves["bias"]
+    plain = plain.index_put((pairs[:, 0], pairs[:, 1]), terms, accumulate=True) / 0.5
+    costs = torch.nn.functional.cross_entropy(plain[rows], columns, reduction="none")
+    expected = [weight * costs[group[rows] == one].mean() for one, weight in enumerate(weights)]
+    torch.testing.assert_close(losses, torch.stack(expected))
+    for found, factors in ((ours, asked), (again, [1.0, 1.0])):
+        total = sum(factor * loss for factor, loss in zip(factors, expected, strict=True))
+        for got, want in zip(found, torch.autograd.grad(total, inputs, retain_graph=True), strict=True):
+            torch.testing.assert_close(got, want)
+
+
+def test_a_group_with_nothing_to_find_costs_nothing(case):
+    user, item = (torch.tensor(case[name], requires_grad=True) for name in ("user", "item"))
+    rows, columns, group = torch.tensor(case["rows"]), torch.tensor(case["columns"]), torch.tensor([0, 0, 1, 2])
+    losses = catalogue_softmax(user, item, rows, columns, groups=(group, [1.0, 1.0, 1.0]))
+    assert losses[1].item() == 0.0
+    assert not torch.autograd.grad(losses[1], [user], retain_graph=True)[0].any()
+    alone = catalogue_softmax(user, item, rows, columns, groups=(torch.zeros_like(group), [1.0]))
+    assert alone.shape == (1,)
+    assert alone.item() == pytest.approx(catalogue_softmax(user, item, rows, columns).item())
