@@ -10,9 +10,11 @@ from micrec.config import ContrastConfig
 from micrec.item_loss_kinds import ITEM_LOSSES
 from micrec.item_losses.item_loss import ContrastSources, Drawn, ItemLoss
 from micrec.item_losses.item_set import ItemSet
+from micrec.item_losses.pseudo_clicks import PseudoClicks, pseudo_click_losses
 from micrec.models.layers import initialise
 from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
+from micrec.shapes import is_fixed
 
 Streams = Mapping[str, torch.Generator]
 STREAMS = ("feature", "semantic", "session", "pool")  # of the paper's losses, and of what all losses share
@@ -123,10 +125,46 @@ class ItemContrast(nn.Module):
         weights = {name: keys.weight for name, keys in self.config.losses.items()}
         if draw.factors is not None:
             weights = {name: weights[name] * factor for name, factor in draw.factors.items()}
+        together = self._together(draw, pool, model, streams, weights)
         return {
-            name: weights[name] * loss(draw.losses[name], pool, model, streams[name])
+            name: together[name]
+            if name in together
+            else weights[name] * loss(draw.losses[name], pool, model, streams[name])
             for name, loss in self._all().items()
         }
+
+    def _together(
+        self, draw: ContrastDraw, pool: ItemPool, model: TwoTower, streams: Streams, weights: Mapping[str, float]
+    ) -> dict[str, Tensor]:
+        """The weighted losses whose pseudo-clicks are found by one softmax, by name.
+
+        Each has its own where shapes are fixed, since no look may be taken at which sum of them a gradient is asked
+        for, and where what the tower says of a row depends on the other rows.
+        """
+        names = [
+            name
+            for name, loss in self._all().items()
+            if loss.joins_pseudo_clicks and self._may_join(draw.losses[name]) and not model.normalises_items
+        ]
+        if not names:
+            return {}
+        found = pseudo_click_losses(
+            [draw.losses[name] for name in names],  # type: ignore[misc]
+            pool,
+            model,
+            temperature=self.sources.temperature,
+            views=[self.losses[name].view(model, streams[name]) for name in names],  # type: ignore[operator]
+            weights=[weights[name] for name in names],
+        )
+        return dict(zip(names, found.unbind(), strict=True))
+
+    def _may_join(self, drawn: Drawn) -> bool:
+        return (
+            isinstance(drawn, PseudoClicks)
+            and len(drawn.targets) > 0
+            and drawn.catalogue is self.sources.negatives
+            and not is_fixed(drawn.targets)
+        )
 
     def part(self, draw: ContrastDraw, rank: int, size: int) -> ContrastDraw:
         """What process ``rank`` of ``size`` computes of a draw; the losses of all add up to those of the draw."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from micrec.item_losses.item_loss import ItemLoss
+from micrec.item_losses.item_loss import ItemLoss, View
 from micrec.item_losses.item_set import ItemSet
 from micrec.item_losses.pseudo_clicks import PseudoClicks, pseudo_click_loss
 from micrec.losses import (
@@ -44,6 +44,8 @@ class FeatureLoss(ItemLoss):
     the fields of what was clicked lead to items of such fields, and the id's part is theirs to make up for.
     """
 
+    joins_pseudo_clicks = True
+
     def make_projector(self, width: int) -> nn.Module:
         return nn.Identity() if self.form == "pseudo_clicks" else super().make_projector(width)
 
@@ -59,9 +61,8 @@ class FeatureLoss(ItemLoss):
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """Eq. 3: an item and its dropped self, against the dropped selves of other items of the batch."""
         if self.form == "pseudo_clicks":
-            clean, behind = model.parted(pool.fields_apart(drawn.anchors))
-            dropped = torch.cat([self._views(clean, drawn.anchors, model, generator)[1], behind], dim=1)
-            return pseudo_click_loss(drawn, pool, model, temperature=self.sources.temperature, read=dropped)
+            view = self.view(model, generator)
+            return pseudo_click_loss(drawn, pool, model, temperature=self.sources.temperature, view=view)
         items = drawn.items
         clean, behind = model.parted(pool.fields(items))  # (A, F, D); no view changes what is behind
         if self.form == "momentum":
@@ -75,6 +76,13 @@ class FeatureLoss(ItemLoss):
         if self.form == "barlow_twins":
             return barlow_twins(anchors, keys, redundancy=self.config.redundancy, real=drawn.real)
         return self._among_batch(drawn, self.compared(anchors), self.compared(keys), generator)
+
+    def view(self, model: TwoTower, generator: torch.Generator) -> View:
+        def dropped(fields: Tensor, items: Tensor) -> Tensor:
+            clean, behind = model.parted(fields)
+            return torch.cat([self._views(clean, items, model, generator)[1], behind], dim=1)
+
+        return dropped
 
     def _among_batch(self, drawn: FeatureDraw, anchors: Tensor, keys: Tensor, generator: torch.Generator) -> Tensor:
         items, real = drawn.items, drawn.real

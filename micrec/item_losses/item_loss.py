@@ -1,9 +1,9 @@
 """What all item losses have in common: a projector, a random stream of their own, items drawn first, scored later."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ from micrec.models.pool import ItemPool
 from micrec.models.two_tower import TwoTower
 from micrec.sampling import Positives
 from micrec.shapes import is_fixed
+
+View: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""What is read of items in place of their own fields: from these, (A, F, D), and their ids (A,) to the same shape."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class ItemLoss(nn.Module):
     """
 
     needs_pool = False  # whether ``draw`` takes the step's shared negatives
+    joins_pseudo_clicks = False  # whether ``forward`` of pseudo-clicks is what those of several losses give together
     key_encoder: KeyEncoder | None
     queue: KeyQueue | None
 
@@ -67,6 +71,12 @@ class ItemLoss(nn.Module):
         self.config: Any = contrast.losses[name]
         self.projector = self.make_projector(self.projected_width(model))
         self.key_encoder = self.queue = None
+
+    def __init_subclass__(cls, **keys: Any) -> None:
+        """A subclass with a ``forward`` of its own is asked for it, unless it says that nothing else is in it."""
+        super().__init_subclass__(**keys)
+        if "forward" in vars(cls):
+            cls.joins_pseudo_clicks = vars(cls).get("joins_pseudo_clicks", False)
 
     @property
     def form(self) -> str:
@@ -117,6 +127,10 @@ class ItemLoss(nn.Module):
     @abstractmethod
     def forward(self, drawn: Any, pool: ItemPool, model: TwoTower, generator: torch.Generator) -> Tensor:
         """The loss of what was drawn, not weighted, shape ()."""
+
+    def view(self, model: TwoTower, generator: torch.Generator) -> View | None:
+        """What its pseudo-clicks read of their anchors, which are then to be found themselves; None: their fields."""
+        return None
 
     def compared(self, projected: Tensor) -> Tensor:
         """Vectors as ``contrast.similarity`` compares them by their dot products."""

@@ -70,6 +70,8 @@ class PairLoss(ItemLoss):
     With ``form`` pseudo_clicks an item is followed by a positive of its in place of being like it.
     """
 
+    joins_pseudo_clicks = True
+
     @property
     def needs_pool(self) -> bool:  # type: ignore[override]
         return self.form == "contrast"

@@ -2,15 +2,18 @@
 
 The user tower reads the one click, with unknown user fields, and the related item is to be found among all train items,
 by the scores and the temperature that rank for users too. So what a history says and what is retrieved come together,
-and not item outputs only. The biases of the items are used, and not moved.
+and not item outputs only. The biases of the items are used, and not moved. The losses of a step are computed together:
+one pass through the user tower, one softmax over the catalogue, one gradient of the catalogue's size.
 """
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from micrec.item_losses.item_loss import ContrastSources
+from micrec.item_losses.item_loss import ContrastSources, View
 from micrec.item_losses.item_set import ItemSet
 from micrec.losses import catalogue_softmax
 from micrec.models.columns import FieldColumns, Ragged
@@ -77,51 +80,94 @@ def _uniform(catalogue: Tensor, count: int, generator: torch.Generator) -> Tenso
 
 
 def pseudo_click_loss(
-    drawn: PseudoClicks,
+    drawn: PseudoClicks, pool: ItemPool, model: TwoTower, *, temperature: float, view: View | None = None
+) -> Tensor:
+    """Mean cross-entropy of the items that follow, in nats, shape (); arguments as of ``pseudo_click_losses``."""
+    if len(drawn.targets) == 0:
+        return pool.tower_out.sum() * 0.0
+    return pseudo_click_losses([drawn], pool, model, temperature=temperature, views=[view])
+
+
+def pseudo_click_losses(
+    drawn: Sequence[PseudoClicks],
     pool: ItemPool,
     model: TwoTower,
     *,
     temperature: float,
-    read: Tensor | None = None,
+    views: Sequence[View | None],
+    weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """Mean cross-entropy of the items that follow, in nats, shape ().
+    """The losses of several draws, by one pass through the user tower and one softmax over the catalogue.
 
     Args:
-        drawn: The pseudo-clicks.
-        pool: Holds ``drawn.item_ids()``.
+        drawn: The pseudo-clicks of each loss, at least one each, over one catalogue.
+        pool: Holds their ``item_ids()``.
         model: The towers.
         temperature: Of the matching loss.
-        read: What the user tower reads of the anchors in place of their own fields, shape (A, F, D), where the anchor
-            itself is to be found; None: their own fields, and the anchor is not to be found.
+        views: What the user tower reads of each loss's anchors, where these are to be found themselves; None: their own
+            fields, and the anchors are not to be found.
+        weights: Of the losses, > 0; None: of the only one there is, which is not weighted.
+
+    Returns:
+        The weighted losses in nats, shape (L,); without ``weights`` of shape ().
     """
-    if len(drawn.targets) == 0:
-        return pool.tower_out.sum() * 0.0
-    anchors, rows, device = drawn.anchors, drawn.rows, drawn.anchors.device
+    clicks, sizes = _in_a_row(drawn), [len(one.anchors) for one in drawn]
+    anchors, rows, device = clicks.anchors, clicks.rows, clicks.anchors.device
     count = len(anchors)
     places = torch.arange(count, device=device)
     history: Any = Ragged(places, torch.arange(count + 1, device=device))
     if is_fixed(anchors):
         history = PaddedRows(places[:, None], torch.ones_like(places[:, None], dtype=torch.bool), places[:, None])
-    fields = pool.fields_apart(anchors) if read is None else read
+    fields = pool.fields_apart(anchors)
+    if any(views):
+        parts = zip(fields.split(sizes), drawn, views, strict=True)
+        fields = torch.cat([part if view is None else view(part, one.anchors) for part, one, view in parts])
     user_emb = model.user_tower(unknown_users(model, count, device), history, fields).float()
     if model.interests is not None:  # each pseudo-click meets an interest of its own
         user_emb, history, anchors = user_emb[rows], history.take(rows), anchors[rows]
-        rows = torch.arange(len(rows), device=device)
-        user_emb = model.readout(user_emb, pool.embeddings(drawn.targets), history)
-    own = None
-    if read is None:
-        itself = torch.arange(len(anchors), device=device), torch.searchsorted(drawn.catalogue, anchors)
-        own = (*itself, user_emb.new_full((len(anchors),), NEVER))
+        rows, sizes = torch.arange(len(rows), device=device), [len(one.targets) for one in drawn]
+        user_emb = model.readout(user_emb, pool.embeddings(clicks.targets), history)
     return catalogue_softmax(
         user_emb,
-        pool.shared_embeddings(drawn.catalogue),
+        pool.shared_embeddings(clicks.catalogue),
         rows,
-        torch.searchsorted(drawn.catalogue, drawn.targets),
-        bias=None if pool.biases is None else pool.biases(drawn.catalogue).detach(),
-        own=own,
-        counts=drawn.counts,
+        torch.searchsorted(clicks.catalogue, clicks.targets),
+        bias=None if pool.biases is None else pool.biases(clicks.catalogue).detach(),
+        own=_hidden(anchors, sizes, views, clicks.catalogue),
+        counts=clicks.counts,
+        groups=None if weights is None else (_numbered(sizes, device), weights),
         temperature=temperature,
     )
+
+
+def _in_a_row(drawn: Sequence[PseudoClicks]) -> PseudoClicks:
+    """The pseudo-clicks of all losses, none of which has ``counts`` if they are several."""
+    if len(drawn) == 1:
+        return drawn[0]
+    starts = accumulate((len(one.anchors) for one in drawn), initial=0)
+    return PseudoClicks(
+        torch.cat([one.anchors for one in drawn]),
+        torch.cat([one.rows + start for one, start in zip(drawn, starts, strict=False)]),
+        torch.cat([one.targets for one in drawn]),
+        drawn[0].catalogue,
+    )
+
+
+def _numbered(sizes: Sequence[int], device: torch.device) -> Tensor:
+    """The group of each row, where so many rows of each group follow one another."""
+    return torch.cat([torch.full((size,), group, device=device) for group, size in enumerate(sizes)])
+
+
+def _hidden(
+    anchors: Tensor, sizes: Sequence[int], views: Sequence[View | None], catalogue: Tensor
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Rows and columns of the items that are not to be found, and what keeps them from it; None: there are none."""
+    starts = accumulate(sizes, initial=0)
+    blocks = [range(at, at + size) for at, size, view in zip(starts, sizes, views, strict=False) if view is None]
+    if not blocks:
+        return None
+    rows = torch.cat([torch.arange(block.start, block.stop, device=anchors.device) for block in blocks])
+    return rows, torch.searchsorted(catalogue, anchors[rows]), torch.full((len(rows),), NEVER, device=anchors.device)
 
 
 def unknown_users(model: TwoTower, count: int, device: torch.device) -> FieldColumns:
