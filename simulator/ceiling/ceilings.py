@@ -1,4 +1,4 @@
-"""The best possible results on a generated world, as rows beside its models: users known, and items known.
+"""The best possible results on a generated world, as rows beside its models: users, items or structure known.
 
 They stand in the registry of baselines as ceilings: no model is blamed for not passing them. What they know is drawn
 anew from the keys in ``dataset.yaml``; they are offered only where the folder holds ``ground_truth/`` and agrees.
@@ -6,6 +6,7 @@ anew from the keys in ``dataset.yaml``; they are offered only where the folder h
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from simulator.ceiling.click_evidence import PastClicks
 from simulator.ceiling.expected_clicks import SessionModel, UserTraits, expected_clicks
 from simulator.ceiling.inferred_users import InferredUsers
 from simulator.ceiling.known_users import KnownUsers
+from simulator.ceiling.learned_appeal import learned_appeal
 from simulator.ceiling.world_period import TimeBuckets, session_model, time_buckets
 from simulator.world.clicks import build_shelf
 from simulator.world.items import make_catalogue
@@ -114,7 +116,26 @@ def users_known(inputs: BaselineInputs) -> BaselineScores:
 
 def items_known(inputs: BaselineInputs) -> BaselineScores:
     """Scores of somebody who knows every latent of the items and infers the users from their histories."""
-    world, task = known_world(inputs.dataset), inputs.task
+    return _users_inferred(inputs, known_world(inputs.dataset))
+
+
+def structure_known(inputs: BaselineInputs) -> BaselineScores:
+    """The same without the items' appeal, which only the clicks before the judged period tell."""
+    world = known_world(inputs.dataset)
+    train, outside = inputs.train, inputs.dataset.items.ids.to_numpy()
+    rows = np.lexsort((np.arange(len(train)), train.time_ms, train.user_ids))
+    history = PastClicks(
+        train.user_ids[rows].astype(np.int64),
+        outside[train.item_ids[rows]].astype(np.int64),
+        train.time_ms[rows] / 1000.0 - world.start_s,
+    )
+    appeal = learned_appeal(world.config, world.catalogue, world.shelf.bucket_s, history)
+    return _users_inferred(inputs, replace(world, catalogue=replace(world.catalogue, appeal=appeal)))
+
+
+def _users_inferred(inputs: BaselineInputs, world: World) -> BaselineScores:
+    """Scores of somebody who takes the items to be those of ``world`` and infers the users from their histories."""
+    task = inputs.task
     begin_s, end_s = _period(inputs, world)
     buckets, spans = _spans(world, begin_s, end_s)
     inferred = InferredUsers(world.config, world.catalogue, world.shelf.bucket_s)

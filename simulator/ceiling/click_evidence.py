@@ -56,6 +56,47 @@ class ClickEvidence(NamedTuple):
     by_repeat: Floats
 
 
+class SessionSteps(NamedTuple):
+    """How each of C clicks follows from the one before it in its session, whatever the items' appeal.
+
+    Attributes:
+        session: Number of the session, never falling, shape (C,).
+        start_s: Start of the session, shape (C,).
+        opens: Whether the click is the first of its session, shape (C,).
+        alike: Whether it is of the group of the click before, shape (C,).
+        stays: Chance that no link was followed to it, shape (C,).
+        linked: Chance that a link was followed to its group, shape (C,).
+    """
+
+    session: NDArray[np.int64]
+    start_s: Floats
+    opens: NDArray[np.bool_]
+    alike: NDArray[np.bool_]
+    stays: Floats
+    linked: Floats
+
+
+def session_steps(config: WorldConfig, catalogue: Catalogue, history: PastClicks) -> SessionSteps:
+    """Sessions of a history, and what the click before says of each; users follow links as all do on average."""
+    opens = np.ones(len(history.user), bool)
+    opens[1:] = (np.diff(history.user) != 0) | (np.diff(history.time_s) > SESSION_GAP_S)
+    session = np.cumsum(opens) - 1
+    before = np.where(opens, -1, np.roll(history.item, 1))
+    group = catalogue.group.astype(np.int64)
+    targets = catalogue.link_targets[group[before]]  # (C, targets)
+    n_targets = np.where(opens, 0, (targets >= 0).sum(axis=1))
+    stays = np.where(n_targets > 0, 1.0 - config.links.strength, 1.0).astype(np.float64)
+    reached = (targets == group[history.item][:, None]).any(axis=1) & (n_targets > 0)
+    return SessionSteps(
+        session=session,
+        start_s=history.time_s[opens][session],
+        opens=opens,
+        alike=~opens & (group[before] == group[history.item]),
+        stays=stays,
+        linked=(1.0 - stays) * reached / np.maximum(n_targets, 1),
+    )
+
+
 def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, history: PastClicks) -> ClickEvidence:
     """Evidence of each click; users are taken to lean to fresh items and to follow links as all do on average.
 
@@ -65,25 +106,16 @@ def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, h
         bucket_s: Length of the generator's buckets of time.
         history: The clicks.
     """
-    opens = np.ones(len(history.user), bool)
-    opens[1:] = (np.diff(history.user) != 0) | (np.diff(history.time_s) > SESSION_GAP_S)
-    session = np.cumsum(opens) - 1
-    start_s = history.time_s[opens][session]
-    before = np.where(opens, -1, np.roll(history.item, 1))
+    steps = session_steps(config, catalogue, history)
     group = catalogue.group.astype(np.int64)
-    targets = catalogue.link_targets[group[before]]  # (C, targets)
-    n_targets = np.where(opens, 0, (targets >= 0).sum(axis=1))
-    stays = np.where(n_targets > 0, 1.0 - config.links.strength, 1.0).astype(np.float64)
-    shares = _Shares(config, catalogue, bucket_s, start_s, Seasons(config))
+    shares = _Shares(config, catalogue, bucket_s, steps.start_s, Seasons(config))
     by_group = shares.of(group, len(catalogue.link_targets), history.item)
     everything, fresh = shares.whole(history.item)
     choice = config.choice
-    alike = ~opens & (group[before] == group[history.item])
-    linked = (targets == group[history.item][:, None]).any(axis=1) & (n_targets > 0)
-    free = choice.popular * everything + choice.fresh * fresh + choice.similar * alike * by_group
-    background = stays * free + (1.0 - stays) * linked * by_group / np.maximum(n_targets, 1)
-    by_taste = stays * (choice.taste + choice.similar * opens)
-    start = _Shares(config, catalogue, bucket_s, np.zeros(len(start_s)))
+    free = choice.popular * everything + choice.fresh * fresh + choice.similar * steps.alike * by_group
+    background = steps.stays * free + steps.linked * by_group
+    by_taste = steps.stays * (choice.taste + choice.similar * steps.opens)
+    start = _Shares(config, catalogue, bucket_s, np.zeros(len(steps.start_s)))
     divisions = taste_divisions(config, catalogue)
     depth_shares = np.array([depth.share for depth in taste_depths(config)])[:, None]
     now = np.stack([shares.of(*division, history.item) for division in divisions])
@@ -91,14 +123,14 @@ def click_evidence(config: WorldConfig, catalogue: Catalogue, bucket_s: float, h
     own_share = favourite_share(config)
     own_depth = own_share * (np.arange(len(divisions)) == 0)[:, None]  # those not known fall on the atoms
     return ClickEvidence(
-        session=session,
-        start_s=start_s,
+        session=steps.session,
+        start_s=steps.start_s,
         background=background,
         taste=by_taste * depth_shares * now,
         own=by_taste * own_share * now[0],
-        repeat=stays * choice.repeat * (depth_shares + own_depth) * then,
+        repeat=steps.stays * choice.repeat * (depth_shares + own_depth) * then,
         by_taste=by_taste,
-        by_repeat=stays * choice.repeat,
+        by_repeat=steps.stays * choice.repeat,
     )
 
 

@@ -12,8 +12,8 @@ from tests.simulator.worlds import small_config
 from .fakes import draw_result, run_fake
 from .table_fakes import run_fake_table
 
-RATES = {"popularity": (0.1, 0.2), "users_known": (0.6, 0.8), "items_known": (0.5, 0.7)}
-CEILINGS = ["items_known (ceiling)", "users_known (ceiling)"]
+RATES = {"popularity": (0.1, 0.2), "users_known": (0.6, 0.8), "items_known": (0.5, 0.7), "structure_known": (0.4, 0.6)}
+CEILINGS = ["items_known (ceiling)", "structure_known (ceiling)", "users_known (ceiling)"]
 
 
 def drawn(name, dataset, config):
@@ -32,15 +32,16 @@ def without_training(results):
 
 def test_a_two_arm_test_on_a_world_shows_them(tmp_path, world):
     results = run_fake(tmp_path / "run", dataset=world, baseline=drawn)
-    assert without_training(results)[-2:] == CEILINGS
+    assert without_training(results)[-3:] == CEILINGS
     way = next(table for table in report_tables(results) if table.title == WAY)
     means = {model["model"]: model["hit@5"] for model in results["models"] if model["arm"] is None}
     low, high = means["popularity (baseline)"], means["users_known (ceiling)"]
     cells = {row[0]: row[1] for row in way.rows}
     assert "popularity (baseline)" not in cells
     assert "users known (ceiling)" not in cells
-    share = (means["items_known (ceiling)"] - low) / (high - low)
-    assert cells["items known (ceiling)"] == f"{100 * share:.1f} %"
+    for name, label in (("items_known", "items known"), ("structure_known", "structure known")):
+        share = (means[f"{name} (ceiling)"] - low) / (high - low)
+        assert cells[f"{label} (ceiling)"] == f"{100 * share:.1f} %"
     assert WAY in (tmp_path / "run" / "report.md").read_text("utf-8")
 
 
@@ -50,7 +51,7 @@ def test_a_table_shows_them_on_the_world_alone(tmp_path, world):
     assert WAY not in (tmp_path / "plain" / "report.md").read_text("utf-8")
     changes = {"datasets": {"world": {"data": "world", "label": "World"}}}
     results = run_fake_table(tmp_path / "run", changes=changes, baseline=drawn, read=lambda path: world)
-    assert without_training(results)[-2:] == CEILINGS
+    assert without_training(results)[-3:] == CEILINGS
     titles = [table.title for part in table_layout.sections(results) for table in part.blocks]
     assert WAY in titles
 
@@ -60,13 +61,19 @@ def test_lists_for_single_clicks_have_none(tmp_path, world):
     changes = {"datasets": {"world": {"data": "world", "label": "World"}}}
     results = run_fake_table(tmp_path / "run", changes=changes, sets=sets, baseline=drawn, read=lambda path: world)
     assert not [name for name in without_training(results) if "ceiling" in name]
-    assert results["datasets"]["world"]["left_out"] == {"items_known": NO_CEILING, "users_known": NO_CEILING}
-    assert f"Left out: items known, users known: {NO_CEILING}." in (tmp_path / "run" / "report.md").read_text("utf-8")
+    every = ("items_known", "structure_known", "users_known")
+    assert results["datasets"]["world"]["left_out"] == dict.fromkeys(every, NO_CEILING)
+    assert f"Left out: items known, structure known, users known: {NO_CEILING}." in (
+        tmp_path / "run" / "report.md"
+    ).read_text("utf-8")
 
 
 def test_ceilings_that_are_named_are_told_to_be_missing_too(tmp_path, world):
     sets = ["base.evaluation.history=rolling", "baselines=[popularity, users_known]"]
     results = run_fake(tmp_path / "run", dataset=world, sets=sets, baseline=drawn)
     assert without_training(results) == ["popularity (baseline)"]
-    assert results["dataset"]["left_out"] == {"users_known": NO_CEILING, "items_known": NO_CEILING}
-    assert f"Left out: users known, items known: {NO_CEILING}." in (tmp_path / "run" / "report.md").read_text("utf-8")
+    every = ("users_known", "items_known", "structure_known")  # the one that was named first
+    assert results["dataset"]["left_out"] == dict.fromkeys(every, NO_CEILING)
+    assert f"Left out: users known, items known, structure known: {NO_CEILING}." in (
+        tmp_path / "run" / "report.md"
+    ).read_text("utf-8")

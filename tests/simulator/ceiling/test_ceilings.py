@@ -1,5 +1,6 @@
 """The ceilings as rows beside a world's models: their order, where they stand, and who reads the truth."""
 
+import itertools
 import shutil
 
 import numpy as np
@@ -17,7 +18,7 @@ from micrec.data.store import read_dataset
 from micrec.evaluation import evaluation_task
 from micrec.evaluation.way_to_ceiling import way_to_ceiling
 from micrec.experiment import evaluate_baseline
-from simulator.ceiling import ITEMS_KNOWN, USERS_KNOWN, register_ceilings
+from simulator.ceiling import ITEMS_KNOWN, STRUCTURE_KNOWN, USERS_KNOWN, register_ceilings
 from simulator.ceiling.ceilings import missing_ground_truth
 from simulator.world.generate import generate_world
 from tests.simulator.worlds import small_config
@@ -31,6 +32,7 @@ CONFIG = Config.model_validate(
         "evaluation": {"cutoffs": [5, 20, 50]},
     }
 )
+CEILINGS = ("users_known", "items_known", "structure_known")
 RIVALS = ("popularity", "recent_popularity", "item_knn", "ease")
 
 
@@ -55,7 +57,7 @@ def judged(data, names, part="test", **evaluation):
 
 @pytest.fixture(scope="module")
 def results(data):
-    return judged(data, (*RIVALS, "users_known", "items_known"))
+    return judged(data, (*RIVALS, *CEILINGS))
 
 
 def gain(higher, lower, column):
@@ -67,15 +69,16 @@ def gain(higher, lower, column):
 @pytest.mark.parametrize("column", range(3))
 def test_no_rival_is_above_a_ceiling_beyond_noise(results, column):
     for rival in RIVALS:
-        for ceiling in ("users_known", "items_known"):
+        for ceiling in CEILINGS:
             difference, error = gain(results[ceiling], results[rival], column)
             assert difference > -2.0 * error, (rival, ceiling)
-    difference, error = gain(results["users_known"], results["items_known"], column)
-    assert difference > -2.0 * error
+    for higher, lower in itertools.pairwise(CEILINGS):
+        difference, error = gain(results[higher], results[lower], column)
+        assert difference > -2.0 * error
 
 
 def test_the_ceilings_are_far_above_popularity(results):
-    for ceiling in ("users_known", "items_known"):
+    for ceiling in CEILINGS:
         difference, error = gain(results[ceiling], results["popularity"], 0)
         assert difference > 5.0 * error
 
@@ -83,7 +86,7 @@ def test_the_ceilings_are_far_above_popularity(results):
 def test_the_way_to_the_ceiling_is_a_share(results):
     way = way_to_ceiling(results)
     low, high = (results[name].metrics["hit@20"] for name in ("popularity", "users_known"))
-    assert set(way) == {"recent_popularity", "item_knn", "ease", "items_known"}
+    assert set(way) == {"recent_popularity", "item_knn", "ease", "items_known", "structure_known"}
     assert way["ease"][20] == pytest.approx((results["ease"].metrics["hit@20"] - low) / (high - low))
     assert not way_to_ceiling({name: results[name] for name in RIVALS})
 
@@ -91,8 +94,8 @@ def test_the_way_to_the_ceiling_is_a_share(results):
 @pytest.mark.parametrize("evaluation", [{"users": "all"}, {"seen": "filter"}])
 def test_the_order_holds_for_other_questions(data, evaluation):
     """New users, whose fields are all that is known of them; seen items left out."""
-    found = judged(data, ("popularity", "users_known", "items_known"), **evaluation)
-    for lower, higher in (("popularity", "items_known"), ("items_known", "users_known")):
+    found = judged(data, ("popularity", *CEILINGS), **evaluation)
+    for higher, lower in itertools.pairwise((*CEILINGS, "popularity")):
         difference, error = gain(found[higher], found[lower], 1)
         assert difference > -2.0 * error
 
@@ -125,13 +128,13 @@ def test_a_log_of_another_source_has_no_ceiling(data, tmp_path):
 
 def test_lists_for_single_clicks_have_no_ceiling_and_it_is_told_why(data):
     dataset = read_dataset(data)
-    names = ["popularity", "users_known", "items_known"]
+    names = ["popularity", *CEILINGS]
     assert affordable(names, dataset, CONFIG.evaluation) == names
     rolling = EvalConfig(history="rolling")
     assert affordable(names, dataset, rolling) == ["popularity"]
-    assert left_out(names, dataset, rolling) == {"users_known": NO_CEILING, "items_known": NO_CEILING}
+    assert left_out(names, dataset, rolling) == dict.fromkeys(CEILINGS, NO_CEILING)
     told = [line for line in left_out_lines(dataset, rolling) if "known:" in line]
-    assert told == [f"left out: {name}: {NO_CEILING}" for name in ("items known", "users known")]
+    assert sorted(told) == [f"left out: {name.replace('_', ' ')}: {NO_CEILING}" for name in sorted(CEILINGS)]
     assert not [line for line in left_out_lines(dataset, CONFIG.evaluation) if "known:" in line]
 
 
@@ -149,6 +152,8 @@ def test_ceilings_are_named_once_however_often_they_register():
     assert BASELINES["items_known"] is ITEMS_KNOWN
     assert USERS_KNOWN.is_ceiling
     assert ITEMS_KNOWN.is_ceiling
+    assert BASELINES["structure_known"] is STRUCTURE_KNOWN
+    assert STRUCTURE_KNOWN.is_ceiling
 
 
 def test_training_never_reads_the_truth_and_evaluation_does(data, tmp_path, monkeypatch):
@@ -168,7 +173,7 @@ def test_training_never_reads_the_truth_and_evaluation_does(data, tmp_path, monk
     assert not [path for path in read if "ground_truth" in path]
     found = micrec.evaluate(model)
     assert [path for path in read if "ground_truth" in path]
-    assert {"users_known", "items_known"} <= set(found.models)
+    assert set(CEILINGS) <= set(found.models)
     blind = tmp_path / "blind"
     shutil.copytree(data, blind)
     shutil.rmtree(blind / "ground_truth")
