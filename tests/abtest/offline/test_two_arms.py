@@ -105,7 +105,7 @@ class TestRun:
         results = run_fake(tmp_path / "run", sets=sets, read=None)
         assert clicks.stat().st_mtime_ns == drawn
         assert results["dataset"]["users"] == 40
-        assert len(results["models"]) == 14  # six baselines, two ceilings, two arms of three seeds
+        assert len(results["models"]) == 15  # six baselines, three ceilings, two arms of three seeds
         changed = run_fake(tmp_path / "run", sets=[*sets, "world.users.count=41"], read=None, force=True)
         assert changed["dataset"]["users"] == 41
 
