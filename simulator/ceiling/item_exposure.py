@@ -19,7 +19,8 @@ session's, or a user's, own items.
 Approximate: how much a user likes a segment is the share of the user's and the session's other clicks that fall on it;
 staples and favourites count as taste clicks; of the items that share an avoidance class with one clicked nothing is
 taken away; the share of an earlier item is that of the time it was clicked, for as long as a fading item lasts on
-average, and what is drawn from everything in the end under ``choice.once`` is left out.
+average, and at most nine tenths of an item's clicks; what is drawn from everything in the end under ``choice.once`` is
+left out.
 """
 
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ from simulator.world.world_config import WorldConfig
 
 Floats = NDArray[np.float64]
 _AVOIDED_TRIES = 2  # further draws of what the session has clicked
+_LEAST_LEFT = 0.1  # of the clicks to expect, whatever was clicked before, as the loss is only roughly known
 _SCALE_STEPS = 20  # of the fixed point that gives taste its share of the clicks
 
 
@@ -89,17 +91,17 @@ class ItemExposure:
         divisions = [*self._taste, *self._others]
         share = self._clicked_shares(appeal)
         chances = [*self._taste_chances(share), *(one.drawn.draws.chance for one in self._others)]
-        exposure, totals = np.zeros(len(appeal)), []
+        whole, all_lost, totals = np.zeros(len(appeal)), np.zeros(len(appeal)), []
         for division, chance, own in zip(divisions, chances, share, strict=True):
             drawn, lost = division.drawn.expected(chance, own)
-            exposure -= np.bincount(self._item, lost, minlength=len(appeal))
+            all_lost += np.bincount(self._item, lost, minlength=len(appeal))
             draws = division.drawn.draws
             place, size = self._bucket[draws.click] * division.size + draws.segment, len(self._times_s) * division.size
             totals.append(np.bincount(place, drawn, minlength=size).reshape(-1, division.size))
         for time, shares in enumerate(self._shares(appeal)):
             for division, total, one in zip(divisions, totals, shares, strict=True):
-                exposure += total[time][division.segment] * one
-        result: Floats = np.maximum(exposure, 0.0) / appeal
+                whole += total[time][division.segment] * one
+        result: Floats = np.maximum(whole - all_lost, _LEAST_LEFT * whole) / appeal
         return result
 
     def _clicked_shares(self, appeal: Floats) -> Floats:

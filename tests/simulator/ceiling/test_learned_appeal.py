@@ -106,6 +106,15 @@ def test_as_many_clicks_are_expected_as_there_are(name):
         assert expected[kind].sum() == pytest.approx(seen[kind].sum(), rel=0.12)
 
 
+def test_what_was_clicked_could_be_clicked():
+    """Also where users click through all there is, so that what they lose by it is only roughly known."""
+    keys = (ONCE, "items.popularity_exponent=1.2", "sessions.per_user=20", "users.count=400", "items.count=300")
+    world, clicks = history(keys)
+    exposure = ItemExposure(world.config, world.catalogue, world.shelf.bucket_s, clicks).of(world.catalogue.appeal)
+    assert (exposure[clicks.item] > 0.0).all()
+    assert error(learned(keys), world.catalogue.appeal) < np.std(np.log(world.catalogue.appeal))
+
+
 @pytest.mark.parametrize("last_stays", [True, False])
 def test_what_was_clicked_before_is_drawn_again(last_stays):
     """Two users, two segments, three items each: by loops over the clicks."""
@@ -220,9 +229,10 @@ def test_many_clicks_lead_to_items_known(folders, n):
 
 
 def test_where_all_are_alike_there_is_nothing_to_learn(folders):
-    assert scores(folders["no spread"], "structure_known") == pytest.approx(
-        scores(folders["no spread"], "items_known"), abs=1e-7
-    )
+    assert learned(NO_SPREAD) == pytest.approx(np.ones(len(learned(NO_SPREAD))))
+    found, known = (scores(folders["no spread"], name) for name in ("structure_known", "items_known"))
+    alike = np.isclose(found, known, rtol=1e-5, atol=0.0).all(axis=1)
+    assert alike.mean() > 0.97  # rounding decides which of a user's equally likely items count as the user's own
 
 
 def test_it_never_sees_the_judged_clicks(folders, tmp_path):
