@@ -96,14 +96,16 @@ class ModelConfig(Frozen):
         description="Add a learned term to the score of every item of the user's own history, by its clicks there; "
         "served exactly beside the index.",
     )
-    field_term: str | None = Field(
+    field_term: str | tuple[str, ...] | None = Field(
         None,
         description="Add a learned term for what the user has clicked of the item's value of this categorical field, "
-        "relative to everybody; auto: of the field that tells most of the latest training clicks, if one tells .1 nats "
-        "a click. null: no such term.",
+        "relative to everybody, or one for each of several; auto: of the field that tells most of the latest training "
+        "clicks, if one tells .1 nats a click, and of those that tell .05 more beside it. null: no such term.",
     )
     field_term_values: Width = Field(
-        384, description="Most values of that field: each takes a number of the index; auto passes over fields of more."
+        384,
+        description="Most values of these fields together: each takes a number of the index; auto passes over fields "
+        "of more.",
     )
     item_bias: bool = Field(False, description="Add a learned bias for each item to its score.")
     popularity_half_life_days: PositiveFloat | None = Field(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from micrec.models.columns import Ragged
-from micrec.models.field_term import FieldTerm
+from micrec.models.field_term import FieldTerms
 from micrec.models.two_tower import TwoTower
 
 STEPS, SETTLED = 30, 1e-6  # most iterations of L-BFGS, and the relative fall of the loss below which it ends
@@ -93,7 +93,7 @@ class ScoreParts:
             total += loss.detach()
         return total
 
-    def _field_term(self) -> FieldTerm:
+    def _field_term(self) -> FieldTerms:
         assert self.model.field_term is not None
         return self.model.field_term
 

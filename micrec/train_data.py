@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from micrec.config import Config, ModelConfig
@@ -16,7 +17,7 @@ from micrec.data.histories import distinct_pairs, group_by_user
 from micrec.data.recency import DAY_MS, faded
 from micrec.data.sessions import starts_of
 from micrec.data.sorting import counts_of, parts_of
-from micrec.data.telling_field import COUNTED, countable_fields, telling_field
+from micrec.data.telling_field import COUNTED, countable_fields, telling_fields
 from micrec.data.title_kernel import kernel_vectors
 from micrec.data.title_vocabulary import TitleWords
 from micrec.errors import MicrecError
@@ -63,12 +64,17 @@ def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.d
     user_names = choose_fields(dataset.users, model.user_fields, key="model.user_fields")
     item_names = choose_fields(dataset.items, model.item_fields, key="model.item_fields")
     user_specs = field_specs(dataset.users, user_names, id_name=USER_ID if model.user_id else None)
-    counted = counted_field(dataset.items, train, model)
+    titles = _title_columns(dataset, config)
+    vectors = None if titles is None or titles.vectors is None else titles.vectors.numpy()
+    counted = counted_fields(dataset.items, train, model, titles=vectors)
     item_specs = field_specs(dataset.items, item_names, id_name=ITEM_ID if model.item_id else None, counted=counted)
     known_users = counts_of(train.user_ids, len(dataset.users)) > 0
     known_items = counts_of(train.item_ids, len(dataset.items)) > 0
     items = load_columns(dataset.items, item_specs, known=known_items)
-    _add_titles(items, dataset, config)
+    if titles is not None:
+        items.multi[WORDS] = titles.words
+        if titles.vectors is not None:
+            items.vectors[TITLES] = titles.vectors
     return Fields(
         user_specs=user_specs,
         item_specs=item_specs,
@@ -77,26 +83,45 @@ def load_fields(dataset: Dataset, config: Config, train: Clicks, device: torch.d
     )
 
 
-def counted_field(items: EntityTable, train: Clicks, model: ModelConfig) -> str | None:
-    """The item field whose values the field term counts; None: the model has no such term.
+def counted_fields(
+    items: EntityTable, train: Clicks, model: ModelConfig, *, titles: NDArray[np.float32] | None = None
+) -> tuple[str, ...]:
+    """The item fields whose values the field term counts; none: the model has no such term.
+
+    Args:
+        items: The item table.
+        train: The training clicks, in time order.
+        model: Its keys.
+        titles: Title vectors that the model reads, (N, D); None: it reads none.
 
     Raises:
-        MicrecError: If the field that the config names is not there, is not categorical or has too many values.
+        MicrecError: If a field that the config names is not there, is not categorical or has too many values.
     """
-    if model.field_term is None:
-        return None
-    fields = countable_fields(items, model.field_term_values)
-    if model.field_term == AUTO:
-        return telling_field(items, train, fields)
-    if model.field_term not in fields:
-        column = items.columns.get(model.field_term)
-        why = (
-            f"no field {model.field_term} in the dataset" if column is None else f"{model.field_term} is {column.type}"
-        )
-        if column is not None and column.type in COUNTED:
-            why = f"{model.field_term} has {column.size - 1:,} values, and must have 2 to {model.field_term_values:,}"
-        raise MicrecError(f"model.field_term: {why}; choose from {', '.join((*fields, AUTO))}.")
-    return model.field_term
+    wanted, most = model.field_term, model.field_term_values
+    if wanted is None:
+        return ()
+    fields = countable_fields(items, most)
+    if wanted == AUTO:
+        return telling_fields(items, train, fields, most, titles)
+    named = (wanted,) if isinstance(wanted, str) else tuple(dict.fromkeys(wanted))
+    faults = [why for name in named if (why := _not_countable(name, items, most))]
+    total = sum(items.columns[name].size - 1 for name in named if name in items.columns)
+    if not faults and total > most:
+        faults = [f"{' and '.join(named)} have {total:,} values together, and may have {most:,}"]
+    if faults:
+        raise MicrecError(f"model.field_term: {'; '.join(faults)}; choose from {', '.join((*fields, AUTO))}.")
+    return named
+
+
+def _not_countable(name: str, items: EntityTable, most_values: int) -> str | None:
+    column = items.columns.get(name)
+    if column is None:
+        return f"no field {name} in the dataset"
+    if column.type not in COUNTED:
+        return f"{name} is {column.type}"
+    if not 2 < column.size <= most_values + 1:
+        return f"{name} has {column.size - 1:,} values, and must have 2 to {most_values:,}"
+    return None
 
 
 def title_words(dataset: Dataset, config: Config) -> TitleWords | None:
@@ -111,15 +136,20 @@ def _titles(dataset: Dataset) -> list[str | None]:
     return dataset.items.frame[title].cast(pl.String).to_list() if title else [None] * len(dataset.items)
 
 
-def _add_titles(items: FieldColumns, dataset: Dataset, config: Config) -> None:
-    """The words of the items' titles as a column, and their vectors, where the model reads them."""
+class _TitleColumns(NamedTuple):
+    """The words of all items' titles, and their vectors (N, D) where the model reads them."""
+
+    words: Ragged
+    vectors: Tensor | None
+
+
+def _title_columns(dataset: Dataset, config: Config) -> _TitleColumns | None:
     words, dim = title_words(dataset, config), getattr(config.model.options, "title_dim", 0)
     if words is None:
-        return
+        return None
     codes, offsets = words.codes(_titles(dataset))
-    items.multi[WORDS] = Ragged(torch.from_numpy(codes), torch.from_numpy(offsets))
-    if dim:
-        items.vectors[TITLES] = torch.from_numpy(kernel_vectors(words.rows(codes, offsets), dim))
+    vectors = torch.from_numpy(kernel_vectors(words.rows(codes, offsets), dim)) if dim else None
+    return _TitleColumns(Ragged(torch.from_numpy(codes), torch.from_numpy(offsets)), vectors)
 
 
 class Batch(NamedTuple):

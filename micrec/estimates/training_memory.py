@@ -22,7 +22,7 @@ from micrec.models.columns import FieldSpec, choose_fields, field_specs
 from micrec.models.table import EmbeddingTable
 from micrec.optim.adam import DENSE_NUMBERS
 from micrec.pair_set import BITMAP_BYTES
-from micrec.train_data import AUTO, ITEM_ID, USER_ID, counted_field
+from micrec.train_data import AUTO, ITEM_ID, USER_ID, counted_fields
 
 FLOAT = 4  # bytes
 LOG_CLICK = 16  # user, item, moment
@@ -122,7 +122,7 @@ def model_size(dataset: Dataset, train: Clicks, config: Config) -> ModelSize:
         dataset.items,
         choose_fields(dataset.items, model.item_fields, key="model.item_fields"),
         id_name=ITEM_ID if model.item_id else None,
-        counted=None if model.field_term == AUTO else counted_field(dataset.items, train, model),
+        counted=() if model.field_term == AUTO else counted_fields(dataset.items, train, model),
     )
     true_rows: dict[int, int] = {}
     small_users, small_items = _stand_ins(users, true_rows), _stand_ins(items, true_rows)

@@ -95,7 +95,7 @@ class FieldSpec:
     std: float = 1.0
     own_id: bool = False  # the entity's own id, not a column of its table
     embedded: bool = True  # whether it has an embedding table, or is read for the field term alone
-    counted: bool = False  # whether the field term counts its values
+    counted: bool = False  # whether a field term counts its values
 
     @property
     def multi_valued(self) -> bool:
@@ -231,21 +231,21 @@ def choose_fields(table: EntityTable, wanted: Sequence[str] | None, *, key: str)
 
 
 def field_specs(
-    table: EntityTable, names: Sequence[str], *, id_name: str | None = None, counted: str | None = None
+    table: EntityTable, names: Sequence[str], *, id_name: str | None = None, counted: Sequence[str] = ()
 ) -> list[FieldSpec]:
     """Specs of the fields ``names``; ``id_name`` puts the entity's own id first, with one row per entity.
 
-    The field ``counted`` is marked as such, and comes last where it is not among ``names``.
+    The fields ``counted`` are marked as such, and come last where they are not among ``names``.
     """
     specs = [FieldSpec(id_name, FieldType.ID, size=len(table) + 1, own_id=True)] if id_name else []
-    for name in names if counted is None or counted in names else (*names, counted):
+    for name in (*names, *(name for name in counted if name not in names)):
         column = table.columns[name]
         if column.type is FieldType.NUMERIC:
             mean, std = _moments(column)
             specs.append(FieldSpec(name, column.type, mean=mean, std=std))
         else:
             specs.append(
-                FieldSpec(name, column.type, size=column.size, embedded=name in names, counted=name == counted)
+                FieldSpec(name, column.type, size=column.size, embedded=name in names, counted=name in counted)
             )
     return specs
 

@@ -1,6 +1,6 @@
-"""What a user clicks more of than others, by the values of one item field, as numbers beside the towers' outputs.
+"""What a user clicks more of than others, by the values of item fields, as numbers beside the towers' outputs.
 
-    term(u, i) = w log(1 + c_uv / (a s_v)),   v = the value of item i
+    term(u, i) = w log(1 + c_uv / (a s_v)),   v = the value of item i, for each of the fields
 
 c_uv counts the user's clicks on items of value v (they fade if ``model.half_life_days`` says so), s_v is the value's
 share of the training clicks. With w = 1 this is, up to what is the same for all values, the log of how much likelier
@@ -12,6 +12,8 @@ values. An item with several values holds equal shares that sum to 1, and a clic
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -109,3 +111,59 @@ class FieldTerm(nn.Module):
         counts.index_add_(0, (owners[:, None] * width + places).flatten(), shares.flatten())
         counts = counts.view(n_rows, width)[:, 1:]
         return self.weight * torch.log1p(counts / (self.log_prior_clicks.exp() * self.shares))
+
+
+class FieldTerms(nn.Module):
+    """The terms of one or more fields, one after the other; V and codes are those of all together.
+
+    Args:
+        specs: The fields.
+    """
+
+    def __init__(self, specs: Sequence[FieldSpec]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleList(FieldTerm(spec) for spec in specs)
+
+    @property
+    def width(self) -> int:
+        """V: numbers of the terms in the vectors of users and items."""
+        return sum(term.width for term in self._all())
+
+    @property
+    def numbers(self) -> list[nn.Parameter]:
+        """w and log a of every field, shape () each."""
+        return [number for term in self._all() for number in (term.weight, term.log_prior_clicks)]
+
+    def start(self, items: FieldColumns, item_clicks: Tensor, temperature: float) -> None:
+        """See :meth:`FieldTerm.start`."""
+        for term in self._all():
+            term.start(items, item_clicks, temperature)
+
+    def codes(self, items: FieldColumns, room: int) -> Tensor:
+        """Codes of the values of n items as numbers, float32, shape (n, room); each field has an equal part of it."""
+        parts = [term.codes(items, room // len(self.terms)) for term in self._all()]
+        together = torch.cat(parts, dim=1)
+        return F.pad(together, (0, room - together.shape[1]))
+
+    def of_items(self, codes: Tensor) -> Tensor:
+        """What ``codes`` (n, room) hold of each value, shape (n, V)."""
+        return torch.cat([term.of_items(own) for term, own in self._with(codes)], dim=1)
+
+    def forward(self, history: Ragged | PaddedRows, codes: Tensor) -> Tensor:
+        """Terms of every value for B users, shape (B, V); see :meth:`FieldTerm.forward`."""
+        return torch.cat([term(history, own) for term, own in self._with(codes)], dim=1)
+
+    def _all(self) -> list[FieldTerm]:
+        return list(self.terms)  # type: ignore[arg-type]
+
+    def _with(self, codes: Tensor) -> list[tuple[FieldTerm, Tensor]]:
+        """Every term with its part of the codes (n, room)."""
+        room = codes.shape[1] // len(self.terms)
+        return [(term, codes[:, place * room : (place + 1) * room]) for place, term in enumerate(self._all())]
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Models were stored with one term, under its names alone."""
+        for name in ("weight", "log_prior_clicks", "shares"):
+            if prefix + name in state_dict:
+                state_dict[f"{prefix}terms.0.{name}"] = state_dict.pop(prefix + name)
+        super()._load_from_state_dict(state_dict, prefix, *rest)

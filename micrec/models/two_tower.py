@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from micrec.config import ModelConfig
 from micrec.models.columns import FieldColumns, FieldSpec, Ragged
-from micrec.models.field_term import FieldTerm
+from micrec.models.field_term import FieldTerms
 from micrec.models.fields import FieldEmbeddings
 from micrec.models.layers import ACTIVATIONS, AttentionPool, initialise, mean_pool, mlp
 from micrec.models.score_terms import ItemPrior, PersonalTerm
@@ -67,7 +67,7 @@ class TwoTower(nn.Module):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
         counted = [spec for spec in item_specs if spec.counted]
-        self.field_term = FieldTerm(counted[0]) if counted else None
+        self.field_term = FieldTerms(counted) if counted else None
         self.personal = PersonalTerm() if config.personal else None
         self.prior = self._make_prior(item_specs, sparse)
 
@@ -102,7 +102,7 @@ class TwoTower(nn.Module):
         found = [] if self.personal is None else [self.personal.by_count, self.personal.once]
         drift = None if self.prior is None else self.prior.drift
         if self.field_term is not None:
-            found += [self.field_term.weight, self.field_term.log_prior_clicks]
+            found += self.field_term.numbers
         return found if drift is None else [*found, drift]
 
     def scaled_block(self) -> tuple[nn.Parameter, slice] | None:

@@ -22,7 +22,7 @@ from micrec.field_encoder import FieldEncoder
 from micrec.fitting import Fitted, RunState
 from micrec.inference import encode_items, encode_users, item_priors, own_items
 from micrec.model_folder import model_manifest, model_tensors
-from micrec.models.columns import Ragged
+from micrec.models.columns import FieldSpec, Ragged
 from micrec.progress import NoProgress
 from micrec.retrieval import Bundle, build_index, load_bundle, save_bundle
 from micrec.retrieval.build import popularity_now
@@ -40,9 +40,8 @@ from simulator.ports import Candidates, ObservedLog, Requests
 SERVING, PROJECTORS = "serving", "projectors"
 PAD = 8  # user embeddings are computed for whole multiples: BLAS treats smaller products in another way
 BIAS = "model.prior.bias.weight"  # a row for each item, as of the items' ids
-FROM_THE_LOG = (  # of the day itself
-    *("model.gates", "model.prior.half_life_weights", "model.prior.word_weights", "model.field_term.shares"),
-)
+FROM_THE_LOG = ("model.gates", "model.prior.half_life_weights", "model.prior.word_weights")  # of the day itself
+FIELD_TERMS = "model.field_term."
 DAY_MS = 86_400_000
 
 
@@ -155,9 +154,9 @@ def _warm_start(trainer: Trainer, dataset: Dataset, previous: Path) -> dict[str,
     bundle = load_bundle(previous / SERVING)
     projectors, _ = load_checkpoint(previous / PROJECTORS)
     old = model_tensors(bundle.model) | projectors
-    for name in FROM_THE_LOG:
-        old.pop(name, None)
     fields = trainer.data.fields
+    same_terms = _counted(fields.item_specs) == _counted(bundle.item_encoder.specs)
+    old = {name: tensor for name, tensor in old.items() if not _starts_anew(name, same_terms)}
     labels = table_labels("user", fields.user_specs, dataset.users.ids, _field_labels(dataset.users))
     labels |= table_labels("item", fields.item_specs, dataset.items.ids, _field_labels(dataset.items))
     labels[BIAS] = dataset.items.ids.to_list()
@@ -167,6 +166,17 @@ def _warm_start(trainer: Trainer, dataset: Dataset, previous: Path) -> dict[str,
     trainer.load_parameters(carry_over(trainer.parameters(), old, labels, old_labels))
     lineage: dict[str, int] = bundle.manifest["lineage"]
     return lineage
+
+
+def _starts_anew(name: str, same_terms: bool) -> bool:
+    """Whether a parameter is that of the day itself: what the log gives, and terms of fields that are others now."""
+    if name.startswith(FIELD_TERMS):
+        return not same_terms or name.endswith(".shares")
+    return name in FROM_THE_LOG
+
+
+def _counted(specs: Sequence[FieldSpec]) -> list[str]:
+    return [spec.name for spec in specs if spec.counted]
 
 
 def _field_labels(table: EntityTable) -> dict[str, Sequence[str]]:
