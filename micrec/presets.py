@@ -40,7 +40,7 @@ BEST = Config(
     preset="best",
     model=ModelConfig(
         name="fism",
-        options=FismConfig(start="ease", title_dim=192, id_gate=10.0),
+        options=FismConfig(start="ease", title_dim=192, id_gate=30.0),
         item_fields=(),
         user_fields=(),
         history_length=10_000,
