@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from micrec.data.dataset import Clicks, Column, EntityTable
 from micrec.data.schema import FieldType
 
-TITLES = "\0titles"  # no field has such a name
+BY_TITLES = "\0titles"  # no field has such a name
 HELD_OUT = 0.2  # share of the clicks, the latest, that are told from the earlier ones
 PRIOR_CLICKS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 LEAST_GAIN = 0.1  # nats a click; what tells less is not worth its numbers in the index
@@ -154,7 +154,7 @@ class FurtherGain:
     Attributes:
         clicks: Later clicks of R users on the N items with earlier ones, (R, N).
         popularity: log of the earlier clicks, (N,).
-        terms: log(1 + c_v / (a s_v)) of each field, and the product of the titles under ``TITLES``, (R, N).
+        terms: log(1 + c_v / (a s_v)) of each field, and the product of the titles under ``BY_TITLES``, (R, N).
     """
 
     clicks: sp.csr_array
@@ -188,14 +188,14 @@ class FurtherGain:
         if titles is not None:
             profile = before[users].log1p()
             lengths = np.sqrt(np.asarray(profile.power(2).sum(axis=1)).ravel()).clip(1e-6)
-            terms[TITLES] = (((profile @ titles[known]) / lengths[:, None]) @ titles[known].T).astype(np.float32)
+            terms[BY_TITLES] = (((profile @ titles[known]) / lengths[:, None]) @ titles[known].T).astype(np.float32)
         return cls(after[users].tocsr(), np.log(popularity[known]).astype(np.float32), terms)
 
     def __call__(self, chosen: Sequence[str], name: str) -> tuple[float, float]:
         """Mean gain of a later click in nats, and its standard error over users."""
         if not self.clicks.nnz:
             return 0.0, 0.0
-        beside = [*chosen, *({TITLES} & self.terms.keys())]
+        beside = [*chosen, *({BY_TITLES} & self.terms.keys())]
         gains = self._log_chances([*beside, name]) - self._log_chances(beside)
         weights = np.asarray(self.clicks.sum(axis=1)).ravel()
         mean = gains.sum() / weights.sum()
