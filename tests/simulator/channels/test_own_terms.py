@@ -10,6 +10,7 @@ from micrec.config import Config
 from micrec.inference import encode_items, encode_users
 from micrec.models.columns import Ragged
 from micrec.retrieval import load_bundle
+from micrec.settings import merge
 from simulator.channels.two_tower.two_tower_config import TwoTowerConfig
 from simulator.channels.two_tower.two_tower_trainer import SERVING, TwoTowerTrainer
 from tests.simulator.channels.logs import check_lists, random_log, random_requests
@@ -88,3 +89,19 @@ def test_the_next_day_starts_from_yesterday_s_biases_and_counts_today_s_clicks(t
     assert torch.equal(old.personal.by_count, new.personal.by_count)
     counts = np.bincount(log.clicks["item_id"].to_numpy(), minlength=len(log.items))
     np.testing.assert_allclose(new.gates.numpy()[1:], counts / (counts + 4.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("fields", "carried"), [("category", True), (("category", "tags"), False)])
+def test_field_terms_go_on_where_they_are_of_the_same_fields(fields, carried, tmp_path):
+    log = random_log()
+
+    def trainer(field_term):
+        config = Config.model_validate(merge(CONFIG.model_dump(), {"model": {"field_term": field_term}}))
+        return TwoTowerTrainer(config, TwoTowerConfig(warm_epochs=0))
+
+    trainer("category").train(log, previous=None, folder=tmp_path / "v1", seed=0)
+    trainer(fields).train(log, previous=tmp_path / "v1", folder=tmp_path / "v2", seed=1)
+    old, new = (load_bundle(tmp_path / name / SERVING).model.field_term for name in ("v1", "v2"))
+    assert old.terms[0].weight.item() != 1.0
+    assert new.terms[0].weight.item() == (old.terms[0].weight.item() if carried else 1.0)
+    assert [term.spec.name for term in new.terms] == (["category"] if carried else ["category", "tags"])
