@@ -47,6 +47,11 @@ BASELINES: Registry[BaselineModel] = Registry(
     {
         "popularity": BaselineModel("popularity", "micrec.baselines.popularity:popularity"),
         "recent_popularity": BaselineModel("recent popularity", "micrec.baselines.recent_popularity:recent_popularity"),
+        "segment_popularity": BaselineModel(
+            "segment popularity",
+            "micrec.baselines.segment_popularity:segment_popularity",
+            missing="micrec.baselines.segment_popularity:no_user_fields",
+        ),
         "item_knn": BaselineModel("item-kNN", "micrec.baselines.item_knn:item_knn"),
         "item_knn_bm25": BaselineModel("item-kNN with BM25", "micrec.baselines.item_knn_bm25:item_knn_bm25"),
         "ease": BaselineModel("EASE", "micrec.baselines.ease:ease", most_items=200_000),

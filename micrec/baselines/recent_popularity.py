@@ -23,8 +23,13 @@ def recent_popularity(inputs: BaselineInputs) -> BaselineScores:
 
 def recent_clicks(train: Clicks, n_items: int) -> NDArray[np.float64]:
     """Clicks per item, shape (N,), each counting half for every ``HALF_LIFE_DAYS`` before the last click of all."""
+    return np.bincount(train.item_ids, faded(train), minlength=n_items).astype(np.float64)
+
+
+def faded(train: Clicks, half_life_days: float = HALF_LIFE_DAYS) -> NDArray[np.float64]:
+    """Weight of each click, shape (n,): half for every ``half_life_days`` before the last click of all."""
     if not len(train):
-        return np.zeros(n_items)
+        return np.zeros(0)
     age_days = (train.time_ms[-1] - train.time_ms) / DAY_MS
-    weights: NDArray[np.float64] = 0.5 ** (age_days / HALF_LIFE_DAYS)
-    return np.bincount(train.item_ids, weights, minlength=n_items).astype(np.float64)
+    weights: NDArray[np.float64] = 0.5 ** (age_days / half_life_days)
+    return weights

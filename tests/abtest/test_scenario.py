@@ -141,7 +141,7 @@ class TestRefusals:
             ("name=../../etc", "name: must match"),
             (
                 "baselines=[best]",
-                "baselines.0: must be one of popularity, recent_popularity, item_knn, item_knn_bm25, ease, ials, ",
+                "baselines.0: must be one of popularity, recent_popularity, segment_popularity, item_knn, ",
             ),
             ("arms=3", "arms: must be a mapping of keys, got 3"),
             ("seeds=0", "seeds: must be >= 1, got 0"),

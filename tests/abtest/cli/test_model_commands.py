@@ -142,17 +142,19 @@ class TestEvaluate:
         """30 items and 120 test clicks: what is above and below is read from the rows, and said in words."""
         lines = run("evaluate", shop.out, shop.data).splitlines()
         rows = [line.split() for line in lines]
-        table = rows[rows.index(["HIT@N", "5", "10", "seconds"]) + 2 :][:13]
-        names = ["ican + feature, semantic, session", "popularity", "recent popularity", "item-kNN"]
-        names += ["item-kNN with BM25", "EASE", "iALS", "title-kNN", "tag-kNN", "counts of a field", "transitions"]
-        assert [" ".join(row[:-3]) for row in table[:11]] == names
-        assert [" ".join(row[:-2]) for row in table[11:]] == ["random lists", "highest possible"]
-        assert all(float(row[-1]) >= 0 for row in table[:11])
-        hits = np.array([*(row[-3:-1] for row in table[:11]), *(row[-2:] for row in table[11:])], dtype=float)
-        assert (hits[:12] <= hits[12]).all()
+        table = rows[rows.index(["HIT@N", "5", "10", "seconds"]) + 2 :][:14]
+        names = ["ican + feature, semantic, session", "popularity", "recent popularity", "segment popularity"]
+        names += ["item-kNN", "item-kNN with BM25", "EASE", "iALS", "title-kNN", "tag-kNN", "counts of a field"]
+        names += ["transitions"]
+        assert [" ".join(row[:-3]) for row in table[:12]] == names
+        assert [" ".join(row[:-2]) for row in table[12:]] == ["random lists", "highest possible"]
+        assert all(float(row[-1]) >= 0 for row in table[:12])
+        hits = np.array([*(row[-3:-1] for row in table[:12]), *(row[-2:] for row in table[12:])], dtype=float)
+        assert (hits[:13] <= hits[13]).all()
         assert (hits[:, 0] <= hits[:, 1]).all()
-        coverage = rows[rows.index(["coverage@N", "5", "10"]) + 2 :][:11]
+        coverage = rows[rows.index(["coverage@N", "5", "10"]) + 2 :][:12]
         assert [" ".join(row[:-2]) for row in coverage] == names
+        assert any(line.startswith("  segment popularity: field ") for line in lines)
         assert any(line.startswith("  counts of a field: field ") for line in lines)
         assert any(line.startswith("Verdict: ") and "popularity" in line and "item-kNN" in line for line in lines)
         place = lines.index("What is judged")
@@ -204,6 +206,7 @@ class TestEvaluate:
             "ican + feature, semantic, session",
             "popularity",
             "recent_popularity",
+            "segment_popularity",
             "item_knn",
             "item_knn_bm25",
             "ease",

@@ -25,14 +25,14 @@ def faults_of(folder, *sets, **changes) -> str:
 
 class TestBaselines:
     def test_all_stands_for_every_one_that_knows_no_more_than_a_model(self, tmp_path):
-        ten = {"popularity", "recent_popularity", "item_knn", "item_knn_bm25", "ease", "ials", "title_knn", "tag_knn"}
-        ten |= {"field_counts", "transitions"}
+        eleven = {"popularity", "recent_popularity", "segment_popularity", "item_knn", "item_knn_bm25", "ease", "ials"}
+        eleven |= {"title_knn", "tag_knn", "field_counts", "transitions"}
         for sets in (["baselines=all"], ['baselines="all"']):
-            assert set(load(tmp_path, *sets).baselines) == ten
+            assert set(load(tmp_path, *sets).baselines) == eleven
         keys = {key: value for key, value in TABLE.items() if key != "baselines"}
         (tmp_path / "none.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
         scenario, resolved = load_scenario(tmp_path / "none.yaml")
-        assert set(scenario.baselines) == set(resolved["baselines"]) == ten  # where a scenario says nothing
+        assert set(scenario.baselines) == set(resolved["baselines"]) == eleven  # where a scenario says nothing
 
     def test_names_stay_in_their_order(self, tmp_path):
         assert load(tmp_path, "baselines=[ease, popularity]").baselines == ("ease", "popularity")
