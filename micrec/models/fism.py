@@ -12,6 +12,9 @@ With ``title_dim`` an item has fixed numbers t of its title beside both, so that
 among their like, and with ``id_gate`` its id counts the less the fewer clicks n it has:
 
     p_i = [ g_i P_i ; c t_i ],   q_j = [ g_j Q_j ; t_j ],   g_i = n_i / (n_i + gate)
+
+``value_gate`` does the same for the values v of other item fields, by the clicks on items that have them, and
+``field_scale`` makes each of these fields count less than the id: P_i + sum of s g_v P_v in the place of P_i.
 """
 
 from typing import Any
@@ -24,6 +27,7 @@ from torch.autograd.function import once_differentiable
 from micrec.models.columns import TITLES, FieldColumns, Ragged
 from micrec.models.counted import count_items
 from micrec.models.ease_start import ease_factors
+from micrec.models.gates import Gates
 from micrec.models.lookups import sum_values
 from micrec.models.start import StartValues
 from micrec.models.table import EmbeddingTable
@@ -33,8 +37,6 @@ from micrec.tower_configs import FismConfig
 
 class Fism(TwoTower):
     """Two vectors per item in one embedding of twice the width: p first, then q."""
-
-    gates: Tensor | None
 
     options: FismConfig
     counts_clicks = True
@@ -55,9 +57,13 @@ class Fism(TwoTower):
         """Nothing but the field embeddings, and what goes with titles and rare items."""
         options = self.options
         self.title_factor = nn.Parameter(torch.tensor(options.title_scale)) if options.title_dim else None
-        sizes = [spec.size for spec in self.item_fields.specs if spec.own_id]
-        gates = torch.ones(sizes[0]) if sizes and options.id_gate else None
-        self.register_buffer("gates", gates)  # by code of the id
+        gates = Gates(
+            self.item_fields.specs,
+            id_gate=options.id_gate,
+            value_gate=options.value_gate,
+            scale=options.field_scale,
+        )
+        self.gates = None if gates.all_count_in_full else gates
 
     def build_user_tower(self) -> None:
         self.scale = nn.Parameter(torch.ones(()))
@@ -65,8 +71,8 @@ class Fism(TwoTower):
     def start_from(self, values: StartValues) -> None:
         super().start_from(values)
         if self.gates is not None:
-            clicks = values.item_clicks.to(self.gates)
-            self.gates.copy_(torch.cat([clicks.new_zeros(1), clicks / (clicks + self.options.id_gate)]))
+            assert values.item_columns is not None
+            self.gates.start(values.item_columns, values.item_clicks)
 
     def start_vectors(self, values: StartValues) -> None:
         table = self._id_table()
@@ -93,11 +99,8 @@ class Fism(TwoTower):
     def embed_fields(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Field vectors (n, F, 2 D), behind them the numbers of the title in as many rows as they fill."""
         fields = super().embed_fields(items, keep=keep)
-        codes = self.id_codes(items)
-        if self.gates is not None and codes is not None:
-            gates = torch.ones(fields.shape[:2], device=fields.device)
-            gates[:, [spec.own_id for spec in self.item_fields.specs].index(True)] = self.gates[codes]
-            fields = fields * gates.unsqueeze(2)
+        if self.gates is not None:
+            fields = fields * self.gates(items, keep).unsqueeze(2)
         dim = self.options.title_dim
         if not dim:
             return fields
@@ -139,6 +142,16 @@ class Fism(TwoTower):
     def encode_item(self, item_fields: Tensor) -> Tensor:
         p, titles = self._half(item_fields, 0), self._titles(item_fields)
         return p if self.title_factor is None or titles is None else torch.cat([p, self.title_factor * titles], dim=1)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        """Models were stored with the gates of the id alone."""
+        of_ids = state_dict.pop(f"{prefix}gates", None)
+        if of_ids is not None and self.gates is not None:
+            for name, counts in self.gates.state_dict().items():
+                state_dict[f"{prefix}gates.{name}"] = counts
+            own = [spec.own_id for spec in self.item_fields.specs].index(True)
+            state_dict[f"{prefix}gates.field_{own}"] = of_ids
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class _SumOfFields(torch.autograd.Function):

@@ -44,19 +44,81 @@ def trainer_of(dataset, **changes):
     return Trainer(dataset, dataset.clicks[:200], Config.model_validate(merge(keys, changes)))
 
 
+def gates_by_hand(trainer, dataset):
+    """What each field of every item counts, float64, (N, F): n / (n + gate) by the clicks on items of a value."""
+    options, specs = trainer.model.options, trainer.model.item_fields.specs
+    clicks = np.bincount(dataset.clicks[:200].item_ids, minlength=len(dataset.items)).astype(float)
+    found = np.zeros((len(dataset.items), len(specs)))
+    for column, spec in enumerate(specs):
+        if spec.own_id:
+            found[:, column] = clicks / (clicks + options.id_gate) if options.id_gate else 1.0
+            continue
+        values = dataset.items.frame[spec.name].to_list()
+        rows = [value if isinstance(value, list) else [value] for value in values]
+        of_value = {}
+        for row, own in zip(rows, clicks, strict=True):
+            for value in row:
+                of_value[value] = of_value.get(value, 0.0) + own
+        gate = options.value_gate if spec.size else 0.0
+        counts = {value: n / (n + gate) if gate else 1.0 for value, n in of_value.items()}
+        found[:, column] = [options.field_scale * np.mean([counts[one] for one in row]) if row else 0 for row in rows]
+    return found
+
+
 def vectors_by_hand(trainer, dataset):
     """p and q of every item, float64: gated id and other fields, and the title's numbers."""
     model, items = trainer.model, trainer.data.fields.items
-    clicks = np.bincount(dataset.clicks[:200].item_ids, minlength=len(dataset.items))
+    gates = gates_by_hand(trainer, dataset)
     embedded = model.item_fields(items.take(torch.arange(items.n))).detach().double().numpy()
     titles = title_vectors(dataset.items.frame["title"].to_list(), 5).astype(np.float64)
     p, q = [], []
     for item in range(items.n):
-        gate = clicks[item] / (clicks[item] + 3.0)
-        total = gate * embedded[item, 0] + embedded[item, 1:].sum(axis=0)
+        total = (gates[item, :, None] * embedded[item]).sum(axis=0)
         p.append([*total[:4], *(model.title_factor.item() * titles[item])])
         q.append([*total[4:], *titles[item]])
     return np.array(p), np.array(q)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"value_gate": 8.0, "field_scale": 0.5}, {"field_scale": 2.0, "id_gate": 0.0}]
+)
+def test_items_are_the_sum_of_what_their_fields_count(dataset, options):
+    """On rows of any kind: as lists, and as the padded lists of fixed shapes."""
+    trainer = trainer_of(dataset, model={"options": options})
+    model, items = trainer.model.eval(), trainer.data.fields.items
+    p, q = vectors_by_hand(trainer, dataset)
+    assert {spec.name for spec in model.item_fields.specs} >= {"item_id", "category", "tags", "price"}
+    for taken in (items.take(torch.arange(items.n)), items.take_padded(torch.arange(items.n))):
+        fields = model.embed_items(taken)
+        np.testing.assert_allclose(model.item_tower(fields).detach().numpy(), p, rtol=1e-4, atol=1e-5)
+        history = Ragged(torch.arange(items.n), torch.arange(items.n + 1))
+        users = trainer.data.fields.users.take(torch.zeros(items.n, dtype=torch.int64))
+        read = model.user_tower(users, history, fields).detach().numpy()
+        lone = model.user_fields(users).detach().numpy()[:, :, :4].sum(axis=1)
+        np.testing.assert_allclose(read - np.pad(lone, ((0, 0), (0, 5))), q, rtol=1e-4, atol=1e-4)
+
+
+def test_values_that_a_loss_drops_leave_the_mean_of_the_gates(dataset):
+    trainer = trainer_of(dataset, model={"options": {"value_gate": 8.0}})
+    model, items = trainer.model.eval(), trainer.data.fields.items
+    rows = torch.arange(items.n)
+    ragged, padded = items.take(rows), items.take_padded(rows)
+    first = torch.ones(len(ragged.multi["tags"].values), dtype=torch.bool)
+    first[ragged.multi["tags"].offsets[1:] - 1] = False  # the last value of each row is dropped
+    shown = padded.multi["tags"].mask.clone()
+    shown[torch.arange(items.n), padded.multi["tags"].lengths.clamp_min(1) - 1] = False
+    found = model.embed_fields(ragged, keep={"tags": first})
+    torch.testing.assert_close(found, model.embed_fields(padded, keep={"tags": shown}))
+    assert not torch.allclose(found, model.embed_fields(ragged))
+
+
+def test_a_model_stored_before_has_the_gates_of_its_ids(dataset):
+    model = trainer_of(dataset).model
+    stored = {key: value for key, value in model.state_dict().items() if not key.startswith("gates.")}
+    stored["gates"] = torch.linspace(0, 1, len(dataset.items) + 1)
+    found = trainer_of(dataset, model={"options": {"value_gate": 0.0}}).model
+    found.load_state_dict(stored)
+    assert torch.equal(found.gates.by_code(0), stored["gates"])
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])

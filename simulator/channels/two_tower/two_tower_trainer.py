@@ -40,7 +40,7 @@ from simulator.ports import Candidates, ObservedLog, Requests
 SERVING, PROJECTORS = "serving", "projectors"
 PAD = 8  # user embeddings are computed for whole multiples: BLAS treats smaller products in another way
 BIAS = "model.prior.bias.weight"  # a row for each item, as of the items' ids
-FROM_THE_LOG = ("model.gates", "model.prior.half_life_weights", "model.prior.word_weights")  # of the day itself
+FROM_THE_LOG = ("model.gates.", "model.prior.half_life_weights", "model.prior.word_weights")  # of the day itself
 FIELD_TERMS = "model.field_term."
 DAY_MS = 86_400_000
 
@@ -172,7 +172,7 @@ def _starts_anew(name: str, same_terms: bool) -> bool:
     """Whether a parameter is that of the day itself: what the log gives, and terms of fields that are others now."""
     if name.startswith(FIELD_TERMS):
         return not same_terms or name.endswith(".shares")
-    return name in FROM_THE_LOG
+    return name.startswith(FROM_THE_LOG)
 
 
 def _counted(specs: Sequence[FieldSpec]) -> list[str]:

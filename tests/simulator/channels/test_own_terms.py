@@ -88,7 +88,7 @@ def test_the_next_day_starts_from_yesterday_s_biases_and_counts_today_s_clicks(t
     assert torch.equal(old.prior.bias.weight, new.prior.bias.weight)
     assert torch.equal(old.personal.by_count, new.personal.by_count)
     counts = np.bincount(log.clicks["item_id"].to_numpy(), minlength=len(log.items))
-    np.testing.assert_allclose(new.gates.numpy()[1:], counts / (counts + 4.0), rtol=1e-6)
+    np.testing.assert_allclose(new.gates.by_code(0).numpy()[1:], counts / (counts + 4.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("fields", "carried"), [("category", True), (("category", "tags"), False)])
