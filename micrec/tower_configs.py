@@ -174,10 +174,10 @@ class FismConfig(TowerConfig):
     )
     value_gate: NonNegativeFloat = Field(
         0.0,
-        description="The vectors of a value of another item field count n / (n + value_gate), n being the training "
-        "clicks on items that have it; 0 = in full.",
+        description="The vectors of a value of any other field, of items or users, count n / (n + value_gate), n being "
+        "the training clicks on items, or by users, that have it; so do users' ids. 0 = in full.",
     )
-    field_scale: PositiveFloat = Field(1.0, description="What each item field counts beside the id, which counts 1.")
+    field_scale: PositiveFloat = Field(1.0, description="What each of these fields counts where an id counts 1.")
     title_dim: Annotated[int, Field(ge=0, le=16_384)] = Field(
         0,
         description="Fixed numbers of its title that stand beside the embedding of every item: a factor of the "

@@ -285,6 +285,7 @@ class Trainer:
             temperature=self.config.softmax.temperature,
             forecast=popularity.forecast if isinstance(popularity, ForecastPopularity) else None,
             item_columns=data.fields.items,
+            user_columns=data.fields.users,
         )
 
     # -- one step ------------------------------------------------------------------------------------------------

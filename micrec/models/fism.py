@@ -13,10 +13,11 @@ among their like, and with ``id_gate`` its id counts the less the fewer clicks n
 
     p_i = [ g_i P_i ; c t_i ],   q_j = [ g_j Q_j ; t_j ],   g_i = n_i / (n_i + gate)
 
-``value_gate`` does the same for the values v of other item fields, by the clicks on items that have them, and
+``value_gate`` does the same for the values v of all other fields, by the clicks on items or of users that have them, and
 ``field_scale`` makes each of these fields count less than the id: P_i + sum of s g_v P_v in the place of P_i.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from micrec.models.columns import TITLES, FieldColumns, Ragged
+from micrec.models.columns import TITLES, FieldColumns, FieldSpec, Ragged
 from micrec.models.counted import count_items
 from micrec.models.ease_start import ease_factors
 from micrec.models.gates import Gates
@@ -57,22 +58,25 @@ class Fism(TwoTower):
         """Nothing but the field embeddings, and what goes with titles and rare items."""
         options = self.options
         self.title_factor = nn.Parameter(torch.tensor(options.title_scale)) if options.title_dim else None
-        gates = Gates(
-            self.item_fields.specs,
-            id_gate=options.id_gate,
-            value_gate=options.value_gate,
-            scale=options.field_scale,
-        )
-        self.gates = None if gates.all_count_in_full else gates
+        self.gates = self._gates(self.item_fields.specs, options.id_gate)
 
     def build_user_tower(self) -> None:
         self.scale = nn.Parameter(torch.ones(()))
+        self.user_gates = self._gates(self.user_fields.specs, self.options.value_gate)
+
+    def _gates(self, specs: Sequence[FieldSpec], id_gate: float) -> Gates | None:
+        options = self.options
+        gates = Gates(specs, id_gate=id_gate, value_gate=options.value_gate, scale=options.field_scale)
+        return None if gates.all_count_in_full else gates
 
     def start_from(self, values: StartValues) -> None:
         super().start_from(values)
         if self.gates is not None:
             assert values.item_columns is not None
             self.gates.start(values.item_columns, values.item_clicks)
+        if self.user_gates is not None:
+            assert values.user_columns is not None
+            self.user_gates.start(values.user_columns, torch.bincount(values.users, minlength=values.n_users))
 
     def start_vectors(self, values: StartValues) -> None:
         table = self._id_table()
@@ -108,6 +112,10 @@ class Fism(TwoTower):
         titles = fields.new_zeros(fields.shape[0], dim) if titles is None else titles
         padded = F.pad(titles, (0, -dim % self.field_dim))
         return torch.cat([fields, padded.view(fields.shape[0], -1, self.field_dim)], dim=1)
+
+    def embed_users(self, users: FieldColumns) -> Tensor:
+        fields = super().embed_users(users)
+        return fields if self.user_gates is None else fields * self.user_gates(users).unsqueeze(2)
 
     def _half(self, item_fields: Tensor, which: int) -> Tensor:
         """p (0) or q (1) of the fields together, shape (n, D)."""

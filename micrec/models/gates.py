@@ -12,12 +12,12 @@ from micrec.models.padded import PaddedRows
 class Gates(nn.Module):
     """What the vectors of every value of F fields count, by code.
 
-    Of a value with n training clicks on its items that is ``scale`` n / (n + gate), and 0 of the unknown one; with a
-    gate of 0 it is ``scale`` for all. Numbers count ``scale``. The scale is that of the fields but the id's, which has 1.
+    Of a value with n training clicks, on the items or by the users that have it, that is ``scale`` n / (n + gate), and 0
+    of the unknown one; with a gate of 0 it is ``scale`` for all. Numbers count ``scale``. An id has the scale 1.
 
     Args:
         specs: The fields.
-        id_gate: Gate of the items' own ids, in clicks.
+        id_gate: Gate of the own id, in clicks.
         value_gate: Gate of all other fields, in clicks.
         scale: Of all other fields.
     """
@@ -41,12 +41,12 @@ class Gates(nn.Module):
         return counts
 
     @torch.no_grad()
-    def start(self, items: FieldColumns, item_clicks: Tensor) -> None:
-        """Gates from the training clicks of all items, shape (N,)."""
+    def start(self, rows: FieldColumns, row_clicks: Tensor) -> None:
+        """Gates from the training clicks of all N items or users, shape (N,)."""
         for place, (spec, limit) in enumerate(zip(self.specs, self.limits, strict=True)):
             counts = self.by_code(place)
             if spec.size and limit:
-                clicks = _clicks_by_code(items, spec, item_clicks.to(counts))
+                clicks = _clicks_by_code(rows, spec, row_clicks.to(counts))
                 counts.copy_(self.scales[place] * clicks / (clicks + limit))
                 counts[0] = 0.0
 
@@ -73,13 +73,13 @@ def _name(place: int) -> str:
     return f"field_{place}"
 
 
-def _clicks_by_code(items: FieldColumns, spec: FieldSpec, item_clicks: Tensor) -> Tensor:
-    """Clicks on the items that have each value, shape (size,)."""
-    clicks = item_clicks.new_zeros(spec.size)
+def _clicks_by_code(rows: FieldColumns, spec: FieldSpec, row_clicks: Tensor) -> Tensor:
+    """Clicks on or by the rows that have each value, shape (size,)."""
+    clicks = row_clicks.new_zeros(spec.size)
     if not spec.multi_valued:
-        return clicks.index_add_(0, items.single[spec.name].long(), item_clicks)
-    values = items.multi[spec.name]
-    return clicks.index_add_(0, values.values.long(), item_clicks[values.rows])
+        return clicks.index_add_(0, rows.single[spec.name].long(), row_clicks)
+    values = rows.multi[spec.name]
+    return clicks.index_add_(0, values.values.long(), row_clicks[values.rows])
 
 
 def _mean(counts: Tensor, values: Ragged | PaddedRows, keep: Tensor | None) -> Tensor:

@@ -18,3 +18,4 @@ class StartValues(NamedTuple):
     temperature: float  # of the matching loss
     forecast: Forecast | None = None  # of the items' popularity
     item_columns: FieldColumns | None = None  # encoded fields of all items
+    user_columns: FieldColumns | None = None  # encoded fields of all users

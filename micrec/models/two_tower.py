@@ -200,7 +200,7 @@ class TwoTower(nn.Module):
             return self._user_output(users, history, item_fields)
 
     def _user_output(self, users: FieldColumns, history: Ragged, item_fields: Tensor) -> Tensor:
-        user_fields = self.user_fields(users, generator=self.noise if self.training else None)
+        user_fields = self.embed_users(users)
         fields, values = self.parted(item_fields)
         embedding = self.encode_user(user_fields, history, fields)
         if self.config.linear_skip:
@@ -262,6 +262,10 @@ class TwoTower(nn.Module):
     def embed_fields(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
         """Raw field vectors f^d of n items, shape (n, F, D)."""
         return self.item_fields(items, keep=keep, generator=self.noise if self.training else None)
+
+    def embed_users(self, users: FieldColumns) -> Tensor:
+        """Raw field vectors f^u of B users, shape (B, F, D)."""
+        return self.user_fields(users, generator=self.noise if self.training else None)
 
     @property
     def embeds_apart(self) -> bool:

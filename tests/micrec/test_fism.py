@@ -44,16 +44,15 @@ def trainer_of(dataset, **changes):
     return Trainer(dataset, dataset.clicks[:200], Config.model_validate(merge(keys, changes)))
 
 
-def gates_by_hand(trainer, dataset):
-    """What each field of every item counts, float64, (N, F): n / (n + gate) by the clicks on items of a value."""
-    options, specs = trainer.model.options, trainer.model.item_fields.specs
-    clicks = np.bincount(dataset.clicks[:200].item_ids, minlength=len(dataset.items)).astype(float)
-    found = np.zeros((len(dataset.items), len(specs)))
+def gates_by_hand(options, specs, table, codes):
+    """What each field of every row counts, float64, (N, F): n / (n + gate) by the clicks on or by rows of a value."""
+    clicks = np.bincount(codes, minlength=len(table)).astype(float)
+    found = np.zeros((len(table), len(specs)))
     for column, spec in enumerate(specs):
         if spec.own_id:
             found[:, column] = clicks / (clicks + options.id_gate) if options.id_gate else 1.0
             continue
-        values = dataset.items.frame[spec.name].to_list()
+        values = table.frame[spec.name].to_list()
         rows = [value if isinstance(value, list) else [value] for value in values]
         of_value = {}
         for row, own in zip(rows, clicks, strict=True):
@@ -68,7 +67,7 @@ def gates_by_hand(trainer, dataset):
 def vectors_by_hand(trainer, dataset):
     """p and q of every item, float64: gated id and other fields, and the title's numbers."""
     model, items = trainer.model, trainer.data.fields.items
-    gates = gates_by_hand(trainer, dataset)
+    gates = gates_by_hand(model.options, model.item_fields.specs, dataset.items, dataset.clicks[:200].item_ids)
     embedded = model.item_fields(items.take(torch.arange(items.n))).detach().double().numpy()
     titles = title_vectors(dataset.items.frame["title"].to_list(), 5).astype(np.float64)
     p, q = [], []
@@ -94,8 +93,18 @@ def test_items_are_the_sum_of_what_their_fields_count(dataset, options):
         history = Ragged(torch.arange(items.n), torch.arange(items.n + 1))
         users = trainer.data.fields.users.take(torch.zeros(items.n, dtype=torch.int64))
         read = model.user_tower(users, history, fields).detach().numpy()
-        lone = model.user_fields(users).detach().numpy()[:, :, :4].sum(axis=1)
+        lone = model.embed_users(users).detach().numpy()[:, :, :4].sum(axis=1)
         np.testing.assert_allclose(read - np.pad(lone, ((0, 0), (0, 5))), q, rtol=1e-4, atol=1e-4)
+
+
+def test_fields_of_users_count_by_the_clicks_of_their_users(dataset):
+    trainer = trainer_of(dataset, model={"options": {"value_gate": 8.0, "field_scale": 0.5}})
+    model = trainer.model.eval()
+    users = trainer.data.fields.users.take(torch.arange(len(dataset.users)))
+    gates = gates_by_hand(model.options, model.user_fields.specs, dataset.users, dataset.clicks[:200].user_ids)
+    assert {spec.name for spec in model.user_fields.specs} == {"country", "age"}
+    expected = gates[:, :, None] * model.user_fields(users).detach().double().numpy()
+    np.testing.assert_allclose(model.embed_users(users).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_values_that_a_loss_drops_leave_the_mean_of_the_gates(dataset):
