@@ -193,7 +193,8 @@ def test_explained_keys_name_their_towers():
     assert "model.heads" not in told
 
 
-FISM = [f"model.options.{key}" for key in ("alpha", "ease_lambda", "ease_scale", "id_gate", "title_scale")]
+FISM_NUMBERS = ("alpha", "ease_lambda", "ease_scale", "field_scale", "id_gate", "title_scale", "value_gate")
+FISM = [f"model.options.{key}" for key in FISM_NUMBERS]
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
