@@ -40,7 +40,7 @@ BEST = Config(
     preset="best",
     model=ModelConfig(
         name="fism",
-        options=FismConfig(start="ease", title_dim=192, id_gate=30.0, value_gate=30.0, field_scale=0.5),
+        options=FismConfig(start="ease", title_dim=192, id_gate=30.0, value_gate=30.0, field_scale=0.25),
         history_length=10_000,
         history_dropout=0.1,
         half_life_days=180.0,
