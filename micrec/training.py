@@ -134,6 +134,8 @@ class Trainer:
             sparse=config.optim.embedding_update != "dense",
             generator=stream(seed, 0),
         ).to(self.device)
+        if config.contrast.feature.weight:
+            self.model.sums_fields = False  # its views hide some of them
         values = self._start_values()
         self.model.start_from(values)
         self._divide_tables()

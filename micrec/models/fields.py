@@ -63,6 +63,17 @@ class FieldEmbeddings(nn.Module):
             keep: For multi-valued fields, which values stay, shape (nnz,), bool (category-level dropout, paper 3.3).
             generator: Source of the id dropout; without it no id is dropped.
         """
+        parts = self.parts(columns, keep=keep, generator=generator)
+        return torch.stack(parts, dim=1) if parts else self.nothing.expand(columns.n, 0, self.dim)
+
+    def parts(
+        self,
+        columns: FieldColumns,
+        *,
+        keep: dict[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> list[Tensor]:
+        """The embedding of each field, shape (n, D) each; arguments as of ``forward``."""
         parts = []
         for spec in self.specs:
             if spec.multi_valued:
@@ -74,9 +85,7 @@ class FieldEmbeddings(nn.Module):
             else:
                 slope, intercept = self.numeric[spec.name]
                 parts.append(columns.numbers[spec.name].unsqueeze(1) * slope + intercept)
-        if not parts:
-            return self.nothing.expand(columns.n, 0, self.dim)
-        return torch.stack(parts, dim=1)
+        return parts
 
     def _drop_ids(self, spec: FieldSpec, codes: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is None or self.id_dropout == 0.0 or not spec.own_id:

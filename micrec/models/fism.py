@@ -18,6 +18,7 @@ among their like, and with ``id_gate`` its id counts the less the fewer clicks n
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class Fism(TwoTower):
 
     options: FismConfig
     counts_clicks = True
+    sums_fields = True
 
     @property
     def field_dim(self) -> int:
@@ -48,7 +50,12 @@ class Fism(TwoTower):
 
     @property
     def rows_per_item(self) -> int:
-        return super().rows_per_item + -(-self.options.title_dim // self.field_dim)
+        return self._field_rows + -(-self.options.title_dim // self.field_dim)
+
+    @property
+    def _field_rows(self) -> int:
+        n_fields = len(self.item_fields.specs)
+        return min(1, n_fields) if self.sums_fields else n_fields
 
     @property
     def encoding_dim(self) -> int:
@@ -101,10 +108,14 @@ class Fism(TwoTower):
         return tables[names[0]] if names else None
 
     def embed_fields(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
-        """Field vectors (n, F, 2 D), behind them the numbers of the title in as many rows as they fill."""
-        fields = super().embed_fields(items, keep=keep)
+        """Field vectors, or their sum, (n, F or 1, 2 D), behind them the numbers of the title in as many rows as they fill."""
+        parts = self.item_fields.parts(items, keep=keep, generator=self.noise if self.training else None)
         if self.gates is not None:
-            fields = fields * self.gates(items, keep).unsqueeze(2)
+            shares = self.gates(items, keep).unsqueeze(2).unbind(1)
+            parts = [part * share for part, share in zip(parts, shares, strict=True)]
+        if self.sums_fields:
+            parts = [reduce(torch.add, parts)] if parts else []
+        fields = torch.stack(parts, dim=1) if parts else self.item_fields(items)
         dim = self.options.title_dim
         if not dim:
             return fields
@@ -119,17 +130,17 @@ class Fism(TwoTower):
 
     def _half(self, item_fields: Tensor, which: int) -> Tensor:
         """p (0) or q (1) of the fields together, shape (n, D)."""
-        n_fields, dim = len(self.item_fields.specs), self.config.embedding_dim
+        n_rows, dim = self._field_rows, self.config.embedding_dim
         columns = slice(which * dim, (which + 1) * dim)
         if item_fields.requires_grad and torch.is_grad_enabled():
-            half: Tensor = _SumOfFields.apply(item_fields, n_fields, columns)
+            half: Tensor = _SumOfFields.apply(item_fields, n_rows, columns)
             return half
-        return item_fields[:, :n_fields, columns].sum(dim=1)
+        return item_fields[:, :n_rows, columns].sum(dim=1)
 
     def _titles(self, item_fields: Tensor) -> Tensor | None:
         """Numbers of the titles, shape (n, T), which take no gradient; None without."""
-        n_fields, dim = len(self.item_fields.specs), self.options.title_dim
-        return item_fields.detach()[:, n_fields:].flatten(1)[:, :dim] if dim else None
+        n_rows, dim = self._field_rows, self.options.title_dim
+        return item_fields.detach()[:, n_rows:].flatten(1)[:, :dim] if dim else None
 
     def encode_user(self, user_fields: Tensor, history: Ragged, item_fields: Tensor) -> Tensor:
         counted = count_items(history, len(item_fields))

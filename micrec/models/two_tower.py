@@ -39,6 +39,7 @@ class TwoTower(nn.Module):
     default_item_tower = "mlp"
     items_read_users = False  # whether item embeddings are made of users' embeddings too
     normalises_items = False  # whether an item's output depends on the other items of a step
+    sums_fields = False  # whether the vectors of an item's fields come as their sum; never where a loss hides fields
     counts_clicks = False  # whether it reads distinct items with counts, in any order, and hides clicks itself
 
     def __init__(

@@ -97,6 +97,25 @@ def test_items_are_the_sum_of_what_their_fields_count(dataset, options):
         np.testing.assert_allclose(read - np.pad(lone, ((0, 0), (0, 5))), q, rtol=1e-4, atol=1e-4)
 
 
+def test_fields_are_summed_at_once_where_no_loss_hides_some(dataset):
+    """The towers and the gradients of all tables are the same; the feature loss gets every field by itself."""
+    trainers = [trainer_of(dataset, model={"options": {"value_gate": 8.0, "field_scale": 0.5}}) for _ in range(2)]
+    trainers[1].model.sums_fields = False
+    rows, found = torch.arange(len(dataset.items)), []
+    for trainer in trainers:
+        model = trainer.model.train()
+        fields = model.embed_items(trainer.data.fields.items.take(rows))
+        model.item_tower(fields).square().sum().backward()
+        found.append((fields.shape[1], {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    (summed, gradients), (apart, expected) = found
+    assert (summed, apart) == (1 + 1, 4 + 1)  # behind them the titles
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient.to_dense(), expected[name].to_dense(), msg=name)
+    hiding = {"contrast": {"feature": {"weight": 0.1, "form": "pseudo_clicks", "mask": "field"}}}
+    assert not trainer_of(dataset, **hiding).model.sums_fields
+
+
 def test_fields_of_users_count_by_the_clicks_of_their_users(dataset):
     trainer = trainer_of(dataset, model={"options": {"value_gate": 8.0, "field_scale": 0.5}})
     model = trainer.model.eval()
