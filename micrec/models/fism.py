@@ -13,8 +13,8 @@ among their like, and with ``id_gate`` its id counts the less the fewer clicks n
 
     p_i = [ g_i P_i ; c t_i ],   q_j = [ g_j Q_j ; t_j ],   g_i = n_i / (n_i + gate)
 
-``value_gate`` does the same for the values v of all other fields, by the clicks on items or of users that have them, and
-``field_scale`` makes each of these fields count less than the id: P_i + sum of s g_v P_v in the place of P_i.
+``value_gate`` does the same for the values v of all other fields, by the clicks on items or of users that have them,
+and ``field_scale`` makes each of these fields count less than the id: g_i P_i + sum of s g_v P_v in place of g_i P_i.
 """
 
 from collections.abc import Sequence
@@ -108,7 +108,7 @@ class Fism(TwoTower):
         return tables[names[0]] if names else None
 
     def embed_fields(self, items: FieldColumns, *, keep: dict[str, Tensor] | None = None) -> Tensor:
-        """Field vectors, or their sum, (n, F or 1, 2 D), behind them the numbers of the title in as many rows as they fill."""
+        """Field vectors or their sum, (n, F or 1, 2 D), then the numbers of the title in as many rows as they fill."""
         parts = self.item_fields.parts(items, keep=keep, generator=self.noise if self.training else None)
         if self.gates is not None:
             shares = self.gates(items, keep).unsqueeze(2).unbind(1)

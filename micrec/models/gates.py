@@ -12,8 +12,8 @@ from micrec.models.padded import PaddedRows
 class Gates(nn.Module):
     """What the vectors of every value of F fields count, by code.
 
-    Of a value with n training clicks, on the items or by the users that have it, that is ``scale`` n / (n + gate), and 0
-    of the unknown one; with a gate of 0 it is ``scale`` for all. Numbers count ``scale``. An id has the scale 1.
+    Of a value with n training clicks, on the items or by the users that have it, that is ``scale`` n / (n + gate), and
+    0 of the unknown one; with a gate of 0 it is ``scale`` for all. Numbers count ``scale``. An id has the scale 1.
 
     Args:
         specs: The fields.
@@ -85,7 +85,7 @@ def _clicks_by_code(rows: FieldColumns, spec: FieldSpec, row_clicks: Tensor) -> 
 def _mean(counts: Tensor, values: Ragged | PaddedRows, keep: Tensor | None) -> Tensor:
     """Mean of ``counts`` over the values of each row, of those that ``keep`` says, shape (n,); 0 without any."""
     if isinstance(values, PaddedRows):
-        shown = values if keep is None else values._replace(mask=values.mask & keep)
-        return shown.mean(counts[:, None]).squeeze(1)
+        padded = values if keep is None else values._replace(mask=values.mask & keep)
+        return padded.mean(counts[:, None]).squeeze(1)
     shown = values if keep is None else values.keep(keep)
     return shown.row_sums(counts[shown.values.long()]) / shown.lengths.clamp_min(1)

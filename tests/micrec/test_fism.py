@@ -78,9 +78,7 @@ def vectors_by_hand(trainer, dataset):
     return np.array(p), np.array(q)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"value_gate": 8.0, "field_scale": 0.5}, {"field_scale": 2.0, "id_gate": 0.0}]
-)
+@pytest.mark.parametrize("options", [{}, {"value_gate": 8.0, "field_scale": 0.5}, {"field_scale": 2.0, "id_gate": 0.0}])
 def test_items_are_the_sum_of_what_their_fields_count(dataset, options):
     """On rows of any kind: as lists, and as the padded lists of fixed shapes."""
     trainer = trainer_of(dataset, model={"options": options})
