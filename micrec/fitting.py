@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from micrec.applicable_config import applicable_config
 from micrec.artifact import whole_artifact
 from micrec.checkpoint import MANIFEST, load_checkpoint, save_checkpoint
 from micrec.config import Config, EvalConfig, model_label
@@ -33,7 +34,6 @@ from micrec.evaluation import (
     evaluation_task,
 )
 from micrec.inference import encode_items, encode_users, histories_of, item_priors, join_prior, own_items
-from micrec.loss_requirements import applicable_config
 from micrec.manifest import CheckpointManifest
 from micrec.model_popularity import known_popularity
 from micrec.models.columns import Ragged, choose_fields

@@ -11,10 +11,10 @@ from abtest.offline.run_options import RunOptions
 from abtest.offline.table_scenario import TableScenario
 from abtest.offline.trials import Trial
 from abtest.run_folder import SCHEMA, jsonable, versions
+from micrec.applicable_config import applicable_config
 from micrec.config import Config
 from micrec.data.dataset import Dataset
 from micrec.data.describe import describe
-from micrec.loss_requirements import applicable_config
 from micrec.settings import differences, flatten
 
 

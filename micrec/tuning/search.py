@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from micrec.applicable_config import applicable_config
 from micrec.data.dataset import Dataset
 from micrec.errors import MicrecError
-from micrec.loss_requirements import applicable_config
 from micrec.parallel import ExecutorLike, is_local, run_tasks
 from micrec.parallel.worker import stop_if_cancelled
 from micrec.progress import NoProgress, Progress

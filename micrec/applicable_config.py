@@ -1,4 +1,4 @@
-"""Which losses a dataset has the fields for; a loss that lacks its field is switched off with a note before a run."""
+"""What of a config a dataset has the fields for; the rest is left out with a note before a run."""
 
 import polars as pl
 
@@ -10,10 +10,25 @@ from micrec.data.schema import FieldType
 def applicable_config(dataset: Dataset, config: Config) -> tuple[Config, list[str]]:
     """The config that this dataset can be trained with, and what was switched off for it, as sentences.
 
-    Without a title, or where no two titles share a word, the semantic loss has no positives: its weight becomes 0. All
-    else is left for
-    ``contrast_sources`` to refuse.
+    Without a title a model has no numbers of titles (``model.options.title_dim``), which would all be zero. Without
+    one, or where no two titles share a word, the semantic loss has no positives: its weight becomes 0. All else is left
+    for ``contrast_sources`` to refuse.
     """
+    config, titles = _without_titles(dataset, config)
+    config, semantic = _without_semantic_loss(dataset, config)
+    return config, [*titles, *semantic]
+
+
+def _without_titles(dataset: Dataset, config: Config) -> tuple[Config, list[str]]:
+    options = config.model.options
+    if dataset.schema.roles.title is not None or not getattr(options, "title_dim", 0):
+        return config, []
+    model = config.model.model_copy(update={"options": options.model_copy(update={"title_dim": 0})})
+    note = f"dataset.yaml of {dataset.name} names no title: the model has no numbers of titles."
+    return config.model_copy(update={"model": model}), [note]
+
+
+def _without_semantic_loss(dataset: Dataset, config: Config) -> tuple[Config, list[str]]:
     semantic, title = config.contrast.semantic, dataset.schema.roles.title
     if semantic.weight == 0 or semantic.source != "title" or semantic.encoder.endswith(".npy"):
         return config, []

@@ -9,13 +9,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from micrec.applicable_config import applicable_config
 from micrec.cli.model_commands import app as model_app
 from micrec.data.dataset import Dataset
 from micrec.data.schema import DatasetSchema, FieldType, Roles
 from micrec.data.store import read_dataset, write_dataset
 from micrec.errors import MicrecError
 from micrec.fitting import check_inputs, fit
-from micrec.loss_requirements import applicable_config
 from tests.micrec.factories import random_dataset
 from tests.micrec.test_training import config_of
 
@@ -63,6 +63,20 @@ def test_what_has_its_field_or_was_chosen_stays(untitled: Dataset) -> None:
     bare = untitled.schema.model_copy(update={"roles": type(untitled.schema.roles)()})
     with pytest.raises(MicrecError, match=r"taxonomy needs roles\.taxonomy"):
         check_inputs(replace(untitled, schema=bare), config_of(contrast={"semantic": {"source": "taxonomy"}}))
+
+
+def test_a_model_keeps_no_numbers_of_titles_that_are_not_there(untitled: Dataset, tmp_path: Path) -> None:
+    """Its vectors are so much shorter, and its scores those of a model whose title numbers are all zero."""
+    config = config_of(
+        model={"name": "fism", "options": {"title_dim": 5}}, contrast={"semantic": {"weight": 0}}, train={"epochs": 1}
+    )
+    progress = Lines()
+    fitted = fit(untitled, config, progress=progress)
+    assert fitted.config.model.options.title_dim == 0
+    assert any("names no title: the model has no numbers of titles" in line for line in progress.said)
+    assert fitted.model.score_dim == config.model.embedding_dim
+    titled = random_dataset(tmp_path / "random", np.random.default_rng(0))
+    assert applicable_config(titled, config) == (config, [])
 
 
 @pytest.mark.parametrize("columns", ["item_id,title,category", "item_id,category", None])
