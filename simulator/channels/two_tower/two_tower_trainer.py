@@ -40,7 +40,12 @@ from simulator.ports import Candidates, ObservedLog, Requests
 SERVING, PROJECTORS = "serving", "projectors"
 PAD = 8  # user embeddings are computed for whole multiples: BLAS treats smaller products in another way
 BIAS = "model.prior.bias.weight"  # a row for each item, as of the items' ids
-FROM_THE_LOG = ("model.gates.", "model.prior.half_life_weights", "model.prior.word_weights")  # of the day itself
+FROM_THE_LOG = (  # of the day itself
+    "model.gates.",
+    "model.user_gates.",
+    "model.prior.half_life_weights",
+    "model.prior.word_weights",
+)
 FIELD_TERMS = "model.field_term."
 DAY_MS = 86_400_000
 

@@ -24,7 +24,7 @@ MODEL = {
     "personal": True,
     "item_bias": True,
     "popularity_half_life_days": 2.0,
-    "options": {"id_gate": 4.0},
+    "options": {"id_gate": 4.0, "value_gate": 6.0},
 }
 CONFIG = Config.model_validate(
     {
@@ -89,6 +89,9 @@ def test_the_next_day_starts_from_yesterday_s_biases_and_counts_today_s_clicks(t
     assert torch.equal(old.personal.by_count, new.personal.by_count)
     counts = np.bincount(log.clicks["item_id"].to_numpy(), minlength=len(log.items))
     np.testing.assert_allclose(new.gates.by_code(0).numpy()[1:], counts / (counts + 4.0), rtol=1e-6)
+    genders = log.clicks.join(log.users, on="user_id")["gender"].value_counts()["count"].to_numpy()
+    gates = np.sort(new.user_gates.by_code(0).numpy()[1:])
+    np.testing.assert_allclose(gates, np.sort(genders / (genders + 6.0)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("fields", "carried"), [("category", True), (("category", "tags"), False)])
