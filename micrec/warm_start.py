@@ -134,8 +134,11 @@ def _copy_rows(parameter: nn.Parameter, labels: list[str], known: Tensor, known_
 
 
 def _starts_anew(model: TwoTower, name: str) -> bool:
-    """Vectors that start from a factorisation of the log have its axes, which those of an earlier log do not share."""
-    return name.startswith("item_fields.tables.") and getattr(model.options, "start", None) == "ease"
+    """Item vectors that start from a factorisation of the log have its axes, which those of an earlier log do not share.
+
+    The vectors of users' fields are multiplied by them.
+    """
+    return name.startswith(("item_fields.", "user_fields.")) and getattr(model.options, "start", None) == "ease"
 
 
 def _labels(model: TwoTower, dataset: Dataset) -> dict[str, list[str]]:

@@ -79,6 +79,20 @@ def test_labels_of_other_fields_are_matched_by_name(before, grown, folder):
         assert torch.equal(tables[0]["category"].weight[mine], tables[1]["category"].weight[theirs])
 
 
+def test_no_vector_is_carried_where_the_axes_are_those_of_another_log(before, grown, tmp_path):
+    """Items start from EASE of the new log; vectors of users' fields would be multiplied by other axes."""
+    config = merge(FM, {"model": {"name": "fism", "user_id": False, "options": {"start": "ease"}}})
+    micrec.train(before, tmp_path / "run", config=config)
+    warm, cold = (Trainer(grown, grown.clicks[:600], Config.model_validate(config)) for _ in range(2))
+    told = EarlierModel.read(tmp_path / "run" / "model").carry_into(warm.model, grown)
+    fresh = {name for name, _ in warm.model.named_parameters() if name.startswith(("item_fields.", "user_fields."))}
+    assert {name.split(".")[0] for name in fresh} == {"item_fields", "user_fields"}
+    assert all(name in told[-1] for name in fresh)
+    for name, parameter in warm.model.named_parameters():
+        if name in fresh:
+            assert torch.equal(parameter, dict(cold.model.named_parameters())[name])
+
+
 def test_the_first_epoch_is_ahead_of_a_fresh_one(before, grown, tmp_path):
     class Lines(NoProgress):
         def say(self, line: str) -> None:
