@@ -134,7 +134,7 @@ def _copy_rows(parameter: nn.Parameter, labels: list[str], known: Tensor, known_
 
 
 def _starts_anew(model: TwoTower, name: str) -> bool:
-    """Item vectors that start from a factorisation of the log have its axes, which those of an earlier log do not share.
+    """Item vectors that start from a factorisation of the log have its axes, which an earlier log does not share.
 
     The vectors of users' fields are multiplied by them.
     """
