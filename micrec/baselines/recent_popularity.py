@@ -26,10 +26,10 @@ def recent_clicks(train: Clicks, n_items: int) -> NDArray[np.float64]:
     return np.bincount(train.item_ids, faded(train), minlength=n_items).astype(np.float64)
 
 
-def faded(train: Clicks, half_life_days: float = HALF_LIFE_DAYS) -> NDArray[np.float64]:
-    """Weight of each click, shape (n,): half for every ``half_life_days`` before the last click of all."""
+def faded(train: Clicks) -> NDArray[np.float64]:
+    """Weight of each click, shape (n,): half for every ``HALF_LIFE_DAYS`` before the last click of all."""
     if not len(train):
         return np.zeros(0)
     age_days = (train.time_ms[-1] - train.time_ms) / DAY_MS
-    weights: NDArray[np.float64] = 0.5 ** (age_days / half_life_days)
+    weights: NDArray[np.float64] = 0.5 ** (age_days / HALF_LIFE_DAYS)
     return weights
